@@ -1,0 +1,1 @@
+"""A deep Q-network that tunes the training of Keras 3 models while they train."""
