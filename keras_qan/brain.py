@@ -78,8 +78,6 @@ class Brain:
       steps: the students' steps in all trainings so far.
       log: where records go, if anywhere.
       finished: (arm, phase, episode) of what the directory held already.
-      context: what the records of the coming episodes start with, instead of the defaults.
-      defers_end: whether the end of an episode is written by a call of `write_episode`.
       last_episode: the last episode's record.
 
     Args:
@@ -103,8 +101,6 @@ class Brain:
         self._num_kernels: int | None = None
         self.log: RunLog | None = None
         self.finished: set[tuple[str, str, int]] = set()
-        self.context: dict[str, Any] = {}
-        self.defers_end = False
         self.last_episode: dict[str, Any] = {}
         saved = None
         if self.directory is not None:
@@ -186,7 +182,7 @@ class Brain:
 
     # One episode.
 
-    def begin_episode(self, num_kernels: int, explore: bool) -> None:
+    def begin_episode(self, num_kernels: int, explore: bool, context: dict[str, Any]) -> None:
         """Makes ready for a student with so many watched kernels.
 
         Raises:
@@ -205,7 +201,7 @@ class Brain:
             defaults = {"arm": "qan", "phase": "train", "episode": self.episodes, "seed": 0}
             if not explore:
                 defaults["phase"] = "evaluate"
-            self.log.context = defaults | self.context
+            self.log.context = defaults | context
 
     def record(self, file: str, **values: Any) -> None:
         """Adds a record to the log, if there is one."""
@@ -245,15 +241,10 @@ class Brain:
             self.scalar(f"qan/q_values/{index}", value, step)
 
     def end_episode(self, learned: bool, **values: Any) -> None:
-        """Counts the episode and, where there is a directory, writes records and checkpoint.
-
-        Where `defers_end` is set, writing waits for `write_episode`, which knows more of it.
-        """
+        """Counts the episode; `write_episode` writes it."""
         self.last_episode = values
         if learned:
             self.episodes += 1
-        if not self.defers_end:
-            self.write_episode(learned)
 
     def write_episode(self, learned: bool, **more: Any) -> None:
         """Writes the last episode's records, and the checkpoint if it was learned from."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,8 @@ class QANCallback(keras.callbacks.Callback):
     Attributes:
       explore: whether it acts at random with probability ε and learns. When set to False, it acts
         greedily and changes nothing of what it knows.
+      context: what the log's records start with (`arm`, `phase`, `episode`, `seed`), where it is to
+        be something else than the callback's own count.
 
     Raises:
       ValueError: an argument is out of range, or the directory holds a run with other settings.
@@ -81,6 +85,8 @@ class QANCallback(keras.callbacks.Callback):
         given = Settings(actions, observations, reward, agent, decide_every, rate_bounds)
         self._brain = Brain(given, _default_settings(), directory)
         self.explore = True
+        self.context: dict[str, Any] = {}
+        self._defers_writing = False
         self._reset()
 
     @classmethod
@@ -100,6 +106,8 @@ class QANCallback(keras.callbacks.Callback):
         keras.callbacks.Callback.__init__(callback)
         callback._brain = Brain.load(directory, _default_settings(), writable=explore)
         callback.explore = explore
+        callback.context = {}
+        callback._defers_writing = False
         callback._reset()
         return callback
 
@@ -112,6 +120,33 @@ class QANCallback(keras.callbacks.Callback):
     def agent(self) -> Agent:
         """What decides."""
         return self._brain.controller.agent
+
+    @property
+    def settings(self) -> Settings:
+        """What it is made of."""
+        return self._brain.settings
+
+    @property
+    def directory(self) -> Path | None:
+        """Where it is kept."""
+        return self._brain.directory
+
+    def has_finished(self, arm: str, phase: str, episode: int) -> bool:
+        """Whether the directory held the records of that episode when it was opened."""
+        return (arm, phase, episode) in self._brain.finished
+
+    def log_to(self, other: QANCallback) -> None:
+        """Writes records to the other callback's directory from now on."""
+        self._brain.log = other._brain.log
+
+    @contextlib.contextmanager
+    def writing_later(self) -> Iterator[Callable[..., None]]:
+        """Within the block, an episode's records wait for a call with what else is to be noted."""
+        self._defers_writing = True
+        try:
+            yield lambda **more: self._brain.write_episode(self.explore, **more)
+        finally:
+            self._defers_writing = False
 
     def save(self, directory: str | Path | None = None) -> Path:
         """Writes what was learned, to its own directory or to another.
@@ -131,6 +166,8 @@ class QANCallback(keras.callbacks.Callback):
         keras.callbacks.Callback.__init__(copy)
         copy._brain = self._brain
         copy.explore = self.explore
+        copy.context = {}
+        copy._defers_writing = False
         copy._reset()
         return copy
 
@@ -159,6 +196,7 @@ class QANCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Finds what is to be watched and steered."""
+        self._started = time.perf_counter()
         had_warned = self._has_warned
         self._reset()
         self._has_warned = had_warned
@@ -166,7 +204,7 @@ class QANCallback(keras.callbacks.Callback):
         observations = self._brain.controller.observations
         self._sums = LossSums(self.model)
         self._student = find_student(self.model, observations, self._sums)
-        self._brain.begin_episode(len(self._student.kernels), self.explore)
+        self._brain.begin_episode(len(self._student.kernels), self.explore, self.context)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Takes the first decision of the training."""
@@ -239,9 +277,12 @@ class QANCallback(keras.callbacks.Callback):
             last_reward=last.reward,
             td_loss=last.td_loss,
             diverged=self._has_diverged,
+            seconds=time.perf_counter() - self._started,
             **{"return": self._return},
         )
         self._student = None
+        if not self._defers_writing:
+            self._brain.write_episode(self.explore)
 
     # What they are made of.
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
-#: The files of a run directory, one JSON object a line. An episode's own record comes last: where it
-#: stands, the others are complete.
+#: The files of a run directory, one JSON object a line. An episode's own record comes last: where
+#: it stands, the others are complete.
 FILES = ("decisions", "epochs", "episodes")
 
 
@@ -36,7 +36,7 @@ class RunLog:
 
     def record(self, file: str, **values: Any) -> None:
         """Adds a record to one of `FILES`; numbers that are none become null."""
-        self._lines[file].append(json.dumps(_plain(self.context | values)))
+        self._lines[file].append(json.dumps(plain(self.context | values)))
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """Adds a TensorBoard scalar; what is not a number is left out."""
@@ -120,11 +120,12 @@ def read(directory: Path, file: str) -> list[dict[str, Any]]:
     return records
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value with null for every number that JSON does not know."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
