@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from keras_qan.actions import Cosine, Follow, Hold, OneCycle, StepDecay, WarmRestarts
+from keras_qan.actions import (
+    Action,
+    Cosine,
+    Follow,
+    Hold,
+    OneCycle,
+    Schedule,
+    StepDecay,
+    WarmRestarts,
+)
 from keras_qan.agents import Always, Random
 from keras_qan.callback import QANCallback
 from keras_qan.observations import TrainingState
 
-_SCHEDULES = {
+_SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "step_decay": StepDecay,
     "cosine": Cosine,
     "one_cycle": OneCycle,
     "warm_restarts": WarmRestarts,
 }
 
-#: Every arm that there is. `qan` is the learned policy, greedy; `random` takes its actions, as often
-#: as it does, by chance; the others know no more than the time.
+#: Every arm that there is. `qan` is the learned policy, greedy; `random` takes its actions, as
+#: often as it does, by chance; the others know no more than the time.
 NAMES = ("qan", "random", "constant", *_SCHEDULES)
 
 
 def check_names(arms: Sequence[str]) -> None:
-    """Raises ValueError for an arm that does not exist, for none at all, and for one named twice."""
+    """Raises ValueError for an unknown arm, for none at all, and for one named twice."""
     if not arms or len(set(arms)) != len(arms):
         raise ValueError(
-            f"arms is {list(arms)}; expected different names, at least one, from {', '.join(NAMES)}."
+            f"arms is {list(arms)}; expected different names, at least one, from "
+            f"{', '.join(NAMES)}."
         )
     for name in arms:
         if name not in NAMES:
@@ -56,7 +66,7 @@ def scripted(name: str, learner: QANCallback, seed: int) -> QANCallback:
             decide_every=settings.decide_every,
             rate_bounds=settings.rate_bounds,
         )
-    action = Hold() if name == "constant" else Follow(_SCHEDULES[name]())
+    action: Action = Hold() if name == "constant" else Follow(_SCHEDULES[name]())
     return QANCallback(
         actions=[action],
         observations=[TrainingState()],

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_qan import checkpoint
-from keras_qan.actions import Action
+from keras_qan.actions import Action, label
 from keras_qan.agents import Agent
 from keras_qan.controller import Controller, Decision
 from keras_qan.observations import Observation
@@ -213,12 +213,11 @@ class Brain:
         if self.log is not None:
             self.log.scalar(name, value, self.steps + step)
 
-    def record_decision(
-        self, decision: Decision, action: str, number: int, step: int, greedy: bool
-    ) -> None:
+    def record_decision(self, decision: Decision, number: int, step: int, greedy: bool) -> None:
         """Writes down one decision."""
         if self.log is None:
             return
+        action = label(self.controller.actions[decision.action])
         self.log.record(
             "decisions",
             decision=number,

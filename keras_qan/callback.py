@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import math
 import time
@@ -18,13 +19,11 @@ from keras_qan import observations as observation_room
 from keras_qan.actions import Action
 from keras_qan.agents import DQN, Agent
 from keras_qan.brain import Brain, Settings
-from keras_qan.controller import PARTS_OF_TRAINING, Decision
+from keras_qan.controller import Controller, Decision, Student
 from keras_qan.observations import Observation
+from keras_qan.pace import Pace
 from keras_qan.rewards import LogLossDrop, Reward
 from keras_qan.student import LossSums, find_student, require_keras_3
-
-#: Steps between decisions while the length of the training is not known yet.
-STEPS_WHILE_LENGTH_UNKNOWN = 25
 
 #: Callbacks of Keras that set the learning rate too.
 RIVALS = ("ReduceLROnPlateau", "LearningRateScheduler")
@@ -83,11 +82,7 @@ class QANCallback(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         given = Settings(actions, observations, reward, agent, decide_every, rate_bounds)
-        self._brain = Brain(given, _default_settings(), directory)
-        self.explore = True
-        self.context: dict[str, Any] = {}
-        self._defers_writing = False
-        self._reset()
+        self._adopt(Brain(given, _default_settings(), directory), explore=True)
 
     @classmethod
     def load(cls, directory: str | Path, explore: bool = True) -> QANCallback:
@@ -104,12 +99,17 @@ class QANCallback(keras.callbacks.Callback):
         """
         callback = cls.__new__(cls)
         keras.callbacks.Callback.__init__(callback)
-        callback._brain = Brain.load(directory, _default_settings(), writable=explore)
-        callback.explore = explore
-        callback.context = {}
-        callback._defers_writing = False
-        callback._reset()
+        callback._adopt(Brain.load(directory, _default_settings(), writable=explore), explore)
         return callback
+
+    def _adopt(self, brain: Brain, explore: bool) -> None:
+        """Sets every attribute; the brain is shared between copies, the rest is this one's own."""
+        self._brain = brain
+        self.explore = explore
+        self.context: dict[str, Any] = {}
+        self._defers_writing = False
+        self._warned_of_rival = False
+        self._fit: _Fit | None = None
 
     @property
     def episodes(self) -> int:
@@ -164,11 +164,7 @@ class QANCallback(keras.callbacks.Callback):
         copy = type(self).__new__(type(self))
         memo[id(self)] = copy
         keras.callbacks.Callback.__init__(copy)
-        copy._brain = self._brain
-        copy.explore = self.explore
-        copy.context = {}
-        copy._defers_writing = False
-        copy._reset()
+        copy._adopt(self._brain, self.explore)
         return copy
 
     def __reduce__(self) -> Any:
@@ -183,60 +179,55 @@ class QANCallback(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         """Notes the model, and warns of callbacks in the same `fit` that set the rate too."""
         super().set_model(model)
+        self._warned_of_rival = False
         for neighbour in _callbacks_of_same_fit():
             kind = next((name for name in RIVALS if name in _class_names(neighbour)), None)
-            if kind is not None and not self._has_warned:
-                self._has_warned = True
-                warnings.warn(
+            if kind is not None and not self._warned_of_rival:
+                self._warn_of_rival(
                     f"{kind} sets the learning rate in the same fit as QANCallback: they will "
-                    "overrule each other. Leave one of them out.",
-                    UserWarning,
-                    stacklevel=2,
+                    "overrule each other."
                 )
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Finds what is to be watched and steered."""
-        self._started = time.perf_counter()
-        had_warned = self._has_warned
-        self._reset()
-        self._has_warned = had_warned
+        self._fit = None
         require_keras_3(self.model)
-        observations = self._brain.controller.observations
-        self._sums = LossSums(self.model)
-        self._student = find_student(self.model, observations, self._sums)
-        self._brain.begin_episode(len(self._student.kernels), self.explore, self.context)
+        sums = LossSums(self.model)
+        student = find_student(self.model, self._controller.observations, sums)
+        self._brain.begin_episode(len(student.kernels), self.explore, self.context)
+        self._fit = _Fit(student, sums, Pace(self.settings.decide_every))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Takes the first decision of the training."""
-        self._epoch_start = self._step
-        self._loss_is_kept = False
-        if self._num_steps is None and self._first_epoch is None:
-            self._first_epoch = epoch
-            self._plan()
-            num_decisions = self._num_decisions
-            self._log(self._controller.begin(self._student, num_decisions, self.explore))
+        fit = self._running
+        fit.pace.begin_epoch()
+        fit.loss_is_kept = False
+        if fit.num_epochs is None:
+            fit.num_epochs = self.params.get("epochs", 1) - epoch
+            if self.params.get("steps") is not None:
+                fit.pace.set_length(self.params["steps"], fit.num_epochs)
+            decision = self._controller.begin(fit.student, fit.pace.num_decisions, self.explore)
+            fit.initial_rate = decision.rate_found
+            self._note(decision)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Takes a decision when one is due."""
-        self._step = self._epoch_start + batch + 1
+        fit = self._running
         loss = (logs or {}).get("loss", 0.0)
-        self._sums.add(loss)
-        if self._step < self._due and math.isfinite(loss):
+        fit.sums.add(loss)
+        is_finite = math.isfinite(loss)
+        if not fit.pace.advance(batch) and is_finite:
             return
-        if self._first_loss is None:
-            self._first_loss = self._controller.mean_loss(self._student)
-            self._check_first_loss()
-            self._controller.start_from(self._first_loss)
-            self._hook_every = batch + 1
-        if not math.isfinite(loss):
-            self._stop_diverged()
-            return
-        if self._step >= self._last_decision + self._decide_every:
-            if self._may_decide():
-                self._decide()
-        else:
-            self._controller.mark(self._student)
-            self._due = self._last_decision + self._decide_every
+        if fit.first_loss is None:
+            fit.first_loss = self._first_loss(fit)
+            self._controller.start_from(fit.first_loss)
+        if not is_finite:
+            self._stop_diverged(fit)
+        elif fit.pace.wants_decision():
+            self._decide(fit)
+        elif fit.pace.wants_mark():
+            self._controller.mark(fit.student)
+            fit.pace.marked()
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Keeps the epoch's last losses before validation begins its own sums."""
@@ -245,150 +236,149 @@ class QANCallback(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Keeps the epoch's last losses, notes its length, and reports the rate as Keras does."""
         self._keep_loss()
+        fit = self._running
         logs = {} if logs is None else logs
-        rate = float(self._student.rates[0].numpy())
-        logs["learning_rate"] = rate
-        self._validation_loss = logs.get("val_loss", self._validation_loss)
-        if self._num_steps is None:
-            self._steps_an_epoch = self._step - self._epoch_start
-            self._plan()
-        self._brain.record("epochs", epoch=epoch, step=self._step, **_floats(logs))
-        self._brain.scalar("learning_rate", rate, self._step)
+        logs["learning_rate"] = float(fit.student.rates[0].numpy())
+        fit.validation_loss = logs.get("val_loss", fit.validation_loss)
+        if not fit.pace.knows_length:
+            fit.pace.set_length(fit.pace.steps_in_epoch, fit.num_epochs or 1)
+        step = fit.pace.step
+        values = {name: float(value) for name, value in logs.items()}
+        self._brain.record("epochs", epoch=epoch, step=step, **values)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Closes the episode and writes down what was learned."""
-        if self._student is None or self._first_epoch is None or self._step == 0:
+        fit = self._running
+        self._fit = None
+        if fit.pace.step == 0:
             self._controller.abandon()
             return
-        final_loss = None
-        if self._has_diverged:
-            final_loss = math.nan
-        elif self._controller.reward.uses_validation:
-            final_loss = self._validation_loss
-        last = self._controller.end(self._student, self._num_decisions, self.explore, final_loss)
-        self._count_reward(last)
+        final_loss = fit.validation_loss if self._controller.reward.uses_validation else None
+        last = self._controller.end(
+            fit.student,
+            fit.pace.num_decisions,
+            self.explore,
+            math.nan if fit.has_diverged else final_loss,
+        )
+        fit.count(last)
         self._brain.end_episode(
             self.explore,
-            steps=self._step,
-            decisions=self._decisions,
-            initial_learning_rate=self._initial_rate,
+            steps=fit.pace.step,
+            decisions=fit.num_decisions,
+            initial_learning_rate=fit.initial_rate,
             final_loss=last.loss,
-            val_loss=self._validation_loss,
+            val_loss=fit.validation_loss,
             last_reward=last.reward,
             td_loss=last.td_loss,
-            diverged=self._has_diverged,
-            seconds=time.perf_counter() - self._started,
-            **{"return": self._return},
+            diverged=fit.has_diverged,
+            seconds=time.perf_counter() - fit.started,
+            **{"return": fit.total_reward},
         )
-        self._student = None
         if not self._defers_writing:
             self._brain.write_episode(self.explore)
 
     # What they are made of.
 
-    def _reset(self) -> None:
-        """What belongs to one `fit` alone."""
-        self._controller = self._brain.controller
-        self._student: Any = None
-        self._step = self._epoch_start = self._last_decision = self._decisions = 0
-        self._due = self._hook_every = 1
-        self._first_epoch: int | None = None
-        self._steps_an_epoch: int | None = None
-        self._num_steps: int | None = None
-        self._num_decisions = PARTS_OF_TRAINING
-        self._decide_every = self._brain.settings.decide_every or STEPS_WHILE_LENGTH_UNKNOWN
-        self._first_loss: float | None = None
-        self._validation_loss: float | None = None
-        self._initial_rate = self._last_rate = math.nan
-        self._return = 0.0
-        self._loss_is_kept = self._has_diverged = self._has_warned = False
+    @property
+    def _controller(self) -> Controller:
+        return self._brain.controller
 
-    def _plan(self) -> None:
-        """Works out how long the training is and when decisions are due, as far as is known."""
-        steps = self._steps_an_epoch or self.params.get("steps")
-        num_epochs = self.params.get("epochs", 1) - (self._first_epoch or 0)
-        asked = self._brain.settings.decide_every
-        if steps is None:
-            self._decide_every = asked or STEPS_WHILE_LENGTH_UNKNOWN
-            return
-        self._num_steps = max(steps * num_epochs, 1)
-        self._decide_every = asked or max(1, round(self._num_steps / PARTS_OF_TRAINING))
-        self._num_decisions = max(1, round(self._num_steps / self._decide_every))
+    @property
+    def _running(self) -> _Fit:
+        if self._fit is None:
+            raise RuntimeError(
+                "QANCallback got a hook of Keras outside of fit. In a training loop of your own, "
+                "call on_train_begin() first."
+            )
+        return self._fit
 
-    def _progress(self) -> float:
-        if self._num_steps is not None:
-            return min(self._step / self._num_steps, 1.0)
-        return 0.0  # in a first epoch of unknown length
-
-    def _may_decide(self) -> bool:
-        """Whether enough of the training is left for a decision to show."""
-        if self._num_steps is None:
-            return True
-        return self._num_steps - self._step >= max(self._decide_every / 2, 1)
-
-    def _decide(self) -> None:
-        # Where every call of Keras's hook brings a decision, no loss in between is its own doing.
-        delayed = self._decide_every <= self._hook_every
+    def _decide(self, fit: _Fit) -> None:
         decision = self._controller.decide(
-            self._student, self._progress(), self._num_decisions, self.explore, delayed
+            fit.student,
+            fit.pace.progress(),
+            fit.pace.num_decisions,
+            self.explore,
+            fit.pace.is_delayed,
         )
-        self._last_decision = self._step
-        self._due = self._step + (self._decide_every if delayed else 1)
-        changed = not math.isclose(decision.rate_found, self._last_rate, rel_tol=1e-5)
-        if changed and not self._has_warned:
-            self._has_warned = True
-            warnings.warn(
-                f"QAN left the learning rate at {self._last_rate:.6g} and found it at "
+        fit.pace.decided()
+        if not math.isclose(decision.rate_found, fit.last_rate, rel_tol=1e-5):
+            self._warn_of_rival(
+                f"QAN left the learning rate at {fit.last_rate:.6g} and found it at "
                 f"{decision.rate_found:.6g}: another callback sets it too (ReduceLROnPlateau, "
-                "LearningRateScheduler?). Leave one of them out.",
-                UserWarning,
-                stacklevel=2,
+                "LearningRateScheduler?)."
             )
-        self._count_reward(decision)
-        self._log(decision)
+        self._note(decision)
 
-    def _count_reward(self, decision: Decision) -> None:
-        if math.isfinite(decision.reward):
-            self._return += decision.reward
-
-    def _stop_diverged(self) -> None:
-        self._has_diverged = True
-        self.model.stop_training = True
-        warnings.warn(
-            f"The training loss is not finite at step {self._step}, with learning rate "
-            f"{self._last_rate:.3g}: QAN ends this training, and counts it as its worst outcome. "
-            "Lower the upper one of rate_bounds if this keeps happening.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-
-    def _check_first_loss(self) -> None:
-        if self._first_loss is not None and self._first_loss <= 0.0:
-            warnings.warn(
-                f"The first training loss is {self._first_loss:.4g}; expected a positive one, as "
-                "QAN's state and reward use its logarithm. Add a constant to the loss.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-
-    def _keep_loss(self) -> None:
-        if not self._loss_is_kept and self._student is not None:
-            self._controller.keep_loss(self._student)
-            self._loss_is_kept = True
-
-    def _log(self, decision: Decision) -> None:
-        if self._decisions == 0:
-            self._initial_rate = decision.rate_found
-        self._last_rate = decision.rate
-        action = self._controller.actions[decision.action]
+    def _note(self, decision: Decision) -> None:
+        fit = self._running
+        fit.last_rate = decision.rate
+        fit.count(decision)
         self._brain.record_decision(
             decision,
-            action_room.label(action),
-            self._decisions,
-            self._step,
-            not (self.explore and decision.epsilon > 0.0),
+            number=fit.num_decisions,
+            step=fit.pace.step,
+            greedy=not (self.explore and decision.epsilon > 0.0),
         )
-        self._decisions += 1
+        fit.num_decisions += 1
+
+    def _first_loss(self, fit: _Fit) -> float:
+        loss = self._controller.mean_loss(fit.student)
+        if loss <= 0.0:
+            warnings.warn(
+                f"The first training loss is {loss:.4g}; expected a positive one, as QAN's state "
+                "and reward use its logarithm. Add a constant to the loss.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return loss
+
+    def _stop_diverged(self, fit: _Fit) -> None:
+        if fit.has_diverged:
+            return
+        fit.has_diverged = True
+        self.model.stop_training = True
+        warnings.warn(
+            f"The training loss is not finite at step {fit.pace.step}, with learning rate "
+            f"{fit.last_rate:.3g}: QAN ends this training, and counts it as its worst outcome. "
+            "Lower the upper one of rate_bounds if this keeps happening.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+    def _keep_loss(self) -> None:
+        fit = self._fit
+        if fit is not None and not fit.loss_is_kept:
+            self._controller.keep_loss(fit.student)
+            fit.loss_is_kept = True
+
+    def _warn_of_rival(self, what: str) -> None:
+        if not self._warned_of_rival:
+            self._warned_of_rival = True
+            warnings.warn(f"{what} Leave one of them out.", UserWarning, stacklevel=4)
+
+
+@dataclasses.dataclass
+class _Fit:
+    """What belongs to one `fit` alone."""
+
+    student: Student
+    sums: LossSums
+    pace: Pace
+    num_epochs: int | None = None
+    first_loss: float | None = None
+    validation_loss: float | None = None
+    initial_rate: float = math.nan
+    last_rate: float = math.nan
+    num_decisions: int = 0
+    total_reward: float = 0.0
+    loss_is_kept: bool = False
+    has_diverged: bool = False
+    started: float = dataclasses.field(default_factory=time.perf_counter)
+
+    def count(self, decision: Decision) -> None:
+        """Adds what a decision brought in to the return."""
+        if math.isfinite(decision.reward):
+            self.total_reward += decision.reward
 
 
 def _default_settings() -> Settings:
@@ -400,10 +390,6 @@ def _default_settings() -> Settings:
         decide_every=None,
         rate_bounds=(1e-6, 1.0),
     )
-
-
-def _floats(logs: dict[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in logs.items()}
 
 
 def _class_names(value: object) -> set[str]:

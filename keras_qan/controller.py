@@ -233,7 +233,10 @@ class Controller:
     @staticmethod
     def _unpack(packed: tf.Tensor) -> Decision:
         numbers = packed.numpy().tolist()
-        return Decision(int(numbers[0]), *numbers[1:7], q_values=numbers[7:])
+        rate, found, reward, loss, epsilon, td_loss = numbers[1:7]
+        return Decision(
+            int(numbers[0]), rate, found, reward, loss, epsilon, td_loss, q_values=numbers[7:]
+        )
 
     # What is compiled.
 

@@ -136,7 +136,7 @@ def run_episodes(
     if learning_rates is not None:
         _check_rates("learning_rates", learning_rates)
     progress = progress or Progress()
-    students = Students(task.build_model)
+    students = Students(task.build_model, task.validation)
     _write_origin(directory, seed)
     with progress:
         _learn(task, students, learner, episodes, learning_rates, seed, progress)
@@ -180,7 +180,7 @@ def _evaluate(
     progress: Progress,
 ) -> None:
     """Interleaves arms, rates and seeds, so that no arm has the machine to itself."""
-    rates = list(evaluation.learning_rates) or [None]
+    rates: list[float | None] = list(evaluation.learning_rates) or [None]
     plays = [(s, rate) for s in range(evaluation.seeds) for rate in rates]
     progress.start("evaluating", 0, len(plays) * len(evaluation.arms), task.epochs)
     for number, (seed_number, rate) in enumerate(plays):

@@ -86,7 +86,7 @@ class Bars(Progress):
         """Moves the epochs' bar."""
         self._bars.reset(self._epochs)
         return keras.callbacks.LambdaCallback(
-            on_epoch_end=lambda epoch, logs: self._bars.update(self._epochs, completed=epoch + 1)
+            on_epoch_end=lambda epoch, _: self._bars.update(self._epochs, completed=epoch + 1)
         )
 
 

@@ -18,7 +18,9 @@ def configurable(cls: _Class) -> _Class:
     """
     _classes[cls.__name__] = cls
     if not hasattr(cls, "get_config"):
-        cls.get_config = lambda self: {name: getattr(self, name) for name in _arguments(cls)}
+        cls.get_config = lambda self: {  # type: ignore[attr-defined]
+            name: getattr(self, name) for name in _arguments(cls)
+        }
     keras.saving.register_keras_serializable(package="keras_qan")(cls)
     return cls
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 
 class Students:
@@ -19,10 +20,14 @@ class Students:
 
     Args:
       build_model: seed → compiled model.
+      example: batches to look at one of. `fit` draws a batch from its data to build the loss of a
+        model that is new to it, which would start that model at another place in the data than the
+        models after it; so the loss is built beforehand, on this.
     """
 
-    def __init__(self, build_model: Callable[[int], keras.Model]) -> None:
+    def __init__(self, build_model: Callable[[int], keras.Model], example: tf.data.Dataset) -> None:
         self._build_model = build_model
+        self._example = example.take(1)
         self._kept: keras.Model | None = None
         self._kept_form: str | None = None
 
@@ -41,6 +46,7 @@ class Students:
         form = _form(model)
         if form is None or form != self._kept_form or self._kept is None:
             self._kept, self._kept_form = model, form
+            model.evaluate(self._example, verbose=0)
             return model
         model.optimizer.build(model.trainable_variables)
         self._kept.optimizer.build(self._kept.trainable_variables)

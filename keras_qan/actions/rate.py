@@ -147,7 +147,7 @@ class Follow:
 
 def label(action: Action) -> str:
     """How an action is called in logs and figures: `Decay(0.95)`, `Hold()`."""
-    config = getattr(action, "get_config", dict)()
+    config: dict[str, object] = getattr(action, "get_config", dict)()
     values = ", ".join(f"{value:g}" for value in config.values() if isinstance(value, float))
     return f"{type(action).__name__}({values})"
 

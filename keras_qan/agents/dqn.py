@@ -192,7 +192,7 @@ class DQN:
     def act(self, observation: tf.Tensor, explore: tf.Tensor) -> Choice:
         """ε-greedy while it explores, greedy otherwise."""
         if_exploring = tf.cast(explore, tf.float32)
-        tf.cond(explore, lambda: _done(self._normaliser.update(observation)), lambda: True)
+        self._normaliser.update(observation, if_exploring)
         line = self.exploration
         share = tf.minimum(tf.cast(self._explored, tf.float32) / line.decisions, 1.0)
         epsilon = if_exploring * (line.start + (line.end - line.start) * share)
@@ -289,7 +289,3 @@ def _huber(targets: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
     """Huber's loss with a threshold of 1, element by element."""
     error = tf.abs(targets - predictions)
     return tf.where(error <= 1.0, 0.5 * tf.square(error), error - 0.5)
-
-
-def _done(_: None) -> bool:
-    return True

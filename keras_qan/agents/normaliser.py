@@ -19,12 +19,12 @@ class Normaliser:
         self._mean = tf.Variable(tf.zeros([num_features]), trainable=False)
         self._squares = tf.Variable(tf.zeros([num_features]), trainable=False)
 
-    def update(self, features: tf.Tensor) -> None:
-        """Takes in one state, float32 `[F]`."""
-        count = self._count.assign_add(1.0)
+    def update(self, features: tf.Tensor, weight: tf.Tensor) -> None:
+        """Takes in one state, float32 `[F]`, if `weight` is 1; none if it is 0."""
+        count = self._count.assign_add(weight)
         deviation = features - self._mean
-        mean = self._mean.assign_add(deviation / count)
-        self._squares.assign_add(deviation * (features - mean))
+        mean = self._mean.assign_add(weight * deviation / tf.maximum(count, 1.0))
+        self._squares.assign_add(weight * deviation * (features - mean))
 
     def __call__(self, features: tf.Tensor) -> tf.Tensor:
         """(x - mean) / deviation, within ±limit; zero for a feature that has not varied yet.
