@@ -66,7 +66,8 @@ def scripted(name: str, learner: QANCallback, seed: int) -> QANCallback:
             decide_every=settings.decide_every,
             rate_bounds=settings.rate_bounds,
         )
-    action: Action = Hold() if name == "constant" else Follow(_SCHEDULES[name]())
+    action: Action
+    action = Hold() if name == "constant" else Follow(_SCHEDULES[name]())
     return QANCallback(
         actions=[action],
         observations=[TrainingState()],

@@ -113,7 +113,7 @@ def compare(
     return rows
 
 
-#: The log loss that a diverged training counts as, so that it spoils a mean instead of hiding in it.
+#: The log loss that a diverged training counts as: it spoils a mean instead of hiding in it.
 DIVERGED_LOG_LOSS = math.log(10.0)
 
 

@@ -218,6 +218,6 @@ class Experiment:
         differing = settled(saved) ^ settled(self.flags())
         if differing:
             raise ValueError(
-                f"The run in {directory} was made with other flags: {', '.join(sorted(differing))}. "
-                f"Repeat its own with --flagfile={directory}/flags.txt, or use another --directory."
+                f"The run in {directory} was made with other flags: "
+                f"{', '.join(sorted(differing))}. Repeat its own with --flagfile={directory}/flags.txt, or use another --directory."
             )

@@ -70,8 +70,9 @@ def _form(model: keras.Model) -> str | None:
     except (NotImplementedError, TypeError, ValueError):
         return None
     # Keras numbers unnamed layers through the whole process: conv2d here is conv2d_1 there.
-    for number, layer in enumerate([model, *model._flatten_layers(include_self=False)]):
-        text = text.replace(json.dumps(layer.name), f'"layer {number}"')
+    parts = [model, model.optimizer, *model._flatten_layers(include_self=False)]
+    for number, part in enumerate(parts):
+        text = text.replace(json.dumps(part.name), f'"part {number}"')
     shapes = [f"{tuple(v.shape)}{v.dtype}{v.trainable}" for v in model.variables]
     return f"{type(model)} {text} {shapes} {model.run_eagerly} {model.steps_per_execution}"
 
