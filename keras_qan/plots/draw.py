@@ -65,6 +65,7 @@ def _figures(records: Records) -> dict[str, "Figure | None"]:
     arm = series.learner(records.episodes or records.decisions)
     bands = series.accuracy_by_epoch(records.epochs)
     traces = series.learning_rates(records.decisions)
+    actions = series.action_names(records.decisions, arm)
     own = [trace for trace in traces if trace.arm == arm]
     shares = series.action_shares(records.decisions, arm)
     raster = series.action_raster(records.decisions, arm)
@@ -73,7 +74,9 @@ def _figures(records: Records) -> dict[str, "Figure | None"]:
         "accuracy_by_epoch": figures.accuracy_figure(bands, colours) if bands else None,
         "learning_rate": figures.learning_rate_figure(traces, colours) if traces else None,
         "learning_rate_detail": (
-            figures.learning_rate_detail_figure(series.excerpt(own[0]), colours) if own else None
+            figures.learning_rate_detail_figure(series.excerpt(own[0]), actions, colours)
+            if own
+            else None
         ),
         "actions": figures.actions_figure(shares, raster, arm) if shares or raster else None,
         "learning": figures.learning_figure(curve, colours) if curve else None,

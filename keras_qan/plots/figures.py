@@ -4,7 +4,7 @@ Figures are made as objects with a canvas of their own, so that a user's pyplot,
 its open figures are left alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from keras_qan.plots.palette import arm_label, drawing_order
 from keras_qan.plots.series import (
@@ -54,8 +54,12 @@ def accuracy_figure(bands: Sequence[Band], colours: dict[str, str]) -> Figure:
     axes.set_xlabel("epoch")
     axes.set_ylabel("validation accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _title(axes, "Validation accuracy after each epoch", "mean and its 95 % bootstrap interval")
+    axes.xaxis.set_major_locator(_whole_numbers())
+    _title(
+        axes,
+        "Validation accuracy after each epoch",
+        f"{_runs(bands[0].phase)}: mean over seeds and its 95 % bootstrap interval",
+    )
     handles, labels = axes.get_legend_handles_labels()
     _legend_beside(axes, handles[::-1], labels[::-1])
     return figure
@@ -64,7 +68,7 @@ def accuracy_figure(bands: Sequence[Band], colours: dict[str, str]) -> Figure:
 def learning_rate_figure(traces: Sequence[RateTrace], colours: dict[str, str]) -> Figure:
     """Returns the learning rate against step, a panel for each arm (the paper's Figure 2)."""
     arms = drawing_order({trace.arm for trace in traces})
-    columns = min(len(arms), 3)
+    columns = len(arms) if len(arms) <= 3 else min(4, -(-len(arms) // 2))
     rows = -(-len(arms) // columns)
     size = (6.4, 3.8) if len(arms) == 1 else (3.2 * columns + 0.6, 2.3 * rows + 0.8)
     figure, panels = _figure(len(arms), size=size, columns=columns, share=True)
@@ -74,23 +78,29 @@ def learning_rate_figure(traces: Sequence[RateTrace], colours: dict[str, str]) -
             _steps(axes, trace, colours[arm], first=number == 0)
         axes.set_yscale("log")
         axes.set_title(arm_label(arm), loc="left", fontsize=10, color=colours[arm], weight="bold")
-    runs = max(sum(trace.arm == arm for trace in traces) for arm in arms)
-    note = "every line is one run; the first is drawn strong" if runs > 1 else "one run of each arm"
-    figure.suptitle(f"Learning rate over whole runs: {note}", x=0.01, ha="left", fontsize=11)
+    figure.suptitle(
+        f"Learning rate, {_runs(traces[0].phase)}: a line for each run, one of them strong",
+        x=0.01,
+        ha="left",
+        fontsize=11,
+    )
     figure.supxlabel("optimizer step", fontsize=10)
     figure.supylabel("learning rate (log scale)", fontsize=10)
     return figure
 
 
-def learning_rate_detail_figure(trace: RateTrace, colours: dict[str, str]) -> Figure:
+def learning_rate_detail_figure(
+    trace: RateTrace, actions: Sequence[str], colours: dict[str, str]
+) -> Figure:
     """Returns an excerpt of one run's learning rate with its actions (the paper's Figure 3)."""
     figure, (axes,) = _figure(1, size=(7.2, 4.0))
     _steps(axes, trace, colours[trace.arm], first=True)
-    actions = list(dict.fromkeys(sorted(trace.action)))
     markers = "ovs^DPX*<>"
     shades = _action_colours(len(actions))
     for index, action in enumerate(actions):
         here = np.array([taken == action for taken in trace.action])
+        if not here.any():
+            continue
         axes.plot(
             trace.step[here],
             trace.learning_rate[here],
@@ -108,8 +118,8 @@ def learning_rate_detail_figure(trace: RateTrace, colours: dict[str, str]) -> Fi
     axes.set_ylabel("learning rate (log scale)")
     _title(
         axes,
-        f"Learning rate of {arm_label(trace.arm)}, {_count(len(trace.step), 'decision')} of one run",
-        f"seed {trace.seed}; a mark is the rate right after a decision",
+        f"Learning rate of {arm_label(trace.arm)}: {_count(len(trace.step), 'decision')}",
+        f"{_runs(trace.phase)}, seed {trace.seed}; a mark is the rate right after a decision",
     )
     _legend_beside(axes)
     return figure
@@ -118,8 +128,8 @@ def learning_rate_detail_figure(trace: RateTrace, colours: dict[str, str]) -> Fi
 def actions_figure(shares: ActionShares | None, raster: ActionRaster | None, arm: str) -> Figure:
     """Returns actions over time: shares in greedy evaluation, and the training episodes."""
     panels = [panel for panel in (shares, raster) if panel is not None]
-    num_actions = max(len(panel.actions) for panel in panels)
-    colours = _action_colours(num_actions)
+    actions = panels[0].actions
+    colours = _action_colours(len(actions))
     figure, axes_list = _figure(len(panels), size=(7.6, 0.8 + 3.0 * len(panels)), columns=1)
     for axes, panel in zip(axes_list, panels, strict=True):
         if isinstance(panel, ActionShares):
@@ -127,12 +137,11 @@ def actions_figure(shares: ActionShares | None, raster: ActionRaster | None, arm
         else:
             _draw_raster(axes, panel, colours, arm)
         axes.set_xlabel("decision of the episode")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(_whole_numbers())
         axes.grid(False)
-    longest = max(panels, key=lambda panel: len(panel.actions)).actions
     patches = [_patch(colour) for colour in colours]
     # The highest number on top, as in the stack.
-    _legend_beside(axes_list[0], patches[::-1], list(longest)[::-1], title="action")
+    _legend_beside(axes_list[0], patches[::-1], list(actions)[::-1], title="action")
     return figure
 
 
@@ -172,12 +181,18 @@ def learning_figure(curve: LearningCurve, colours: dict[str, str]) -> Figure:
         axes.set_ylabel(label)
         if log and np.isfinite(shown).any():
             axes.set_yscale("log")
+            known = shown[np.isfinite(shown)]
+            # Over a decade or more, every tick's label would run into the next one's.
+            digits = "123456789" if known.max() < 4 * known.min() else "1235"
+            axes.yaxis.set_major_formatter(FuncFormatter(_decimal(digits)))
+            axes.yaxis.set_minor_formatter(FuncFormatter(_decimal(digits)))
+            axes.tick_params(axis="y", which="minor", labelsize=8)
     if has_epsilon:
         panels[2].plot(curve.episode, curve.epsilon, color="#555555", linewidth=1.5)
         panels[2].set_ylim(-0.05, 1.05)
         panels[2].set_ylabel("epsilon (share of\nrandom decisions)")
     panels[-1].set_xlabel("training episode")
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[-1].xaxis.set_major_locator(_whole_numbers())
     _title(
         panels[0],
         f"Training of {arm_label(curve.arm)}",
@@ -221,23 +236,20 @@ def _steps(axes: Any, trace: RateTrace, colour: str, *, first: bool) -> None:
 
 
 def _draw_shares(axes: Any, shares: ActionShares, colours: list[Any], arm: str) -> None:
-    places = np.arange(len(shares.share))
-    bottom = np.zeros(len(places))
-    for index in range(len(shares.actions)):
-        axes.bar(
-            places,
-            shares.share[:, index],
-            bottom=bottom,
-            width=1.0,
-            color=colours[index],
-            linewidth=0,
-        )
-        bottom += shares.share[:, index]
-    axes.set_xlim(-0.5, len(places) - 0.5)
+    edges = shares.edges - 0.5
+    bottom = np.zeros(len(shares.share))
+    for index, colour in enumerate(colours[: len(shares.actions)]):
+        top = bottom + shares.share[:, index]
+        axes.stairs(top, edges, baseline=bottom, fill=True, color=colour, linewidth=0)
+        bottom = top
+    axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, 1)
     axes.set_ylabel("share of actions")
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0))
-    _title(axes, f"{arm_label(arm)}: greedy evaluation", _count(shares.num_episodes, "episode"))
+    width = int(shares.edges[1] - shares.edges[0])
+    note = f", {width} decisions in each column" if width > 1 else ""
+    episodes = _count(shares.num_episodes, "episode")
+    _title(axes, f"{arm_label(arm)}: greedy evaluation", f"{episodes}{note}")
 
 
 def _draw_raster(axes: Any, raster: ActionRaster, colours: list[Any], arm: str) -> None:
@@ -249,9 +261,9 @@ def _draw_raster(axes: Any, raster: ActionRaster, colours: list[Any], arm: str) 
         aspect="auto",
         interpolation="nearest",
         origin="lower",
-        extent=(-0.5, columns - 0.5, raster.episode[0] - 0.5, raster.episode[0] + rows - 0.5),
+        extent=(-0.5, columns - 0.5, raster.first_episode - 0.5, raster.first_episode + rows - 0.5),
     )
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(_whole_numbers())
     axes.set_ylabel("training episode")
     _title(axes, f"{arm_label(arm)}: training", "one row an episode, exploration included")
 
@@ -280,6 +292,19 @@ def _title(axes: Any, title: str, note: str) -> None:
     axes.text(
         0, 1.02, note, transform=axes.transAxes, ha="left", va="bottom", fontsize=9, color="#555555"
     )
+
+
+def _runs(phase: str) -> str:
+    return "evaluation" if phase == "evaluate" else "last training episodes, exploring"
+
+
+def _whole_numbers() -> Any:
+    return MaxNLocator(integer=True, steps=[1, 2, 5, 10])
+
+
+def _decimal(digits: str) -> Callable[[float, object], str]:
+    """Writes ticks as plain numbers, those alone that begin with one of the digits."""
+    return lambda value, _: f"{value:g}" if f"{value:e}"[0] in digits else ""
 
 
 def _count(count: int, noun: str) -> str:

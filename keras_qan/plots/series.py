@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,12 @@ Array = npt.NDArray[np.float64]
 
 # Resamplings for an interval; the ends of a 95 % one then rest on 50 of them each.
 _NUM_RESAMPLES = 2000
+
+# What stands in for the evaluation while there is none: the last so many training episodes.
+_NUM_RECENT = 10
+
+# More columns than this could not be told apart in a figure.
+_MAX_INTERVALS = 120
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +32,7 @@ class Band:
         low: lower end of the interval, float64 [N]; the mean itself for a single run.
         high: upper end, float64 [N].
         num_runs: how many runs there are.
+        phase: "evaluate" or "train".
     """
 
     arm: str
@@ -34,6 +41,7 @@ class Band:
     low: Array
     high: Array
     num_runs: int
+    phase: str = "evaluate"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +54,7 @@ class RateTrace:
         step: optimizer steps at which decisions were taken, float64 [N].
         learning_rate: rate from that step on, float64 [N].
         action: name of each action, N of them.
+        phase: "evaluate" or "train".
     """
 
     arm: str
@@ -53,19 +62,23 @@ class RateTrace:
     step: Array
     learning_rate: Array
     action: tuple[str, ...]
+    phase: str = "evaluate"
 
 
 @dataclass(frozen=True, eq=False)
 class ActionShares:
-    """How often each action was taken at each decision of the episodes.
+    """How often each action was taken in the course of the episodes.
 
     Args:
         actions: names, in the order of their numbers; A of them.
-        share: float64 [N, A]; rows are decisions and sum to 1.
+        edges: numbers of the decisions at which intervals begin and the last one ends, float64
+            [N + 1]; an interval is one decision, or several in a long episode.
+        share: float64 [N, A]; rows are intervals and sum to 1, or to 0 where nothing was logged.
         num_episodes: how many episodes were counted.
     """
 
     actions: tuple[str, ...]
+    edges: Array
     share: Array
     num_episodes: int
 
@@ -76,12 +89,12 @@ class ActionRaster:
 
     Args:
         actions: names, in the order of their numbers.
-        episode: number of each row's episode, int64 [E].
-        taken: number of the action, int64 [E, N]; -1 where the episode had ended.
+        first_episode: number of the first row's episode; the others follow one by one.
+        taken: number of the action, int64 [E, N]; -1 where there was no decision.
     """
 
     actions: tuple[str, ...]
-    episode: npt.NDArray[np.int64]
+    first_episode: int
     taken: npt.NDArray[np.int64]
 
 
@@ -117,10 +130,17 @@ def number(record: Record, key: str) -> float:
     return float(value) if isinstance(value, int | float) else float("nan")
 
 
-def preferred_phase(records: Sequence[Record]) -> list[Record]:
-    """Returns the evaluation's records, or all of them where nothing was evaluated yet."""
+def preferred_phase(records: Sequence[Record]) -> tuple[str, list[Record]]:
+    """Returns the evaluation's records, or those of the last training episodes without one.
+
+    Returns:
+        "evaluate" or "train", and the records.
+    """
     evaluated = [record for record in records if record.get("phase") == "evaluate"]
-    return evaluated or list(records)
+    if evaluated:
+        return "evaluate", evaluated
+    last = max((_run_key(record)[0] for record in records), default=0)
+    return "train", [record for record in records if _run_key(record)[0] > last - _NUM_RECENT]
 
 
 def accuracy_by_epoch(epochs: Sequence[Record]) -> list[Band]:
@@ -130,36 +150,39 @@ def accuracy_by_epoch(epochs: Sequence[Record]) -> list[Band]:
         epochs: records of `epochs.jsonl`.
 
     Returns:
-        Bands over the evaluation's runs (over training's where there are none), x counted from 1,
-        values from 0 to 1; no band for an arm without accuracies.
+        Bands over the evaluation's runs (the last training episodes where there are none), x
+        counted from 1, values from 0 to 1; no band for an arm without accuracies.
     """
-    runs: dict[str, dict[tuple[int, int], dict[int, float]]] = defaultdict(
-        lambda: defaultdict(dict)
-    )
-    for record in preferred_phase(epochs):
+    phase, chosen = preferred_phase(epochs)
+    runs: dict[str, dict[tuple[int, int], dict[int, float]]] = {}
+    for record in chosen:
         accuracy = number(record, "val_accuracy")
         if np.isfinite(accuracy):
             epoch = int(number(record, "epoch")) + 1
-            runs[str(record.get("arm"))][_run_key(record)][epoch] = accuracy
-    return [_band(arm, list(runs[arm].values())) for arm in sorted(runs)]
+            curves = runs.setdefault(str(record.get("arm")), {})
+            curves.setdefault(_run_key(record), {})[epoch] = accuracy
+    return [_band(arm, list(runs[arm].values()), phase) for arm in sorted(runs)]
 
 
 def learning_rates(decisions: Sequence[Record]) -> list[RateTrace]:
     """Returns the learning rate of each evaluation run, by arm and then by episode.
 
+    Without an evaluation, of the last training episodes, the newest first.
+
     Args:
         decisions: records of `decisions.jsonl`.
     """
     traces = []
-    for (arm, _, seed), records in _by_run(preferred_phase(decisions)):
+    phase, chosen = preferred_phase(decisions)
+    for (arm, _, seed), records in _by_run(chosen):
         steps = np.array([number(record, "step") for record in records])
         rates = np.array([number(record, "learning_rate") for record in records])
         known = np.isfinite(steps) & np.isfinite(rates)
         if known.any():
             names = [str(record.get("action")) for record in records]
             actions = tuple(name for name, keep in zip(names, known, strict=True) if keep)
-            traces.append(RateTrace(arm, seed, steps[known], rates[known], actions))
-    return traces
+            traces.append(RateTrace(arm, seed, steps[known], rates[known], actions, phase))
+    return traces if phase == "evaluate" else traces[::-1]
 
 
 def excerpt(trace: RateTrace, num_decisions: int = 40) -> RateTrace:
@@ -172,8 +195,11 @@ def excerpt(trace: RateTrace, num_decisions: int = 40) -> RateTrace:
     """
     first = max(0, (len(trace.step) - num_decisions) // 2)
     part = slice(first, first + num_decisions)
-    return RateTrace(
-        trace.arm, trace.seed, trace.step[part], trace.learning_rate[part], trace.action[part]
+    return replace(
+        trace,
+        step=trace.step[part],
+        learning_rate=trace.learning_rate[part],
+        action=trace.action[part],
     )
 
 
@@ -189,13 +215,16 @@ def action_shares(decisions: Sequence[Record], arm: str) -> ActionShares | None:
     ]
     if not chosen:
         return None
-    actions = _action_names(chosen)
-    counts = np.zeros((1 + max(record["decision"] for record in chosen), len(actions)))
+    actions = action_names(decisions, arm)
+    length = 1 + max(record["decision"] for record in chosen)
+    width = -(-length // _MAX_INTERVALS)
+    counts = np.zeros((-(-length // width), len(actions)))
     for record in chosen:
-        counts[record["decision"], record["action_index"]] += 1
-    counts = counts[counts.sum(axis=1) > 0]
-    share = counts / counts.sum(axis=1, keepdims=True)
-    return ActionShares(actions, share, len({_run_key(record) for record in chosen}))
+        counts[record["decision"] // width, record["action_index"]] += 1
+    totals = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    edges = np.minimum(np.arange(len(counts) + 1) * width, length).astype(np.float64)
+    return ActionShares(actions, edges, share, len({_run_key(record) for record in chosen}))
 
 
 def action_raster(decisions: Sequence[Record], arm: str) -> ActionRaster | None:
@@ -207,12 +236,29 @@ def action_raster(decisions: Sequence[Record], arm: str) -> ActionRaster | None:
     ]
     if not chosen:
         return None
-    episodes = sorted({int(record.get("episode", 0)) for record in chosen})
-    row = {episode: index for index, episode in enumerate(episodes)}
-    taken = np.full((len(episodes), 1 + max(record["decision"] for record in chosen)), -1, np.int64)
-    for record in chosen:
-        taken[row[int(record.get("episode", 0))], record["decision"]] = record["action_index"]
-    return ActionRaster(_action_names(chosen), np.array(episodes, np.int64), taken)
+    numbers = [_run_key(record)[0] for record in chosen]
+    first = min(numbers)
+    length = 1 + max(record["decision"] for record in chosen)
+    taken = np.full((1 + max(numbers) - first, length), -1, np.int64)
+    for number_of_episode, record in zip(numbers, chosen, strict=True):
+        taken[number_of_episode - first, record["decision"]] = record["action_index"]
+    return ActionRaster(action_names(decisions, arm), first, taken)
+
+
+def action_names(decisions: Iterable[Record], arm: str) -> tuple[str, ...]:
+    """Returns the names of an arm's actions in the order of their numbers, over all its records.
+
+    Example:
+        >>> record = {"arm": "qan", "decision": 0, "action": "Hold()", "action_index": 1}
+        >>> action_names([record], "qan")
+        ('action 0', 'Hold()')
+    """
+    names: dict[int, str] = {}
+    for record in decisions:
+        if record.get("arm") == arm and _has_action(record):
+            names.setdefault(record["action_index"], str(record.get("action")))
+    # An action that was never taken never told its name.
+    return tuple(names.get(index, f"action {index}") for index in range(1 + max(names, default=-1)))
 
 
 def learner(episodes: Iterable[Record]) -> str:
@@ -228,9 +274,9 @@ def learning_curve(
     epsilons: dict[int, list[float]] = defaultdict(list)
     for record in decisions:
         if record.get("arm") == arm and record.get("phase") == "train":
-            epsilons[int(record.get("episode", 0))].append(number(record, "epsilon"))
+            epsilons[_run_key(record)[0]].append(number(record, "epsilon"))
     trained = {
-        int(record.get("episode", 0)): record
+        _run_key(record)[0]: record
         for record in episodes
         if record.get("arm") == arm and record.get("phase") == "train"
     }
@@ -286,12 +332,12 @@ def _weighted_means(runs: Array, weights: Array) -> Array:
     return np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
 
 
-def _band(arm: str, curves: list[dict[int, float]]) -> Band:
+def _band(arm: str, curves: list[dict[int, float]], phase: str) -> Band:
     xs = sorted({x for curve in curves for x in curve})
     runs = np.array([[curve.get(x, float("nan")) for x in xs] for curve in curves])
     mean = _weighted_means(runs, np.ones((1, len(runs))))[0]
     low, high = (mean, mean) if len(runs) == 1 else bootstrap_interval(runs)
-    return Band(arm, np.array(xs, np.float64), mean, low, high, len(runs))
+    return Band(arm, np.array(xs, np.float64), mean, low, high, len(runs), phase)
 
 
 def _by_run(records: Iterable[Record]) -> list[tuple[tuple[str, int, int], list[Record]]]:
@@ -310,14 +356,6 @@ def _has_action(record: Record) -> bool:
         isinstance(record.get(key), int) and record[key] >= 0
         for key in ("action_index", "decision")
     )
-
-
-def _action_names(records: Iterable[Record]) -> tuple[str, ...]:
-    names: dict[int, str] = {}
-    for record in records:
-        names.setdefault(record["action_index"], str(record.get("action")))
-    # An action that was never taken never told its name.
-    return tuple(names.get(index, f"action {index}") for index in range(max(names) + 1))
 
 
 def _mean(values: Array) -> float:

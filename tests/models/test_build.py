@@ -145,7 +145,14 @@ def test_logits_stay_float32_in_mixed_precision():
     assert model.get_layer("conv_1").compute_dtype == "float16"
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mlp",
+        "cnn",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ["cnn_bn", "wrn-10-1"]),
+    ],
+)
 def test_a_model_learns_a_little(name):
     generator = np.random.default_rng(0)
     x = generator.normal(size=(32, 8, 8, 1)).astype(np.float32)

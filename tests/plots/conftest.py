@@ -28,7 +28,7 @@ def write_run(folder, *, arms=ARMS, num_train=60, seeds=5, num_decisions=20, epo
         context = {"arm": arm, "phase": phase, "episode": number, "seed": seed}
         rate = initial = float(np.exp(generator.uniform(np.log(0.003), np.log(0.4))))
         diverged = phase == "train" and generator.random() < 0.08 * epsilon + 0.02
-        quality = 1.2 - 0.9 * (1 - epsilon) if arm == "qan" else 0.7 + 0.1 * ARMS.index(arm)
+        quality = 1.2 - 0.9 * (1 - epsilon) if arm == "qan" else 0.7 + 0.05 * len(arm)
         for decision in range(num_decisions):
             progress = decision / num_decisions
             planned = _rate_factor(arm, progress)
@@ -98,4 +98,4 @@ def write_run(folder, *, arms=ARMS, num_train=60, seeds=5, num_decisions=20, epo
 
 @pytest.fixture
 def run(tmp_path):
-    return write_run(tmp_path / "run", num_train=12, seeds=3)
+    return write_run(tmp_path / "run", arms=["qan", "random", "mine"], num_train=12, seeds=3)
