@@ -112,7 +112,7 @@ def test_wrn_40_4_has_the_papers_8_9_million_parameters():
     assert trainable(model) == wrn_parameters(40, 4, 3, 10)
     assert 8.9e6 <= trainable(model) < 9.0e6
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-    # 1 + 3 groups of 6 blocks of 2, and one projection a group; with the logits, depth 40.
+    # 1 + 3 groups of 6 blocks of 2, and one projection a group: the 40 of the name.
     assert len(convolutions) == 1 + 36 + 3
 
 
@@ -145,7 +145,14 @@ def test_logits_stay_float32_in_mixed_precision():
     assert model.get_layer("conv_1").compute_dtype == "float16"
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mlp",
+        "cnn",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ["cnn_bn", "wrn-10-1"]),
+    ],
+)
 def test_a_model_learns_a_little(name):
     generator = np.random.default_rng(0)
     x = generator.normal(size=(32, 8, 8, 1)).astype(np.float32)
