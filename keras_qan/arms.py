@@ -66,13 +66,13 @@ def scripted(name: str, learner: QANCallback, seed: int) -> QANCallback:
             decide_every=settings.decide_every,
             rate_bounds=settings.rate_bounds,
         )
-    action: Action
-    action = Hold() if name == "constant" else Follow(_SCHEDULES[name]())
+    holds = name == "constant"
+    actions: list[Action] = [Hold()] if holds else [Follow(_SCHEDULES[name]())]
     return QANCallback(
-        actions=[action],
+        actions=actions,
         observations=[TrainingState()],
         reward=settings.reward,
         agent=Always(0),
-        decide_every=None if name == "constant" else 1,
+        decide_every=None if holds else 1,
         rate_bounds=(1e-12, 1e6),
     )

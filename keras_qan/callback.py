@@ -14,15 +14,14 @@ from typing import Any
 
 import keras
 
-from keras_qan import actions as action_room
-from keras_qan import observations as observation_room
+from keras_qan import presets
 from keras_qan.actions import Action
-from keras_qan.agents import DQN, Agent
+from keras_qan.agents import Agent
 from keras_qan.brain import Brain, Settings
 from keras_qan.controller import Controller, Decision, Student
 from keras_qan.observations import Observation
 from keras_qan.pace import Pace
-from keras_qan.rewards import LogLossDrop, Reward
+from keras_qan.rewards import Reward
 from keras_qan.student import LossSums, find_student, require_keras_3
 
 #: Callbacks of Keras that set the learning rate too.
@@ -382,14 +381,7 @@ class _Fit:
 
 
 def _default_settings() -> Settings:
-    return Settings(
-        actions=action_room.default(),
-        observations=observation_room.default(),
-        reward=LogLossDrop(),
-        agent=DQN(),
-        decide_every=None,
-        rate_bounds=(1e-6, 1.0),
-    )
+    return Settings(**presets.default())
 
 
 def _class_names(value: object) -> set[str]:

@@ -219,5 +219,6 @@ class Experiment:
         if differing:
             raise ValueError(
                 f"The run in {directory} was made with other flags: "
-                f"{', '.join(sorted(differing))}. Repeat its own with --flagfile={directory}/flags.txt, or use another --directory."
+                f"{', '.join(sorted(differing))}. Repeat its own with "
+                f"--flagfile={directory}/flags.txt, or use another --directory."
             )

@@ -13,7 +13,7 @@ from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
-from keras_qan import progress
+from keras_qan import plots, progress
 from keras_qan.experiment import Experiment
 
 
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> None:
         report = experiment_from_flags().run(progress.for_terminal())
     except (ValueError, OSError) as error:
         sys.exit(f"train_qan: {error}")
-    figures = []
+    figures = plots.draw(report.directory)
     console = Console(width=None if Console().is_terminal else 132)
     show(report.rows, console)
     console.print(
