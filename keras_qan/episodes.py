@@ -231,6 +231,7 @@ def _train(
             task.train(seed),
             validation_data=task.validation,
             epochs=task.epochs,
+            shuffle=False,  # the batches are shuffled already, by their seed
             verbose=0,
             callbacks=[callback, progress.epochs()],
         )
