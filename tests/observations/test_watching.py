@@ -66,7 +66,7 @@ def test_an_unknown_name_is_refused_with_a_suggestion(small):
 
 
 def test_a_layer_without_a_kernel_is_refused(small):
-    with pytest.raises(ValueError, match="'norm'.*no layer of that name with a trainable kernel"):
+    with pytest.raises(ValueError, match=r"'norm'.*no layer of that name with a trainable kernel"):
         watched_kernels(small, ["norm"])
 
 
