@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -124,10 +125,10 @@ class Controller:
             # what stood there at the decision, and what was left over from epochs since.
             self._counted = tf.Variable(tf.zeros([2]), trainable=False)
             self._left_over = tf.Variable(tf.zeros([2]), trainable=False)
-        self._begin = tf.function(self._begin_graph, autograph=False)
-        self._decide = tf.function(self._decide_graph, autograph=False)
-        self._end = tf.function(self._end_graph, autograph=False)
-        self._mark = tf.function(self._mark_graph, autograph=False)
+        self._begin = _compiled(self._begin_graph)
+        self._decide = _compiled(self._decide_graph)
+        self._end = _compiled(self._end_graph)
+        self._mark = _compiled(self._mark_graph)
 
     # What the callback calls.
 
@@ -187,6 +188,8 @@ class Controller:
         final_loss: float | None = None,
     ) -> Decision:
         """Closes an episode: reward and learning for its last decision.
+
+        `keep_loss` comes before it: by now Keras's sums may be those of the validation.
 
         Args:
           student: the model in training.
@@ -283,8 +286,8 @@ class Controller:
         is_given: tf.Tensor,
         delayed: bool,
     ) -> tf.Tensor:
-        del kernels
-        interval_loss = self._interval_loss(loss_total, loss_count)
+        del kernels, loss_total, loss_count
+        interval_loss = self._left_over[0] / self._left_over[1]
         loss = tf.where(is_given, final_loss, interval_loss)
         earlier_reward = tf.constant(0.0)
         if delayed:
@@ -380,3 +383,8 @@ class Controller:
         self._action.assign(choice.action)
         head = [tf.cast(choice.action, tf.float32), chosen[0], rates[0], reward, loss]
         return tf.concat([tf.stack([*head, choice.epsilon, td_loss]), choice.q_values], axis=0)
+
+
+def _compiled(function: Callable[..., Any]) -> Any:
+    # Wrapped, so that TensorFlow's warning of frequent tracing counts each controller by itself.
+    return tf.function(functools.partial(function), autograph=False)

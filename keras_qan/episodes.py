@@ -183,6 +183,7 @@ def _evaluate(
     rates: list[float | None] = list(evaluation.learning_rates) or [None]
     plays = [(s, rate) for s in range(evaluation.seeds) for rate in rates]
     progress.start("evaluating", 0, len(plays) * len(evaluation.arms), task.epochs)
+    callbacks = {arm: _callback_of(arm, learner, seed) for arm in evaluation.arms}
     for number, (seed_number, rate) in enumerate(plays):
         play_seed = FIRST_UNSEEN_SEED + seed + seed_number
         for arm in evaluation.arms:
@@ -192,7 +193,10 @@ def _evaluate(
             model = students.fresh(play_seed)
             if rate is not None:
                 _start_with(model, rate)
-            callback = _callback_of(arm, learner, play_seed)
+            callback = callbacks[arm]
+            if arm == "random":
+                # Its numbers depend on the play alone, also where a run goes on after a kill.
+                callback.agent.restore({"num_choices": np.asarray(number << 32)})
             callback.context = {
                 "arm": arm,
                 "phase": "evaluate",
@@ -227,6 +231,7 @@ def _train(
             task.train(seed),
             validation_data=task.validation,
             epochs=task.epochs,
+            shuffle=False,  # the batches are shuffled already, by their seed
             verbose=0,
             callbacks=[callback, progress.epochs()],
         )

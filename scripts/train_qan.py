@@ -17,27 +17,25 @@ from keras_qan import plots, progress
 from keras_qan.experiment import Experiment
 
 
-def define_flags() -> None:
+def define_flags(holder: flags.FlagValues = flags.FLAGS) -> None:
     """Defines a flag for each field of Experiment."""
     for field in dataclasses.fields(Experiment):
         name, default, text = field.name, field.default, field.metadata["help"]
         if isinstance(default, bool):
-            flags.DEFINE_bool(name, default, text)
+            flags.DEFINE_bool(name, default, text, flag_values=holder)
         elif isinstance(default, int):
-            flags.DEFINE_integer(name, default, text)
+            flags.DEFINE_integer(name, default, text, flag_values=holder)
         elif isinstance(default, float):
-            flags.DEFINE_float(name, default, text)
+            flags.DEFINE_float(name, default, text, flag_values=holder)
         elif isinstance(default, str):
-            flags.DEFINE_string(name, default, text)
+            flags.DEFINE_string(name, default, text, flag_values=holder)
         else:
-            flags.DEFINE_list(name, [str(value) for value in default], text)
+            flags.DEFINE_list(name, [str(v) for v in default], text, flag_values=holder)
 
 
-def experiment_from_flags() -> Experiment:
+def experiment_from_flags(holder: flags.FlagValues = flags.FLAGS) -> Experiment:
     """Reads the flags into an Experiment."""
-    values: dict[str, Any] = {
-        f.name: flags.FLAGS[f.name].value for f in dataclasses.fields(Experiment)
-    }
+    values: dict[str, Any] = {f.name: holder[f.name].value for f in dataclasses.fields(Experiment)}
     values["learning_rate"] = tuple(float(rate) for rate in values["learning_rate"])
     values["arms"] = tuple(values["arms"])
     return Experiment(**values)

@@ -1,10 +1,13 @@
+"""What all tests share."""
+
 import os
 
-# Before anything imports TensorFlow: its C++ notices are no part of what a test shows.
+# TensorFlow's start-up lines would drown the tests' own output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from hypothesis import HealthCheck, settings
 
+# The same examples in every run, and no deadline on a busy machine.
 settings.register_profile(
     "steady",
     deadline=None,

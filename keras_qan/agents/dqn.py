@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -164,7 +165,7 @@ class DQN:
         self._agent.initialize()
         self._optimizer.build(self._network.trainable_weights)
         # Without autograph, which traces TF-Agents several times slower and warns of its syntax.
-        self._update = tf.function(self._update_once, autograph=False)
+        self._update = tf.function(functools.partial(self._update_once), autograph=False)
 
     def _make_network(self, num_actions: int) -> Any:
         parts = open_tf_agents()
