@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import platform
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -226,7 +228,9 @@ def _train(
     test: tf.data.Dataset | None = None,
 ) -> None:
     """One `fit`; its record is written when the test set, if it is its turn, has been looked at."""
-    with callback.writing_later() as write:
+    with callback.writing_later() as write, warnings.catch_warnings():
+        # A training that diverges is an outcome here: its record and the table say so.
+        warnings.filterwarnings("ignore", "The training loss is not finite", RuntimeWarning)
         model.fit(
             task.train(seed),
             validation_data=task.validation,
@@ -261,7 +265,7 @@ def _write_origin(directory: Path, seed: int) -> None:
         "seed": seed,
         "first_evaluation_seed": FIRST_UNSEEN_SEED + seed,
         "versions": {"python": platform.python_version(), **versions},
-        "machine": {"cpus": tf.config.threading.get_inter_op_parallelism_threads() or None},
+        "machine": {"system": platform.platform(), "cpu_cores": os.cpu_count()},
     }
     _write_json(path, origin)
 

@@ -19,6 +19,7 @@ def student(
     optimizer: keras.optimizers.Optimizer | str | None = None,
     seed: int = 0,
     activation: str = "relu",
+    name: str = "first",
     **compile_arguments,
 ) -> keras.Model:
     """A convolution and a Dense layer, compiled."""
@@ -30,7 +31,7 @@ def student(
         [
             keras.layers.Input((6, 6, 1)),
             keras.layers.Conv2D(
-                3, 3, activation=activation, kernel_initializer=initializer(1), name="first"
+                3, 3, activation=activation, kernel_initializer=initializer(1), name=name
             ),
             keras.layers.Flatten(),
             keras.layers.Dense(2, kernel_initializer=initializer(2), name="logits"),
