@@ -35,10 +35,7 @@ def write(path: Path, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> No
     Raises:
       OSError: the file cannot be written; an older one of that name is untouched.
     """
-    text = np.frombuffer(json.dumps(data).encode(), np.uint8)
-    body = io.BytesIO()
-    np.savez(body, allow_pickle=False, **{_DATA: text}, **arrays)
-    content = body.getvalue()
+    content = _pack({_DATA: np.frombuffer(json.dumps(data).encode(), np.uint8)} | arrays)
     digest = hashlib.sha256(content).hexdigest().encode()
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -77,14 +74,33 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         )
     try:
         _check_sizes(path, body)
-        with np.load(io.BytesIO(body), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = _unpack(body)
         data = json.loads(arrays.pop(_DATA).tobytes().decode())
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever a parser trips over is the file's fault
         raise CheckpointError(f"{path} cannot be read as arrays and data: {error}") from error
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} holds {type(data).__name__} where a JSON object belongs.")
     return arrays, data
+
+
+def _pack(arrays: dict[str, np.ndarray]) -> bytes:
+    """An archive as `np.savez` writes it, which has reserved names."""
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+    return body.getvalue()
+
+
+def _unpack(body: bytes) -> dict[str, np.ndarray]:
+    arrays = {}
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as member:
+                array = np.lib.format.read_array(member, allow_pickle=False)
+            arrays[name.removesuffix(".npy")] = array
+    return arrays
 
 
 def _check_sizes(path: Path, body: bytes) -> None:
@@ -118,8 +134,8 @@ def write_next(
 
 def series(folder: Path, stem: str) -> list[Path]:
     """The checkpoints of a series, oldest first."""
-    found = [path for path in folder.glob(f"{stem}-*.ckpt") if _NAME.match(path.name)]
-    return sorted(found, key=_number)
+    matches = [(path, _NAME.match(path.name)) for path in folder.glob(f"{stem}-*.ckpt")]
+    return sorted([path for path, match in matches if match and match["stem"] == stem], key=_number)
 
 
 def _number(path: Path) -> int:

@@ -107,6 +107,13 @@ class Controller:
         num_features = sum(part.size(num_kernels) for part in self.observations)
         self.agent.build(num_features, len(self.actions))
         if self._built_for is not None:
+            known = int(self._observation.shape[0])
+            if known != num_features:
+                raise ValueError(
+                    f"The state of {num_kernels} watched kernels has {num_features} numbers, and "
+                    f"that of {self._built_for} before had {known}. Watch as many layers as "
+                    "before, or make a new QANCallback."
+                )
             return
         self._built_for = num_kernels
 
@@ -221,7 +228,7 @@ class Controller:
     def keep_loss(self, student: Student) -> None:
         """Keeps what was counted of the loss before Keras sets its sums back to zero."""
         sums = tf.stack([student.loss_total, student.loss_count])
-        self._left_over.assign_add(self._since(sums))
+        self._left_over.assign(self._since(sums))
         self._counted.assign(tf.zeros([2]))
 
     def mean_loss(self, student: Student) -> float:
@@ -289,16 +296,21 @@ class Controller:
         del kernels, loss_total, loss_count
         interval_loss = self._left_over[0] / self._left_over[1]
         loss = tf.where(is_given, final_loss, interval_loss)
+        # Without a step since the losses were marked, nothing is known of the last decision; that
+        # it was neither good nor bad is not the same as a loss that is no number.
+        has_steps = self._left_over[1] > 0.0
+        last = tf.where(has_steps, self._relative_log(interval_loss), self._log_loss)
+        final = tf.where(is_given, self._relative_log(final_loss), last)
         earlier_reward = tf.constant(0.0)
         if delayed:
             # Two decisions are open. Where the training diverged, the earlier one's outcome is the
             # end; else it is the last training loss, and the later one's the final loss.
-            goes_on = tf.cast(tf.math.is_finite(loss), tf.float32)
-            earlier_loss = self._relative_log(tf.where(goes_on > 0.0, interval_loss, loss))
+            has_diverged = tf.logical_and(is_given | has_steps, ~tf.math.is_finite(loss))
+            goes_on = 1.0 - tf.cast(has_diverged, tf.float32)
+            earlier_loss = tf.where(has_diverged, final, last)
             earlier_reward, _ = self._credit(earlier_loss, terms, goes_on, delayed)
             terms *= tf.stack([1.0, 1.0, goes_on, 1.0])
-        log_loss = self._relative_log(loss)
-        reward, td_loss = self._credit(log_loss, terms, tf.constant(0.0), delayed=False)
+        reward, td_loss = self._credit(final, terms, tf.constant(0.0), delayed=False)
         rate = tf.cast(rates[0], tf.float32)
         action = tf.cast(self._action, tf.float32)
         return tf.stack([action, rate, rate, reward + earlier_reward, loss, 0.0, td_loss])

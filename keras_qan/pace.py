@@ -43,7 +43,10 @@ class Pace:
         """Notes how long the training is."""
         self._num_steps = max(steps_an_epoch * num_epochs, 1)
         self.every = self._asked or max(1, round(self._num_steps / PARTS_OF_TRAINING))
-        self.num_decisions = max(1, round(self._num_steps / self.every))
+        # One more where at least half an interval is left, as `wants_decision` has it.
+        self.num_decisions = max(1, (2 * self._num_steps + self.every) // (2 * self.every))
+        if self._look_at > self._last_decision + 1:
+            self._look_at = self._last_decision + self.every
 
     def begin_epoch(self) -> None:
         """Batches are counted from zero again."""

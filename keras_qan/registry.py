@@ -14,15 +14,34 @@ _classes: dict[str, type] = {}
 def configurable(cls: _Class) -> _Class:
     """Registers a class whose constructor's arguments are attributes of the same names.
 
-    The class gains `get_config`, and is known to `keras.saving` under the package `keras_qan`.
+    The class gains `get_config` and `from_config`, and is known to `keras.saving` under the package
+    `keras_qan`.
+
+    Raises:
+      ValueError: another class of that name is registered already.
     """
+    other = _classes.get(cls.__name__, cls)
+    # A notebook's cell that is run again defines the same class anew.
+    if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(
+            f"The class {cls.__module__}.{cls.__qualname__} cannot be registered: "
+            f"{other.__module__} has a {cls.__name__} already. Give it another name, as a run's "
+            "directory knows classes by their names."
+        )
     _classes[cls.__name__] = cls
     if not hasattr(cls, "get_config"):
         cls.get_config = lambda self: {  # type: ignore[attr-defined]
-            name: getattr(self, name) for name in _arguments(cls)
+            name: getattr(self, name) for name in _arguments(type(self))
         }
+    if not hasattr(cls, "from_config"):
+        cls.from_config = classmethod(_from_keras_config)  # type: ignore[attr-defined]
     keras.saving.register_keras_serializable(package="keras_qan")(cls)
     return cls
+
+
+def _from_keras_config(cls: type, config: dict[str, Any]) -> Any:
+    """What `keras.saving` asks for; objects within come as `keras.saving` wrote them."""
+    return cls(**{name: keras.saving.deserialize_keras_object(v) for name, v in config.items()})
 
 
 def _arguments(cls: type) -> list[str]:

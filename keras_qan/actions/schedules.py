@@ -87,10 +87,10 @@ class WarmRestarts:
     """
 
     def __init__(self, first: float = 1.0 / 7.0, growth: float = 2.0) -> None:
-        if not 0.0 < first <= 1.0 or growth < 1.0:
+        if not 0.0 < first <= 1.0 or not 1.0 <= growth < math.inf:
             raise ValueError(
-                f"WarmRestarts got first={first}, growth={growth}; expected first in (0, 1] and "
-                "growth of at least 1."
+                f"WarmRestarts got first={first}, growth={growth}; expected first in (0, 1] and a "
+                "finite growth of at least 1."
             )
         self.first, self.growth = float(first), float(growth)
 

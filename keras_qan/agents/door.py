@@ -13,6 +13,7 @@ import contextlib
 import functools
 import importlib
 import io
+import os
 import sys
 import types
 import warnings
@@ -71,11 +72,15 @@ def _private_tensorflow() -> Iterator[None]:
     }
     for name in keras_modules:
         del sys.modules[name]
+    environment = set(os.environ)
     sys.modules.update(_stand_ins)
     sys.modules["tensorflow.keras"] = tf_keras
     try:
         yield
     finally:
+        # Gym hides pygame's greeting by a variable that the user's own programs would inherit.
+        for name in set(os.environ) - environment:
+            del os.environ[name]
         for name in list(sys.modules):
             if name == "tensorflow.keras" or name.startswith("tensorflow.keras."):
                 del sys.modules[name]

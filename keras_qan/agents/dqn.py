@@ -62,7 +62,7 @@ class Learning:
     ) -> None:
         counts = {"batch_size": batch_size, "updates": updates, "n_step": n_step}
         for name, value in {**counts, "warm_up": warm_up}.items():
-            if int(value) < 1:
+            if value < 1 or int(value) != value:
                 raise ValueError(f"Learning got {name}={value}; expected an integer of at least 1.")
         if not rate > 0.0 or not 0.0 <= gamma <= 1.0 or not 0.0 < target_tau <= 1.0:
             raise ValueError(
@@ -142,8 +142,17 @@ class DQN:
         self._replay = Replay(num_features, self.replay_capacity, learning.n_step, learning.gamma)
         self._draws = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._explored = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._network = self._make_network(num_actions)
         state_spec = parts.tensor_spec.TensorSpec([num_features], tf.float32, "state")
+        self._network = self._make_network(num_actions)
+        target_network = self._network.copy(name="TargetQNetwork")
+
+        def make_variables() -> None:
+            self._network.create_variables(state_spec)
+            target_network.create_variables(state_spec)
+
+        # They are made by a call with random input. Traced, it takes no number from the stream of
+        # `tf.random`, which belongs to the user.
+        tf.function(make_variables, autograph=False).get_concrete_function()
         action_spec = parts.tensor_spec.BoundedTensorSpec(
             [], tf.int64, 0, num_actions - 1, "action"
         )
@@ -153,6 +162,7 @@ class DQN:
             parts.time_step.time_step_spec(state_spec),
             action_spec,
             q_network=self._network,
+            target_q_network=target_network,
             optimizer=self._optimizer,
             epsilon_greedy=0.0,  # exploration is drawn by `act`, from this agent's own stream
             n_step_update=learning.n_step,
@@ -278,12 +288,12 @@ class DQN:
                     f"The saved agent holds {received} for {name!r}; expected an array of shape "
                     f"{tuple(variable.shape)}. It was saved with other settings of DQN."
                 )
-        for name, variable in self._variables().items():
-            variable.assign(arrays[name])
         prefix = "replay/"
         memory = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-        if memory:
-            self._replay.restore(memory)
+        # The memory checks its arrays itself, before it takes any over.
+        self._replay.restore(memory)
+        for name, variable in self._variables().items():
+            variable.assign(arrays[name])
 
 
 def _huber(targets: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:

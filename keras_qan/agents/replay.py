@@ -117,7 +117,9 @@ class Replay:
         """Takes back the last transitions, and what they had overwritten is gone."""
         last_id = self._buffer.variables()[-1]
         last_id.assign_sub(num_transitions)
-        self._written.assign_sub(num_transitions)
+        written = self._written.assign_sub(num_transitions)
+        # Of an episode longer than the memory nothing older is left.
+        self._oldest.assign(tf.minimum(self._oldest, written))
 
     def _columns(self) -> dict[str, tf.Variable]:
         # The tables' variables come in the order of their sorted names.
@@ -138,19 +140,30 @@ class Replay:
         """Takes over what `arrays` gave.
 
         Raises:
-          ValueError: the rows do not fit this memory's capacity or state size.
+          ValueError: an array is missing, or does not fit this memory's capacity or state size.
         """
-        for name, column in self._columns().items():
-            rows = arrays[name]
-            value = np.zeros(column.shape, column.dtype.as_numpy_dtype)
-            if rows.shape[1:] != value.shape[1:] or len(rows) > len(value):
+        columns = self._columns()
+        counters = {"written": self._written, "ended": self._ended, "oldest": self._oldest}
+        for name in [*columns, *counters]:
+            if name not in arrays:
+                raise ValueError(f"The kept replay memory has no {name!r}: it is not whole.")
+        went_round = int(arrays["oldest"]) > 0 or int(arrays["written"]) > self.capacity
+        for name, column in columns.items():
+            found, full = arrays[name].shape, tuple(column.shape)
+            if (
+                found[1:] != full[1:]
+                or len(arrays[name]) > full[0]
+                or (went_round and found != full)
+            ):
+                expected = "exactly" if went_round else "at most"
                 raise ValueError(
-                    f"The kept replay memory holds {name!r} of shape {rows.shape}; expected at "
-                    f"most {value.shape}. Build the agent with the settings it was saved with."
+                    f"The kept replay memory holds {name!r} of shape {found}; expected {expected} "
+                    f"{full}. Build the agent with the settings it was saved with."
                 )
-            value[: len(rows)] = rows
+        for name, column in columns.items():
+            value = np.zeros(column.shape, column.dtype.as_numpy_dtype)
+            value[: len(arrays[name])] = arrays[name]
             column.assign(value)
-        self._written.assign(arrays["written"])
-        self._ended.assign(arrays["ended"])
-        self._oldest.assign(arrays["oldest"])
+        for name, counter in counters.items():
+            counter.assign(arrays[name])
         self._buffer.variables()[-1].assign(arrays["written"] - 1)

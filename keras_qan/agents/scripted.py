@@ -13,11 +13,25 @@ class _Unlearned:
     """What all scripted agents share: sizes, and nothing to learn or keep."""
 
     def __init__(self) -> None:
-        self._num_actions = 0
+        self._sizes: tuple[int, int] | None = None
 
-    def build(self, num_features: int, num_actions: int) -> None:  # noqa: ARG002
-        """Notes the number of actions."""
-        self._num_actions = num_actions
+    def build(self, num_features: int, num_actions: int) -> None:
+        """Notes the sizes.
+
+        Raises:
+          ValueError: it was built for others.
+        """
+        if self._sizes not in (None, (num_features, num_actions)):
+            raise ValueError(
+                f"This {type(self).__name__} was built for (features, actions) = {self._sizes}, "
+                f"and is asked for {(num_features, num_actions)}. Watch as many layers as before, "
+                "or make a new agent."
+            )
+        self._sizes = (num_features, num_actions)
+
+    @property
+    def _num_actions(self) -> int:
+        return self._sizes[1] if self._sizes else 0
 
     def learn(
         self,
@@ -46,9 +60,9 @@ class Always(_Unlearned):
 
     def __init__(self, action: int = 0) -> None:
         super().__init__()
-        if action < 0:
+        if action < 0 or int(action) != action:
             raise ValueError(f"Always got action={action}; expected an index of at least 0.")
-        self.action = action
+        self.action = int(action)
 
     def build(self, num_features: int, num_actions: int) -> None:
         """Checks that there is such an action.
@@ -101,5 +115,13 @@ class Random(_Unlearned):
         return {"num_choices": self._num_choices.numpy()}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Goes on from that position."""
+        """Goes on from that position.
+
+        Raises:
+          ValueError: the position is missing.
+        """
+        if "num_choices" not in arrays:
+            raise ValueError(
+                "The saved agent holds no 'num_choices'; expected what arrays() of a Random gave."
+            )
         self._num_choices.assign(arrays["num_choices"])

@@ -56,7 +56,7 @@ def moments(values: tf.Tensor) -> tf.Tensor:
       values: float `[..., n]`, n ≥ 1.
 
     Returns:
-      float32 `[..., 12]`, finite for finite values.
+      float32 `[..., 12]`, finite for weights up to 10⁷ (the fifth moment of larger ones is not).
 
     Example:
       >>> print(moments(tf.constant([1.0, 2.0, 3.0, 4.0, 10.0]))[:4].numpy())

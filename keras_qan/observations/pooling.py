@@ -28,7 +28,12 @@ def pool(descriptions: tf.Tensor) -> tf.Tensor:
     """
     mean = tf.reduce_mean(descriptions, axis=0)
     median = moments.quantiles(tf.transpose(descriptions), (0.5,))[:, 0]
-    deviation = tf.sqrt(tf.reduce_mean(tf.square(descriptions - mean), axis=0))
+    # Scaled before they are squared, as the square of a fifth moment leaves float32's range.
+    apart = descriptions - mean
+    reach = tf.reduce_max(tf.abs(apart), axis=0)
+    deviation = reach * tf.sqrt(
+        tf.reduce_mean(tf.square(tf.math.divide_no_nan(apart, reach)), axis=0)
+    )
     maximum = tf.reduce_max(descriptions, axis=0)
     minimum = tf.reduce_min(descriptions, axis=0)
     return tf.concat([mean, median, deviation, maximum, minimum], axis=0)

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_qan.agents import Always, Random
+
+STATE, EXPLORE = tf.zeros([3]), tf.constant(True)
+
+
+def actions(agent, count):
+    act = tf.function(agent.act, autograph=False)
+    return [int(act(STATE, EXPLORE).action) for _ in range(count)]
+
+
+def test_always_takes_its_action():
+    agent = Always(2)
+    agent.build(3, 4)
+    assert actions(agent, 5) == [2] * 5
+
+
+@pytest.mark.parametrize("action", [4, 9])
+def test_always_refuses_an_action_that_there_is_not(action):
+    with pytest.raises(ValueError, match=r"among 4 actions; expected an index from 0 to 3"):
+        Always(action).build(3, 4)
+
+
+@pytest.mark.parametrize("action", [-1, 0.5])
+def test_always_refuses_what_is_no_index(action):
+    with pytest.raises(ValueError, match="expected an index of at least 0"):
+        Always(action)
+
+
+def test_random_takes_every_action_as_often():
+    agent = Random(1)
+    agent.build(3, 4)
+    counts = np.bincount(actions(agent, 800), minlength=4)
+    # A binomial's standard deviation is 12.
+    assert np.abs(counts - 200).max() < 50
+
+
+def test_random_repeats_with_its_seed_and_goes_on_where_it_was():
+    one, two, other = Random(5), Random(5), Random(6)
+    for agent in (one, two, other):
+        agent.build(3, 4)
+    told = actions(one, 30)
+    assert told == actions(two, 30) != actions(other, 30)
+    kept = one.arrays()
+    later = actions(one, 10)
+    two.restore(kept)
+    assert actions(two, 10) == later
+
+
+def test_neither_learns_or_values_anything():
+    for agent in (Always(0), Random(0)):
+        agent.build(3, 2)
+        numbers = (tf.constant(1, tf.int64), tf.constant(1.0), tf.constant(0.0))
+        assert np.isnan(agent.learn(STATE, *numbers).numpy())
+        assert np.isnan(agent.act(STATE, EXPLORE).q_values.numpy()).all()

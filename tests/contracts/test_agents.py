@@ -1,0 +1,132 @@
+"""What every agent has to keep to, whatever it is."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_qan import checkpoint, registry
+from keras_qan.agents import DQN, Always, Learning, Random
+
+NUM_FEATURES, NUM_ACTIONS = 3, 4
+_QUICK = Learning(batch_size=4, updates=1, n_step=2, warm_up=2)
+AGENTS = {
+    "DQN": lambda: DQN(hidden=(4,), learning=_QUICK, replay_capacity=9, seed=1),
+    "DQN, not double": lambda: DQN(hidden=(4,), learning=_QUICK, replay_capacity=9, double=False),
+    "Always": lambda: Always(2),
+    "Random": lambda: Random(7),
+}
+
+
+@pytest.fixture(params=AGENTS.values(), ids=AGENTS.keys())
+def make(request):
+    return request.param
+
+
+def built(make):
+    agent = make()
+    agent.build(NUM_FEATURES, NUM_ACTIONS)
+    return agent
+
+
+def live(agent, num_steps, explore=True):
+    """Decides and learns within compiled functions, as the controller does."""
+    act, learn = (tf.function(f, autograph=False) for f in (agent.act, agent.learn))
+    chosen = []
+    for step in range(num_steps):
+        state = tf.constant(np.random.default_rng(step).normal(size=NUM_FEATURES), tf.float32)
+        choice = act(state, tf.constant(explore))
+        chosen.append(int(choice.action))
+        if explore:
+            goes_on = tf.constant(0.0 if step % 4 == 3 else 1.0)
+            loss = learn(state, choice.action, tf.constant(0.5), goes_on)
+            assert (loss.dtype, loss.shape) == (tf.float32, [])
+    return chosen
+
+
+def test_every_registered_agent_is_tested_here():
+    known = {
+        cls
+        for cls in registry._classes.values()
+        if hasattr(cls, "act") and cls.__module__.startswith("keras_qan.")
+    }
+    assert {type(make()) for make in AGENTS.values()} == known
+
+
+def test_a_choice_is_an_action_its_values_and_epsilon(make):
+    agent = built(make)
+    act = tf.function(agent.act, autograph=False)
+    for explore in (True, False):
+        choice = act(tf.zeros([NUM_FEATURES]), tf.constant(explore))
+        assert (choice.action.dtype, choice.action.shape) == (tf.int64, [])
+        assert 0 <= int(choice.action) < NUM_ACTIONS
+        assert (choice.q_values.dtype, choice.q_values.shape) == (tf.float32, [NUM_ACTIONS])
+        assert (choice.epsilon.dtype, choice.epsilon.shape) == (tf.float32, [])
+        assert 0.0 <= float(choice.epsilon) <= 1.0
+
+
+def test_building_twice_for_the_same_sizes_does_nothing(make):
+    agent = built(make)
+    live(agent, 6)
+    before = agent.arrays()
+    agent.build(NUM_FEATURES, NUM_ACTIONS)
+    for name, array in agent.arrays().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize("sizes", [(NUM_FEATURES + 1, NUM_ACTIONS), (NUM_FEATURES, 5)])
+def test_other_sizes_are_refused(make, sizes):
+    with pytest.raises(ValueError, match="3"):
+        built(make).build(*sizes)
+
+
+def test_what_it_knows_is_plain_arrays_that_a_checkpoint_holds(make, tmp_path):
+    agent = built(make)
+    live(agent, 6)
+    arrays = agent.arrays()
+    checkpoint.write(tmp_path / "agent.ckpt", arrays, {})
+    found, _ = checkpoint.read(tmp_path / "agent.ckpt")
+    assert found.keys() == arrays.keys()
+    other = built(make)
+    other.restore(found)
+    assert live(other, 8) == live(agent, 8)
+    for name, array in agent.arrays().items():
+        np.testing.assert_array_equal(array, other.arrays()[name])
+
+
+def test_arrays_are_copies(make):
+    agent = built(make)
+    live(agent, 5)
+    kept = agent.arrays()
+    before = {name: np.array(array) for name, array in kept.items()}
+    live(agent, 5)
+    for name, array in kept.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_a_missing_array_is_refused(make):
+    agent = built(make)
+    for name in agent.arrays():
+        rest = {n: a for n, a in agent.arrays().items() if n != name}
+        with pytest.raises(ValueError, match=name.rsplit("/", 1)[-1]):
+            agent.restore(rest)
+
+
+def test_the_same_settings_live_the_same_life(make):
+    assert live(built(make), 12) == live(built(make), 12)
+
+
+def test_abandoning_is_possible_at_any_time(make):
+    agent = built(make)
+    agent.abandon(0)
+    live(agent, 6)
+    agent.abandon(2)
+    live(agent, 12)
+
+
+def test_its_settings_make_an_equal_agent(make):
+    config = json.loads(json.dumps(registry.to_config(make())))
+    again = registry.from_config(config)
+    assert registry.to_config(again) == registry.to_config(make())
+    assert live(built(lambda: again), 6) == live(built(make), 6)

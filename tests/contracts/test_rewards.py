@@ -1,0 +1,44 @@
+"""What every reward has to keep to, whatever it is."""
+
+import json
+
+import pytest
+import tensorflow as tf
+
+from keras_qan import registry, rewards
+
+REWARDS = [rewards.LogLossDrop(), rewards.Equation9()]
+
+all_rewards = pytest.mark.parametrize("reward", REWARDS, ids=lambda r: type(r).__name__)
+
+
+def value(reward, before, after, num_decisions=20.0):
+    traced = tf.function(reward.__call__, autograph=False)
+    return traced(*(tf.constant(number) for number in (before, after, num_decisions)))
+
+
+def test_every_registered_reward_is_tested_here():
+    room = [c for c in registry._classes.values() if c.__module__ == rewards.__name__]
+    assert {type(reward) for reward in REWARDS} == set(room)
+
+
+@all_rewards
+@pytest.mark.parametrize("num_decisions", [1.0, 2.0, 1000.0])
+def test_a_fall_is_good_a_rise_is_bad_and_nothing_is_nothing(reward, num_decisions):
+    assert float(value(reward, -1.0, -1.5, num_decisions)) > 0.0
+    assert float(value(reward, -1.5, -1.0, num_decisions)) < 0.0
+    assert float(value(reward, -1.5, -1.5, num_decisions)) == 0.0
+
+
+@all_rewards
+def test_a_reward_is_one_bounded_number(reward):
+    worst = value(reward, -25.0, 2.0, 1.0)
+    assert (worst.dtype, worst.shape) == (tf.float32, [])
+    assert -27.0 <= float(worst) < 0.0
+
+
+@all_rewards
+def test_a_reward_comes_back_from_its_settings(reward):
+    again = registry.from_config(json.loads(json.dumps(registry.to_config(reward))))
+    assert type(again) is type(reward)
+    assert again.uses_validation is reward.uses_validation
