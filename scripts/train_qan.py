@@ -9,7 +9,7 @@ import dataclasses
 import sys
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 from rich.console import Console
 from rich.table import Table
 
@@ -46,10 +46,10 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
     table = Table(
         title="Final validation loss on unseen seeds (natural logarithm; lower is better)"
     )
-    for heading in ("initial rate", "arm", "seeds", "log val. loss", "95 % interval"):
-        table.add_column(heading, justify="left" if heading == "arm" else "right")
-    for heading in ("behind qan by", "95 % interval", "test acc.", "steps to target", "diverged"):
-        table.add_column(heading, justify="right")
+    for heading in ("initial rate", "arm", "log val. loss (95 %)", "behind qan by (95 %)"):
+        table.add_column(heading, justify="left" if heading == "arm" else "right", no_wrap=True)
+    for heading in ("test acc.", "steps to target", "diverged"):
+        table.add_column(heading, justify="right", no_wrap=True)
     last = None
     for row in rows:
         if last is not None and row["initial_learning_rate"] != last:
@@ -57,26 +57,30 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
         last = row["initial_learning_rate"]
         steps = row["steps_to_target"]
         table.add_row(
-            f"{row['initial_learning_rate']:g}",
+            f"{row['initial_learning_rate']:.4g}",
             row["arm"],
-            str(row["seeds"]),
-            f"{row['log_val_loss']:.3f}",
-            "{:.3f} … {:.3f}".format(*row["interval"]),
-            "" if row["arm"] == "qan" else f"{row['minus_reference']:+.3f}",
+            with_interval(row["log_val_loss"], row["interval"], ".2f"),
             ""
             if row["arm"] == "qan"
-            else "{:+.3f} … {:+.3f}".format(*row["minus_reference_interval"]),
+            else with_interval(row["minus_reference"], row["minus_reference_interval"], "+.2f"),
             f"{100 * row['test_accuracy']:.1f} %",
             f"{steps:.0f}" if steps < float("inf") else "never",
-            str(row["diverged"]),
+            f"{row['diverged']} of {row['seeds']}",
         )
     console.print(table)
+
+
+def with_interval(mean: float, interval: tuple[float, float], form: str) -> str:
+    """A mean and its interval in one cell."""
+    low, high = interval
+    return f"{mean:{form}} ({low:{form}} … {high:{form}})"
 
 
 def main(arguments: list[str]) -> None:
     """Runs the experiment that the flags describe."""
     if len(arguments) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(arguments[1:])}")
+    logging.set_verbosity(logging.WARNING)  # TensorFlow Datasets reports every file it opens
     try:
         report = experiment_from_flags().run(progress.for_terminal())
     except (ValueError, OSError) as error:
