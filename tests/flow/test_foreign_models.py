@@ -16,10 +16,8 @@ def test_a_keras_application_is_steered():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(48, 32, 32, 3)).astype("float32"), rng.integers(0, 4, 48)
     callback = QANCallback()
-    history = model.fit(
-        x, y, epochs=2, batch_size=8, verbose=0, validation_split=0.25, callbacks=[callback]
-    )
-    assert len(set(history.history["learning_rate"])) == 2
+    model.fit(x, y, epochs=2, batch_size=8, verbose=0, validation_split=0.25, callbacks=[callback])
+    assert callback.agent.arrays()["replay/written"] == 10  # 36 examples, 5 steps an epoch
     # Its first convolution is watched: 192 statistics, the rate, six numbers of the training.
     assert callback.agent.arrays()["replay/observation"].shape[1] == 199
 
