@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -72,9 +73,16 @@ def _form(model: keras.Model) -> str | None:
     # Keras numbers unnamed layers through the whole process: conv2d here is conv2d_1 there.
     parts = [model, model.optimizer, *model._flatten_layers(include_self=False)]
     for number, part in enumerate(parts):
-        text = text.replace(json.dumps(part.name), f'"part {number}"')
+        if _is_automatic(part):
+            text = text.replace(json.dumps(part.name), f'"part {number}"')
     shapes = [f"{tuple(v.shape)}{v.dtype}{v.trainable}" for v in model.variables]
     return f"{type(model)} {text} {shapes} {model.run_eagerly} {model.steps_per_execution}"
+
+
+def _is_automatic(part: Any) -> bool:
+    """Whether Keras made the name from the class's: one that a user gave may say something else."""
+    base = re.sub(r"_\d+$", "", part.name)
+    return base.replace("_", "").lower() == type(part).__name__.lower()
 
 
 def _without_start(config: Any) -> Any:

@@ -1,0 +1,47 @@
+import pytest
+
+from keras_qan import QANCallback, presets
+from keras_qan.actions import Decay, Restart, label
+from keras_qan.registry import to_config
+from keras_qan.rewards import Equation9, LogLossDrop
+
+
+@pytest.mark.parametrize("name", presets.NAMES)
+def test_a_preset_is_a_callbacks_keyword_arguments(name):
+    arguments = presets.by_name(name, seed=3)
+    callback = QANCallback(**arguments)
+    assert callback.settings.agent.seed == 3
+    assert to_config(list(callback.settings.actions)) == to_config(list(arguments["actions"]))
+
+
+def test_the_default_preset_is_what_a_bare_callback_is_made_of():
+    assert QANCallback().settings.config() == QANCallback(**presets.default()).settings.config()
+
+
+def test_the_papers_settings_are_those_of_the_paper():
+    found = presets.paper()
+    # Section 4: the rate is cut by 5 % or set back; a decision at every mini-batch; equation 9.
+    assert [label(action) for action in found["actions"]] == ["Decay(0.95)", "Restart()"]
+    assert (type(found["actions"][0]), type(found["actions"][1])) == (Decay, Restart)
+    assert found["decide_every"] == 1
+    assert type(found["reward"]) is Equation9
+    assert sum(part.size(1) for part in found["observations"]) == 193
+    agent = found["agent"]
+    assert (agent.learning.gamma, agent.learning.batch_size, agent.double) == (0.99, 32, False)
+
+
+def test_the_default_preset_looks_to_the_validation_loss_over_the_whole_episode():
+    found = presets.default()
+    assert type(found["reward"]) is LogLossDrop
+    assert found["agent"].learning.gamma == 1.0
+    # As many steps as an episode has decisions.
+    assert found["agent"].learning.n_step >= 20
+
+
+def test_presets_share_no_object():
+    assert presets.default()["agent"] is not presets.default()["agent"]
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(ValueError, match=r"no preset 'papr'; expected one of default, paper"):
+        presets.by_name("papr")
