@@ -39,6 +39,12 @@ class Settings:
             _check_list("actions", self.actions, "next_rate", "[Decay(0.95), Restart()]")
         if self.observations is not None:
             _check_list("observations", self.observations, "size", "[WeightStatistics()]")
+            watching = [part for part in self.observations if part.layers != ()]
+            if len(watching) > 1:
+                raise ValueError(
+                    f"observations holds {len(watching)} parts that watch layers; expected one. "
+                    "Name all layers in it: WeightStatistics(['stem', 'head'])."
+                )
         if self.decide_every is not None and self.decide_every < 1:
             raise ValueError(
                 f"decide_every is {self.decide_every}; expected at least 1 step between decisions, "

@@ -43,10 +43,15 @@ class Pace:
         """Notes how long the training is."""
         self._num_steps = max(steps_an_epoch * num_epochs, 1)
         self.every = self._asked or max(1, round(self._num_steps / PARTS_OF_TRAINING))
-        # One more where at least half an interval is left, as `wants_decision` has it.
-        self.num_decisions = max(1, (2 * self._num_steps + self.every) // (2 * self.every))
+        self.every = max(self.every, self._call_every)
+        self._count_decisions()
         if self._look_at > self._last_decision + 1:
             self._look_at = self._last_decision + self.every
+
+    def _count_decisions(self) -> None:
+        if self._num_steps is not None:
+            # One more where at least half an interval is left, as `wants_decision` has it.
+            self.num_decisions = max(1, (2 * self._num_steps + self.every) // (2 * self.every))
 
     def begin_epoch(self) -> None:
         """Batches are counted from zero again."""
@@ -68,6 +73,10 @@ class Pace:
         """
         if self.step == 0:
             self._call_every = batch + 1
+            if self._call_every > self.every:
+                # No more decisions can be taken than Keras calls.
+                self.every = self._call_every
+                self._count_decisions()
         self.step = self._epoch_start + batch + 1
         return self.step >= self._look_at
 

@@ -584,3 +584,9 @@ def test_random_agent_takes_every_action(tmp_path):
     fit(callback)
     taken = [r["action"] for r in records(tmp_path, "decisions")]
     assert set(taken) == {"Decay(0.9)", "Hold()", "Raise(1.1)"}
+
+
+def test_two_parts_of_the_state_that_watch_layers_are_refused():
+    parts = [WeightStatistics(["first"]), WeightStatistics(["logits"])]
+    with pytest.raises(ValueError, match="Name all layers in it"):
+        QANCallback(observations=parts)

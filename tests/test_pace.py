@@ -157,3 +157,13 @@ def test_more_steps_than_were_announced_do_not_pass_the_end():
         if pace.wants_decision():
             pace.decided()
     assert pace.progress() == 1.0
+
+
+def test_no_more_decisions_are_announced_than_keras_calls():
+    pace = Pace(2)
+    pace.set_length(10, 4)
+    assert pace.num_decisions == 20
+    pace.begin_epoch()
+    pace.advance(4)  # five steps in a call
+    assert pace.every == 5
+    assert pace.num_decisions == 8

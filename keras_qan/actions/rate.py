@@ -148,8 +148,12 @@ class Follow:
 def label(action: Action) -> str:
     """How an action is called in logs and figures: `Decay(0.95)`, `Hold()`."""
     config: dict[str, object] = getattr(action, "get_config", dict)()
-    values = ", ".join(f"{value:g}" for value in config.values() if isinstance(value, float))
-    return f"{type(action).__name__}({values})"
+    values = [
+        f"{value:g}" if isinstance(value, float) else type(value).__name__
+        for value in config.values()
+        if isinstance(value, float) or callable(value)
+    ]
+    return f"{type(action).__name__}({', '.join(values)})"
 
 
 def default() -> tuple[Action, ...]:

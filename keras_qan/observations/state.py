@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import NamedTuple, Protocol
 
 import tensorflow as tf
@@ -59,8 +60,11 @@ class WeightStatistics:
             raise ValueError(
                 f"WeightStatistics got layers={layers!r}; expected a list. Write [{layers!r}]."
             )
-        self.layers = None if layers is None else tuple(layers)
-        if self.layers is not None and not self.layers:
+        # NumPy's integers are not JSON's.
+        self.layers: tuple[str | int, ...] | None = None
+        if layers is not None:
+            self.layers = tuple(n if isinstance(n, str) else operator.index(n) for n in layers)
+        if self.layers == ():
             raise ValueError(
                 "WeightStatistics got an empty list of layers; name at least one, or leave "
                 "WeightStatistics out of the observations."

@@ -77,3 +77,7 @@ def test_default_actions_go_both_ways_and_have_different_labels():
     assert min(found) < 1.0 < max(found)
     assert 1.0 in found
     assert len({label(action) for action in actions.default()}) == len(found)
+
+
+def test_label_of_a_followed_schedule_names_the_schedule():
+    assert label(Follow(Cosine())) == "Follow(Cosine)"
