@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-fast lint types imports check clean
+.PHONY: help setup demo test test-fast test-lowest lint types imports check clean
 
 help:
 	@echo "make demo       QAN learns on handwritten digits and is compared with other schedules"
@@ -27,6 +27,14 @@ test: setup
 
 test-fast: setup
 	$(BIN)/python -m pytest -m "not slow"
+
+# The lowest versions that pyproject.toml admits, in an environment of their own.
+test-lowest:
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --python .venv-lowest/bin/python --quiet --editable ".[dev]" \
+	  --override requirements/lowest.txt
+	.venv-lowest/bin/python -m pytest -m "not slow"
 
 lint: setup
 	$(BIN)/ruff check .

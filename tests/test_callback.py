@@ -369,6 +369,9 @@ def test_loss_scaling_optimizer_is_steered_through():
     assert float(inner.learning_rate.numpy()) == pytest.approx(0.0025)
 
 
+@pytest.mark.skipif(
+    not hasattr(keras.optimizers, "OptimizerMap"), reason="this Keras has no MultiOptimizer"
+)
 def test_every_part_of_a_multi_optimizer_keeps_its_own_scale():
     fast, slow = keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.001)
     optimizers = keras.optimizers.OptimizerMap(fast)

@@ -233,6 +233,8 @@ def test_no_global_random_numbers_are_used():
         between()
         return np.random.random(), tf.random.uniform([]).numpy(), float(tf.keras.random.uniform(()))
 
+    if draw(lambda: None) != draw(lambda: None):
+        pytest.skip("this Keras does not set its global generator back by set_random_seed")
     assert draw(lambda: live(built(), 12)) == draw(lambda: None)
 
 

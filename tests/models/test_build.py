@@ -47,11 +47,14 @@ def test_a_seed_repeats_the_weights_bit_for_bit_whatever_the_global_seed(name):
 
 
 def test_no_global_generator_is_touched():
-    keras.utils.set_random_seed(3)
-    expected = (np.random.random(), float(keras.random.uniform(())))
-    keras.utils.set_random_seed(3)
-    build("cnn_bn", (8, 8, 1), 10, seed=1)
-    assert (np.random.random(), float(keras.random.uniform(()))) == expected
+    def draw(between):
+        keras.utils.set_random_seed(3)
+        between()
+        return np.random.random(), float(keras.random.uniform(()))
+
+    if draw(lambda: None) != draw(lambda: None):
+        pytest.skip("this Keras does not set its global generator back by set_random_seed")
+    assert draw(lambda: build("cnn_bn", (8, 8, 1), 10, seed=1)) == draw(lambda: None)
 
 
 def test_layers_of_one_shape_start_with_different_weights():
