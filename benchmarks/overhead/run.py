@@ -117,7 +117,7 @@ def parts_of_a_decision(calls: int) -> None:
     for step in range(400):
         learn(observation, action, one, tf.constant(float(step % 20 != 19)))
     report(
-        "replay write and three updates of 128 transitions",
+        "replay write and two updates of 128 transitions",
         milliseconds(lambda: learn(observation, action, one, one), calls),
     )
     for name, layers in (("16 kernels", None), ("528 kernels", [0, 1])):

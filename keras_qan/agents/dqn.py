@@ -54,7 +54,7 @@ class Learning:
         self,
         rate: float = 1e-3,
         batch_size: int = 128,
-        updates: int = 3,
+        updates: int = 2,
         n_step: int = 20,
         gamma: float = 1.0,
         target_tau: float = 0.01,
