@@ -72,13 +72,15 @@ def _private_tensorflow() -> Iterator[None]:
     }
     for name in keras_modules:
         del sys.modules[name]
-    environment = set(os.environ)
+    environment, path = set(os.environ), list(sys.path)
     sys.modules.update(_stand_ins)
     sys.modules["tensorflow.keras"] = tf_keras
     try:
         yield
     finally:
-        # Gym hides pygame's greeting by a variable that the user's own programs would inherit.
+        # Gym hides pygame's greeting by a variable that the user's own programs would inherit, and
+        # the working directory finds its way into the path.
+        sys.path[:] = path
         for name in set(os.environ) - environment:
             del os.environ[name]
         for name in list(sys.modules):
