@@ -53,6 +53,7 @@ class Graph:
         shapes: The shape of every tensor, by number, batch axis included.
         inputs: Numbers of the model's inputs, with their names.
         outputs: Numbers of the model's outputs, with the names of their layers.
+        symbols: The symbolic tensors of the outermost model, by number.
         entries: For every model in it, by identity, the tensors that it was first called with.
     """
 
@@ -60,6 +61,7 @@ class Graph:
     shapes: list[Shape] = field(default_factory=list)
     inputs: dict[int, str] = field(default_factory=dict)
     outputs: dict[int, str] = field(default_factory=dict)
+    symbols: dict[int, Any] = field(default_factory=dict)
     entries: dict[int, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -198,6 +200,8 @@ def _walk(functional: Any, tensors: dict[int, int], graph: Graph, prefix: str) -
                         arguments=_argument_names(node),
                     )
                 )
+            if not prefix:
+                graph.symbols.update(zip(leaving, node.outputs, strict=True))
             tensors.update({id(t): n for t, n in zip(node.outputs, leaving, strict=True)})
 
 
@@ -273,8 +277,10 @@ def find_layer(model: Any, layer: Any, graph: Graph) -> tuple[str, Any]:
             "the model's. Widen a layer after it."
         )
     near = get_close_matches(layer, [*known, *(p.rsplit("/", 1)[-1] for p in known)], n=3)
-    hint = f"Did you mean {' or '.join(repr(n) for n in dict.fromkeys(near))}?" if near else (
-        f"Its layers are {', '.join(known)}."
+    hint = (
+        f"Did you mean {' or '.join(repr(n) for n in dict.fromkeys(near))}?"
+        if near
+        else (f"Its layers are {', '.join(known)}.")
     )
     raise ValueError(f"Model '{model.name}' has no layer '{layer}'. {hint}")
 

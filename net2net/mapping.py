@@ -25,16 +25,21 @@ class Structure:
         blocks: The channels are this many blocks, and every block is mapped alike.
         runs: Channels are copied only in whole runs of this many neighbours.
         equal: Every channel has the same number of copies.
+        edges: Copies stay on their channel's side of these places among the old channels.
     """
 
     blocks: int = 1
     runs: int = 1
     equal: bool = False
+    edges: tuple[int, ...] = ()
 
     def joined(self, other: Structure) -> Structure:
         """Return the loosest structure that satisfies both."""
         return Structure(
-            lcm(self.blocks, other.blocks), lcm(self.runs, other.runs), self.equal or other.equal
+            lcm(self.blocks, other.blocks),
+            lcm(self.runs, other.runs),
+            self.equal or other.equal,
+            tuple(sorted({*self.edges, *other.edges})),
         )
 
     def step(self, size: int) -> int | None:
@@ -53,6 +58,8 @@ class ChannelMap:
         share: float64 [q], the factor on each new channel's outgoing weights.
         fresh: bool [q], True where a channel is new, False where it is the old one itself.
         old_size: n, the number of old channels.
+        offset: Where these channels begin among those the map was drawn for, None where they
+            are no plain section of those.
 
     Example:
         >>> import numpy as np
@@ -68,6 +75,7 @@ class ChannelMap:
     share: NDArray[np.float64]
     fresh: NDArray[np.bool_]
     old_size: int
+    offset: int | None = None
 
     @property
     def new_size(self) -> int:
@@ -156,6 +164,9 @@ class ChannelMap:
         block = self.untiled(structure.blocks)
         if block is None or block.unrepeated(structure.runs) is None:
             return False
+        side = np.searchsorted(structure.edges, self.source, side="right")
+        if np.any(np.diff(side) < 0):
+            return False
         counts = np.bincount(self.source, minlength=self.old_size)
         return not structure.equal or bool(np.all(counts == counts[0]))
 
@@ -163,7 +174,8 @@ class ChannelMap:
         source = self.source[where] - offset
         if len(source) == 0 or source.min() < 0 or source.max() >= size:
             return None
-        return ChannelMap(source, self.share[where], self.fresh[where], size)
+        start = None if self.offset is None else self.offset + offset
+        return ChannelMap(source, self.share[where], self.fresh[where], size, start)
 
 
 def concatenated(maps: Sequence[ChannelMap]) -> ChannelMap:
@@ -232,4 +244,7 @@ def drawn_map(
     alone = np.bincount(source, minlength=size)[source] == 1
     share[alone] = 1.0
     one = ChannelMap(source, share, np.arange(target) >= size, size)
-    return one.repeated(structure.runs).tiled(structure.blocks)
+    one = one.repeated(structure.runs).tiled(structure.blocks)
+    side = np.searchsorted(structure.edges, one.source, side="right")
+    order = np.argsort(side, kind="stable")
+    return ChannelMap(one.source[order], one.share[order], one.fresh[order], old_size, offset=0)

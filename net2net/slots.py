@@ -70,9 +70,7 @@ def carry_slots(
     known = {id(after): (before, weight) for before, after, weight in pairs}
     powers = {**_ALWAYS, **_POWERS.get(type(old).__name__, {})}
     unknown = [
-        name
-        for name in _slot_lists(old)
-        if name not in powers and name != _AVERAGED_WEIGHTS
+        name for name in _slot_lists(old) if name not in powers and name != _AVERAGED_WEIGHTS
     ]
     if unknown:
         _warn_of_fresh(old)
@@ -122,7 +120,7 @@ def _slot_lists(optimizer: Any) -> list[str]:
 
 
 def _slot_of(optimizer: Any, name: str, variable: Any) -> Any:
-    place = optimizer._trainable_variables_indices.get(id(variable))
+    place = optimizer._trainable_variables_indices.get(optimizer._var_key(variable))
     return None if place is None else getattr(optimizer, name)[place]
 
 

@@ -71,9 +71,7 @@ def _gathered(old: Array, axes: Mapping[int, Carried], factor: Any) -> Array:
     return result
 
 
-def fresh_weight(
-    value: Array, one: Weight, new: NewUnits, generator: np.random.Generator
-) -> Array:
+def fresh_weight(value: Array, one: Weight, new: NewUnits, generator: np.random.Generator) -> Array:
     """Return a grown weight with freshly drawn values where units are new.
 
     Args:

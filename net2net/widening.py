@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from net2net.deepening import deepened
 from net2net.errors import UnsupportedLayerError
 from net2net.graph import find_layer, graph_of
 from net2net.growing import grown_model
@@ -131,10 +132,15 @@ def grow(
                 f"Layer '{path}' was to get {units} units, but another layer of its stream asks "
                 f"for {present_width(plan, layer)}, and their channels meet. Ask for one width."
             )
+    paths = [find_layer(model, name, plan.graph)[0] for name in deepen]
     wide = grown_model(
         model, plan, generator=generator, new=new, noise=noise, learning_rate=learning_rate
     ).model
-    return wide
+    if not paths:
+        return wide
+    return deepened(
+        wide, paths, batch_norm=False, data=None, generator=generator, learning_rate=None
+    )
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,10 @@ class MultiHeadAttentionRule(Rule):
         query, value = named.get("query"), named.get("value")
         key = named["key"] if "key" in named else value
         entering: dict[str, ChannelMap | None] = {
-            "query": query, "key": key, "value": value, "gate": query
+            "query": query,
+            "key": key,
+            "value": value,
+            "gate": query,
         }
         found = []
         for name, dense in _projections(layer).items():

@@ -166,9 +166,7 @@ def weight(variable: Any, initializer: Any = None, **axes: Carried | None) -> We
         The weight with the axes that do have one.
     """
     numbers = {"first": 0, "before_last": -2, "last": -1}
-    return Weight(
-        variable, {numbers[name]: one for name, one in axes.items() if one}, initializer
-    )
+    return Weight(variable, {numbers[name]: one for name, one in axes.items() if one}, initializer)
 
 
 def copied(one: ChannelMap | None) -> Carried | None:

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
+import numpy as np
 
-from net2net.errors import Obstacle
-from net2net.mapping import ChannelMap, concatenated
+from net2net.errors import NeedsStructure, Obstacle
+from net2net.mapping import ChannelMap, Structure, concatenated
 from net2net.rules.base import CallView, Mapped, Port, Rule
 from net2net.rules.registry import register_rule
 
@@ -39,6 +40,9 @@ class ConcatenationRule(Rule):
             ]
             return [Mapped(Port("out"), axis, concatenated(blocks))]
         parts = mapped.map.split(sizes)
+        if parts is None and mapped.map.offset is not None:
+            edges = mapped.map.offset + np.cumsum(sizes[:-1])
+            raise NeedsStructure(Structure(edges=tuple(int(edge) for edge in edges)))
         if parts is None:
             raise Obstacle(
                 "the copies would have to be put between the blocks that it joins",

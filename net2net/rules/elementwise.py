@@ -58,9 +58,7 @@ class DropoutRule(ElementwiseRule):
         """Return the same map on the other side."""
         noise = getattr(call.layer, "noise_shape", None)
         if noise is not None and noise[mapped.axis] not in (None, 1):
-            raise Obstacle(
-                "its noise_shape fixes the number of channels", "Leave that entry None."
-            )
+            raise Obstacle("its noise_shape fixes the number of channels", "Leave that entry None.")
         return super().spread(call, mapped)
 
 

@@ -71,9 +71,7 @@ def require_gates(layer: Any) -> None:
     require_elementwise(getattr(layer, "recurrent_activation", None))
 
 
-def gate_weights(
-    layer: Any, entering: ChannelMap | None, made: ChannelMap | None
-) -> list[Weight]:
+def gate_weights(layer: Any, entering: ChannelMap | None, made: ChannelMap | None) -> list[Weight]:
     """Return the weights of one recurrent layer's cell.
 
     Args:

@@ -46,9 +46,7 @@ def reshaped(dims: Shape, new_dims: Shape, axis: int, one: ChannelMap) -> tuple[
     if after == [] and new and new[-1] == size and _product(before) == _product(new[:-1]):
         return wide[-1], one
     if None in before or None in after or None in new:
-        raise Obstacle(
-            "it folds axes of unknown length", "Give the model's input a fixed shape."
-        )
+        raise Obstacle("it folds axes of unknown length", "Give the model's input a fixed shape.")
     if len(new) == 1:
         return wide[0], one.repeated(_product(after) or 1).tiled(_product(before) or 1)
     if not before and not after:
