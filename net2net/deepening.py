@@ -13,6 +13,7 @@ from net2net.blocks import Block, deepens, identity_block, is_linear, is_repeata
 from net2net.errors import UnsupportedLayerError
 from net2net.graph import Call, Graph, find_layer, graph_of
 from net2net.growing import grown_model
+from net2net.rebuilding import untouched_global_seed
 from net2net.rules.convolution import channel_axis
 from net2net.spreading import Plan
 
@@ -95,25 +96,24 @@ def deepened(
     """
     graph = graph_of(model)
     taken = {path.rsplit("/", 1)[-1] for path, _ in graph.layers()}
-    blocks: dict[int, tuple[Block, Any]] = {}
-    insertions = {}
+    blocks: list[tuple[Block, Any]] = []
+    insertions: dict[int, list[Any]] = {}
     for one in layers:
         path, layer = find_layer(model, one, graph)
         place = _place(graph, path, layer)
-        block = _block(model, graph, place, _free_name(layer.name, taken), batch_norm, data,
-                       generator)  # fmt: skip
-        for made in block.layers:
-            blocks[id(made)] = (block, layer)
-        insertions[id(place.after.layer)] = lambda _, block=block: block.layers
-    # An inserted variable is met by identity, once the layers have been built.
-    origin: dict[int, Any] = {}
+        name = _free_name(layer.name, taken)
+        with untouched_global_seed():
+            block = _block(model, graph, place, name, batch_norm, data, generator)
+        blocks.append((block, layer))
+        insertions.setdefault(id(place.after.layer), []).extend(block.layers)
 
     def template(variable: Any) -> Any:
-        if not origin:
-            for block, layer in blocks.values():
-                for made in block.layers:
-                    origin.update({id(v): layer.trainable_variables[0] for v in made.variables})
-        return origin[id(variable)]
+        """Return the kernel of the layer behind which an inserted variable stands."""
+        for block, layer in blocks:
+            for made in block.layers:
+                if any(variable is one for one in made.variables):
+                    return layer.trainable_variables[0]
+        raise AssertionError(f"{variable.path} was not inserted")
 
     result = grown_model(
         model,
@@ -123,7 +123,7 @@ def deepened(
         insertions=insertions,
         template=template,
     )
-    for block, _ in blocks.values():
+    for block, _ in blocks:
         block.settle()
     return result.model
 

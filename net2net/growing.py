@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,7 +11,7 @@ import numpy as np
 
 from net2net.compiling import compile_like
 from net2net.planning import NewUnits
-from net2net.rebuilding import Insertion, Rebuilt, grown_of, rebuilt
+from net2net.rebuilding import Rebuilt, grown_of, rebuilt
 from net2net.rules.base import Weight
 from net2net.rules.registry import rule_for
 from net2net.slots import carry_slots
@@ -27,7 +27,7 @@ def grown_model(
     new: NewUnits = "net2net",
     noise: float = 0.0,
     learning_rate: float | None = None,
-    insertions: dict[int, Insertion] | None = None,
+    insertions: Mapping[int, Sequence[Any]] | None = None,
     template: Callable[[Any], Any] | None = None,
 ) -> Rebuilt:
     """Build the model of a plan, with all values, compiled if the old one was.

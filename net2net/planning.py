@@ -38,7 +38,7 @@ def plan_width(
         UnsupportedLayerError: Where the layer cannot grow, or not to this width.
         ValueError: Where the width is not larger than the present one.
     """
-    call, rule, target = _target(plan, layer)
+    call, _, target = _target(plan, layer)
     width = present_width(plan, layer)
     if isinstance(units, bool) or not isinstance(units, int | np.integer) or units <= width:
         raise ValueError(
@@ -104,7 +104,7 @@ def present_width(plan: Plan, layer: Any) -> int:
 
 def already_grown(plan: Plan, layer: Any, units: int) -> bool:
     """Return whether another layer's growth has brought this one to the width already."""
-    call, rule, target = _target(plan, layer)
+    call, _, target = _target(plan, layer)
     number = dict(ports(plan.graph, call))[target.port]
     return (number, target.axis) in plan.maps and present_width(plan, layer) == units
 

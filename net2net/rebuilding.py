@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +16,6 @@ from net2net.rules.base import Grown, Rule
 from net2net.rules.registry import rule_for
 from net2net.spreading import Plan, maps_on
 
-Insertion = Callable[[Any], Sequence[Any]]
-"""Given the rebuilt layer, the layers to put after it."""
-
 
 @dataclass
 class Rebuilt:
@@ -27,21 +24,21 @@ class Rebuilt:
     Args:
         model: The new model, without values yet.
         layers: Old and new layers, models not among them.
-        inserted: The layers that have no old one.
     """
 
     model: Any
     layers: list[tuple[Any, Any]]
-    inserted: list[Any]
 
 
-def rebuilt(model: Any, plan: Plan, insertions: dict[int, Insertion] | None = None) -> Rebuilt:
+def rebuilt(
+    model: Any, plan: Plan, insertions: Mapping[int, Sequence[Any]] | None = None
+) -> Rebuilt:
     """Build a model's successor.
 
     Args:
         model: The old model.
         plan: The maps it grows by.
-        insertions: What to put after layers, by the old layer's identity.
+        insertions: Layers to put after others, by the old layer's identity.
 
     Returns:
         The new model, its weights still unset.
@@ -59,7 +56,7 @@ def rebuilt(model: Any, plan: Plan, insertions: dict[int, Insertion] | None = No
     for old, made in builder.layers:
         if old.trainable != made.trainable:
             made.trainable = old.trainable
-    return Rebuilt(new, builder.layers, builder.inserted)
+    return Rebuilt(new, builder.layers)
 
 
 @contextmanager
@@ -75,13 +72,11 @@ def untouched_global_seed() -> Iterator[None]:
 @dataclass
 class _Builder:
     plan: Plan
-    insertions: dict[int, Insertion]
+    insertions: Mapping[int, Sequence[Any]]
     made: dict[int, Any] = field(default_factory=dict)
     origin: dict[int, Any] = field(default_factory=dict)
     models: list[tuple[Any, Any]] = field(default_factory=list)
     layers: list[tuple[Any, Any]] = field(default_factory=list)
-    inserted: list[Any] = field(default_factory=list)
-    extra: dict[int, Sequence[Any]] = field(default_factory=dict)
 
     def model(self, old: Any) -> Any:
         place = len(self.models)
@@ -135,18 +130,12 @@ class _Builder:
         return outputs
 
     def _after(self, new: Any) -> Sequence[Any]:
-        old = self.origin[id(new)]
-        if id(old) not in self.insertions:
-            return ()
-        if id(old) not in self.extra:
-            self.extra[id(old)] = self.insertions[id(old)](new)
-            self.inserted += self.extra[id(old)]
-        return self.extra[id(old)]
+        return self.insertions.get(id(self.origin[id(new)]), ())
 
     def _layer(self, old: Any) -> Any:
         path = self.plan.graph.calls_of(old)[0].path if self.plan.graph.calls_of(old) else old.name
         rule = rule_for(old) or Rule()
-        config = old.get_config()
+        config = {key: _unbuilt(value) for key, value in old.get_config().items()}
         if not isinstance(old, keras.layers.Layer):
             return self._operation(old, rule, config)
         held = {key: getattr(old, key) for key in config if _is_object(config[key], old, key)}
@@ -186,13 +175,22 @@ def grown_of(plan: Plan, layer: Any) -> Grown:
     )
 
 
+def _unbuilt(value: Any) -> Any:
+    """Return a config entry without the shape that a wrapped layer would be built for at once."""
+    if isinstance(value, dict) and "build_config" in value:
+        return {key: one for key, one in value.items() if key != "build_config"}
+    return value
+
+
 def _is_object(value: Any, layer: Any, key: str) -> bool:
     """Say whether a config entry is the serialised form of an attribute, better handed over."""
     if not hasattr(layer, key):
         return False
     live = getattr(layer, key)
     if key.endswith("_initializer"):
-        return isinstance(live, keras.initializers.Initializer)
+        # A recurrent layer shows its cell's initialisers as properties, which cannot be set back.
+        settable = not isinstance(getattr(type(layer), key, None), property)
+        return settable and isinstance(live, keras.initializers.Initializer)
     if key.endswith(("activation", "_regularizer", "_constraint")):
         return callable(live) and value is not None
     return False

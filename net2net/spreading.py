@@ -155,8 +155,15 @@ class _Spread:
                 f"there is no rule for {name}",
                 f"Give it one with `net2net.register_rule({name}, rule)`.",
             )
+        view = self.plan.view(call, self.found)
+        if mapped.port.side == "in" and view.is_mask(mapped.port.index):
+            raise self._refusal(
+                call.path,
+                "the channels to be copied are its mask",
+                "Widen a layer that is mixed by another before a mask is made of it.",
+            )
         try:
-            for following in rule.spread(self.plan.view(call, self.found), mapped):
+            for following in rule.spread(view, mapped):
                 self._push(call, following)
         except Obstacle as obstacle:
             raise self._refusal(call.path, obstacle.obstacle, obstacle.way_out) from None

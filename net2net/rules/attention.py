@@ -71,7 +71,7 @@ class MultiHeadAttentionRule(Rule):
         layer, heads = grown.layer, grown.own()
         named = {name: grown.input(-1, k) for k, name in reversed([*enumerate(grown.arguments)])}
         query, value = named.get("query"), named.get("value")
-        key = named["key"] if "key" in named else value
+        key = named.get("key", value)
         entering: dict[str, ChannelMap | None] = {
             "query": query,
             "key": key,

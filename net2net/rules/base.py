@@ -89,10 +89,14 @@ class CallView:
         return (self.inputs if port.side == "in" else self.outputs)[port.index]
 
     def ports(self) -> list[Port]:
-        """Return every tensor, inputs first."""
-        return [Port("in", k) for k in range(len(self.inputs))] + [
-            Port("out", k) for k in range(len(self.outputs))
-        ]
+        """Return every tensor, inputs first, masks left out: they have no channels."""
+        inputs = [Port("in", k) for k in range(len(self.inputs)) if not self.is_mask(k)]
+        return inputs + [Port("out", k) for k in range(len(self.outputs))]
+
+    def is_mask(self, index: int) -> bool:
+        """Return whether an input says which places count, instead of carrying channels."""
+        named = self.arguments[index] if index < len(self.arguments) else ""
+        return named == "mask" or named.endswith("_mask")
 
 
 @dataclass(frozen=True)

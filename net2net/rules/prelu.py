@@ -17,8 +17,8 @@ class PReLURule(ElementwiseRule):
     def weights(self, grown: Grown) -> list[Weight]:
         """Return the slopes, whose axes are the input's without the batch's."""
         layer: Any = grown.layer
-        free = [axis for axis in range(1, len(grown.inputs[0]))]
         fixed = layer.shared_axes or []
+        free = range(1, len(grown.inputs[0]))
         maps = {axis - 1: copied(grown.input(axis)) for axis in free if axis not in fixed}
         axes = {axis: one for axis, one in maps.items() if one}
         return [Weight(layer.alpha, axes, layer.alpha_initializer)]
