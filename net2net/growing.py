@@ -100,7 +100,7 @@ def _set(
     noise: float,
     generator: np.random.Generator,
 ) -> None:
-    value = np.asarray(keras.ops.convert_to_numpy(before))
+    value = np.array(keras.ops.convert_to_numpy(before))  # a copy: models share no memory
     if one is not None and one.axes:
         value = grown_weight(value, one.axes)
         if new != "net2net":

@@ -143,7 +143,7 @@ class _Builder:
         held |= {key: "zeros" for key in held if key.endswith("_initializer")}
         config = rule.configure({**config, **held}, grown_of(self.plan, old))
         try:
-            new = rule.rebuild(old, config)
+            new = _lambda_like(old) if type(old) is keras.layers.Lambda else rule.rebuild(old, config)
         except (TypeError, ValueError) as error:
             raise UnsupportedLayerError(
                 path,
@@ -172,6 +172,18 @@ def grown_of(plan: Plan, layer: Any) -> Grown:
         outputs=tuple(plan.shape(tensor) for tensor in call.outputs),
         maps=maps_on(plan.graph, call, plan.maps),
         arguments=call.arguments,
+    )
+
+
+def _lambda_like(old: Any) -> Any:
+    # Its config holds byte code, which Keras will not run; the function itself is at hand.
+    return keras.layers.Lambda(
+        old.function,
+        output_shape=old._output_shape,
+        mask=old.mask,
+        arguments=old.arguments,
+        dtype=old.dtype_policy,
+        name=old.name,
     )
 
 

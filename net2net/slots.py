@@ -88,7 +88,7 @@ def carry_slots(
                 if value is not None:
                     slot.assign(_grown(keras.ops.convert_to_numpy(value), weight, power))
             elif power is None:
-                slot.assign(variable)
+                slot.assign(keras.ops.convert_to_numpy(variable).copy())
             elif power == 2 and template is not None:
                 # With no second moment at a large step count, Adam's first step would be 3 times
                 # too large: (1-β1)/√(1-β2) = 3.16.
@@ -100,7 +100,7 @@ def carry_slots(
 
 def _grown(value: Array, weight: Weight | None, power: int | None) -> Array:
     if weight is None:
-        return value
+        return value.copy()
     if power is None:
         return grown_weight(value, weight.axes)
     return grown_slot(value, weight.axes, power)
@@ -130,7 +130,8 @@ def _copy_scalars(old: Any, new: Any) -> None:
         if before.name == "learning_rate" or tuple(before.shape) != tuple(after.shape):
             continue
         if before.name == after.name and len(before.shape) == 0:
-            after.assign(before)
+            # By way of NumPy: on JAX, a shared array would be given away by the first step.
+            after.assign(keras.ops.convert_to_numpy(before).copy())
 
 
 def _warn_of_fresh(optimizer: Any) -> None:

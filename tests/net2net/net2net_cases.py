@@ -273,7 +273,11 @@ CASES = {
     "instance_normalization": Case(_images(lambda: L.GroupNormalization(-1)), "wide", 7),
     "pooling": Case(
         _images(
-            L.MaxPooling2D, L.UpSampling2D, L.ZeroPadding2D, L.Cropping2D, lambda: L.AveragePooling2D(2)
+            L.MaxPooling2D,
+            L.UpSampling2D,
+            L.ZeroPadding2D,
+            L.Cropping2D,
+            lambda: L.AveragePooling2D(2),
         ),
         "wide",
         7,
