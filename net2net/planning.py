@@ -102,11 +102,19 @@ def present_width(plan: Plan, layer: Any) -> int:
     return (plan.view(call).shape(target.port)[target.axis] or 0) // target.blocks
 
 
+def place_of_width(plan: Plan, layer: Any) -> Key | None:
+    """Return the tensor and axis on which a layer's width stands, None where it has none."""
+    rule = rule_for(layer)
+    if rule is None or rule.width(layer) is None:
+        return None
+    call, _, target = _target(plan, layer)
+    return dict(ports(plan.graph, call))[target.port], target.axis
+
+
 def already_grown(plan: Plan, layer: Any, units: int) -> bool:
     """Return whether another layer's growth has brought this one to the width already."""
-    call, _, target = _target(plan, layer)
-    number = dict(ports(plan.graph, call))[target.port]
-    return (number, target.axis) in plan.maps and present_width(plan, layer) == units
+    place = place_of_width(plan, layer)
+    return place in plan.maps and present_width(plan, layer) == units
 
 
 def _target(plan: Plan, layer: Any) -> tuple[Call, Rule, Target]:

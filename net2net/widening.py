@@ -15,6 +15,7 @@ from net2net.growing import grown_model
 from net2net.planning import (
     NewUnits,
     already_grown,
+    place_of_width,
     plan_width,
     present_width,
     smallest_step,
@@ -150,13 +151,14 @@ class Width:
     Args:
         width: Its present width.
         step: It can be widened by any multiple of this; 0 where it cannot be.
-        together: Paths of all layers whose weights change along with it.
+        stream: Paths of the layers whose widths grow along with it, since their channels meet;
+            its own among them.
         obstacle: Why it cannot be widened; empty where it can.
     """
 
     width: int
     step: int
-    together: tuple[str, ...] = ()
+    stream: tuple[str, ...] = ()
     obstacle: str = ""
 
     def __bool__(self) -> bool:
@@ -188,6 +190,11 @@ def widenable(model: Any) -> dict[str, Width]:
         (1, "its channels are those of the model's output 'b'")
     """
     plan = Plan(graph_of(model))
+    places = {}
+    for path, layer in plan.graph.layers():
+        place = place_of_width(plan, layer)
+        if place is not None:
+            places[path] = place
     found = {}
     for path, layer in plan.graph.layers():
         rule = rule_for(layer)
@@ -199,12 +206,6 @@ def widenable(model: Any) -> dict[str, Width]:
         except UnsupportedLayerError as error:
             found[path] = Width(width, 0, (), error.obstacle)
             continue
-        touched = {
-            call.index: call.path
-            for tensor, _ in maps
-            for call in plan.graph.calls_touching(tensor)
-            if getattr(call.layer, "weights", None)
-        }
-        together = dict.fromkeys(touched[index] for index in sorted(touched))
-        found[path] = Width(width, step, tuple(together))
+        stream = tuple(other for other, place in places.items() if place in maps)
+        found[path] = Width(width, step, stream)
     return found

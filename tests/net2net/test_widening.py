@@ -194,7 +194,7 @@ def test_regularised_layers_warn_that_the_penalty_changes():
     assert wide.get_layer("a").kernel_regularizer is not None
 
 
-def test_widenable_says_step_companions_and_obstacles():
+def test_widenable_says_step_stream_and_obstacle():
     inputs = keras.Input((8, 8, 3))
     x = L.Conv2D(4, 3, name="stem")(inputs)
     x = L.GroupNormalization(2, name="norm")(x)
@@ -204,7 +204,7 @@ def test_widenable_says_step_companions_and_obstacles():
     found = net2net.widenable(model)
     assert list(found) == ["stem", "side", "out"]
     assert found["stem"].step == 2
-    assert found["stem"].together == ("stem", "norm", "side", "out")
+    assert found["stem"].stream == ("stem", "side")
     assert not found["out"]
     assert found["out"].obstacle == "its channels are those of the model's output 'out'"
 
