@@ -53,9 +53,12 @@ def grown_slot(old: Array, axes: Mapping[int, Carried], power: int) -> Array:
     Returns:
         The new value.
     """
-    return _gathered(
-        old, axes, lambda one: one.map.share**power if power and not one.shares else None
-    )
+
+    def factor(one: Carried) -> Array | None:
+        # In the slot's own precision, unlike the weights: a slot need not add up to anything.
+        return (one.map.share**power).astype(old.dtype) if power and not one.shares else None
+
+    return _gathered(old, axes, factor)
 
 
 def _gathered(old: Array, axes: Mapping[int, Carried], factor: Any) -> Array:

@@ -30,12 +30,16 @@ MEMBERS = {
 }
 
 
-def member(name):
+# Building these takes so long that the benchmark alone deepens them.
+HUGE = ("InceptionResNetV2", "NASNetMobile")
+
+
+def member(name, size=None, batch=2):
     settings = {"weights": None, "classes": 5, "classifier_activation": None}
-    shape = (MEMBERS[name], MEMBERS[name], 3)
+    shape = (size or MEMBERS[name], size or MEMBERS[name], 3)
     model = randomised(getattr(keras.applications, name)(input_shape=shape, **settings))
     generator = np.random.default_rng(0)
-    return model, generator.uniform(0, 255, size=(2, *shape)).astype("float32")
+    return model, generator.uniform(0, 255, size=(batch, *shape)).astype("float32")
 
 
 def random_widths(found, generator):
@@ -66,6 +70,8 @@ def test_every_layer_grown_at_once_keeps_the_function(name):
     wide = net2net.grow(model, random_widths(found, np.random.default_rng(0)))
     assert largest(expected, wide.predict_on_batch(images)) <= 1e-5
     del wide
+    if name in HUGE:
+        return
     deep = [path for path, one in net2net.deepenable(model).items() if one]
     # Every third block is enough here; the benchmark inserts them all.
     deeper = net2net.grow(model, deepen=deep[::3])
@@ -75,11 +81,13 @@ def test_every_layer_grown_at_once_keeps_the_function(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ResNet50", "DenseNet121"])
-def test_training_mode_agrees_where_there_is_no_dropout(name):
+def test_in_double_precision_both_modes_agree_to_rounding(name):
+    """With batches of less than this, batch statistics blow rounding itself up a millionfold."""
     keras.backend.clear_session()
     with double_precision():
-        model, images = member(name)
+        model, images = member(name, size=64, batch=8)
         found = net2net.widenable(model)
         wide = net2net.grow(model, random_widths(found, np.random.default_rng(1)))
-        expected, seen = (np.asarray(m(images, training=True)) for m in (model, wide))
-    assert largest(expected, seen) <= 1e-11
+        for training in (False, True):
+            expected, seen = (np.asarray(m(images, training=training)) for m in (model, wide))
+            assert largest(expected, seen) <= 1e-12
