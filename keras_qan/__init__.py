@@ -1,1 +1,59 @@
-"""A deep Q-network that tunes the training of Keras 3 models while they train."""
+"""A deep Q-network that tunes the training of Keras 3 models while they train.
+
+The public names are loaded at first use; importing the package loads neither TF-Agents nor
+matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras_qan.actions import Decay, Hold, Raise, Restart
+    from keras_qan.agents import DQN, Exploration, Learning
+    from keras_qan.callback import QANCallback
+    from keras_qan.checkpoint import CheckpointError
+    from keras_qan.observations import LearningRate, TrainingState, WeightStatistics
+    from keras_qan.rewards import Equation9, LogLossDrop
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "QANCallback": "callback",
+    "CheckpointError": "checkpoint",
+    **dict.fromkeys(["Decay", "Hold", "Raise", "Restart"], "actions"),
+    **dict.fromkeys(["DQN", "Exploration", "Learning"], "agents"),
+    **dict.fromkeys(["LearningRate", "TrainingState", "WeightStatistics"], "observations"),
+    **dict.fromkeys(["Equation9", "LogLossDrop"], "rewards"),
+}
+
+__all__ = [
+    "DQN",
+    "CheckpointError",
+    "Decay",
+    "Equation9",
+    "Exploration",
+    "Hold",
+    "Learning",
+    "LearningRate",
+    "LogLossDrop",
+    "QANCallback",
+    "Raise",
+    "Restart",
+    "TrainingState",
+    "WeightStatistics",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from keras_qan.backend import require_tensorflow
+
+    require_tensorflow()
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

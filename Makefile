@@ -1,0 +1,44 @@
+# Everything is set up in .venv, and nothing outside it is touched.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || command -v python3)
+BIN := .venv/bin
+
+.PHONY: help setup demo test test-fast lint types imports check clean
+
+help:
+	@echo "make demo       QAN learns on handwritten digits and is compared with other schedules"
+	@echo "make test       all tests        make test-fast   the fast part"
+	@echo "make check      lint, types and the import contract"
+
+.venv/.installed: pyproject.toml setup.py
+	$(PYTHON) -c "import sys; v = sys.version_info; \
+	  v[:2] in ((3, 10), (3, 11)) or sys.exit('keras_qan needs Python 3.10 or 3.11, and this is %d.%d. ' \
+	  'Name one: make PYTHON=python3.11 $(MAKECMDGOALS)' % v[:2])"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+setup: .venv/.installed
+
+demo: setup
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python scripts/train_qan.py --flagfile=configs/digits_lr.flags
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+imports: setup
+	$(BIN)/lint-imports
+
+check: lint types imports
+
+clean:
+	rm -rf .venv build *.egg-info

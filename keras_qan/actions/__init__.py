@@ -1,0 +1,20 @@
+"""action → effect: what an agent's choice does to the learning rate."""
+
+from keras_qan.actions.rate import Action, Decay, Follow, Hold, Raise, Restart, default, label
+from keras_qan.actions.schedules import Cosine, OneCycle, Schedule, StepDecay, WarmRestarts
+
+__all__ = [
+    "Action",
+    "Cosine",
+    "Decay",
+    "Follow",
+    "Hold",
+    "OneCycle",
+    "Raise",
+    "Restart",
+    "Schedule",
+    "StepDecay",
+    "WarmRestarts",
+    "default",
+    "label",
+]

@@ -1,0 +1,157 @@
+"""Actions on the learning rate. They say which rate comes next; only the controller assigns it."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import tensorflow as tf
+
+from keras_qan.actions.schedules import Schedule
+from keras_qan.registry import configurable
+
+
+class Action(Protocol):
+    """One choice of an agent."""
+
+    def next_rate(self, rate: tf.Tensor, initial_rate: tf.Tensor, progress: tf.Tensor) -> tf.Tensor:
+        """The learning rate that follows.
+
+        Args:
+          rate: the present learning rates, float32 `[K]`: one for each optimizer.
+          initial_rate: what they were when `fit` began, float32 `[K]`.
+          progress: the share of the training's steps that are done, float32 `[]` in [0, 1].
+
+        Returns:
+          float32 `[K]`; the controller keeps it within its bounds.
+        """
+        ...
+
+
+@configurable
+class Decay:
+    """Multiplies the learning rate by a factor below one (the paper's: 0.95).
+
+    Args:
+      factor: in (0, 1).
+    """
+
+    def __init__(self, factor: float = 0.95) -> None:
+        if not 0.0 < factor < 1.0:
+            raise ValueError(
+                f"Decay got factor={factor}; expected a number between 0 and 1. "
+                "To raise the rate use Raise(factor), to keep it use Hold()."
+            )
+        self.factor = float(factor)
+
+    def next_rate(
+        self,
+        rate: tf.Tensor,
+        initial_rate: tf.Tensor,  # noqa: ARG002
+        progress: tf.Tensor,  # noqa: ARG002
+    ) -> tf.Tensor:
+        """factor · rate."""
+        return rate * self.factor
+
+
+@configurable
+class Raise:
+    """Multiplies the learning rate by a factor above one.
+
+    Args:
+      factor: above 1.
+    """
+
+    def __init__(self, factor: float = 1.25) -> None:
+        if not (factor > 1.0 and math.isfinite(factor)):
+            raise ValueError(
+                f"Raise got factor={factor}; expected a finite number above 1. "
+                "To lower the rate use Decay(factor), to keep it use Hold()."
+            )
+        self.factor = float(factor)
+
+    def next_rate(
+        self,
+        rate: tf.Tensor,
+        initial_rate: tf.Tensor,  # noqa: ARG002
+        progress: tf.Tensor,  # noqa: ARG002
+    ) -> tf.Tensor:
+        """factor · rate."""
+        return rate * self.factor
+
+
+@configurable
+class Hold:
+    """Leaves the learning rate as it is."""
+
+    def next_rate(
+        self,
+        rate: tf.Tensor,
+        initial_rate: tf.Tensor,  # noqa: ARG002
+        progress: tf.Tensor,  # noqa: ARG002
+    ) -> tf.Tensor:
+        """The rate itself."""
+        return rate
+
+
+@configurable
+class Restart:
+    """Sets the learning rate back (the paper's second action, after Loshchilov & Hutter 2016).
+
+    Args:
+      rate: the rate to go back to; by default the one `fit` began with.
+    """
+
+    def __init__(self, rate: float | None = None) -> None:
+        if rate is not None and not (rate > 0.0 and math.isfinite(rate)):
+            raise ValueError(
+                f"Restart got rate={rate}; expected a positive number, or None for the rate that "
+                "the training began with."
+            )
+        self.rate = None if rate is None else float(rate)
+
+    def next_rate(
+        self,
+        rate: tf.Tensor,
+        initial_rate: tf.Tensor,
+        progress: tf.Tensor,  # noqa: ARG002
+    ) -> tf.Tensor:
+        """The initial rate, or the one given."""
+        return initial_rate if self.rate is None else tf.fill(tf.shape(rate), self.rate)
+
+
+@configurable
+class Follow:
+    """Sets the learning rate to what a schedule says at this point of the training.
+
+    Args:
+      schedule: a `Schedule`, for example `Cosine()`.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        if not callable(schedule):
+            raise ValueError(
+                f"Follow got schedule={schedule!r}; expected a schedule such as Cosine()."
+            )
+        self.schedule = schedule
+
+    def next_rate(
+        self,
+        rate: tf.Tensor,  # noqa: ARG002
+        initial_rate: tf.Tensor,
+        progress: tf.Tensor,
+    ) -> tf.Tensor:
+        """The initial rate times the schedule's share."""
+        return initial_rate * self.schedule(progress)
+
+
+def label(action: Action) -> str:
+    """How an action is called in logs and figures: `Decay(0.95)`, `Hold()`."""
+    config: dict[str, object] = getattr(action, "get_config", dict)()
+    values = ", ".join(f"{value:g}" for value in config.values() if isinstance(value, float))
+    return f"{type(action).__name__}({values})"
+
+
+def default() -> tuple[Action, ...]:
+    """Multiplicative steps both ways, small and large, and none."""
+    return (Decay(0.5), Decay(0.8), Hold(), Raise(1.25), Raise(2.0))

@@ -1,0 +1,301 @@
+"""What outlives a training, and what copies of a callback share: settings, agent, directory."""
+
+from __future__ import annotations
+
+import copy
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_qan import checkpoint
+from keras_qan.actions import Action, label
+from keras_qan.agents import Agent
+from keras_qan.controller import Controller, Decision
+from keras_qan.observations import Observation
+from keras_qan.registry import from_config, is_configurable, to_config
+from keras_qan.rewards import Reward
+from keras_qan.run_log import RunLog
+
+
+@dataclass
+class Settings:
+    """What a callback is made of; None where nothing was said."""
+
+    actions: Sequence[Action] | None = None
+    observations: Sequence[Observation] | None = None
+    reward: Reward | None = None
+    agent: Agent | None = None
+    decide_every: int | None = None
+    rate_bounds: tuple[float, float] | None = None
+
+    def check(self) -> None:
+        """Raises ValueError or TypeError for what no training could be steered with."""
+        if self.actions is not None:
+            _check_list("actions", self.actions, "next_rate", "[Decay(0.95), Restart()]")
+        if self.observations is not None:
+            _check_list("observations", self.observations, "size", "[WeightStatistics()]")
+        if self.decide_every is not None and self.decide_every < 1:
+            raise ValueError(
+                f"decide_every is {self.decide_every}; expected at least 1 step between decisions, "
+                "or None for a twentieth of the training."
+            )
+        if self.rate_bounds is not None:
+            low, high = self.rate_bounds
+            if not (0.0 < low < high and math.isfinite(high)):
+                raise ValueError(
+                    f"rate_bounds is {self.rate_bounds}; expected a lowest and a highest learning "
+                    "rate, both positive and finite, the lowest first."
+                )
+
+    def config(self) -> dict[str, Any]:
+        """As plain data, for the run directory."""
+        return {field.name: to_config(getattr(self, field.name)) for field in fields(self)}
+
+
+def _check_list(name: str, values: Sequence[Any], method: str, example: str) -> None:
+    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+        raise ValueError(
+            f"{name} is {values!r}; expected a list with at least one entry, for example {example}."
+        )
+    for value in values:
+        if isinstance(value, type) or not callable(getattr(value, method, None)):
+            raise TypeError(
+                f"{name} holds {value!r}, which has no method {method!r}; expected objects as in "
+                f"{name}={example}."
+            )
+
+
+class Brain:
+    """Settings, controller, counters and directory.
+
+    Attributes:
+      episodes: trainings learned from.
+      steps: the students' steps in all trainings so far.
+      log: where records go, if anywhere.
+      finished: (arm, phase, episode) of what the directory held already.
+      last_episode: the last episode's record.
+
+    Args:
+      given: what the user said.
+      defaults: what holds where the user said nothing.
+      directory: where to keep it all, or None.
+
+    Raises:
+      ValueError: the settings are unusable, or the directory holds a run with others.
+      OSError: the directory cannot be written.
+    """
+
+    STEM = "agent"
+
+    def __init__(self, given: Settings, defaults: Settings, directory: str | Path | None) -> None:
+        given.check()
+        self.directory = None if directory is None else Path(directory)
+        self.episodes = 0
+        self.steps = 0
+        self._arrays: dict[str, np.ndarray] | None = None
+        self._num_kernels: int | None = None
+        self.log: RunLog | None = None
+        self.finished: set[tuple[str, str, int]] = set()
+        self.last_episode: dict[str, Any] = {}
+        saved = None
+        if self.directory is not None:
+            _check_writable(self.directory)
+            saved = checkpoint.read_newest(self.directory / "agent", self.STEM)
+        self.settings = _merge(given, defaults)
+        if saved is not None:
+            self._take_over(given, *saved)
+        if self.directory is not None:
+            self.log = RunLog(self.directory)
+            self.finished = self.log.keep_finished(self.episodes)
+        self._make_controller()
+
+    @classmethod
+    def load(cls, directory: str | Path, defaults: Settings, writable: bool) -> Brain:
+        """Loads a run.
+
+        Args:
+          directory: where it is.
+          defaults: settings for a run that left some out.
+          writable: whether to go on writing there.
+
+        Raises:
+          FileNotFoundError: there is no run.
+          CheckpointError: its checkpoints are damaged.
+        """
+        folder = Path(directory) / "agent"
+        if not checkpoint.series(folder, cls.STEM):
+            raise FileNotFoundError(
+                f"{directory} holds no agent; expected {folder}/{cls.STEM}-*.ckpt, which "
+                "QANCallback(directory=...) writes after every fit."
+            )
+        if writable:
+            return cls(Settings(), defaults, directory)
+        brain = cls(Settings(), defaults, None)
+        saved = checkpoint.read_newest(folder, cls.STEM)
+        assert saved is not None
+        brain._take_over(Settings(), *saved)
+        brain._make_controller()
+        return brain
+
+    def _make_controller(self) -> None:
+        settings = self.settings
+        # The callback's own agent, even where one object is handed to several callbacks.
+        agent = copy.deepcopy(settings.agent) if is_configurable(settings.agent) else settings.agent
+        self.controller = Controller(
+            agent,  # type: ignore[arg-type]
+            settings.actions or (),
+            settings.observations or (),
+            settings.reward,  # type: ignore[arg-type]
+            settings.rate_bounds or (0.0, math.inf),
+        )
+
+    def _take_over(
+        self, given: Settings, arrays: dict[str, np.ndarray], data: dict[str, Any]
+    ) -> None:
+        """Goes on from a checkpoint, unless the user asks for something else than it holds."""
+        try:
+            saved = Settings(**{n: from_config(v) for n, v in data["settings"].items()})
+            self.episodes, self.steps = int(data["episodes"]), int(data["steps"])
+            self._num_kernels = int(data["num_kernels"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise checkpoint.CheckpointError(
+                f"The checkpoint does not hold what this version expects: {error}."
+            ) from error
+        for field in fields(Settings):
+            asked = getattr(given, field.name)
+            if asked is None:
+                continue
+            asked, found = to_config(asked), to_config(getattr(saved, field.name))
+            if _as_json(asked) != _as_json(found):
+                raise ValueError(
+                    f"The directory {self.directory} holds a run with {field.name}={found}, and "
+                    f"{field.name}={asked} is asked for. Leave the argument out to go on with that "
+                    "run, or use another directory."
+                )
+        self.settings = saved
+        self._arrays = arrays
+
+    # One episode.
+
+    def begin_episode(self, num_kernels: int, explore: bool, context: dict[str, Any]) -> None:
+        """Makes ready for a student with so many watched kernels.
+
+        Raises:
+          ValueError: the agent knows states of another size.
+        """
+        first = self._num_kernels if self._num_kernels is not None else num_kernels
+        self.controller.build(first)
+        if self._arrays is not None:
+            self.controller.agent.restore(self._arrays)
+            self._arrays = None
+        self.controller.build(num_kernels)
+        self._num_kernels = num_kernels
+        self.controller.abandon()
+        if self.log is not None:
+            self.log.drop()
+            defaults = {"arm": "qan", "phase": "train", "episode": self.episodes, "seed": 0}
+            if not explore:
+                defaults["phase"] = "evaluate"
+            self.log.context = defaults | context
+
+    def record(self, file: str, **values: Any) -> None:
+        """Adds a record to the log, if there is one."""
+        if self.log is not None:
+            self.log.record(file, **values)
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """Adds a TensorBoard scalar; `step` counts within the episode."""
+        if self.log is not None:
+            self.log.scalar(name, value, self.steps + step)
+
+    def record_decision(self, decision: Decision, number: int, step: int, greedy: bool) -> None:
+        """Writes down one decision."""
+        if self.log is None:
+            return
+        action = label(self.controller.actions[decision.action])
+        self.log.record(
+            "decisions",
+            decision=number,
+            step=step,
+            learning_rate=decision.rate,
+            action=action,
+            action_index=decision.action,
+            reward=decision.reward,
+            loss=decision.loss,
+            q_values=decision.q_values,
+            epsilon=decision.epsilon,
+            td_loss=decision.td_loss,
+            greedy=greedy,
+        )
+        self.scalar("qan/action", decision.action, step)
+        for name in ("reward", "loss", "epsilon", "td_loss"):
+            self.scalar(f"qan/{name}", getattr(decision, name), step)
+        self.scalar("learning_rate", decision.rate, step)
+        for index, value in enumerate(decision.q_values):
+            self.scalar(f"qan/q_values/{index}", value, step)
+
+    def end_episode(self, learned: bool, **values: Any) -> None:
+        """Counts the episode; `write_episode` writes it."""
+        self.last_episode = values
+        if learned:
+            self.episodes += 1
+
+    def write_episode(self, learned: bool, **more: Any) -> None:
+        """Writes the last episode's records, and the checkpoint if it was learned from."""
+        values = self.last_episode | more
+        if self.log is not None:
+            self.scalar("qan/return", values["return"], values["steps"])
+            self.record("episodes", **values)
+            self.log.write()
+        self.steps += values["steps"]
+        if learned and self.directory is not None:
+            self.save(None)
+
+    def save(self, directory: str | Path | None) -> Path:
+        """Writes a checkpoint to the directory, or to another."""
+        target = self.directory if directory is None else Path(directory)
+        if target is None:
+            raise ValueError(
+                "This QANCallback was made without a directory; say where: save('runs/mine')."
+            )
+        if self._num_kernels is None or self._arrays is not None:
+            raise ValueError(
+                "There is nothing to save yet: the agent is built in the first fit. Train first."
+            )
+        data = {
+            "settings": self.settings.config(),
+            "episodes": self.episodes,
+            "steps": self.steps,
+            "num_kernels": self._num_kernels,
+        }
+        arrays = self.controller.agent.arrays()
+        return checkpoint.write_next(target / "agent", self.STEM, arrays, data)
+
+
+def _merge(given: Settings, defaults: Settings) -> Settings:
+    said = {f.name: getattr(given, f.name) for f in fields(given)}
+    return replace(defaults, **{name: value for name, value in said.items() if value is not None})
+
+
+def _as_json(value: Any) -> Any:
+    """Lists for tuples, as a configuration that went through a file has them."""
+    if isinstance(value, dict):
+        return {key: _as_json(item) for key, item in value.items()}
+    return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _check_writable(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"The directory {str(directory)!r} cannot be written: {error}. Give QANCallback a "
+            "folder that you may write to."
+        ) from error

@@ -1,0 +1,399 @@
+"""QANCallback: Keras's hooks → Controller."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_qan import presets
+from keras_qan.actions import Action
+from keras_qan.agents import Agent
+from keras_qan.brain import Brain, Settings
+from keras_qan.controller import Controller, Decision, Student
+from keras_qan.observations import Observation
+from keras_qan.pace import Pace
+from keras_qan.rewards import Reward
+from keras_qan.student import LossSums, find_student, require_keras_3
+
+#: Callbacks of Keras that set the learning rate too.
+RIVALS = ("ReduceLROnPlateau", "LearningRateScheduler")
+
+
+class QANCallback(keras.callbacks.Callback):
+    """Tunes the learning rate while a model trains, and learns to do it better with each `fit`.
+
+    Every `fit` is one episode: at each decision an agent observes the statistics of the model's
+    weights, the rate, the time and the loss, and chooses what happens to the learning rate next;
+    what the loss did afterwards is its reward. One callback can go through any number of `fit`
+    calls, of fresh models or of the same; what it learned stays with it, and is written to
+    `directory` after each. Copies (KerasTuner makes one for each trial) share what they learn.
+
+    Args:
+      directory: where agent, counters and logs live; made if missing, gone on from if not. Without
+        it everything stays in memory.
+      actions: what the agent can choose among; by default steps of the rate both ways, and none.
+      observations: what the state is made of; by default the weight statistics of the first
+        convolution (else the first kernel), the rate, and the state of the training.
+      reward: what a decision is worth; by default the fall of the log loss, down to the last
+        validation loss.
+      agent: what decides; by default a double DQN.
+      decide_every: optimizer steps between decisions; by default a twentieth of the training.
+      rate_bounds: the lowest and the highest learning rate that is ever assigned.
+
+    Attributes:
+      explore: whether it acts at random with probability ε and learns. When set to False, it acts
+        greedily and changes nothing of what it knows.
+      context: what the log's records start with (`arm`, `phase`, `episode`, `seed`), where it is to
+        be something else than the callback's own count.
+
+    Raises:
+      ValueError: an argument is out of range, or the directory holds a run with other settings.
+      OSError: the directory cannot be written.
+
+    Example:
+      >>> import numpy as np
+      >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
+      >>> model.compile("sgd", "mse")
+      >>> x, y = np.ones((64, 4)), np.ones((64, 1))
+      >>> history = model.fit(x, y, epochs=5, verbose=0, callbacks=[QANCallback()])
+      >>> sorted(history.history)
+      ['learning_rate', 'loss']
+    """
+
+    def __init__(
+        self,
+        directory: str | Path | None = None,
+        actions: Sequence[Action] | None = None,
+        observations: Sequence[Observation] | None = None,
+        reward: Reward | None = None,
+        agent: Agent | None = None,
+        decide_every: int | None = None,
+        rate_bounds: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        given = Settings(actions, observations, reward, agent, decide_every, rate_bounds)
+        self._adopt(Brain(given, _default_settings(), directory), explore=True)
+
+    @classmethod
+    def load(cls, directory: str | Path, explore: bool = True) -> QANCallback:
+        """Loads what an earlier run learned.
+
+        Args:
+          directory: the earlier callback's directory.
+          explore: whether to go on exploring, learning and writing there; if False, it acts
+            greedily, frozen, and the directory is only read.
+
+        Raises:
+          FileNotFoundError: there is no run in the directory.
+          CheckpointError: the run's checkpoints are damaged.
+        """
+        callback = cls.__new__(cls)
+        keras.callbacks.Callback.__init__(callback)
+        callback._adopt(Brain.load(directory, _default_settings(), writable=explore), explore)
+        return callback
+
+    def _adopt(self, brain: Brain, explore: bool) -> None:
+        """Sets every attribute; the brain is shared between copies, the rest is this one's own."""
+        self._brain = brain
+        self.explore = explore
+        self.context: dict[str, Any] = {}
+        self._defers_writing = False
+        self._warned_of_rival = False
+        self._fit: _Fit | None = None
+
+    @property
+    def episodes(self) -> int:
+        """How many trainings it has learned from."""
+        return self._brain.episodes
+
+    @property
+    def agent(self) -> Agent:
+        """What decides."""
+        return self._brain.controller.agent
+
+    @property
+    def settings(self) -> Settings:
+        """What it is made of."""
+        return self._brain.settings
+
+    @property
+    def directory(self) -> Path | None:
+        """Where it is kept."""
+        return self._brain.directory
+
+    def has_finished(self, arm: str, phase: str, episode: int) -> bool:
+        """Whether the directory held the records of that episode when it was opened."""
+        return (arm, phase, episode) in self._brain.finished
+
+    def log_to(self, other: QANCallback) -> None:
+        """Writes records to the other callback's directory from now on."""
+        self._brain.log = other._brain.log
+
+    @contextlib.contextmanager
+    def writing_later(self) -> Iterator[Callable[..., None]]:
+        """Within the block, an episode's records wait for a call with what else is to be noted."""
+        self._defers_writing = True
+        try:
+            yield lambda **more: self._brain.write_episode(self.explore, **more)
+        finally:
+            self._defers_writing = False
+
+    def save(self, directory: str | Path | None = None) -> Path:
+        """Writes what was learned, to its own directory or to another.
+
+        Returns:
+          The new checkpoint.
+
+        Raises:
+          ValueError: nothing was learned yet, or no directory is known.
+        """
+        return self._brain.save(directory)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> QANCallback:
+        """A callback for another training that shares agent, counters and directory."""
+        copy = type(self).__new__(type(self))
+        memo[id(self)] = copy
+        keras.callbacks.Callback.__init__(copy)
+        copy._adopt(self._brain, self.explore)
+        return copy
+
+    def __reduce__(self) -> Any:
+        """Refuses to be pickled: an agent is saved as data."""
+        raise TypeError(
+            "QANCallback cannot be pickled. Give it a directory and use "
+            "QANCallback.load(directory) on the other side."
+        )
+
+    # Keras's hooks.
+
+    def set_model(self, model: keras.Model) -> None:
+        """Notes the model, and warns of callbacks in the same `fit` that set the rate too."""
+        super().set_model(model)
+        self._warned_of_rival = False
+        for neighbour in _callbacks_of_same_fit():
+            kind = next((name for name in RIVALS if name in _class_names(neighbour)), None)
+            if kind is not None and not self._warned_of_rival:
+                self._warn_of_rival(
+                    f"{kind} sets the learning rate in the same fit as QANCallback: they will "
+                    "overrule each other."
+                )
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Finds what is to be watched and steered."""
+        self._fit = None
+        require_keras_3(self.model)
+        sums = LossSums(self.model)
+        student = find_student(self.model, self._controller.observations, sums)
+        self._brain.begin_episode(len(student.kernels), self.explore, self.context)
+        self._fit = _Fit(student, sums, Pace(self.settings.decide_every))
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Takes the first decision of the training."""
+        fit = self._running
+        fit.pace.begin_epoch()
+        fit.loss_is_kept = False
+        if fit.num_epochs is None:
+            fit.num_epochs = self.params.get("epochs", 1) - epoch
+            if self.params.get("steps") is not None:
+                fit.pace.set_length(self.params["steps"], fit.num_epochs)
+            decision = self._controller.begin(fit.student, fit.pace.num_decisions, self.explore)
+            fit.initial_rate = decision.rate_found
+            self._note(decision)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Takes a decision when one is due."""
+        fit = self._running
+        loss = (logs or {}).get("loss", 0.0)
+        fit.sums.add(loss)
+        is_finite = math.isfinite(loss)
+        if not fit.pace.advance(batch) and is_finite:
+            return
+        if fit.first_loss is None:
+            fit.first_loss = self._first_loss(fit)
+            self._controller.start_from(fit.first_loss)
+        if not is_finite:
+            self._stop_diverged(fit)
+        elif fit.pace.wants_decision():
+            self._decide(fit)
+        elif fit.pace.wants_mark():
+            self._controller.mark(fit.student)
+            fit.pace.marked()
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Keeps the epoch's last losses before validation begins its own sums."""
+        self._keep_loss()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Keeps the epoch's last losses, notes its length, and reports the rate as Keras does."""
+        self._keep_loss()
+        fit = self._running
+        logs = {} if logs is None else logs
+        logs["learning_rate"] = float(fit.student.rates[0].numpy())
+        fit.validation_loss = logs.get("val_loss", fit.validation_loss)
+        if not fit.pace.knows_length:
+            fit.pace.set_length(fit.pace.steps_in_epoch, fit.num_epochs or 1)
+        step = fit.pace.step
+        values = {name: float(value) for name, value in logs.items()}
+        self._brain.record("epochs", epoch=epoch, step=step, **values)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Closes the episode and writes down what was learned."""
+        fit = self._running
+        self._fit = None
+        if fit.pace.step == 0:
+            self._controller.abandon()
+            return
+        final_loss = fit.validation_loss if self._controller.reward.uses_validation else None
+        last = self._controller.end(
+            fit.student,
+            fit.pace.num_decisions,
+            self.explore,
+            math.nan if fit.has_diverged else final_loss,
+        )
+        fit.count(last)
+        self._brain.end_episode(
+            self.explore,
+            steps=fit.pace.step,
+            decisions=fit.num_decisions,
+            initial_learning_rate=fit.initial_rate,
+            final_loss=last.loss,
+            val_loss=fit.validation_loss,
+            last_reward=last.reward,
+            td_loss=last.td_loss,
+            diverged=fit.has_diverged,
+            seconds=time.perf_counter() - fit.started,
+            **{"return": fit.total_reward},
+        )
+        if not self._defers_writing:
+            self._brain.write_episode(self.explore)
+
+    # What they are made of.
+
+    @property
+    def _controller(self) -> Controller:
+        return self._brain.controller
+
+    @property
+    def _running(self) -> _Fit:
+        if self._fit is None:
+            raise RuntimeError(
+                "QANCallback got a hook of Keras outside of fit. In a training loop of your own, "
+                "call on_train_begin() first."
+            )
+        return self._fit
+
+    def _decide(self, fit: _Fit) -> None:
+        decision = self._controller.decide(
+            fit.student,
+            fit.pace.progress(),
+            fit.pace.num_decisions,
+            self.explore,
+            fit.pace.is_delayed,
+        )
+        fit.pace.decided()
+        if not math.isclose(decision.rate_found, fit.last_rate, rel_tol=1e-5):
+            self._warn_of_rival(
+                f"QAN left the learning rate at {fit.last_rate:.6g} and found it at "
+                f"{decision.rate_found:.6g}: another callback sets it too (ReduceLROnPlateau, "
+                "LearningRateScheduler?)."
+            )
+        self._note(decision)
+
+    def _note(self, decision: Decision) -> None:
+        fit = self._running
+        fit.last_rate = decision.rate
+        fit.count(decision)
+        self._brain.record_decision(
+            decision,
+            number=fit.num_decisions,
+            step=fit.pace.step,
+            greedy=not (self.explore and decision.epsilon > 0.0),
+        )
+        fit.num_decisions += 1
+
+    def _first_loss(self, fit: _Fit) -> float:
+        loss = self._controller.mean_loss(fit.student)
+        if loss <= 0.0:
+            warnings.warn(
+                f"The first training loss is {loss:.4g}; expected a positive one, as QAN's state "
+                "and reward use its logarithm. Add a constant to the loss.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return loss
+
+    def _stop_diverged(self, fit: _Fit) -> None:
+        if fit.has_diverged:
+            return
+        fit.has_diverged = True
+        self.model.stop_training = True
+        warnings.warn(
+            f"The training loss is not finite at step {fit.pace.step}, with learning rate "
+            f"{fit.last_rate:.3g}: QAN ends this training, and counts it as its worst outcome. "
+            "Lower the upper one of rate_bounds if this keeps happening.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+    def _keep_loss(self) -> None:
+        fit = self._fit
+        if fit is not None and not fit.loss_is_kept:
+            self._controller.keep_loss(fit.student)
+            fit.loss_is_kept = True
+
+    def _warn_of_rival(self, what: str) -> None:
+        if not self._warned_of_rival:
+            self._warned_of_rival = True
+            warnings.warn(f"{what} Leave one of them out.", UserWarning, stacklevel=4)
+
+
+@dataclasses.dataclass
+class _Fit:
+    """What belongs to one `fit` alone."""
+
+    student: Student
+    sums: LossSums
+    pace: Pace
+    num_epochs: int | None = None
+    first_loss: float | None = None
+    validation_loss: float | None = None
+    initial_rate: float = math.nan
+    last_rate: float = math.nan
+    num_decisions: int = 0
+    total_reward: float = 0.0
+    loss_is_kept: bool = False
+    has_diverged: bool = False
+    started: float = dataclasses.field(default_factory=time.perf_counter)
+
+    def count(self, decision: Decision) -> None:
+        """Adds what a decision brought in to the return."""
+        if math.isfinite(decision.reward):
+            self.total_reward += decision.reward
+
+
+def _default_settings() -> Settings:
+    return Settings(**presets.default())
+
+
+def _class_names(value: object) -> set[str]:
+    return {cls.__name__ for cls in type(value).__mro__}
+
+
+def _callbacks_of_same_fit() -> list[Any]:
+    """The callbacks beside ours; Keras tells a callback its model but not its neighbours."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        container = frame.f_locals.get("self")
+        if isinstance(container, keras.callbacks.CallbackList):
+            return list(container.callbacks)
+        frame = frame.f_back
+    return []

@@ -1,0 +1,224 @@
+"""An experiment from a data set and a model by name: what the scripts run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_qan import arms as arm_room
+from keras_qan import data, models, presets
+from keras_qan.callback import QANCallback
+from keras_qan.episodes import Evaluation, Report, Task, run_episodes
+from keras_qan.progress import Progress
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+
+#: What may differ when a run is gone on with.
+_MAY_GROW = ("episodes", "arms", "eval_seeds", "directory", "resume")
+
+
+def _said(text: str, default: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """QAN learns on one task and is compared with other arms; each field is a flag of the script.
+
+    Raises:
+      ValueError: a field is out of range; the message says which.
+    """
+
+    dataset: str = _said("data set: digits (nothing to download), mnist, cifar10", "digits")
+    model: str = _said("student: mlp, cnn, cnn_bn, wrn-<depth>-<width>", "cnn")
+    directory: str = _said(
+        "where the run is kept; by default runs/<dataset>_<model> with the next free number", ""
+    )
+    resume: bool = _said("go on with the run that is in the directory", False)
+    seed: int = _said("what everything random follows from", 0)
+    preset: str = _said("QAN's settings: default, or paper for those of Fu et al. 2016", "default")
+    episodes: int = _said("trainings that QAN learns from", 60)
+    epochs: int = _said("epochs of each training", 10)
+    batch_size: int = _said("examples in a batch", 32)
+    train_fraction: float = _said("share of the training examples to use, in (0, 1]", 1.0)
+    optimizer: str = _said("the students' optimizer: sgd, adam, adamw", "sgd")
+    momentum: float = _said("of sgd, in [0, 1)", 0.9)
+    nesterov: bool = _said("whether sgd's momentum is Nesterov's", False)
+    weight_decay: float = _said("L2 penalty on the students' kernels", 0.0)
+    learning_rate: tuple[float, ...] = _said(
+        "initial learning rates of the evaluation, ascending", (0.01,)
+    )
+    learning_rate_spread: float = _said(
+        "training episodes start between the lowest rate / spread and the highest · spread", 1.0
+    )
+    decide_every: int = _said("steps between decisions; 0 for the preset's", 0)
+    steps_per_execution: int = _said("steps that Keras runs in one call", 1)
+    arms: tuple[str, ...] = _said(
+        f"who is compared: {', '.join(arm_room.NAMES)}", ("qan", "random", "constant", "cosine")
+    )
+    eval_seeds: int = _said("unseen seeds that each arm is trained with", 5)
+    data_dir: str = _said("folder of prepared data sets; by default TFDS_DATA_DIR's", "")
+
+    def __post_init__(self) -> None:
+        """Checks every field that the rooms below do not check themselves."""
+        at_least_one = ("epochs", "batch_size", "eval_seeds", "steps_per_execution")
+        for name in at_least_one:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
+        for name in ("episodes", "decide_every", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 0.")
+        if not 0.0 < self.train_fraction <= 1.0:
+            raise ValueError(
+                f"train_fraction is {self.train_fraction}; expected a share in (0, 1]."
+            )
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"optimizer is {self.optimizer!r}; expected one of {', '.join(OPTIMIZERS)}."
+            )
+        if not 0.0 <= self.momentum < 1.0:
+            raise ValueError(f"momentum is {self.momentum}; expected a number in [0, 1).")
+        if not (self.learning_rate_spread >= 1.0 and math.isfinite(self.learning_rate_spread)):
+            raise ValueError(
+                f"learning_rate_spread is {self.learning_rate_spread}; expected at least 1."
+            )
+        if not self.learning_rate:
+            raise ValueError("learning_rate is empty; expected at least one initial rate.")
+        presets.by_name(self.preset)
+        self.evaluation()
+
+    def evaluation(self) -> Evaluation:
+        """How the learned policy is compared."""
+        return Evaluation(self.arms, self.eval_seeds, self.learning_rate)
+
+    def run(self, progress: Progress | None = None) -> Report:
+        """Learns, evaluates and writes everything to the run directory.
+
+        Raises:
+          FileExistsError: the directory holds a run and `resume` is not set.
+          FileNotFoundError: `resume` is set and the directory holds no run.
+          ValueError: the run in the directory was made with other flags.
+        """
+        directory = self._open_directory()
+        return run_episodes(
+            self.task(),
+            self.learner(directory),
+            episodes=self.episodes,
+            evaluation=self.evaluation(),
+            learning_rates=(
+                self.learning_rate[0] / self.learning_rate_spread,
+                self.learning_rate[-1] * self.learning_rate_spread,
+            ),
+            seed=self.seed,
+            progress=progress,
+        )
+
+    def learner(self, directory: Path) -> QANCallback:
+        """The callback that learns."""
+        settings = presets.by_name(self.preset, self.seed)
+        if self.decide_every:
+            settings["decide_every"] = self.decide_every
+        return QANCallback(directory, **settings)
+
+    def task(self) -> Task:
+        """What is trained."""
+        splits = data.load(
+            self.dataset, train_fraction=self.train_fraction, data_dir=self.data_dir or None
+        )
+
+        def build_model(seed: int) -> keras.Model:
+            model = models.build(
+                self.model,
+                splits.input_shape,
+                splits.num_classes,
+                seed=seed,
+                weight_decay=self.weight_decay,
+            )
+            model.compile(
+                self._optimizer(),
+                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                metrics=["accuracy"],
+                steps_per_execution=self.steps_per_execution,
+                jit_compile=False,
+            )
+            return model
+
+        return Task(
+            build_model=build_model,
+            train=lambda seed: splits.train.batches(
+                min(self.batch_size, len(splits.train)), seed=seed, drop_remainder=True
+            ),
+            validation=splits.validation.batches(256),
+            test=splits.test.batches(256),
+            epochs=self.epochs,
+        )
+
+    def _optimizer(self) -> keras.optimizers.Optimizer:
+        rate = self.learning_rate[0]
+        if self.optimizer == "sgd":
+            return keras.optimizers.SGD(rate, momentum=self.momentum, nesterov=self.nesterov)
+        return {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[self.optimizer](
+            rate
+        )
+
+    # The run directory.
+
+    def flags(self) -> str:
+        """The experiment as a flag file; what only says where to keep it is left out."""
+        lines = []
+        for field in dataclasses.fields(self):
+            if field.name in ("directory", "resume"):
+                continue
+            value = getattr(self, field.name)
+            if isinstance(value, bool):
+                lines.append(f"--{field.name}" if value else f"--no{field.name}")
+            else:
+                text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+                lines.append(f"--{field.name}={text}")
+        return "\n".join(lines) + "\n"
+
+    def _open_directory(self) -> Path:
+        directory = Path(self.directory) if self.directory else self._next_directory()
+        path = directory / "flags.txt"
+        if path.exists() and not self.resume:
+            raise FileExistsError(
+                f"{directory} holds a run already. Set --resume to go on with it, or give another "
+                "--directory."
+            )
+        if self.resume:
+            if not self.directory or not path.exists():
+                raise FileNotFoundError(
+                    f"There is no run to resume in {self.directory or 'no directory'!r}; expected "
+                    "--directory to name a folder with a flags.txt."
+                )
+            self._require_same(path.read_text(encoding="utf-8"), directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.flags(), encoding="utf-8")
+        return directory
+
+    def _next_directory(self) -> Path:
+        stem = f"{self.dataset}_{self.model}"
+        number = 1
+        while (Path("runs") / f"{stem}-{number:03d}").exists():
+            number += 1
+        return Path("runs") / f"{stem}-{number:03d}"
+
+    def _require_same(self, saved: str, directory: Path) -> None:
+        def settled(text: str) -> set[str]:
+            def name(line: str) -> str:
+                return line.removeprefix("--no").removeprefix("--").split("=")[0]
+
+            return {line for line in text.splitlines() if line and name(line) not in _MAY_GROW}
+
+        differing = settled(saved) ^ settled(self.flags())
+        if differing:
+            raise ValueError(
+                f"The run in {directory} was made with other flags: "
+                f"{', '.join(sorted(differing))}. Repeat its own with "
+                f"--flagfile={directory}/flags.txt, or use another --directory."
+            )

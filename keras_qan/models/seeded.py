@@ -1,0 +1,108 @@
+"""Layers whose initial weights depend on one seed and on nothing else."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+
+class SeededLayers:
+    """Makes layers one after the other, each with its own seed.
+
+    A layer's seed is drawn from the model's seed and the layer's number. Names are given, as
+    Keras would otherwise number them through all models of the process.
+
+    Args:
+        seed: the model's seed, at least 0.
+        weight_decay: λ of the penalty λ/2 · Σ w² on kernels; 0 for none.
+
+    Raises:
+        ValueError: if the seed is negative.
+
+    Example:
+        >>> layers = SeededLayers(seed=1)
+        >>> layers.dense(10, name="logits").units
+        10
+    """
+
+    def __init__(self, seed: int, weight_decay: float = 0.0) -> None:
+        if seed < 0:
+            raise ValueError(f"Received seed={seed}; expected at least 0. Choose another seed.")
+        self._seed = seed
+        self._weight_decay = weight_decay
+        self._made = 0
+
+    def conv(
+        self,
+        filters: int,
+        size: int,
+        *,
+        name: str,
+        strides: int = 1,
+        activation: str | None = None,
+        use_bias: bool = True,
+        initializer: "keras.Initializer | None" = None,
+    ) -> "keras.layers.Conv2D":
+        """Returns a convolution that keeps the image's size but for its strides."""
+        import keras
+
+        return keras.layers.Conv2D(
+            filters,
+            size,
+            strides=strides,
+            padding="same",
+            activation=activation,
+            use_bias=use_bias,
+            kernel_initializer=initializer or self.glorot(),
+            kernel_regularizer=self._penalty(),
+            name=name,
+        )
+
+    def dense(
+        self, units: int, *, name: str, activation: str | None = None
+    ) -> "keras.layers.Dense":
+        """Returns a fully connected layer."""
+        return self._dense(units, name=name, activation=activation)
+
+    def logits(self, num_classes: int) -> "keras.layers.Dense":
+        """Returns the last layer, in float32 under any precision policy."""
+        # A softmax of half-precision logits overflows; Keras's mixed precision guide says so.
+        return self._dense(num_classes, name="logits", dtype="float32")
+
+    def glorot(self) -> "keras.Initializer":
+        """Returns the initializer that Keras uses by default, with the next seed."""
+        import keras
+
+        return keras.initializers.GlorotUniform(seed=self._next_seed())
+
+    def he_fan_out(self) -> "keras.Initializer":
+        """Returns N(0, 2 / (kernel area · filters)), the wide residual networks' own."""
+        import keras
+
+        return keras.initializers.VarianceScaling(
+            2.0, mode="fan_out", distribution="untruncated_normal", seed=self._next_seed()
+        )
+
+    def _dense(self, units: int, **options: Any) -> "keras.layers.Dense":
+        import keras
+
+        return keras.layers.Dense(
+            units,
+            kernel_initializer=self.glorot(),
+            kernel_regularizer=self._penalty(),
+            **options,
+        )
+
+    def _penalty(self) -> "keras.Regularizer | None":
+        import keras
+
+        # Keras's L2(c) adds c · Σ w².
+        return keras.regularizers.L2(self._weight_decay / 2) if self._weight_decay else None
+
+    def _next_seed(self) -> int:
+        sequence = np.random.SeedSequence(self._seed, spawn_key=(self._made,))
+        self._made += 1
+        # 31 bits: some of Keras's backends hold seeds as int32.
+        return int(sequence.generate_state(1)[0] >> 1)

@@ -1,0 +1,25 @@
+"""weights → state: what an agent sees of a training.
+
+An observation is anything with the two methods of `Observation`; `WeightStatistics`,
+`LearningRate` and `TrainingState` are the ones that come with the package.
+"""
+
+from keras_qan.observations.state import (
+    LearningRate,
+    Observation,
+    Situation,
+    TrainingState,
+    WeightStatistics,
+    default,
+)
+from keras_qan.observations.watching import watched_kernels
+
+__all__ = [
+    "LearningRate",
+    "Observation",
+    "Situation",
+    "TrainingState",
+    "WeightStatistics",
+    "default",
+    "watched_kernels",
+]

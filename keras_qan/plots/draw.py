@@ -1,0 +1,83 @@
+"""From a run directory to its pictures."""
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_qan.plots import series
+from keras_qan.plots.palette import arm_colours
+from keras_qan.plots.records import Records, read_records
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_log = logging.getLogger(__name__)
+
+
+def draw(
+    run_directory: str | os.PathLike[str], *, output: str | os.PathLike[str] | None = None
+) -> list[Path]:
+    """Draws the figures of a run and writes them as PNG.
+
+    `accuracy_by_epoch`, `learning_rate` and `learning_rate_detail` (the paper's Figures 1 to 3),
+    `actions` and `learning`. A figure whose data is missing is left out and a warning is logged;
+    so it is where lines of the logs could not be read.
+
+    Args:
+        run_directory: folder with the run's `decisions.jsonl`, `epochs.jsonl`, `episodes.jsonl`.
+        output: folder to write to, made if need be; None for `figures` in the run directory.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        NotADirectoryError: if there is no such run directory.
+        EmptyRunError: if it holds no logs.
+
+    Example:
+        >>> draw("runs/mine")  # doctest: +SKIP
+        [PosixPath('runs/mine/figures/accuracy_by_epoch.png'), ...]
+    """
+    folder = Path(run_directory)
+    records = read_records(folder)
+    if records.num_unreadable:
+        _log.warning("%d lines of the logs in %s are unreadable", records.num_unreadable, folder)
+    target = folder / "figures" if output is None else Path(output)
+    target.mkdir(parents=True, exist_ok=True)
+
+    from keras_qan.plots.figures import save
+
+    written = []
+    for name, figure in _figures(records).items():
+        if figure is None:
+            _log.warning("%s.png is left out: the logs hold no data for it", name)
+            continue
+        save(figure, str(target / f"{name}.png"))
+        written.append(target / f"{name}.png")
+    return written
+
+
+def _figures(records: Records) -> dict[str, "Figure | None"]:
+    from keras_qan.plots import figures
+
+    colours = arm_colours(records.arms())
+    arm = series.learner(records.episodes or records.decisions)
+    bands = series.accuracy_by_epoch(records.epochs)
+    traces = series.learning_rates(records.decisions)
+    actions = series.action_names(records.decisions, arm)
+    own = [trace for trace in traces if trace.arm == arm]
+    shares = series.action_shares(records.decisions, arm)
+    raster = series.action_raster(records.decisions, arm)
+    curve = series.learning_curve(records.episodes, records.decisions, arm)
+    return {
+        "accuracy_by_epoch": figures.accuracy_figure(bands, colours) if bands else None,
+        "learning_rate": figures.learning_rate_figure(traces, colours) if traces else None,
+        "learning_rate_detail": (
+            figures.learning_rate_detail_figure(series.excerpt(own[0]), actions, colours)
+            if own
+            else None
+        ),
+        "actions": figures.actions_figure(shares, raster, arm) if shares or raster else None,
+        "learning": figures.learning_figure(curve, colours) if curve else None,
+    }

@@ -1,0 +1,363 @@
+"""From a run's records to the plain numbers that its figures show."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_qan.plots.records import Record
+
+Array = npt.NDArray[np.float64]
+
+# Resamplings for an interval; the ends of a 95 % one then rest on 50 of them each.
+_NUM_RESAMPLES = 2000
+
+# What stands in for the evaluation while there is none: the last so many training episodes.
+_NUM_RECENT = 10
+
+# More columns than this could not be told apart in a figure.
+_MAX_INTERVALS = 120
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """A mean over an arm's runs with a 95 % bootstrap interval.
+
+    Args:
+        arm: name of the arm.
+        x: where, float64 [N].
+        mean: float64 [N].
+        low: lower end of the interval, float64 [N]; the mean itself for a single run.
+        high: upper end, float64 [N].
+        num_runs: how many runs there are.
+        phase: "evaluate" or "train".
+    """
+
+    arm: str
+    x: Array
+    mean: Array
+    low: Array
+    high: Array
+    num_runs: int
+    phase: str = "evaluate"
+
+
+@dataclass(frozen=True, eq=False)
+class RateTrace:
+    """The learning rate of one run.
+
+    Args:
+        arm: name of the arm.
+        seed: seed of the run.
+        step: optimizer steps at which decisions were taken, float64 [N].
+        learning_rate: rate from that step on, float64 [N].
+        action: name of each action, N of them.
+        phase: "evaluate" or "train".
+    """
+
+    arm: str
+    seed: int
+    step: Array
+    learning_rate: Array
+    action: tuple[str, ...]
+    phase: str = "evaluate"
+
+
+@dataclass(frozen=True, eq=False)
+class ActionShares:
+    """How often each action was taken in the course of the episodes.
+
+    Args:
+        actions: names, in the order of their numbers; A of them.
+        edges: numbers of the decisions at which intervals begin and the last one ends, float64
+            [N + 1]; an interval is one decision, or several in a long episode.
+        share: float64 [N, A]; rows are intervals and sum to 1, or to 0 where nothing was logged.
+        num_episodes: how many episodes were counted.
+    """
+
+    actions: tuple[str, ...]
+    edges: Array
+    share: Array
+    num_episodes: int
+
+
+@dataclass(frozen=True, eq=False)
+class ActionRaster:
+    """Which action was taken at each decision of each episode.
+
+    Args:
+        actions: names, in the order of their numbers.
+        first_episode: number of the first row's episode; the others follow one by one.
+        taken: number of the action, int64 [E, N]; -1 where there was no decision.
+    """
+
+    actions: tuple[str, ...]
+    first_episode: int
+    taken: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class LearningCurve:
+    """How the agent's training went, one value an episode; NaN where there is none.
+
+    Args:
+        arm: name of the arm.
+        episode: number of the episode, float64 [E].
+        returned: undiscounted sum of rewards, float64 [E].
+        score: final validation loss, float64 [E].
+        epsilon: mean share of random decisions, float64 [E].
+        diverged: whether the loss stopped being finite, bool [E].
+    """
+
+    arm: str
+    episode: Array
+    returned: Array
+    score: Array
+    epsilon: Array
+    diverged: npt.NDArray[np.bool_]
+
+
+def number(record: Record, key: str) -> float:
+    """Returns a number of a record; NaN where it is absent, null or no number.
+
+    Example:
+        >>> number({"loss": None}, "loss")
+        nan
+    """
+    value = record.get(key)
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def preferred_phase(records: Sequence[Record]) -> tuple[str, list[Record]]:
+    """Returns the evaluation's records, or those of the last training episodes without one.
+
+    Returns:
+        "evaluate" or "train", and the records.
+    """
+    evaluated = [record for record in records if record.get("phase") == "evaluate"]
+    if evaluated:
+        return "evaluate", evaluated
+    last = max((_run_key(record)[0] for record in records), default=0)
+    return "train", [record for record in records if _run_key(record)[0] > last - _NUM_RECENT]
+
+
+def accuracy_by_epoch(epochs: Sequence[Record]) -> list[Band]:
+    """Returns the validation accuracy after each epoch, one band an arm.
+
+    Args:
+        epochs: records of `epochs.jsonl`.
+
+    Returns:
+        Bands over the evaluation's runs (the last training episodes where there are none), x
+        counted from 1, values from 0 to 1; no band for an arm without accuracies.
+    """
+    phase, chosen = preferred_phase(epochs)
+    runs: dict[str, dict[tuple[int, int], dict[int, float]]] = {}
+    for record in chosen:
+        accuracy = number(record, "val_accuracy")
+        if np.isfinite(accuracy):
+            epoch = int(number(record, "epoch")) + 1
+            curves = runs.setdefault(str(record.get("arm")), {})
+            curves.setdefault(_run_key(record), {})[epoch] = accuracy
+    return [_band(arm, list(runs[arm].values()), phase) for arm in sorted(runs)]
+
+
+def learning_rates(decisions: Sequence[Record]) -> list[RateTrace]:
+    """Returns the learning rate of each evaluation run, by arm and then by episode.
+
+    Without an evaluation, of the last training episodes, the newest first.
+
+    Args:
+        decisions: records of `decisions.jsonl`.
+    """
+    traces = []
+    phase, chosen = preferred_phase(decisions)
+    for (arm, _, seed), records in _by_run(chosen):
+        steps = np.array([number(record, "step") for record in records])
+        rates = np.array([number(record, "learning_rate") for record in records])
+        known = np.isfinite(steps) & np.isfinite(rates)
+        if known.any():
+            names = [str(record.get("action")) for record in records]
+            actions = tuple(name for name, keep in zip(names, known, strict=True) if keep)
+            traces.append(RateTrace(arm, seed, steps[known], rates[known], actions, phase))
+    return traces if phase == "evaluate" else traces[::-1]
+
+
+def excerpt(trace: RateTrace, num_decisions: int = 40) -> RateTrace:
+    """Returns the middle of a trace, or all of it where it is no longer than that.
+
+    Example:
+        >>> steps = np.arange(100.0)
+        >>> excerpt(RateTrace("qan", 0, steps, steps, ("Hold()",) * 100), 4).step.tolist()
+        [48.0, 49.0, 50.0, 51.0]
+    """
+    first = max(0, (len(trace.step) - num_decisions) // 2)
+    part = slice(first, first + num_decisions)
+    return replace(
+        trace,
+        step=trace.step[part],
+        learning_rate=trace.learning_rate[part],
+        action=trace.action[part],
+    )
+
+
+def action_shares(decisions: Sequence[Record], arm: str) -> ActionShares | None:
+    """Returns the shares of actions in an arm's greedy evaluation; None where there is none."""
+    chosen = [
+        record
+        for record in decisions
+        if record.get("arm") == arm
+        and record.get("phase") == "evaluate"
+        and record.get("greedy", True)
+        and _has_action(record)
+    ]
+    if not chosen:
+        return None
+    actions = action_names(decisions, arm)
+    length = 1 + max(record["decision"] for record in chosen)
+    width = -(-length // _MAX_INTERVALS)
+    counts = np.zeros((-(-length // width), len(actions)))
+    for record in chosen:
+        counts[record["decision"] // width, record["action_index"]] += 1
+    totals = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    edges = np.minimum(np.arange(len(counts) + 1) * width, length).astype(np.float64)
+    return ActionShares(actions, edges, share, len({_run_key(record) for record in chosen}))
+
+
+def action_raster(decisions: Sequence[Record], arm: str) -> ActionRaster | None:
+    """Returns the actions of an arm's training episodes; None where there are none."""
+    chosen = [
+        record
+        for record in decisions
+        if record.get("arm") == arm and record.get("phase") == "train" and _has_action(record)
+    ]
+    if not chosen:
+        return None
+    numbers = [_run_key(record)[0] for record in chosen]
+    first = min(numbers)
+    length = 1 + max(record["decision"] for record in chosen)
+    taken = np.full((1 + max(numbers) - first, length), -1, np.int64)
+    for number_of_episode, record in zip(numbers, chosen, strict=True):
+        taken[number_of_episode - first, record["decision"]] = record["action_index"]
+    return ActionRaster(action_names(decisions, arm), first, taken)
+
+
+def action_names(decisions: Iterable[Record], arm: str) -> tuple[str, ...]:
+    """Returns the names of an arm's actions in the order of their numbers, over all its records.
+
+    Example:
+        >>> record = {"arm": "qan", "decision": 0, "action": "Hold()", "action_index": 1}
+        >>> action_names([record], "qan")
+        ('action 0', 'Hold()')
+    """
+    names: dict[int, str] = {}
+    for record in decisions:
+        if record.get("arm") == arm and _has_action(record):
+            names.setdefault(record["action_index"], str(record.get("action")))
+    # An action that was never taken never told its name.
+    return tuple(names.get(index, f"action {index}") for index in range(1 + max(names, default=-1)))
+
+
+def learner(episodes: Iterable[Record]) -> str:
+    """Returns the arm that is trained: `qan`, unless only others have training episodes."""
+    trained = {str(record.get("arm")) for record in episodes if record.get("phase") == "train"}
+    return "qan" if "qan" in trained or not trained else min(trained)
+
+
+def learning_curve(
+    episodes: Sequence[Record], decisions: Sequence[Record], arm: str
+) -> LearningCurve | None:
+    """Returns how an arm's training went; None where it has no finished training episode."""
+    epsilons: dict[int, list[float]] = defaultdict(list)
+    for record in decisions:
+        if record.get("arm") == arm and record.get("phase") == "train":
+            epsilons[_run_key(record)[0]].append(number(record, "epsilon"))
+    trained = {
+        _run_key(record)[0]: record
+        for record in episodes
+        if record.get("arm") == arm and record.get("phase") == "train"
+    }
+    if not trained:
+        return None
+    ordered = [trained[episode] for episode in sorted(trained)]
+    return LearningCurve(
+        arm,
+        np.array(sorted(trained), np.float64),
+        np.array([number(record, "return") for record in ordered]),
+        np.array([number(record, "val_loss") for record in ordered]),
+        np.array([_mean(np.array(epsilons.get(episode, []))) for episode in sorted(trained)]),
+        np.array([bool(record.get("diverged")) for record in ordered]),
+    )
+
+
+def running_mean(values: Array, width: int) -> Array:
+    """Returns the mean of the last `width` values that are not NaN, at each place.
+
+    Args:
+        values: float64 [N].
+        width: at least 1; fewer values are taken at the beginning.
+
+    Example:
+        >>> running_mean(np.array([1.0, 3.0, np.nan, 5.0]), 2).tolist()
+        [1.0, 2.0, 3.0, 5.0]
+    """
+    return np.array([_mean(values[max(0, i + 1 - width) : i + 1]) for i in range(values.size)])
+
+
+def bootstrap_interval(runs: Array, *, seed: int = 0) -> tuple[Array, Array]:
+    """Returns a 95 % percentile interval of the mean over runs, whole runs resampled.
+
+    Args:
+        runs: float64 [R, N]; NaN where a run has no value.
+        seed: what the resamples are drawn from.
+
+    Returns:
+        Lower and upper ends, float64 [N] each.
+    """
+    chosen = np.random.default_rng(seed).integers(0, len(runs), (_NUM_RESAMPLES, len(runs)))
+    weights = np.zeros((_NUM_RESAMPLES, len(runs)))
+    np.add.at(weights, (np.arange(_NUM_RESAMPLES)[:, np.newaxis], chosen), 1.0)
+    means = _weighted_means(runs, weights)
+    low, high = np.nanpercentile(means, [2.5, 97.5], axis=0)
+    return low, high
+
+
+def _weighted_means(runs: Array, weights: Array) -> Array:
+    present = np.isfinite(runs)
+    totals = weights @ np.where(present, runs, 0.0)
+    counts = weights @ present
+    return np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
+
+
+def _band(arm: str, curves: list[dict[int, float]], phase: str) -> Band:
+    xs = sorted({x for curve in curves for x in curve})
+    runs = np.array([[curve.get(x, float("nan")) for x in xs] for curve in curves])
+    mean = _weighted_means(runs, np.ones((1, len(runs))))[0]
+    low, high = (mean, mean) if len(runs) == 1 else bootstrap_interval(runs)
+    return Band(arm, np.array(xs, np.float64), mean, low, high, len(runs), phase)
+
+
+def _by_run(records: Iterable[Record]) -> list[tuple[tuple[str, int, int], list[Record]]]:
+    runs: dict[tuple[str, int, int], list[Record]] = defaultdict(list)
+    for record in records:
+        runs[(str(record.get("arm")), *_run_key(record))].append(record)
+    return [(key, sorted(runs[key], key=lambda r: number(r, "step"))) for key in sorted(runs)]
+
+
+def _run_key(record: Record) -> tuple[int, int]:
+    return int(record.get("episode") or 0), int(record.get("seed") or 0)
+
+
+def _has_action(record: Record) -> bool:
+    return all(
+        isinstance(record.get(key), int) and record[key] >= 0
+        for key in ("action_index", "decision")
+    )
+
+
+def _mean(values: Array) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else float("nan")

@@ -1,0 +1,98 @@
+"""Trains QAN on a data set over episodes, and compares what it learned with other schedules.
+
+python scripts/train_qan.py --flagfile=configs/digits_lr.flags
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+from absl import app, flags
+from rich.console import Console
+from rich.table import Table
+
+from keras_qan import plots, progress
+from keras_qan.experiment import Experiment
+
+
+def define_flags(holder: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines a flag for each field of Experiment."""
+    for field in dataclasses.fields(Experiment):
+        name, default, text = field.name, field.default, field.metadata["help"]
+        if isinstance(default, bool):
+            flags.DEFINE_bool(name, default, text, flag_values=holder)
+        elif isinstance(default, int):
+            flags.DEFINE_integer(name, default, text, flag_values=holder)
+        elif isinstance(default, float):
+            flags.DEFINE_float(name, default, text, flag_values=holder)
+        elif isinstance(default, str):
+            flags.DEFINE_string(name, default, text, flag_values=holder)
+        else:
+            flags.DEFINE_list(name, [str(v) for v in default], text, flag_values=holder)
+
+
+def experiment_from_flags(holder: flags.FlagValues = flags.FLAGS) -> Experiment:
+    """Reads the flags into an Experiment."""
+    values: dict[str, Any] = {f.name: holder[f.name].value for f in dataclasses.fields(Experiment)}
+    values["learning_rate"] = tuple(float(rate) for rate in values["learning_rate"])
+    values["arms"] = tuple(values["arms"])
+    return Experiment(**values)
+
+
+def show(rows: list[dict[str, Any]], console: Console) -> None:
+    """Prints the comparison."""
+    table = Table(
+        title="Final validation loss on unseen seeds (natural logarithm; lower is better)"
+    )
+    for heading in ("initial rate", "arm", "seeds", "log val. loss", "95 % interval"):
+        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    for heading in ("behind qan by", "95 % interval", "test acc.", "steps to target", "diverged"):
+        table.add_column(heading, justify="right")
+    last = None
+    for row in rows:
+        if last is not None and row["initial_learning_rate"] != last:
+            table.add_section()
+        last = row["initial_learning_rate"]
+        steps = row["steps_to_target"]
+        table.add_row(
+            f"{row['initial_learning_rate']:g}",
+            row["arm"],
+            str(row["seeds"]),
+            f"{row['log_val_loss']:.3f}",
+            "{:.3f} … {:.3f}".format(*row["interval"]),
+            "" if row["arm"] == "qan" else f"{row['minus_reference']:+.3f}",
+            ""
+            if row["arm"] == "qan"
+            else "{:+.3f} … {:+.3f}".format(*row["minus_reference_interval"]),
+            f"{100 * row['test_accuracy']:.1f} %",
+            f"{steps:.0f}" if steps < float("inf") else "never",
+            str(row["diverged"]),
+        )
+    console.print(table)
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the experiment that the flags describe."""
+    if len(arguments) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(arguments[1:])}")
+    try:
+        report = experiment_from_flags().run(progress.for_terminal())
+    except (ValueError, OSError) as error:
+        sys.exit(f"train_qan: {error}")
+    figures = plots.draw(report.directory)
+    console = Console(width=None if Console().is_terminal else 132)
+    show(report.rows, console)
+    console.print(
+        "Target: the mean validation loss that the constant rate ends with from the same initial "
+        f"rate. QAN learned from {report.episodes} episodes."
+    )
+    console.print(f"Run: {report.directory}")
+    for figure in figures:
+        console.print(f"Figure: {figure}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
