@@ -143,7 +143,9 @@ class _Builder:
         held |= {key: "zeros" for key in held if key.endswith("_initializer")}
         config = rule.configure({**config, **held}, grown_of(self.plan, old))
         try:
-            new = _lambda_like(old) if type(old) is keras.layers.Lambda else rule.rebuild(old, config)
+            new = (
+                _lambda_like(old) if type(old) is keras.layers.Lambda else rule.rebuild(old, config)
+            )
         except (TypeError, ValueError) as error:
             raise UnsupportedLayerError(
                 path,

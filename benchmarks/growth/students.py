@@ -110,9 +110,7 @@ def report(rows: list[dict], teacher_steps: int, steps: int) -> None:
     for arm in dict.fromkeys(row["arm"] for row in rows):
         of_arm = [row for row in rows if row["arm"] == arm]
         nothing = {
-            row["seed"]: row
-            for row in rows
-            if row["arm"] == arm.split(":")[0] + ": from nothing"
+            row["seed"]: row for row in rows if row["arm"] == arm.split(":")[0] + ": from nothing"
         }
         to_teacher, to_final, counted = [], [], []
         for row in of_arm:

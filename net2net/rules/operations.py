@@ -41,8 +41,10 @@ _ELEMENTWISE = {
         "HardSigmoid", "HardSilu", "LeakyRelu",
     ),
 }  # fmt: skip
-_MERGING = ("Add", "Subtract", "Multiply", "Maximum", "Minimum", "TrueDivide", "Divide")
-_MERGING += ("NotEqual", "Equal", "Greater", "Less", "LogicalAnd", "LogicalOr")
+_MERGING = (
+    "Add", "Subtract", "Multiply", "Maximum", "Minimum", "TrueDivide", "Divide",
+    "NotEqual", "Equal", "Greater", "Less", "LogicalAnd", "LogicalOr",
+)  # fmt: skip
 
 for _module, _names in _ELEMENTWISE.items():
     for _name in _names:

@@ -110,7 +110,9 @@ def test_a_residual_block_may_have_a_normalisation_without_data():
 
 
 def test_layers_in_nested_and_shared_models_can_be_deepened():
-    inner = keras.Sequential([keras.Input((4,)), L.Dense(4, "relu", name="a"), L.Dense(4)], name="in")
+    inner = keras.Sequential(
+        [keras.Input((4,)), L.Dense(4, "relu", name="a"), L.Dense(4)], name="in"
+    )
     inputs = keras.Input((4,))
     model = randomised(keras.Model(inputs, L.Dense(2)(L.Add()([inner(inputs), inner(inputs)]))))
     deep = net2net.deepen(model, "in/a")
@@ -139,7 +141,7 @@ def test_refusals_name_the_layer_and_the_way_out(layer, words):
 
 
 def test_a_normalisation_without_data_is_refused():
-    with pytest.raises(ValueError, match="batch_norm=True needs data="):
+    with pytest.raises(ValueError, match=r"batch_norm=True needs data="):
         net2net.deepen(activated_blocks(), "first", batch_norm=True)
 
 

@@ -79,5 +79,5 @@ def test_sizes_that_do_not_divide_have_no_step():
 
 
 def test_maps_of_other_sizes_do_not_follow_one_another():
-    with pytest.raises(AssertionError, match="sizes"):
+    with pytest.raises(AssertionError, match=r"sizes"):
         ChannelMap.identity(2).then(ChannelMap.identity(3))

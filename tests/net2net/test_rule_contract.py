@@ -16,7 +16,6 @@ import net2net
 from net2net.graph import graph_of
 from net2net.rules import registered, rule_for
 
-
 # On JAX some of Keras's layers compute in single precision whatever they are told.
 TOLERANCE = 1e-12 if keras.backend.backend() == "tensorflow" else 1e-6
 

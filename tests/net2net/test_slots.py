@@ -29,7 +29,7 @@ def array(value):
 def shares_and_source(model, wide):
     """Read the map from the weights themselves: equal columns are copies; outgoing gives shares."""
     old, new = array(model.get_layer("a").kernel), array(wide.get_layer("a").kernel)
-    source = np.array([int(np.flatnonzero((old.T == one).all(axis=1))[0]) for one in new.T])
+    source = np.array([int(np.flatnonzero((one == old.T).all(axis=1))[0]) for one in new.T])
     out_old, out_new = array(model.weights[-2]), array(wide.weights[-2])
     return (out_new / out_old[source])[:, 0], source
 
@@ -104,7 +104,7 @@ def test_a_loss_scaled_optimizer_goes_on():
 
 def test_an_optimizer_without_a_known_rule_starts_afresh_and_says_so():
     model, x = trained(keras.optimizers.Ftrl())
-    with pytest.warns(UserWarning, match="slots of Ftrl"):
+    with pytest.warns(UserWarning, match=r"slots of Ftrl"):
         wide = net2net.widen(model, "a", 7)
     assert largest_difference(model, wide, x) <= 1e-6
     wide.train_on_batch(x, x[:, :2])

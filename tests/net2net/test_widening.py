@@ -84,7 +84,7 @@ def test_layers_of_one_stream_need_naming_once_and_must_agree():
     model = keras.Model(inputs, L.Dense(2)(x))
     big = net2net.grow(model, {"a": 6, "b": 6})
     assert (big.get_layer("a").units, big.get_layer("b").units) == (6, 6)
-    with pytest.raises(ValueError, match="'a' was to get 6 units, but another layer"):
+    with pytest.raises(ValueError, match=r"'a' was to get 6 units, but another layer"):
         net2net.grow(model, {"a": 6, "b": 7})
 
 
@@ -120,7 +120,7 @@ def test_zero_out_is_refused_before_a_normalisation_of_channels():
     model = keras.Sequential(
         [keras.Input((6,)), L.Dense(4, name="a"), L.LayerNormalization(), L.Dense(2)]
     )
-    with pytest.raises(net2net.UnsupportedLayerError, match="normalisation"):
+    with pytest.raises(net2net.UnsupportedLayerError, match=r"normalisation"):
         net2net.widen(model, "a", 8, new="zero_out")
 
 
@@ -149,9 +149,7 @@ def test_frozen_layers_stay_frozen():
     inner.trainable = False
     model = keras.Sequential([keras.Input((6,)), L.Dense(4, name="a"), inner, L.Dense(2)])
     wide = net2net.widen(model, "a", 6)
-    assert [v.path for v in wide.trainable_variables] == [
-        v.path for v in model.trainable_variables
-    ]
+    assert [v.path for v in wide.trainable_variables] == [v.path for v in model.trainable_variables]
     x = some_inputs(model)
     assert largest_difference(model, wide, x, training=True) <= 1e-6
 
@@ -179,7 +177,7 @@ def test_a_layer_of_another_package_can_be_given_a_rule():
             return 2 * inputs
 
     model = keras.Sequential([keras.Input((6,)), L.Dense(4, name="a"), Doubled(), L.Dense(2)])
-    with pytest.raises(net2net.UnsupportedLayerError, match="register_rule"):
+    with pytest.raises(net2net.UnsupportedLayerError, match=r"register_rule"):
         net2net.widen(model, "a", 6)
     net2net.register_rule(Doubled, net2net.ElementwiseRule())
     assert largest_difference(model, net2net.widen(model, "a", 6), some_inputs(model)) <= 1e-6
@@ -189,7 +187,7 @@ def test_regularised_layers_warn_that_the_penalty_changes():
     model = keras.Sequential(
         [keras.Input((6,)), L.Dense(4, kernel_regularizer="l2", name="a"), L.Dense(2)]
     )
-    with pytest.warns(UserWarning, match="regularisers or constraints of a see"):
+    with pytest.warns(UserWarning, match=r"regularisers or constraints of a see"):
         wide = net2net.widen(model, "a", 6)
     assert wide.get_layer("a").kernel_regularizer is not None
 
