@@ -164,7 +164,9 @@ def main(arguments: list[str]) -> None:
     if asked.directory:
         folder = Path(asked.directory)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "flags.txt").write_text(asked.flags_into_string(), encoding="utf-8")
+        own = asked.get_key_flags_for_module(sys.argv[0])
+        lines = [flag.serialize() for flag in own if flag.name != "directory"]
+        (folder / "flags.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         with (folder / "grid.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()

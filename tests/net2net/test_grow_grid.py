@@ -28,7 +28,7 @@ def test_widths_are_pairs_and_others_are_refused():
 @pytest.mark.slow
 def test_growing_keeps_the_loss_and_the_flags_repeat_the_run(tmp_path):
     command = [sys.executable, "scripts/grow_grid.py"]
-    first = [*command, "--flagfile=configs/digits_grow_grid.flags", "--scale=0.1", "--seeds=1"]
+    first = [*command, "--flagfile=configs/digits_grow_grid.flags", "--scale=0.05", "--seeds=1"]
     tables = []
     for flags, folder in (
         ([*first, f"--directory={tmp_path / 'one'}"], "one"),
