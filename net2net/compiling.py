@@ -32,11 +32,22 @@ def optimizer_like(old: Any, learning_rate: float | None) -> Any:
 
     Returns:
         The new optimizer, not built.
+
+    Raises:
+        ValueError: Where a rate is given for an optimizer that has several.
     """
     config = old.get_config()
     inner = getattr(old, "inner_optimizer", None)
     if inner is not None:
         return type(old)(**{**config, "inner_optimizer": optimizer_like(inner, learning_rate)})
+    if hasattr(old, "_inner_optimizers"):
+        if learning_rate is not None:
+            raise ValueError(
+                f"learning_rate={learning_rate} was given, but {type(old).__name__} has a rate for "
+                "each of its optimizers. Set `model.optimizer.optimizers[k].learning_rate` "
+                "afterwards."
+            )
+        return type(old).from_config(config)
     present = getattr(old, "_learning_rate", None)
     if learning_rate is not None:
         config["learning_rate"] = float(learning_rate)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from net2net.compiling import compile_like
+from net2net.errors import UnsupportedLayerError
 from net2net.planning import NewUnits
 from net2net.rebuilding import Rebuilt, grown_of, rebuilt
 from net2net.rules.base import Weight
@@ -88,7 +89,11 @@ def _weights_of(plan: Plan, layer: Any) -> list[Weight]:
 def _variables(old: Any, made: Any) -> list[tuple[Any, Any]]:
     before, after = old.variables, made.variables
     if len(before) != len(after):
-        raise AssertionError(f"layer '{old.name}' was rebuilt with other variables")
+        raise UnsupportedLayerError(
+            old.name,
+            f"made again from its config it has {len(after)} variables instead of {len(before)}",
+            "Complete its `get_config`.",
+        )
     return list(zip(before, after, strict=True))
 
 
@@ -108,7 +113,12 @@ def _set(
         if noise:
             value = noisy_weight(value, one.axes, noise, generator)
     if tuple(value.shape) != tuple(after.shape):
-        raise AssertionError(f"{before.path} became {value.shape}, expected {after.shape}")
+        raise UnsupportedLayerError(
+            before.path.rpartition("/")[0],
+            f"by its rule, weight '{before.name}' becomes {tuple(value.shape)}, but the layer "
+            f"made from the new config has {tuple(after.shape)}",
+            "Correct `weights` or `configure` of the rule registered for it.",
+        )
     after.assign(value)
 
 

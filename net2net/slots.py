@@ -65,8 +65,15 @@ def carry_slots(
     if not hasattr(old, "_trainable_variables_indices"):
         _warn_of_fresh(old)
         return
-    new.build(trainable)
+    if not new.built:
+        new.build(trainable)
     _copy_scalars(old, new)
+    parts = zip(_parts(old), _parts(new), strict=True)
+    for before, after in parts:
+        # Each optimizer of a MultiOptimizer has the slots of its own variables.
+        carry_slots(before, after, pairs, list(after._trainable_variables), template)
+    if _parts(old):
+        return
     known = {id(after): (before, weight) for before, after, weight in pairs}
     powers = {**_ALWAYS, **_POWERS.get(type(old).__name__, {})}
     unknown = [
@@ -96,6 +103,10 @@ def carry_slots(
                 if value is not None:
                     mean = float(np.mean(keras.ops.convert_to_numpy(value)))
                     slot.assign(np.full(slot.shape, mean, dtype=str(slot.dtype)))
+
+
+def _parts(optimizer: Any) -> list[Any]:
+    return list(getattr(optimizer, "_inner_optimizers", ()))
 
 
 def _grown(value: Array, weight: Weight | None, power: int | None) -> Array:

@@ -21,6 +21,7 @@ _FILES = (
     "concatenation",
     "reshaping",
     "recurrent",
+    "convolutional_recurrent",
     "bidirectional",
     "time_distributed",
     "embedding",

@@ -332,6 +332,14 @@ CASES = {
         7,
     ),
     "lstm_with_states": Case(_states, "wide", 7),
+    "conv_lstm": Case(
+        lambda: sequential(
+            L.ConvLSTM1D(3, 3, return_sequences=True, name="wide"), L.ConvLSTM1D(2, 2),
+            L.Dense(2), shape=(3, 6, 2),
+        ),
+        "wide",
+        5,
+    ),
     "bidirectional": Case(
         lambda: sequential(
             L.Bidirectional(L.LSTM(3, return_sequences=True), name="wide"),

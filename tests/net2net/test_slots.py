@@ -126,3 +126,22 @@ def test_a_compiled_model_that_was_never_trained_grows_and_trains():
     wide = net2net.widen(model, "a", 7)
     wide.train_on_batch(x, x[:, :2])
     assert int(wide.optimizer.iterations) == 1
+
+
+@pytest.mark.skipif(not hasattr(keras.optimizers, "MultiOptimizer"), reason="needs Keras 3.15")
+def test_each_of_several_optimizers_goes_on():
+    chosen = keras.optimizers.OptimizerMap(keras.optimizers.Adam())
+    chosen[".*a/.*"] = keras.optimizers.SGD(0.01, momentum=0.9)
+    model, x = trained(keras.optimizers.MultiOptimizer(chosen))
+    wide = net2net.widen(model, "a", 7)
+    share, source = shares_and_source(model, wide)
+    kinds = {type(one).__name__: one for one in wide.optimizer.optimizers}
+    before = {type(one).__name__: one for one in model.optimizer.optimizers}
+    old = array(before["SGD"].momentums[0])
+    np.testing.assert_allclose(kinds["SGD"].momentums[0], old[:, source] * share, rtol=1e-5)
+    old = array(before["Adam"]._velocities[2])
+    np.testing.assert_allclose(kinds["Adam"]._velocities[2], old[source], rtol=1e-6)
+    assert int(kinds["Adam"].iterations) == int(before["Adam"].iterations)
+    wide.train_on_batch(x, x[:, :2])
+    with pytest.raises(ValueError, match=r"a rate for each"):
+        net2net.widen(model, "a", 7, learning_rate=0.1)

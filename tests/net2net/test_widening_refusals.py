@@ -167,6 +167,20 @@ def test_rules_are_registered_for_classes_with_instances():
         net2net.register_rule(L.Lambda, net2net.ElementwiseRule)
 
 
+def test_a_rule_that_forgets_a_weight():
+    class Scaled(L.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=(shape[-1],), name="scale")
+
+        def call(self, inputs):
+            return self.scale * inputs
+
+    net2net.register_rule(Scaled, net2net.ElementwiseRule())
+    model = chain(L.Dense(4, name="a"), Scaled(name="scaled"), L.Dense(2))
+    with pytest.raises(Refused, match=r"scaled' cannot grow.*weight 'scale' becomes \(4,\)"):
+        net2net.widen(model, "a", 8)
+
+
 def test_when_one_of_several_layers_cannot_grow_nothing_does(model):
     before = [np.array(v) for v in model.get_weights()]
     with pytest.raises(Refused):
