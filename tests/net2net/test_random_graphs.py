@@ -85,13 +85,13 @@ relaxed = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
 @given(chain=chains, seed=st.integers(0, 9))
-@settings(max_examples=6, derandomize=True, **relaxed)
+@settings(max_examples=3, derandomize=True, **relaxed)
 def test_random_chains_keep_their_function(chain, seed):
     check(chain, seed)
 
 
 @pytest.mark.slow
 @given(chain=chains, seed=st.integers(0, 9))
-@settings(max_examples=40, **relaxed)
+@settings(max_examples=25, **relaxed)
 def test_many_random_chains_keep_their_function(chain, seed):
     check(chain, seed)
