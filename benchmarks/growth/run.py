@@ -28,7 +28,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=600, help="training steps of a student")
     parser.add_argument("--teacher_steps", type=int, default=400)
-    parser.add_argument("--only", nargs="*", default=(), help="families to sweep; all if empty")
+    parser.add_argument(
+        "--only", nargs="*", default=(), help="models to sweep, or arms to race; all if empty"
+    )
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     if asked.part == "resnet":
@@ -42,7 +44,9 @@ def main() -> None:
     else:
         import students
 
-        rows = students.raced(asked.dataset, asked.seeds, asked.teacher_steps, asked.steps)
+        rows = students.raced(
+            asked.dataset, asked.seeds, asked.teacher_steps, asked.steps, tuple(asked.only)
+        )
     if asked.json:
         asked.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 

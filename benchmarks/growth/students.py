@@ -75,7 +75,9 @@ def steps_to(curve: list[float], target: float, every: int) -> float:
     return float(reached[0] * every) if len(reached) else float("inf")
 
 
-def raced(name: str, seeds: int, teacher_steps: int, steps: int) -> list[dict]:
+def raced(
+    name: str, seeds: int, teacher_steps: int, steps: int, only: tuple[str, ...] = ()
+) -> list[dict]:
     data = loaded(name)
     shape, small = data[0].shape[1:], FILTERS[name]
     large = tuple(width * FACTOR[name] for width in small)
@@ -99,6 +101,8 @@ def raced(name: str, seeds: int, teacher_steps: int, steps: int) -> list[dict]:
             "deeper: from nothing": network(shape, small, deeper=True),
         }
         for arm, model in arms.items():
+            if only and arm.split(": ")[1] not in only:
+                continue
             run = trained(model, data, steps, seed=2000 + seed, every=every)
             rows.append({"seed": seed, "arm": arm, "teacher": taught, **run})
             print(seed, arm, [round(a, 4) for a in run["curve"][::10]], flush=True)
