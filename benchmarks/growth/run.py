@@ -1,10 +1,11 @@
-"""What growth costs, and what it saves: three questions, one part each.
+"""What growth costs, and what it saves: one part a question.
 
     python benchmarks/growth/run.py --part resnet
     python benchmarks/growth/run.py --part families
     python benchmarks/growth/run.py --part students --dataset mnist --seeds 5
+    python benchmarks/growth/run.py --part prices --dataset mnist
 
-`students` needs the data set under `TFDS_DATA_DIR`. Every part prints a table in Markdown and,
+`students` and `prices` need the data set under `TFDS_DATA_DIR`. Every part prints a table in Markdown and,
 with `--json FILE`, writes what it measured.
 """
 
@@ -23,7 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", choices=("resnet", "families", "students"), required=True)
+    parser.add_argument(
+        "--part", choices=("resnet", "families", "students", "prices"), required=True
+    )
     parser.add_argument("--dataset", choices=("mnist", "cifar10"), default="mnist")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=600, help="training steps of a student")
@@ -41,6 +44,10 @@ def main() -> None:
         import families
 
         rows = families.swept(asked.only)
+    elif asked.part == "prices":
+        import students
+
+        rows = [students.step_prices(asked.dataset)]
     else:
         import students
 

@@ -106,11 +106,13 @@ def raced(
             run = trained(model, data, steps, seed=2000 + seed, every=every)
             rows.append({"seed": seed, "arm": arm, "teacher": taught, **run})
             print(seed, arm, [round(a, 4) for a in run["curve"][::10]], flush=True)
-    report(rows, teacher_steps, steps, every)
+    report(rows, teacher_steps, steps, every, step_prices(name))
     return rows
 
 
-def report(rows: list[dict], teacher_steps: int, steps: int, every: int) -> None:
+def report(
+    rows: list[dict], teacher_steps: int, steps: int, every: int, prices: dict[str, float]
+) -> None:
     print("\n| arm | at step 0 | at step 200 | at the end | steps to the teacher | steps to what "
           "from nothing reaches | the same, teacher counted by time |")  # fmt: skip
     print("|---|---|---|---|---|---|---|")
@@ -126,7 +128,7 @@ def report(rows: list[dict], teacher_steps: int, steps: int, every: int) -> None
             target = float(np.mean(other["curve"][-3:]))
             to_final.append(steps_to(row["curve"], target, every))
             # A teacher's step is cheaper than a student's, so it counts by its time.
-            price = teacher_steps * row["teacher"]["step_seconds"] / other["step_seconds"]
+            price = teacher_steps * prices["teacher"] / prices[arm.split(":")[0]]
             counted.append(to_final[-1] + (0.0 if "nothing" in arm else price))
         cells = [
             interval([row["curve"][k] for row in of_arm], 4)
@@ -134,12 +136,8 @@ def report(rows: list[dict], teacher_steps: int, steps: int, every: int) -> None
         ]
         cells += [median(one) for one in (to_teacher, to_final, counted)]
         print(f"| {arm} | " + " | ".join(cells) + " |")
-    price = np.mean([row["teacher"]["step_seconds"] for row in rows])
-    print(f"teacher: {teacher_steps} steps of {price * 1e3:.1f} ms, accuracy "
-          + interval([row["teacher"]["curve"][-1] for row in rows], 4))  # fmt: skip
-    for arm in dict.fromkeys(row["arm"] for row in rows):
-        cost = np.mean([row["step_seconds"] for row in rows if row["arm"] == arm])
-        print(f"{arm}: {cost * 1e3:.1f} ms a step")
+    taught = interval([row["teacher"]["curve"][-1] for row in rows], 4)
+    print(f"teacher: {teacher_steps} steps, accuracy {taught}")
 
 
 def interval(values: list[float], digits: int) -> str:
@@ -155,3 +153,27 @@ def median(values: list[float]) -> str:
     """Return the median with the range over seeds; runs that never arrive count as never."""
     text = [f"{one:.0f}" if np.isfinite(one) else "never" for one in sorted(values)]
     return f"{text[len(text) // 2]} [{text[0]} … {text[-1]}]"
+
+
+def step_prices(name: str, rounds: int = 40) -> dict[str, float]:
+    """Return the milliseconds of a step of teacher and students, measured in turn.
+
+    Taken in turn, disturbances by other work hit all of them alike; medians leave them out.
+    """
+    data = loaded(name)
+    shape, small = data[0].shape[1:], FILTERS[name]
+    large = tuple(width * FACTOR[name] for width in small)
+    models = {
+        "teacher": network(shape, small),
+        "wider": network(shape, large),
+        "deeper": network(shape, small, deeper=True),
+    }
+    spent: dict[str, list[float]] = {arm: [] for arm in models}
+    for _ in range(rounds):
+        for arm, model in models.items():
+            start = time.perf_counter()
+            model.train_on_batch(data[0][:BATCH], data[1][:BATCH])
+            spent[arm].append(1e3 * (time.perf_counter() - start))
+    found = {arm: round(float(np.median(times)), 1) for arm, times in spent.items()}
+    print(name, found)
+    return found

@@ -97,6 +97,8 @@ def test_momentum_is_mapped_to_what_the_grown_model_would_have_gathered(growth):
     """
     if not growth.case.exact_slots:
         pytest.skip("a normalisation over the channels splits the gradients of copies evenly")
+    if growth.case is CASES["layer_scale"] and keras.backend.backend() == "jax":
+        pytest.skip("Keras's StochasticDepth draws without a seed, which JAX refuses in training")
     stepped = keras.models.clone_model(growth.model)
     stepped.set_weights(growth.before)
     Growth.compile(stepped)
