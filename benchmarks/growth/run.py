@@ -5,7 +5,7 @@
     python benchmarks/growth/run.py --part students --dataset mnist --seeds 5
     python benchmarks/growth/run.py --part prices --dataset mnist
 
-`students` and `prices` need the data set under `TFDS_DATA_DIR`. Every part prints a table in Markdown and,
+`students` and `prices` need the data set under `TFDS_DATA_DIR`. Every part prints a table and,
 with `--json FILE`, writes what it measured.
 """
 
