@@ -1,0 +1,297 @@
+"""A model as a flat list of calls; the only door to Keras's private graph.
+
+Nested models are opened: the calls of an inner model stand in the list as often as the inner
+model is called, and tensors are numbered, so that one number names one tensor of one call.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from inspect import signature
+from typing import Any
+
+import keras
+import numpy as np
+
+from net2net.errors import UnsupportedLayerError
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of one layer.
+
+    Args:
+        layer: The layer, or the operation of `keras.ops`.
+        path: Its name, with the names of the nested models around it.
+        inputs: Numbers of the tensors that go in.
+        outputs: Numbers of the tensors that come out.
+        index: Its place in the order of computation.
+        constants: Arrays of one or more dimensions among the call's other arguments.
+        arguments: For each input, the name of the argument it is handed in as.
+    """
+
+    layer: Any
+    path: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    index: int
+    constants: tuple[Any, ...] = ()
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass
+class Graph:
+    """All calls of a model, in an order in which they can be computed.
+
+    Args:
+        calls: The calls.
+        shapes: The shape of every tensor, by number, batch axis included.
+        inputs: Numbers of the model's inputs, with their names.
+        outputs: Numbers of the model's outputs, with the names of their layers.
+        symbols: The symbolic tensors of the outermost model, by number.
+        entries: For every model in it, by identity, the tensors that it was first called with.
+    """
+
+    calls: list[Call] = field(default_factory=list)
+    shapes: list[Shape] = field(default_factory=list)
+    inputs: dict[int, str] = field(default_factory=dict)
+    outputs: dict[int, str] = field(default_factory=dict)
+    symbols: dict[int, Any] = field(default_factory=dict)
+    entries: dict[int, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._touching: dict[int, list[Call]] = defaultdict(list)
+        self._of_layer: dict[int, list[Call]] = defaultdict(list)
+
+    def add(self, call: Call) -> None:
+        """Append a call."""
+        self.calls.append(call)
+        self._of_layer[id(call.layer)].append(call)
+        for tensor in {*call.inputs, *call.outputs}:
+            self._touching[tensor].append(call)
+
+    def new_tensor(self, shape: Shape) -> int:
+        """Number one more tensor."""
+        self.shapes.append(tuple(shape))
+        return len(self.shapes) - 1
+
+    def calls_touching(self, tensor: int) -> list[Call]:
+        """Return the calls that a tensor comes out of or goes into."""
+        return self._touching[tensor]
+
+    def calls_of(self, layer: Any) -> list[Call]:
+        """Return the calls of one layer."""
+        return self._of_layer[id(layer)]
+
+    def own_tensor(self, layer: Any) -> int:
+        """Return the number that stands for a width inside a layer; it is below zero."""
+        return -1 - self.calls_of(layer)[0].index
+
+    def layers(self) -> Iterator[tuple[str, Any]]:
+        """Yield every layer once, with its path."""
+        seen = set()
+        for call in self.calls:
+            if id(call.layer) not in seen:
+                seen.add(id(call.layer))
+                yield call.path, call.layer
+
+
+def functional_of(model: Any) -> Any:
+    """Return the Functional graph inside a model.
+
+    Args:
+        model: A Sequential or Functional model.
+
+    Returns:
+        The object that holds the graph's nodes.
+
+    Raises:
+        UnsupportedLayerError: Where the model is subclassed.
+        ValueError: Where it is no model, or not built.
+    """
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"Expected a Keras model, received {model!r}. Hand in a `keras.Sequential` or a "
+            "Functional `keras.Model`."
+        )
+    if isinstance(model, keras.Sequential):
+        if model._functional is None:
+            raise ValueError(
+                f"Model '{model.name}' is not built, so its weights are not known yet. Start it "
+                "with `keras.Input(shape)`, or call `model.build(input_shape)` first."
+            )
+        return model._functional
+    if not hasattr(model, "_nodes_by_depth"):
+        raise UnsupportedLayerError(
+            model.name,
+            "it is a subclassed model, whose `call` cannot be followed",
+            "Write it with the Functional API: `keras.Model(inputs, outputs)`.",
+        )
+    return model
+
+
+def is_model(layer: Any) -> bool:
+    """Return whether a layer is a model with layers of its own."""
+    return isinstance(layer, keras.Model)
+
+
+def input_layer_of(tensor: Any) -> Any:
+    """Return the InputLayer that a model's input comes from."""
+    return tensor._keras_history.operation
+
+
+def graph_of(model: Any) -> Graph:
+    """Open a model into its calls.
+
+    Args:
+        model: A built Sequential or Functional model.
+
+    Returns:
+        Its graph.
+
+    Raises:
+        UnsupportedLayerError: Where the model, or one inside it, is subclassed.
+        ValueError: Where the model is not built.
+    """
+    functional = functional_of(model)
+    graph = Graph()
+    tensors = {id(tensor): graph.new_tensor(tensor.shape) for tensor in functional.inputs}
+    for tensor in functional.inputs:
+        graph.inputs[tensors[id(tensor)]] = input_layer_of(tensor).name
+    graph.entries[id(model)] = [tensors[id(tensor)] for tensor in functional.inputs]
+    _walk(functional, tensors, graph, prefix="")
+    for tensor in functional.outputs:
+        graph.outputs[tensors[id(tensor)]] = tensor._keras_history.operation.name
+    return graph
+
+
+def _walk(functional: Any, tensors: dict[int, int], graph: Graph, prefix: str) -> None:
+    for depth in sorted(functional._nodes_by_depth, reverse=True):
+        for node in functional._nodes_by_depth[depth]:
+            if node.is_input:
+                continue
+            entering = [tensors[id(tensor)] for tensor in node.arguments.keras_tensors]
+            path = prefix + node.operation.name
+            if is_model(node.operation):
+                inner = functional_of(node.operation)
+                if len(inner.inputs) != len(entering):
+                    raise UnsupportedLayerError(
+                        path, "it is called with other inputs than it was built with", ""
+                    )
+                graph.entries.setdefault(id(node.operation), entering)
+                inside = {id(t): n for t, n in zip(inner.inputs, entering, strict=True)}
+                _walk(inner, inside, graph, prefix=path + "/")
+                leaving = [inside[id(tensor)] for tensor in inner.outputs]
+            else:
+                leaving = [graph.new_tensor(tensor.shape) for tensor in node.outputs]
+                graph.add(
+                    Call(
+                        layer=node.operation,
+                        path=path,
+                        inputs=tuple(entering),
+                        outputs=tuple(leaving),
+                        index=len(graph.calls),
+                        constants=_constants(node),
+                        arguments=_argument_names(node),
+                    )
+                )
+            if not prefix:
+                graph.symbols.update(zip(leaving, node.outputs, strict=True))
+            tensors.update({id(t): n for t, n in zip(node.outputs, leaving, strict=True)})
+
+
+def _argument_names(node: Any) -> tuple[str, ...]:
+    call = getattr(node.operation, "call", None)
+    named = list(signature(call).parameters) if call else []
+    args, kwargs = node.arguments.args, node.arguments.kwargs
+    pairs = [(named[k] if k < len(named) else "", arg) for k, arg in enumerate(args)]
+    pairs += [(name, kwargs[name]) for name in sorted(kwargs)]
+    names = [
+        name
+        for name, value in pairs
+        for tensor in keras.tree.flatten(value)
+        if isinstance(tensor, keras.KerasTensor)
+    ]
+    return tuple(names)
+
+
+def _constants(node: Any) -> tuple[Any, ...]:
+    found = []
+    for value in keras.tree.flatten([node.arguments.args, node.arguments.kwargs]):
+        if isinstance(value, keras.KerasTensor) or not hasattr(value, "shape"):
+            continue
+        if np.ndim(value) > 0:
+            found.append(value)
+    return tuple(found)
+
+
+def find_layer(model: Any, layer: Any, graph: Graph) -> tuple[str, Any]:
+    """Find the layer that a user means.
+
+    Args:
+        model: The model.
+        layer: A name, a path ("inner/dense"), an index into `model.layers`, or the layer.
+        graph: The model's graph.
+
+    Returns:
+        The layer's path and the layer.
+
+    Raises:
+        ValueError: Where there is none, or more than one.
+    """
+    known = dict(graph.layers())
+    if isinstance(layer, int | np.integer) and not isinstance(layer, bool):
+        if not -len(model.layers) <= layer < len(model.layers):
+            raise ValueError(
+                f"Model '{model.name}' has {len(model.layers)} layers, so there is none at index "
+                f"{layer}. Name one of {', '.join(one.name for one in model.layers)}."
+            )
+        layer = model.layers[layer]
+    if not isinstance(layer, str):
+        for path, one in known.items():
+            if one is layer:
+                return path, one
+        name = getattr(layer, "name", repr(layer))
+        raise ValueError(_not_growable(model, layer, name))
+    if layer in known:
+        return layer, known[layer]
+    inside = [path for path in known if path.rsplit("/", 1)[-1] == layer]
+    if len(inside) == 1:
+        return inside[0], known[inside[0]]
+    if inside:
+        raise ValueError(
+            f"Model '{model.name}' has several layers named '{layer}'. Say which: "
+            f"{', '.join(inside)}."
+        )
+    for one in model.layers:
+        if one.name == layer:
+            raise ValueError(_not_growable(model, one, layer))
+    if layer in graph.inputs.values():
+        raise ValueError(
+            f"Layer '{layer}' is an input of model '{model.name}', whose size is the data's, not "
+            "the model's. Widen a layer after it."
+        )
+    near = get_close_matches(layer, [*known, *(p.rsplit("/", 1)[-1] for p in known)], n=3)
+    hint = (
+        f"Did you mean {' or '.join(repr(n) for n in dict.fromkeys(near))}?"
+        if near
+        else (f"Its layers are {', '.join(known)}.")
+    )
+    raise ValueError(f"Model '{model.name}' has no layer '{layer}'. {hint}")
+
+
+def _not_growable(model: Any, layer: Any, name: str) -> str:
+    if isinstance(layer, keras.layers.InputLayer):
+        return (
+            f"Layer '{name}' is an input of model '{model.name}', whose size is the data's, not "
+            "the model's. Widen a layer after it."
+        )
+    if is_model(layer):
+        inner = ", ".join(f"{name}/{one.name}" for one in layer.layers)
+        return f"'{name}' is a nested model with no width of its own. Name a layer in it: {inner}."
+    return f"Layer '{name}' is not part of model '{model.name}'. Name one of the model's layers."

@@ -1,0 +1,124 @@
+"""Attention: heads are copied whole, since a softmax stands inside each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from net2net.errors import Obstacle
+from net2net.mapping import ChannelMap
+from net2net.rules.base import (
+    CallView,
+    Grown,
+    Mapped,
+    Port,
+    Rule,
+    Target,
+    Weight,
+    copied,
+    refuse_axis,
+    shared,
+)
+from net2net.rules.dense import require_plain
+from net2net.rules.registry import register_rule
+
+
+class MultiHeadAttentionRule(Rule):
+    """Projections [in, heads, size] are copied over `heads`; the output [heads, size, out] shares.
+
+    A head's own softmax sees what it saw. `in` is shared out and `out` copied, so the layer also
+    stands in a residual stream that is widened.
+    """
+
+    def width(self, layer: Any) -> int:
+        """Return the number of heads."""
+        return int(layer.num_heads)
+
+    def target(self, call: CallView) -> Target:  # noqa: ARG002
+        """Return the width inside the layer."""
+        return Target(Port("own"), 0)
+
+    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+        """Take maps on the features of query, value, key and output, and on the heads."""
+        layer = call.layer
+        for dense in _projections(layer).values():
+            require_plain(dense)
+        if mapped.port.side == "own":
+            return []
+        named = call.arguments[mapped.port.index] if mapped.port.side == "in" else "output"
+        if named not in ("query", "value", "key", "output"):
+            raise Obstacle(f"the channels to be copied are its {named}")
+        if mapped.axis != len(call.shape(mapped.port)) - 1:
+            raise refuse_axis(call, mapped)
+        return []
+
+    def configure(self, config: dict[str, Any], grown: Grown) -> dict[str, Any]:
+        """Return the config with the new number of heads and the output's size spelt out."""
+        if not grown.maps:
+            return config
+        heads = grown.own()
+        changed = dict(config)
+        if heads is not None:
+            changed["num_heads"] = heads.new_size
+        # Left out, it would follow the query, whether or not the output is widened with it.
+        changed["output_shape"] = (grown.outputs[0][-1],)
+        return changed
+
+    def weights(self, grown: Grown) -> list[Weight]:
+        """Return the kernels and biases of all projections."""
+        layer, heads = grown.layer, grown.own()
+        named = {name: grown.input(-1, k) for k, name in reversed([*enumerate(grown.arguments)])}
+        query, value = named.get("query"), named.get("value")
+        key = named.get("key", value)
+        entering: dict[str, ChannelMap | None] = {
+            "query": query,
+            "key": key,
+            "value": value,
+            "gate": query,
+        }
+        found = []
+        for name, dense in _projections(layer).items():
+            if name == "output":
+                kernel = {0: shared(heads), -1: copied(grown.output(-1))}
+                bias = {-1: copied(grown.output(-1))}
+            else:
+                kernel = {0: shared(entering[name]), 1: copied(heads)}
+                bias = {0: copied(heads)}
+            found.append(_weight(dense.kernel, dense.kernel_initializer, kernel))
+            if dense.bias is not None:
+                found.append(_weight(dense.bias, dense.bias_initializer, bias))
+        return found
+
+
+class AttentionRule(Rule):
+    """Dot-product attention without weights: only the values' features pass through."""
+
+    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+        """Return the map on the output or on the values; refuse it on queries and keys."""
+        axis = len(call.shape(mapped.port)) - 1
+        if mapped.axis != axis:
+            raise refuse_axis(call, mapped)
+        if len(call.inputs) < 3:
+            raise Obstacle(
+                "its values are its keys too, and copies of a key's features change the scores",
+                "Hand in a key of its own, or use MultiHeadAttention.",
+            )
+        if mapped.port not in (Port("in", 1), Port("out", 0)):
+            raise Obstacle("copies of a query's or key's features would change the scores")
+        return [Mapped(port, axis, mapped.map) for port in (Port("in", 1), Port("out", 0))]
+
+
+def _projections(layer: Any) -> dict[str, Any]:
+    names = ("query", "key", "value", "gate", "output")
+    found = {name: getattr(layer, f"_{name}_dense", None) for name in names}
+    return {name: dense for name, dense in found.items() if dense is not None}
+
+
+def _weight(variable: Any, initializer: Any, axes: dict[int, Any]) -> Weight:
+    return Weight(variable, {axis: one for axis, one in axes.items() if one}, initializer)
+
+
+register_rule(keras.layers.MultiHeadAttention, MultiHeadAttentionRule())
+register_rule(keras.layers.Attention, AttentionRule())

@@ -1,0 +1,134 @@
+"""Flatten, Reshape, Permute and RepeatVector: the channels are followed to where they go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+from typing import Any
+
+import keras
+
+from net2net.errors import NeedsStructure, Obstacle
+from net2net.graph import Shape
+from net2net.mapping import ChannelMap, Structure
+from net2net.rules.base import CallView, Grown, Mapped, Port, Rule, refuse_axis
+from net2net.rules.registry import register_rule
+
+
+def reshaped(dims: Shape, new_dims: Shape, axis: int, one: ChannelMap) -> tuple[int, ChannelMap]:
+    """Follow a map through a reshape, in row-major order.
+
+    Args:
+        dims: The dimensions before, without the batch's.
+        new_dims: The dimensions after, without the batch's.
+        axis: The axis that has the map, counted without the batch's.
+        one: The map.
+
+    Returns:
+        The axis after and the map on it.
+
+    Raises:
+        Obstacle: Where the channels are torn apart.
+        NeedsStructure: Where the axis is cut into blocks that must be mapped alike.
+
+    Example:
+        >>> axis, one = reshaped((2, 3), (6,), 1, ChannelMap.identity(3))
+        >>> axis, one.old_size
+        (0, 6)
+    """
+    before = [d for d in dims[:axis] if d != 1]
+    after = [d for d in dims[axis + 1 :] if d != 1]
+    wide = [place for place, d in enumerate(new_dims) if d != 1]
+    new = [new_dims[place] for place in wide]
+    size = dims[axis]
+    if new == [*before, size, *after] and size != 1:
+        return wide[len(before)], one
+    if after == [] and new and new[-1] == size and _product(before) == _product(new[:-1]):
+        return wide[-1], one
+    if None in before or None in after or None in new:
+        raise Obstacle("it folds axes of unknown length", "Give the model's input a fixed shape.")
+    if len(new) == 1:
+        return wide[0], one.repeated(_product(after) or 1).tiled(_product(before) or 1)
+    if not before and not after:
+        blocks = _product(new[:-1]) or 1
+        block = one.untiled(blocks)
+        if block is None:
+            raise NeedsStructure(Structure(blocks=blocks))
+        return wide[-1], block
+    raise Obstacle(
+        f"it turns the shape {dims} into {new_dims}, in which the channels are torn apart",
+        "Widen a layer that is mixed by another before it is reshaped.",
+    )
+
+
+def _product(dims: Iterable[int | None]) -> int | None:
+    sizes = list(dims)
+    return None if None in sizes else prod(one for one in sizes if one)
+
+
+class ReshapeRule(Rule):
+    """Follows channels through a row-major reshape, forward and backward."""
+
+    ties_calls = True
+
+    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+        """Return the map on the other side."""
+        other = Port("out") if mapped.port.side == "in" else Port("in")
+        axis, one = reshaped(
+            call.shape(mapped.port)[1:], call.shape(other)[1:], mapped.axis - 1, mapped.map
+        )
+        return [Mapped(other, axis + 1, one)]
+
+    def configure(self, config: dict[str, Any], grown: Grown) -> dict[str, Any]:
+        """Return the config with the new target shape."""
+        if "target_shape" not in config:
+            return config
+        shape = zip(config["target_shape"], grown.outputs[0][1:], strict=True)
+        return {**config, "target_shape": tuple(o if o == -1 or n is None else n for o, n in shape)}
+
+
+class FlattenRule(Rule):
+    """Keras flattens in channels-last order whatever the data format, so channels come last."""
+
+    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+        """Return the map on the other side, repeated for every place."""
+        rank = len(call.inputs[0])
+        first = getattr(call.layer, "data_format", None) == "channels_first" and rank > 2
+        # order[i] is the input axis that stands at place i when the rows are laid out.
+        order = [0, *range(2, rank), 1] if first else list(range(rank))
+        dims = tuple(call.inputs[0][axis] for axis in order[1:])
+        flat = call.outputs[0][1:]
+        if mapped.port.side == "in":
+            axis, one = reshaped(dims, flat, order.index(mapped.axis) - 1, mapped.map)
+            return [Mapped(Port("out"), axis + 1, one)]
+        axis, one = reshaped(flat, dims, 0, mapped.map)
+        return [Mapped(Port("in"), order[axis + 1], one)]
+
+
+class PermuteRule(Rule):
+    """Follows an axis to its new place."""
+
+    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+        """Return the map on the other side."""
+        dims = [0, *call.layer.dims]
+        if mapped.port.side == "in":
+            return [Mapped(Port("out"), dims.index(mapped.axis), mapped.map)]
+        return [Mapped(Port("in"), dims[mapped.axis], mapped.map)]
+
+
+class RepeatVectorRule(Rule):
+    """The channels of a vector become the last axis of a sequence."""
+
+    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+        """Return the map on the other side."""
+        if mapped.port.side == "in":
+            return [Mapped(Port("out"), 2, mapped.map)]
+        if mapped.axis != 2:
+            raise refuse_axis(call, mapped)
+        return [Mapped(Port("in"), 1, mapped.map)]
+
+
+register_rule(keras.layers.Reshape, ReshapeRule())
+register_rule(keras.layers.Flatten, FlattenRule())
+register_rule(keras.layers.Permute, PermuteRule())
+register_rule(keras.layers.RepeatVector, RepeatVectorRule())
