@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from students_for_tests import data, student
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +24,7 @@ def build_model() -> keras.Model:
 def test_snippets_run_one_after_the_other_as_they_stand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     x, y = data()
-    import tensorflow as tf
+    y[::8] = 1 - y[::8]  # never learned to a loss of exactly zero
 
     train = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
     names = {"build_model": build_model, "train": train, "val": train}
