@@ -54,6 +54,7 @@ def paper(seed: int = 0) -> dict[str, Any]:
             ),
             replay_capacity=1_000,
             double=False,
+            averaged=False,
             seed=seed,
         ),
         "decide_every": 1,

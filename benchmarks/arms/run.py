@@ -39,7 +39,7 @@ EXPERIMENTS = {
         "train_fraction": 0.2,
         "batch_size": 128,
         "epochs": 5,
-        "episodes": 80,
+        "episodes": 50,
         "learning_rate": (0.003, 0.05, 0.4),
         "eval_seeds": 5,
     },

@@ -89,6 +89,9 @@ class DQN:
       learning: how it learns.
       replay_capacity: transitions kept; above `learning.n_step`.
       double: whether the online network chooses the target's action.
+      averaged: whether the greedy policy is that of the target network, which is a running average
+        of the parameters (Polyak & Juditsky 1992): the greedy policy of the online network swings
+        from episode to episode.
       seed: initial parameters, exploration and sampling all follow from it.
     """
 
@@ -99,6 +102,7 @@ class DQN:
         learning: Learning | None = None,
         replay_capacity: int = 10_000,
         double: bool = True,
+        averaged: bool = True,
         seed: int = 0,
     ) -> None:
         if not hidden or any(int(units) < 1 for units in hidden):
@@ -111,7 +115,8 @@ class DQN:
                 f"DQN got replay_capacity={replay_capacity} with transitions of "
                 f"{self.learning.n_step} steps; expected a capacity above that."
             )
-        self.replay_capacity, self.double, self.seed = int(replay_capacity), bool(double), int(seed)
+        self.replay_capacity, self.seed = int(replay_capacity), int(seed)
+        self.double, self.averaged = bool(double), bool(averaged)
         self._sizes: tuple[int, int] | None = None
 
     def build(self, num_features: int, num_actions: int) -> None:
@@ -207,8 +212,9 @@ class DQN:
         line = self.exploration
         share = tf.minimum(tf.cast(self._explored, tf.float32) / line.decisions, 1.0)
         epsilon = if_exploring * (line.start + (line.end - line.start) * share)
-        q_values, _ = self._network(self._normaliser(observation)[tf.newaxis])
-        q_values = q_values[0]
+        state = self._normaliser(observation)[tf.newaxis]  # [1, F]
+        frozen = self._agent._target_q_network if self.averaged else self._network
+        q_values = tf.cond(explore, lambda: self._network(state)[0], lambda: frozen(state)[0])[0]
         seed = tf.cond(explore, self._next_seed, lambda: tf.zeros([2], tf.int64))
         self._explored.assign_add(tf.cast(explore, tf.int64))
         coin, draw = tf.unstack(tf.random.stateless_uniform([2], seed))

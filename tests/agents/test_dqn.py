@@ -9,9 +9,11 @@ from keras_qan.agents import DQN, Exploration, Learning
 QUICK = {"batch_size": 16, "updates": 1, "n_step": 1, "gamma": 0.9, "warm_up": 8}
 
 
-def make(hidden=(8,), exploration=None, double=True, seed=0, capacity=200, **learning):
+def make(
+    hidden=(8,), exploration=None, double=True, averaged=True, seed=0, capacity=200, **learning
+):
     learning = Learning(**(QUICK | learning))
-    return DQN(hidden, exploration or Exploration(), learning, capacity, double, seed)
+    return DQN(hidden, exploration or Exploration(), learning, capacity, double, averaged, seed)
 
 
 def built(num_features=3, num_actions=2, **settings):
@@ -315,3 +317,16 @@ def test_a_missing_array_is_refused_and_nothing_changed(name):
 def test_arguments_out_of_range_are_refused(what, arguments, message):
     with pytest.raises(ValueError, match=message):
         what(**arguments)
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+def test_frozen_policy_is_that_of_the_averaged_parameters_where_asked_for(averaged):
+    agent = built(averaged=averaged, target_tau=0.01, rate=0.05)
+    live(agent, 60)
+    state = tf.constant([0.3] * agent._sizes[0])
+    found = tf.function(agent.act, autograph=False)(state, tf.constant(False)).q_values
+    network = agent._agent._target_q_network if averaged else agent._network
+    other = agent._network if averaged else agent._agent._target_q_network
+    normalised = agent._normaliser(state)[tf.newaxis]
+    np.testing.assert_allclose(found, network(normalised)[0][0], rtol=1e-5)
+    assert np.abs(found - other(normalised)[0][0]).max() > 1e-4
