@@ -40,7 +40,7 @@ EXPERIMENTS = {
         "batch_size": 128,
         "epochs": 5,
         "episodes": 50,
-        "learning_rate": (0.003, 0.05, 0.4),
+        "learning_rate": (0.003, 0.4),
         "eval_seeds": 5,
     },
 }
