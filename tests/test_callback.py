@@ -250,6 +250,7 @@ def test_it_learns_from_one_fit_after_another_and_keeps_it(tmp_path):
     assert again.agent.learning.n_step == 3
 
 
+@pytest.mark.slow
 def test_frozen_callback_repeats_itself_and_changes_nothing(tmp_path):
     learner = QANCallback(tmp_path, agent=quick_agent(), **SMALL)
     fit(learner)
@@ -261,6 +262,7 @@ def test_frozen_callback_repeats_itself_and_changes_nothing(tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_run_bit_for_bit():
     def run():
         callback = QANCallback(agent=quick_agent(seed=3))
@@ -273,11 +275,13 @@ def test_same_seed_gives_the_same_run_bit_for_bit():
         np.testing.assert_array_equal(array, others[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_run():
     runs = [fit(QANCallback(agent=quick_agent(seed))) for seed in (1, 2)]
     assert runs[0]["learning_rate"] != runs[1]["learning_rate"]
 
 
+@pytest.mark.slow
 def test_run_that_goes_on_from_its_directory_equals_one_that_was_not_broken_off(tmp_path):
     unbroken = QANCallback(tmp_path / "a", agent=quick_agent(), **SMALL)
     for episode in range(4):
@@ -308,6 +312,7 @@ def test_training_that_is_broken_off_leaves_nothing_in_memory_or_log(tmp_path):
     assert len([r for r in records(tmp_path, "decisions") if r["episode"] == 1]) == written
 
 
+@pytest.mark.slow
 def test_deep_copy_shares_what_is_learned_as_keras_tuner_needs_it(tmp_path):
     callback = QANCallback(tmp_path, agent=quick_agent(), **SMALL)
     copies = copy.deepcopy([callback, callback])
@@ -322,6 +327,7 @@ def test_pickling_is_refused_with_the_way_round():
         pickle.dumps(QANCallback(**SMALL))
 
 
+@pytest.mark.slow
 def test_save_writes_elsewhere_what_load_reads(tmp_path):
     callback = QANCallback(agent=quick_agent(), **SMALL)
     with pytest.raises(ValueError, match="nothing to save yet"):
@@ -382,6 +388,7 @@ def test_every_part_of_a_multi_optimizer_keeps_its_own_scale():
     assert rates == pytest.approx([0.025, 0.00025])
 
 
+@pytest.mark.slow
 def test_mixed_precision_is_steered():
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
@@ -452,6 +459,7 @@ def test_custom_training_step_without_keras_own_loss_sum_is_steered(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_watched_layers_are_the_ones_that_were_asked_for():
     callback = QANCallback(
         observations=[WeightStatistics(["logits", "first"])], agent=quick_agent()

@@ -45,6 +45,7 @@ def records(directory, file="episodes"):
 EVALUATION = Evaluation(arms=("qan", "constant", "random"), seeds=2)
 
 
+@pytest.mark.slow
 def test_evaluation_uses_seeds_that_no_training_episode_had(tmp_path):
     run_episodes(task(), learner(tmp_path), episodes=3, evaluation=EVALUATION, seed=5)
     seeds = {phase: set() for phase in ("train", "evaluate")}
@@ -68,6 +69,7 @@ def test_evaluation_is_greedy_and_leaves_the_agent_as_it_was(tmp_path):
     assert all(r["action_index"] == int(np.argmax(r["q_values"])) for r in greedy)
 
 
+@pytest.mark.slow
 def test_arms_start_from_the_same_weights_and_see_the_same_batches(tmp_path):
     run_episodes(task(), learner(tmp_path), episodes=1, evaluation=EVALUATION)
     first = [
@@ -83,12 +85,14 @@ def test_arms_start_from_the_same_weights_and_see_the_same_batches(tmp_path):
     assert constant == [r["val_loss"] for r in records(again)]
 
 
+@pytest.mark.slow
 def test_test_set_is_looked_at_once_for_each_evaluated_training_and_never_while_learning(tmp_path):
     run_episodes(task(), learner(tmp_path), episodes=2, evaluation=EVALUATION)
     for record in records(tmp_path):
         assert ("test_loss" in record) == (record["phase"] == "evaluate")
 
 
+@pytest.mark.slow
 def test_initial_rates_of_training_are_spread_and_those_of_evaluation_given(tmp_path):
     evaluation = Evaluation(("constant",), seeds=1, learning_rates=(0.01, 0.1))
     run_episodes(
@@ -101,6 +105,7 @@ def test_initial_rates_of_training_are_spread_and_those_of_evaluation_given(tmp_
     assert given == pytest.approx([0.01, 0.1])
 
 
+@pytest.mark.slow
 def test_report_sums_up_what_the_records_say(tmp_path):
     report = run_episodes(task(), learner(tmp_path), episodes=1, evaluation=EVALUATION)
     assert {row["arm"] for row in report.rows} == {"qan", "constant", "random"}
@@ -162,6 +167,7 @@ def test_run_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(tmp_path, fi
     assert resumed.rows == report.rows
 
 
+@pytest.mark.slow
 def test_finished_run_is_not_done_again(tmp_path):
     run_episodes(task(), learner(tmp_path), episodes=2, evaluation=EVALUATION)
     seen = []

@@ -50,6 +50,7 @@ def test_unusable_field_is_refused(field, value, message):
         Experiment(**{field: value})
 
 
+@pytest.mark.slow
 def test_directory_holds_all_that_is_needed_to_repeat_and_to_read_the_run(tmp_path):
     Experiment(**TINY, directory=str(tmp_path / "run")).run()
     names = {path.name for path in (tmp_path / "run").iterdir()}
@@ -69,12 +70,14 @@ def test_directory_holds_all_that_is_needed_to_repeat_and_to_read_the_run(tmp_pa
     assert not any(line.startswith(("--directory", "--resume", "--noresume")) for line in lines)
 
 
+@pytest.mark.slow
 def test_directory_of_a_run_is_not_written_over_without_resume(tmp_path):
     Experiment(**TINY, directory=str(tmp_path)).run()
     with pytest.raises(FileExistsError, match="--resume"):
         Experiment(**TINY, directory=str(tmp_path)).run()
 
 
+@pytest.mark.slow
 def test_run_can_be_lengthened_but_not_changed(tmp_path):
     Experiment(**TINY, directory=str(tmp_path)).run()
     longer = Experiment(**{**TINY, "episodes": 3}, directory=str(tmp_path), resume=True)
