@@ -28,8 +28,23 @@ class Action(Protocol):
         ...
 
 
+class _Scale:
+    """What `Decay` and `Raise` share: the rate times a factor."""
+
+    factor: float
+
+    def next_rate(
+        self,
+        rate: tf.Tensor,
+        initial_rate: tf.Tensor,  # noqa: ARG002
+        progress: tf.Tensor,  # noqa: ARG002
+    ) -> tf.Tensor:
+        """factor · rate."""
+        return rate * self.factor
+
+
 @configurable
-class Decay:
+class Decay(_Scale):
     """Multiplies the learning rate by a factor below one (the paper's: 0.95).
 
     Args:
@@ -44,18 +59,9 @@ class Decay:
             )
         self.factor = float(factor)
 
-    def next_rate(
-        self,
-        rate: tf.Tensor,
-        initial_rate: tf.Tensor,  # noqa: ARG002
-        progress: tf.Tensor,  # noqa: ARG002
-    ) -> tf.Tensor:
-        """factor · rate."""
-        return rate * self.factor
-
 
 @configurable
-class Raise:
+class Raise(_Scale):
     """Multiplies the learning rate by a factor above one.
 
     Args:
@@ -69,15 +75,6 @@ class Raise:
                 "To lower the rate use Decay(factor), to keep it use Hold()."
             )
         self.factor = float(factor)
-
-    def next_rate(
-        self,
-        rate: tf.Tensor,
-        initial_rate: tf.Tensor,  # noqa: ARG002
-        progress: tf.Tensor,  # noqa: ARG002
-    ) -> tf.Tensor:
-        """factor · rate."""
-        return rate * self.factor
 
 
 @configurable
