@@ -32,6 +32,7 @@ class Settings:
     agent: Agent | None = None
     decide_every: int | None = None
     rate_bounds: tuple[float, float] | None = None
+    dense_start: bool | None = None
 
     def check(self) -> None:
         """Raises ValueError or TypeError for what no training could be steered with."""

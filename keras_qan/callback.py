@@ -18,14 +18,18 @@ from keras_qan import presets
 from keras_qan.actions import Action
 from keras_qan.agents import Agent
 from keras_qan.brain import Brain, Settings
-from keras_qan.controller import Controller, Decision, Student
+from keras_qan.controller import Controller, Decision
 from keras_qan.observations import Observation
 from keras_qan.pace import Pace
 from keras_qan.rewards import Reward
+from keras_qan.steered import Student
 from keras_qan.student import LossSums, find_student, require_keras_3
 
 #: Callbacks of Keras that set the learning rate too.
 RIVALS = ("ReduceLROnPlateau", "LearningRateScheduler")
+
+#: How often a training whose loss is no number is set back before it is given up.
+MAX_RESCUES = 20
 
 
 class QANCallback(keras.callbacks.Callback):
@@ -192,9 +196,11 @@ class QANCallback(keras.callbacks.Callback):
         self._fit = None
         require_keras_3(self.model)
         sums = LossSums(self.model)
-        student = find_student(self.model, self._controller.observations, sums)
+        controller = self._controller
+        student = find_student(self.model, controller.observations, sums, controller.can_step_back)
         self._brain.begin_episode(len(student.kernels), self.explore, self.context)
-        self._fit = _Fit(student, sums, Pace(self.settings.decide_every))
+        pace = Pace(self.settings.decide_every, bool(self.settings.dense_start))
+        self._fit = _Fit(student, sums, pace)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Takes the first decision of the training."""
@@ -205,7 +211,7 @@ class QANCallback(keras.callbacks.Callback):
             fit.num_epochs = self.params.get("epochs", 1) - epoch
             if self.params.get("steps") is not None:
                 fit.pace.set_length(self.params["steps"], fit.num_epochs)
-            decision = self._controller.begin(fit.student, fit.pace.num_decisions, self.explore)
+            decision = self._controller.begin(fit.student, fit.pace.moment(), self.explore)
             fit.initial_rate = decision.rate_found
             self._note(decision)
 
@@ -220,9 +226,9 @@ class QANCallback(keras.callbacks.Callback):
         if fit.first_loss is None:
             fit.first_loss = self._first_loss(fit)
             self._controller.start_from(fit.first_loss)
-        if not is_finite:
+        if not is_finite and not self._can_go_on(fit):
             self._stop_diverged(fit)
-        elif fit.pace.wants_decision():
+        elif not is_finite or fit.pace.wants_decision():
             self._decide(fit)
         elif fit.pace.wants_mark():
             self._controller.mark(fit.student)
@@ -255,7 +261,7 @@ class QANCallback(keras.callbacks.Callback):
         final_loss = fit.validation_loss if self._controller.reward.uses_validation else None
         last = self._controller.end(
             fit.student,
-            fit.pace.num_decisions,
+            fit.pace.moment(),
             self.explore,
             math.nan if fit.has_diverged else final_loss,
         )
@@ -294,8 +300,7 @@ class QANCallback(keras.callbacks.Callback):
     def _decide(self, fit: _Fit) -> None:
         decision = self._controller.decide(
             fit.student,
-            fit.pace.progress(),
-            fit.pace.num_decisions,
+            fit.pace.moment(),
             self.explore,
             fit.pace.is_delayed,
         )
@@ -307,6 +312,11 @@ class QANCallback(keras.callbacks.Callback):
                 "LearningRateScheduler?)."
             )
         self._note(decision)
+
+    def _can_go_on(self, fit: _Fit) -> bool:
+        """Whether a training whose loss is no number can be set back and go on."""
+        fit.num_rescues += 1
+        return self._controller.can_step_back and fit.num_rescues <= MAX_RESCUES
 
     def _note(self, decision: Decision) -> None:
         fit = self._running
@@ -372,6 +382,7 @@ class _Fit:
     total_reward: float = 0.0
     loss_is_kept: bool = False
     has_diverged: bool = False
+    num_rescues: int = 0
     started: float = dataclasses.field(default_factory=time.perf_counter)
 
     def count(self, decision: Decision) -> None:

@@ -235,6 +235,39 @@ class DQN:
         ready = self._replay.num_samples() >= self.learning.warm_up
         return tf.cond(ready, update, lambda: tf.constant(np.nan, tf.float32))
 
+    def values(self, observations: tf.Tensor) -> tf.Tensor:
+        """The greedy policy's value of each action, float32 `[N, A]` for states `[N, F]`."""
+        frozen = self._agent._target_q_network if self.averaged else self._network
+        return frozen(self._normaliser(observations))[0]
+
+    def take_in(self, observations: tf.Tensor, actions: tf.Tensor, returns: tf.Tensor) -> None:
+        """Remembers decisions whose whole return is known already, and learns nothing yet.
+
+        Args:
+          observations: the states, float32 `[N, F]`.
+          actions: the actions' indices, int64 `[N]`.
+          returns: what came of them down to the end of their episodes, float32 `[N]`.
+        """
+
+        def body(number: tf.Tensor) -> tf.Tensor:
+            self._normaliser.update(observations[number], tf.constant(1.0))
+            self._replay.add(
+                observations[number], actions[number], returns[number], tf.constant(0.0)
+            )
+            return number + 1
+
+        tf.while_loop(lambda number: number < tf.shape(actions)[0], body, [tf.constant(0)])
+
+    def update(self, times: tf.Tensor) -> tf.Tensor:
+        """Makes so many updates from the replay memory, int32 `[]`; the mean loss, float32 `[]`."""
+
+        def body(number: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return number + 1, total + self._update()
+
+        start = (tf.constant(0), tf.constant(0.0))
+        _, total = tf.while_loop(lambda number, _: number < times, body, start)
+        return total / tf.cast(times, tf.float32)
+
     def _update_once(self) -> tf.Tensor:
         batch = self._replay.sample(self.learning.batch_size, self._next_seed())
         return self._agent.train(self._experience(batch)).loss
