@@ -19,14 +19,19 @@ from keras_qan.actions import Action
 from keras_qan.agents import Agent
 from keras_qan.brain import Brain, Settings
 from keras_qan.controller import Controller, Decision
+from keras_qan.gain import Gain, gain
 from keras_qan.observations import Observation
 from keras_qan.pace import Pace
+from keras_qan.policy import Policy, shipped
 from keras_qan.rewards import Reward
 from keras_qan.steered import Student
 from keras_qan.student import LossSums, find_student, require_keras_3
 
 #: Callbacks of Keras that set the learning rate too.
 RIVALS = ("ReduceLROnPlateau", "LearningRateScheduler")
+
+#: Stands for an argument that was not given, where None says something.
+_UNSAID: Any = object()
 
 #: How often a training whose loss is no number is set back before it is given up.
 MAX_RESCUES = 20
@@ -52,6 +57,11 @@ class QANCallback(keras.callbacks.Callback):
       agent: what decides; by default a double DQN.
       decide_every: optimizer steps between decisions; by default a twentieth of the training.
       rate_bounds: the lowest and the highest learning rate that is ever assigned.
+      dense_start: whether the first decisions lie close together; `decide_every` is left out then.
+      policy: what it starts out knowing: "shipped" for the policy that comes with the package, the
+        path of a policy file, a `Policy`, or None for nothing. By default "shipped" where none of
+        the arguments above but `directory` is given, and nothing where one is. Without a directory
+        a policy is followed as it is; with one it goes on learning there, on your own task.
 
     Attributes:
       explore: whether it acts at random with probability ε and learns. When set to False, it acts
@@ -82,10 +92,19 @@ class QANCallback(keras.callbacks.Callback):
         agent: Agent | None = None,
         decide_every: int | None = None,
         rate_bounds: tuple[float, float] | None = None,
+        dense_start: bool | None = None,
+        policy: Policy | str | Path | None = _UNSAID,
     ) -> None:
         super().__init__()
-        given = Settings(actions, observations, reward, agent, decide_every, rate_bounds)
-        self._adopt(Brain(given, _default_settings(), directory), explore=True)
+        given = Settings(
+            actions, observations, reward, agent, decide_every, rate_bounds, dense_start
+        )
+        known = _policy(policy, given)
+        if known is None:
+            self._adopt(Brain(given, _default_settings(), directory), explore=True)
+            return
+        brain = Brain(Settings(), known.settings, directory, known.arrays)
+        self._adopt(brain, explore=directory is not None)
 
     @classmethod
     def load(cls, directory: str | Path, explore: bool = True) -> QANCallback:
@@ -118,6 +137,10 @@ class QANCallback(keras.callbacks.Callback):
     def episodes(self) -> int:
         """How many trainings it has learned from."""
         return self._brain.episodes
+
+    def gain(self) -> Gain:
+        """Whether the trainings it learns from still get better, from their returns so far."""
+        return gain(self._brain.returns)
 
     @property
     def agent(self) -> Agent:
@@ -281,6 +304,8 @@ class QANCallback(keras.callbacks.Callback):
         )
         if not self._defers_writing:
             self._brain.write_episode(self.explore)
+        if self.explore and self.params.get("verbose"):
+            print(f"QAN, training {self.episodes}: {self.gain()}")
 
     # What they are made of.
 
@@ -389,6 +414,28 @@ class _Fit:
         """Adds what a decision brought in to the return."""
         if math.isfinite(decision.reward):
             self.total_reward += decision.reward
+
+
+def _policy(asked: Policy | str | Path | None, given: Settings) -> Policy | None:
+    """The policy to start from, if any.
+
+    Raises:
+      ValueError: a policy is asked for together with what only it can say.
+    """
+    if asked is _UNSAID:
+        return shipped() if given.is_empty else None
+    if asked is None:
+        return None
+    if not given.is_empty:
+        said = [name for name, value in vars(given).items() if value is not None]
+        raise ValueError(
+            f"QANCallback got policy={asked!r} and {', '.join(said)}; expected one or the other: a "
+            "policy comes with the actions, observations and agent it was learned with. Leave the "
+            "others out, or give policy=None to learn from nothing."
+        )
+    if isinstance(asked, Policy):
+        return asked
+    return shipped() if asked == "shipped" else Policy.load(asked)
 
 
 def _default_settings() -> Settings:

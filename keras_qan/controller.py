@@ -401,7 +401,7 @@ class Controller:
     ) -> tf.Tensor:
         """The learning rates that an action leads to, within the bounds, `[K]`."""
         outcomes = [
-            each.rate_after(rates, tf.reshape(self._kept_rates, [len(rates)]))
+            each.rate_after(rates, tf.reshape(self._kept_rates, rates.shape))
             if isinstance(each, StepBack)
             else each.next_rate(rates, initial_rates, progress)
             for each in self.actions

@@ -314,25 +314,45 @@ class DQN:
         kept = {name: variable.numpy() for name, variable in self._variables().items()}
         return kept | {f"replay/{name}": rows for name, rows in self._replay.arrays().items()}
 
+    def parameters(self) -> dict[str, np.ndarray]:
+        """What the greedy policy needs: parameters and normalisation, without memory."""
+        groups = ("network/", "target/", "normaliser/")
+        return {n: v.numpy() for n, v in self._variables().items() if n.startswith(groups)}
+
+    def adopt(self, parameters: dict[str, np.ndarray]) -> None:
+        """Takes over what `parameters` of an agent with networks of the same sizes gave.
+
+        Raises:
+          ValueError: an array is missing or has another shape.
+        """
+        mine = {name: self._variables()[name] for name in self.parameters()}
+        _check_shapes(mine, parameters)
+        for name, variable in mine.items():
+            variable.assign(parameters[name])
+
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes over what `arrays` gave.
 
         Raises:
           ValueError: an array is missing or has another shape.
         """
-        for name, variable in self._variables().items():
-            if name not in arrays or arrays[name].shape != tuple(variable.shape):
-                received = arrays[name].shape if name in arrays else "nothing"
-                raise ValueError(
-                    f"The saved agent holds {received} for {name!r}; expected an array of shape "
-                    f"{tuple(variable.shape)}. It was saved with other settings of DQN."
-                )
+        _check_shapes(self._variables(), arrays)
         prefix = "replay/"
         memory = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
         # The memory checks its arrays itself, before it takes any over.
         self._replay.restore(memory)
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
+
+
+def _check_shapes(expected: dict[str, tf.Variable], arrays: dict[str, np.ndarray]) -> None:
+    for name, variable in expected.items():
+        if name not in arrays or arrays[name].shape != tuple(variable.shape):
+            received = arrays[name].shape if name in arrays else "nothing"
+            raise ValueError(
+                f"The saved agent holds {received} for {name!r}; expected an array of shape "
+                f"{tuple(variable.shape)}. It was saved with other settings of DQN."
+            )
 
 
 def _huber(targets: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:

@@ -52,17 +52,14 @@ class Row(NamedTuple):
 
 
 class Episodes(NamedTuple):
-    """P whole trainings of D decisions: `Row`'s with a leading axis `[D]`, and what came of them.
+    """P whole trainings of D decisions.
 
     Attributes:
+      decisions: every array with a leading axis `[D]`.
       scores: see `Steering.scores`, `[P]`.
     """
 
-    states: np.ndarray
-    actions: np.ndarray
-    rates: np.ndarray
-    losses: np.ndarray
-    free: np.ndarray
+    decisions: Row
     scores: np.ndarray
 
 
@@ -151,8 +148,8 @@ class Steering:
         running = self.begin(weights, initial_rates)
         course = Course(data, optimizers, num_steps, seed)
         running, rows = self.go(running, course, choose, 0, len(course.decisions))
-        scores = self.scores(course, running)
-        return Episodes(*(np.stack(part) for part in zip(*rows, strict=True)), scores)
+        columns = (np.stack(column) for column in zip(*rows, strict=True))
+        return Episodes(Row(*columns), self.scores(course, running))
 
     def begin(self, weights: Weights, initial_rates: np.ndarray) -> Running:
         """A population before its first step."""

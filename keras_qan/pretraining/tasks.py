@@ -152,23 +152,22 @@ _MAKERS: dict[str, Any] = {
     "regression": _regression,
 }
 
-#: What policies are trained on.
+#: What policies are trained on. The networks are small, so that there can be many trainings.
 TRAINING = (
-    Template("digits", 64, 10, (64,)),
-    Template("digits", 64, 10, (32, 32), "tanh", batch_size=64),
-    Template("digits", 64, 10, (48, 48), batch_norm=True),
-    Template("digits", 64, 10, (6, 12), convolutional=True, batch_size=16, num_train=800),
-    Template("digits", 64, 10, (6, 8), "relu", True, True, batch_size=16, num_train=800),
-    Template("clusters", 20, 4, (32, 32)),
-    Template("clusters", 40, 10, (64, 32), batch_size=64, num_train=3000),
-    Template("clusters", 30, 6, (48,), "gelu", batch_norm=True, num_train=2000),
-    Template("teacher", 30, 5, (48, 48), batch_size=64, num_train=4000),
-    Template("teacher", 16, 2, (32,), "tanh", batch_size=16),
-    Template("teacher", 40, 8, (64, 64, 32), num_train=3000),
-    Template("regression", 16, 1, (32, 32), num_train=2000),
-    Template("regression", 30, 3, (64,), "tanh", batch_size=64, num_train=3000),
-    Template("regression", 24, 1, (48, 48), batch_norm=True, batch_size=64, num_train=3000),
-    Template("regression", 40, 40, (32, 16, 32), num_train=3000),
+    Template("digits", 64, 10, (32,)),
+    Template("digits", 64, 10, (20, 20), "tanh", num_train=600),
+    Template("digits", 64, 10, (24, 24), batch_norm=True, batch_size=24),
+    Template("digits", 64, 10, (4, 8), convolutional=True, batch_size=16, num_train=800),
+    Template("clusters", 16, 4, (20, 20), batch_size=24),
+    Template("clusters", 24, 10, (32, 16), num_train=3000),
+    Template("clusters", 20, 6, (24,), "gelu", batch_norm=True, num_train=2000),
+    Template("teacher", 20, 5, (24, 24), num_train=4000),
+    Template("teacher", 12, 2, (16,), "tanh", batch_size=16),
+    Template("teacher", 24, 8, (24, 24, 24), batch_size=24, num_train=3000),
+    Template("regression", 12, 1, (16, 16), batch_size=16, num_train=2000),
+    Template("regression", 20, 3, (32,), "tanh", num_train=3000),
+    Template("regression", 16, 1, (24, 24), batch_norm=True, num_train=3000),
+    Template("regression", 24, 24, (20, 8, 20), batch_size=24, num_train=3000),
 )
 
 #: What policies are chosen by: other networks, other sizes, other seeds.
