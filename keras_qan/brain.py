@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_qan import checkpoint
-from keras_qan.actions import Action, label
+from keras_qan.actions import Action, Schedule, label
 from keras_qan.agents import Agent
 from keras_qan.controller import Controller, Decision
 from keras_qan.observations import Observation
@@ -36,6 +36,7 @@ class Settings:
     decide_every: int | None = None
     rate_bounds: tuple[float, float] | None = None
     dense_start: bool | None = None
+    schedule: Schedule | None = None
 
     def check(self) -> None:
         """Raises ValueError or TypeError for what no training could be steered with."""
@@ -188,6 +189,7 @@ class Brain:
             settings.observations or (),
             settings.reward,  # type: ignore[arg-type]
             settings.rate_bounds or (0.0, math.inf),
+            settings.schedule,
         )
 
     def _take_over(

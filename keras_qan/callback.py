@@ -15,7 +15,7 @@ from typing import Any
 import keras
 
 from keras_qan import presets
-from keras_qan.actions import Action
+from keras_qan.actions import Action, Schedule
 from keras_qan.agents import Agent
 from keras_qan.brain import Brain, Settings
 from keras_qan.controller import Controller, Decision
@@ -58,6 +58,8 @@ class QANCallback(keras.callbacks.Callback):
       decide_every: optimizer steps between decisions; by default a twentieth of the training.
       rate_bounds: the lowest and the highest learning rate that is ever assigned.
       dense_start: whether the first decisions lie close together; `decide_every` is left out then.
+      schedule: what every rate that the actions lead to is multiplied by, for example `Cosine()`;
+        the actions then move the whole rest of the schedule up or down.
       policy: what it starts out knowing: "shipped" for the policy that comes with the package, the
         path of a policy file, a `Policy`, or None for nothing. By default "shipped" where none of
         the arguments above but `directory` is given, and nothing where one is. Without a directory
@@ -93,11 +95,12 @@ class QANCallback(keras.callbacks.Callback):
         decide_every: int | None = None,
         rate_bounds: tuple[float, float] | None = None,
         dense_start: bool | None = None,
+        schedule: Schedule | None = None,
         policy: Policy | str | Path | None = _UNSAID,
     ) -> None:
         super().__init__()
         given = Settings(
-            actions, observations, reward, agent, decide_every, rate_bounds, dense_start
+            actions, observations, reward, agent, decide_every, rate_bounds, dense_start, schedule
         )
         known = _policy(policy, given)
         if known is None:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qan import steered
-from keras_qan.actions import Action, StepBack
+from keras_qan.actions import Action, Schedule, StepBack
 from keras_qan.agents import Agent
 from keras_qan.observations import Observation, Situation, track
 from keras_qan.observations.track import LOG_LOSS_BOUNDS, Track
@@ -63,7 +63,10 @@ class Controller:
       actions: what it can choose among.
       observations: what its state is made of.
       reward: what its decisions are worth.
-      rate_bounds: the lowest and the highest learning rate that is ever assigned.
+      rate_bounds: the lowest and the highest learning rate that is ever assigned; with a
+        schedule, before it is applied.
+      schedule: what the rate that the actions lead to is multiplied by, at the middle of the
+        interval that follows. State and actions know the rate before it is multiplied.
     """
 
     def __init__(
@@ -73,7 +76,9 @@ class Controller:
         observations: Sequence[Observation],
         reward: Reward,
         rate_bounds: tuple[float, float],
+        schedule: Schedule | None = None,
     ) -> None:
+        self.schedule = schedule
         self.agent = agent
         self.actions = tuple(actions)
         self.observations = tuple(observations)
@@ -118,6 +123,7 @@ class Controller:
             self._initial_rates = tf.Variable(tf.zeros([0]), shape=[None], trainable=False)
             self._kept_rates = tf.Variable(tf.zeros([0]), shape=[None], trainable=False)
             self._track = tf.Variable(tf.stack(track.start()), trainable=False)
+            self._share = tf.Variable(1.0, trainable=False)
             # The loss since the last decision is counted as a difference of Keras's running sums:
             # what stood there at the decision, and what was left over from epochs since.
             self._counted = tf.Variable(tf.zeros([2]), trainable=False)
@@ -216,6 +222,7 @@ class Controller:
             self._log_loss.assign(0.0)
             self._first_loss.assign(1.0)
             self._remember(track.start())
+            self._share.assign(1.0)
 
     def keep_loss(self, student: Student) -> None:
         """Keeps what was counted of the loss before Keras sets its sums back to zero."""
@@ -356,7 +363,8 @@ class Controller:
         td_loss: tf.Tensor,
     ) -> tf.Tensor:
         """Observes, chooses, and assigns the learning rate."""
-        rates = tf.stack([tf.cast(rate, tf.float32) for rate in student.rates])  # [K]
+        found = tf.stack([tf.cast(rate, tf.float32) for rate in student.rates])  # [K]
+        rates = found if self.schedule is None else found / self._share
         initial_rates = tf.reshape(self._initial_rates, [len(student.rates)])
         memory = self._recall()
         situation = Situation(
@@ -378,18 +386,32 @@ class Controller:
         choice = self.agent.act(observation, terms.explore > 0.0)
         steered.note_motion(student)
         action = self._with_step_back_forced(choice.action, memory)
-        chosen = self._next_rates(action, rates, initial_rates, terms.progress)
+        kept_rates = tf.reshape(self._kept_rates, rates.shape)
+        kept_rates = tf.where(memory.now <= memory.best, rates, kept_rates)
+        chosen = self._next_rates(action, rates, kept_rates, initial_rates, terms.progress)
         if self.can_step_back:
-            self._keep_or_restore(student, action, rates, chosen, memory)
+            self._keep_or_restore(student, action, memory)
+            steps_back = tf.equal(action, self._step_back)
+            self._kept_rates.assign(tf.where(steps_back, chosen, kept_rates))
+        assigned = chosen if self.schedule is None else chosen * self._next_share(terms)
         for number, rate in enumerate(student.rates):
-            rate.assign(tf.cast(chosen[number], rate.dtype))
+            rate.assign(tf.cast(assigned[number], rate.dtype))
         steps_back = tf.equal(action, self._step_back if self.can_step_back else -1)
         self._remember(track.with_rate(memory, rates[0], chosen[0], steps_back))
         steered.assign(student.motion[0::3], student.kernels if student.motion else [])
         self._observation.assign(observation)
         self._action.assign(action)
-        head = [tf.cast(action, tf.float32), chosen[0], rates[0], reward, loss]
+        head = [tf.cast(action, tf.float32), assigned[0], found[0], reward, loss]
         return tf.concat([tf.stack([*head, choice.epsilon, td_loss]), choice.q_values], axis=0)
+
+    def _next_share(self, terms: _Terms) -> tf.Tensor:
+        """The schedule's share for the interval that follows, `[]`."""
+        assert self.schedule is not None
+        middle = terms.progress + 0.5 * terms.interval / terms.num_steps
+        # A share of zero could not be divided by at the next decision.
+        share = tf.maximum(self.schedule(tf.minimum(middle, 1.0)), 1e-6)
+        self._share.assign(share)
+        return share
 
     def _with_step_back_forced(self, action: tf.Tensor, memory: Track) -> tf.Tensor:
         if self._step_back is None:
@@ -397,11 +419,16 @@ class Controller:
         return tf.where(track.has_jumped(memory), tf.cast(self._step_back, tf.int64), action)
 
     def _next_rates(
-        self, action: tf.Tensor, rates: tf.Tensor, initial_rates: tf.Tensor, progress: tf.Tensor
+        self,
+        action: tf.Tensor,
+        rates: tf.Tensor,
+        kept_rates: tf.Tensor,
+        initial_rates: tf.Tensor,
+        progress: tf.Tensor,
     ) -> tf.Tensor:
         """The learning rates that an action leads to, within the bounds, `[K]`."""
         outcomes = [
-            each.rate_after(rates, tf.reshape(self._kept_rates, rates.shape))
+            each.rate_after(rates, kept_rates)
             if isinstance(each, StepBack)
             else each.next_rate(rates, initial_rates, progress)
             for each in self.actions
@@ -411,27 +438,16 @@ class Controller:
         # Holding a rate that lies outside the bounds is holding it.
         return tf.where(outcome == rates, rates, tf.clip_by_value(outcome, low, high))
 
-    def _keep_or_restore(
-        self,
-        student: Student,
-        action: tf.Tensor,
-        rates: tf.Tensor,
-        chosen: tf.Tensor,
-        memory: Track,
-    ) -> None:
+    def _keep_or_restore(self, student: Student, action: tf.Tensor, memory: Track) -> None:
         """Copies the weights of the lowest loss so far, and restores the copy on a step back."""
         is_best = memory.now <= memory.best
-        steps_back = tf.equal(action, self._step_back)
 
         def keep() -> tf.Tensor:
             steered.assign(student.copies, student.saved)
-            self._kept_rates.assign(rates)
             return tf.constant(True)
 
         tf.cond(is_best, keep, lambda: tf.constant(False))
-        steered.restore(student, steps_back & ~is_best)
-        kept_rates = tf.reshape(self._kept_rates, [len(student.rates)])
-        self._kept_rates.assign(tf.where(steps_back, chosen, kept_rates))
+        steered.restore(student, tf.equal(action, self._step_back) & ~is_best)
 
 
 class _Terms(NamedTuple):

@@ -66,17 +66,16 @@ def transfer(seed: int = 0) -> dict[str, Any]:
     """What the shipped policy is made of, and how it goes on learning on a task of the user's.
 
     The state knows no scale of task or model, the first decisions lie close together, the rate can
-    be changed by much at once, and a training that went astray can be set back.
+    be changed by much at once, and a training that went astray can be set back. The rate anneals
+    along a cosine by itself, which the actions scale: so that to do nothing is a good plan once
+    the rate is right, and not the beginning of one.
     """
     return {
         "actions": (
             actions.StepBack(0.3),
-            actions.Decay(0.3),
-            actions.Decay(0.6),
-            actions.Decay(0.85),
+            actions.Decay(0.5),
             actions.Hold(),
-            actions.Raise(1.25),
-            actions.Raise(2.0),
+            actions.Raise(1.6),
             actions.Raise(5.0),
         ),
         "observations": (observations.TrainingDynamics(),),
@@ -86,9 +85,12 @@ def transfer(seed: int = 0) -> dict[str, Any]:
             exploration=Exploration(start=0.1, end=0.02, decisions=600),
             learning=Learning(rate=1e-4, updates=4, n_step=48, warm_up=60),
             seed=seed,
+            default_action=2,
+            margin=0.015,
         ),
         "rate_bounds": (1e-7, 10.0),
         "dense_start": True,
+        "schedule": actions.Cosine(),
     }
 
 

@@ -54,7 +54,7 @@ def _witness(policy: Policy) -> Witness:
     agent = settings.agent
     witness = Witness(
         agent.hidden, agent.exploration, agent.learning, agent.replay_capacity,
-        agent.double, agent.averaged, agent.seed,
+        agent.double, agent.averaged, agent.seed, agent.default_action, agent.margin,
     )  # fmt: skip
     size = sum(part.size(2) for part in settings.observations)
     witness.build(size, len(settings.actions))
@@ -138,6 +138,7 @@ class Runner:
                 agent=agent,
                 rate_bounds=settings.rate_bounds,
                 dense_start=settings.dense_start,
+                schedule=settings.schedule,
             )
             callback.explore = False
             self._callbacks[kind] = callback

@@ -93,6 +93,9 @@ class DQN:
         of the parameters (Polyak & Juditsky 1992): the greedy policy of the online network swings
         from episode to episode.
       seed: initial parameters, exploration and sampling all follow from it.
+      default_action: an action that is taken unless another one is worth more by `margin`.
+      margin: see `default_action`; at least 0. Values of single decisions are learned with noise,
+        and an agent that follows the noise undoes at one decision what it did at the last.
     """
 
     def __init__(
@@ -104,7 +107,15 @@ class DQN:
         double: bool = True,
         averaged: bool = True,
         seed: int = 0,
+        default_action: int | None = None,
+        margin: float = 0.0,
     ) -> None:
+        if not margin >= 0.0 or (margin > 0.0 and default_action is None):
+            raise ValueError(
+                f"DQN got margin={margin}, default_action={default_action}; expected a margin of "
+                "at least 0, and with one the index of the action that is taken by default."
+            )
+        self.default_action, self.margin = default_action, float(margin)
         if not hidden or any(int(units) < 1 for units in hidden):
             raise ValueError(f"DQN got hidden={hidden}; expected at least one positive width.")
         self.hidden = tuple(int(units) for units in hidden)
@@ -219,7 +230,7 @@ class DQN:
         self._explored.assign_add(tf.cast(explore, tf.int64))
         coin, draw = tf.unstack(tf.random.stateless_uniform([2], seed))
         at_random = tf.cast(draw * self._num_actions, tf.int64)
-        action = tf.where(coin < epsilon, at_random, tf.argmax(q_values))
+        action = tf.where(coin < epsilon, at_random, tf.argmax(self._preferences(q_values)))
         return Choice(action, q_values, epsilon)
 
     def learn(
@@ -235,10 +246,16 @@ class DQN:
         ready = self._replay.num_samples() >= self.learning.warm_up
         return tf.cond(ready, update, lambda: tf.constant(np.nan, tf.float32))
 
-    def values(self, observations: tf.Tensor) -> tf.Tensor:
-        """The greedy policy's value of each action, float32 `[N, A]` for states `[N, F]`."""
+    def preferences(self, observations: tf.Tensor) -> tf.Tensor:
+        """What the greedy policy takes the highest of, float32 `[N, A]` for states `[N, F]`."""
         frozen = self._agent._target_q_network if self.averaged else self._network
-        return frozen(self._normaliser(observations))[0]
+        return self._preferences(frozen(self._normaliser(observations))[0])
+
+    def _preferences(self, q_values: tf.Tensor) -> tf.Tensor:
+        """Values with the margin of the default action, `[..., A]`."""
+        if self.default_action is None:
+            return q_values
+        return q_values + self.margin * tf.one_hot(self.default_action, self._num_actions)
 
     def take_in(self, observations: tf.Tensor, actions: tf.Tensor, returns: tf.Tensor) -> None:
         """Remembers decisions whose whole return is known already, and learns nothing yet.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_qan.actions import Action, StepBack
+from keras_qan.actions import Action, Schedule, StepBack
 from keras_qan.observations import Situation, TrainingDynamics
 from keras_qan.observations import track as tracks
 from keras_qan.observations.dynamics import motion
@@ -109,8 +109,9 @@ class Steering:
     Args:
       population: what is trained.
       actions: what can be chosen.
-      rate_bounds: the lowest and the highest learning rate.
+      rate_bounds: the lowest and the highest rate.
       observation: the state.
+      schedule: what every rate is multiplied by, from a training's beginning to its end.
     """
 
     def __init__(
@@ -119,9 +120,11 @@ class Steering:
         actions: Sequence[Action],
         rate_bounds: tuple[float, float],
         observation: TrainingDynamics | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         self.population = population
         self.actions = tuple(actions)
+        self.schedule = schedule
         self.rate_bounds = rate_bounds
         self.observation = observation or TrainingDynamics()
         self._back = next(
@@ -203,11 +206,13 @@ class Steering:
                     ~forced,
                 )
             )
+            middle = tf.constant((step + end) / 2 / course.num_steps, tf.float32)
+            share = 1.0 if self.schedule is None else self.schedule(middle)
             weights, first_loss, rest = self.population.advance(
                 course.data,
                 running.weights,
                 course.optimizers,
-                running.rates,
+                running.rates * share,
                 course.seed,
                 step,
                 end,
@@ -266,12 +271,13 @@ class Steering:
     def _apply_graph(self, running: Running, actions: tf.Tensor, terms: tf.Tensor) -> Running:
         track = running.track
         is_best = track.now <= track.best
+        led_here = tf.where(is_best, running.rates, running.kept_rates)
         backs = tf.zeros_like(is_best)
         outcomes = []
         for number, action in enumerate(self.actions):
             if isinstance(action, StepBack):
                 backs = actions == number
-                outcomes.append(action.rate_after(running.rates, running.kept_rates))
+                outcomes.append(action.rate_after(running.rates, led_here))
             else:
                 outcomes.append(action.next_rate(running.rates, running.initial_rates, terms[0]))
         low, high = self.rate_bounds
@@ -284,13 +290,12 @@ class Steering:
 
         keep = functools.partial(tf.nest.map_structure, functools.partial(pick, is_best))
         kept = keep(running.weights, running.kept)
-        kept_rates = tf.where(is_best, running.rates, running.kept_rates)
         restore = functools.partial(tf.nest.map_structure, functools.partial(pick, backs))
         weights = restore(kept, running.weights)
         return running._replace(
             weights=weights,
             kept=kept,
-            kept_rates=tf.where(backs, chosen, kept_rates),
+            kept_rates=tf.where(backs, chosen, led_here),
             rates=chosen,
             track=tracks.with_rate(track, running.rates, chosen, backs),
             before=self.population.network.watched(weights.trainable),

@@ -21,24 +21,24 @@ from keras_qan.pretraining.training import PolicyTraining
 from keras_qan.progress import Progress
 
 #: Rounds in which the agent only watches, and updates it makes after each later one.
-WATCHED_ROUNDS = 15
-UPDATES = 50
+WATCHED_ROUNDS = 8
+UPDATES = 30
 
 _STEM = "training"
 
 
 def student_of_populations(seed: int) -> DQN:
-    """The agent as it learns from populations: returns are whole, so nothing is bootstrapped.
-
-    It forgets after some 200 rounds, as returns are those of the policy of their time.
-    """
+    """The agent as it learns from populations: returns are whole, so nothing is bootstrapped."""
+    shipped = presets.transfer()["agent"]
     return DQN(
-        hidden=presets.transfer()["agent"].hidden,
+        hidden=shipped.hidden,
         exploration=Exploration(),
         learning=Learning(rate=1e-3, batch_size=512, n_step=1, target_tau=0.005),
-        replay_capacity=25_000,
+        replay_capacity=100_000,
         double=False,
         seed=seed,
+        default_action=shipped.default_action,
+        margin=shipped.margin,
     )
 
 
@@ -71,7 +71,11 @@ def school(
     directory.mkdir(parents=True, exist_ok=True)
     settings = presets.transfer(seed)
     training = PolicyTraining(
-        settings["actions"], student_of_populations(seed), settings["rate_bounds"], seed
+        settings["actions"],
+        student_of_populations(seed),
+        settings["rate_bounds"],
+        seed,
+        schedule=settings["schedule"],
     )
     saved = checkpoint.read_newest(directory, _STEM)
     best_score = float("inf")

@@ -155,16 +155,12 @@ _MAKERS: dict[str, Any] = {
 #: What policies are trained on. The networks are small, so that there can be many trainings.
 TRAINING = (
     Template("digits", 64, 10, (32,)),
-    Template("digits", 64, 10, (20, 20), "tanh", num_train=600),
-    Template("digits", 64, 10, (24, 24), batch_norm=True, batch_size=24),
+    Template("digits", 64, 10, (24, 24), "tanh", batch_norm=True, batch_size=24),
     Template("digits", 64, 10, (4, 8), convolutional=True, batch_size=16, num_train=800),
-    Template("clusters", 16, 4, (20, 20), batch_size=24),
     Template("clusters", 24, 10, (32, 16), num_train=3000),
     Template("clusters", 20, 6, (24,), "gelu", batch_norm=True, num_train=2000),
-    Template("teacher", 20, 5, (24, 24), num_train=4000),
+    Template("teacher", 20, 5, (24, 24, 24), batch_size=24, num_train=4000),
     Template("teacher", 12, 2, (16,), "tanh", batch_size=16),
-    Template("teacher", 24, 8, (24, 24, 24), batch_size=24, num_train=3000),
-    Template("regression", 12, 1, (16, 16), batch_size=16, num_train=2000),
     Template("regression", 20, 3, (32,), "tanh", num_train=3000),
     Template("regression", 16, 1, (24, 24), batch_norm=True, num_train=3000),
     Template("regression", 24, 24, (20, 8, 20), batch_size=24, num_train=3000),

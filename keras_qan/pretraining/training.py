@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_qan.actions import Action
+from keras_qan.actions import Action, Schedule
 from keras_qan.agents import DQN
 from keras_qan.observations import TrainingDynamics
 from keras_qan.pretraining.population import Optimizers, Population
@@ -59,21 +59,27 @@ def draw_rate(kind: Kind, rng: np.random.Generator) -> float:
 class PolicyTraining:
     """Trains a DQN on populations of small trainings.
 
-    In each population a task has as many students as there are actions. They are one and the same
-    training up to one decision; there each takes another action, and all follow the greedy policy
-    from there to the end. So the difference that an action makes is measured with everything else
-    equal. With l the log of the final validation loss over the first training loss, an action
-    missed the share m = (l_a - min_b l_b) / (0.3 + |min_b l_b|) of the possible fall, and its
-    return is G = -tanh(3m) / 3: small differences count in full, disasters are all alike.
+       In each population a task has as many students as there are actions. They are one and the same
+       training up to one decision; there each takes another action, and from there to the end all take
+       the agent's default action. So the difference that an action makes is measured with everything
+       else equal, and it is large: a policy that took the action back at the next decision would hide
+       it. What is learned are the action values Q of the policy that follows the schedule, and acting
+       greedily by them at every decision is one step of policy improvement over it (a rollout policy,
+       Bertsekas et al. 1997). Values of a fixed policy do not age, so nothing is forgotten.
+    With l the log of the final validation loss over the first training loss, an action
+       missed the share m = (l_a - min_b l_b) / (0.3 + |min_b l_b|) of the possible fall, and its
+       return is G = -tanh(3m) / 3: small differences count in full, disasters are all alike.
 
-    Args:
-      actions: what can be chosen.
-      agent: what is trained.
-      rate_bounds: the lowest and the highest learning rate.
-      seed: everything follows from it.
-      num_tasks: tasks in a population.
-      templates: which tasks and networks.
-      noise: the probability of a random action before the branching.
+       Args:
+         actions: what can be chosen.
+         agent: what is trained.
+         rate_bounds: the lowest and the highest learning rate.
+         seed: everything follows from it.
+         num_tasks: tasks in a population.
+         templates: which tasks and networks.
+         noise: the probability of a random action before the branching.
+         observation: the state.
+         schedule: what every rate is multiplied by.
     """
 
     def __init__(
@@ -86,14 +92,16 @@ class PolicyTraining:
         templates: Sequence[Template] = TRAINING,
         noise: float = 0.1,
         observation: TrainingDynamics | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         self.actions, self.agent, self.rate_bounds = tuple(actions), agent, rate_bounds
+        self.schedule = schedule
         self.observation = observation or TrainingDynamics()
         self.num_tasks, self.templates, self.noise = num_tasks, tuple(templates), noise
         self.rng = np.random.default_rng(seed)
         self.rounds = 0
         self.agent.build(self.observation.size(2), len(self.actions))
-        self.q_values = tf.function(agent.values, autograph=False)
+        self.q_values = tf.function(agent.preferences, autograph=False)
         self._take_in = tf.function(agent.take_in, autograph=False, reduce_retracing=True)
         self._update = tf.function(agent.update, autograph=False)
         self._steering: dict[tuple[Template, int, int], Steering] = {}
@@ -104,7 +112,7 @@ class PolicyTraining:
         if key not in self._steering:
             population = Population(template, num_tasks, students)
             self._steering[key] = Steering(
-                population, self.actions, self.rate_bounds, self.observation
+                population, self.actions, self.rate_bounds, self.observation, self.schedule
             )
         return self._steering[key]
 
@@ -150,10 +158,10 @@ class PolicyTraining:
         running = branch(running, students)
         course = Course(data, optimizers(kinds, students), num_steps, seed)
         every = np.tile(np.arange(students), tasks)
-        free = np.full(tasks * students, -1)
+        default = np.full(tasks * students, self.agent.default_action)
 
         def override(number: int) -> np.ndarray:
-            return every if number == at else free
+            return every if number == at else default
 
         running, rows = many.go(
             running, course, Chooser(self.q_values, override), at, len(course.decisions)
