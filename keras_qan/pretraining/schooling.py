@@ -75,6 +75,7 @@ def school(
         student_of_populations(seed),
         settings["rate_bounds"],
         seed,
+        templates=TRAINING,
         schedule=settings["schedule"],
     )
     saved = checkpoint.read_newest(directory, _STEM)

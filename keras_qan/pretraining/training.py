@@ -90,7 +90,7 @@ class PolicyTraining:
         seed: int = 0,
         num_tasks: int = 16,
         templates: Sequence[Template] = TRAINING,
-        noise: float = 0.1,
+        noise: float = 0.15,
         observation: TrainingDynamics | None = None,
         schedule: Schedule | None = None,
     ) -> None:
