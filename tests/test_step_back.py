@@ -122,10 +122,11 @@ def test_a_jump_of_the_loss_is_stepped_back_from_without_asking(loss):
     assert training.rate == pytest.approx(0.3)
 
 
-def test_a_loss_that_is_no_number_does_not_stay_in_the_sums():
+@pytest.mark.parametrize("loss", [math.nan, 1e12])
+def test_a_loss_that_hides_all_others_does_not_stay_in_the_sums(loss):
     training = Training(HOLD, HOLD, HOLD, HOLD)
     training.decide(1.0)
-    training.decide(math.nan)
+    training.decide(loss)
     assert training.decide(0.25).loss == pytest.approx(0.25)
 
 
