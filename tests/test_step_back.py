@@ -188,8 +188,8 @@ def test_a_rate_that_is_far_too_high_is_survived(kind, batch_norm):
     x, y = data()
     before = model.evaluate(x, y, verbose=0)
     model.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[callback])
-    # The moving statistics of a normalisation lag behind weights that moved far.
-    assert model.evaluate(x, y, verbose=0) <= (100.0 if batch_norm else 2.0) * before
+    # Held at their rates, these trainings end at thousands of times their first loss, or at no number.
+    assert model.evaluate(x, y, verbose=0) <= 100.0 * before
     assert all(np.isfinite(v.numpy()).all() for v in model.variables)
 
 
