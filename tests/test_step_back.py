@@ -188,7 +188,7 @@ def test_a_rate_that_is_far_too_high_is_survived(kind, batch_norm):
     x, y = data()
     before = model.evaluate(x, y, verbose=0)
     model.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[callback])
-    # Held at their rates, these trainings end at thousands of times their first loss, or at no number.
+    # Held at their rates, these trainings end at thousands of times their first loss, or worse.
     assert model.evaluate(x, y, verbose=0) <= 100.0 * before
     assert all(np.isfinite(v.numpy()).all() for v in model.variables)
 
