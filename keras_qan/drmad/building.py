@@ -35,6 +35,26 @@ def _takes_seed(build_model: Callable[..., keras.Model]) -> bool:
     return any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters.values())
 
 
+def require_model(model: Any) -> keras.Model:
+    """The model, if it is one and can be trained.
+
+    Raises:
+      ValueError: it is none, is not built, or has nothing to train.
+    """
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"build_model returned {type(model).__name__}; expected a keras.Model. Return the "
+            "model, functional or sequential."
+        )
+    if not model.built or not model.trainable_variables:
+        state = "no trainable weights" if model.built else "no weights yet"
+        raise ValueError(
+            f"build_model returned a model with {state}; expected one that is built. Begin a "
+            "Sequential with keras.Input(shape), and leave a layer trainable."
+        )
+    return model
+
+
 def chosen_strategy(strategy: Any) -> Any:
     """The strategy given, or the one that is in scope, or None."""
     if strategy is None and tf.distribute.has_strategy():

@@ -169,7 +169,7 @@ class Loops:
     ) -> tuple[Tensors, Tensors, Tensors]:
         """One step in reverse, which stands for `stride` steps of the training.
 
-        Of the velocities before and after the step one may be None: it follows from the other.
+        Of the velocities before and after the step one is None: it follows from the other.
 
         A stride of m takes one step of rate m·α and momentum γ^m where the training took m.
         """
@@ -183,9 +183,10 @@ class Loops:
         d_velocity = [dv + a * dw for dv, a, dw in zip(d_velocity, alphas, d_weights, strict=True)]
         vector = [-(1.0 - gamma) * dv for dv in d_velocity]
         gradient, hessian, mixed = self.student.products(weights, values, state, step, vector)
-        if after is None:
+        if before is not None:
             after = [gamma * v - (1.0 - gamma) * g for v, g in zip(before, gradient, strict=True)]
-        if before is None:
+        else:
+            assert after is not None
             small = tf.cast(_LEAST_MOMENTUM, gamma.dtype)
             before = [
                 (v + (1.0 - gamma) * g) / tf.maximum(gamma, small)

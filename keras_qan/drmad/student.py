@@ -235,17 +235,6 @@ def _numpy(variable: Any) -> np.ndarray:
 def _facts(
     model: keras.Model, loss: ExampleLoss, train: Replay, learning_rate: float, momentum: float
 ) -> Facts:
-    if not isinstance(model, keras.Model):
-        raise ValueError(
-            f"build_model returned {type(model).__name__}; expected a keras.Model. Return the "
-            "model, functional or sequential."
-        )
-    if not model.built or not model.trainable_variables:
-        state = "no trainable weights" if model.built else "no weights yet"
-        raise ValueError(
-            f"build_model returned a model with {state}; expected one that is built. Begin a "
-            "Sequential with keras.Input(shape), and leave a layer trainable."
-        )
     _refuse_mixed_precision(model)
     outputs = getattr(model, "outputs", None)
     if not outputs or len(outputs) > 1:

@@ -28,6 +28,7 @@ from keras_qan.drmad.training import DivergedError, Moment, Runs
 # So many halvings leave a thousandth of a step: the way is blocked.
 _MOST_HALVINGS = 10
 _VALIDATION_BATCH = 256
+_TOO_MANY_TIMES = 10.0
 
 
 class Tuner:
@@ -103,7 +104,7 @@ class Tuner:
 
     def _studied(self, train: Any, validation: Any) -> Student:
         settings = self.training
-        model = self._built()
+        model = building.require_model(self._built())
         compiled = getattr(model, "loss", None)
         loss = ExampleLoss(compiled if settings.loss is None else settings.loss)
         rate, momentum = rate_and_momentum(model, settings)
@@ -384,12 +385,25 @@ class Tuner:
         values = runs.values(raws)
         moments = runs.through(values, method.stops(runs.steps))
         val_loss = runs.validation_loss(moments[-1])
+        if runs.steps == self.steps:
+            self._require_no_worse(val_loss, moments[0], runs)
         found = runs.raw_gradient(raws, method.by_value(runs, values, moments))
         if not all(np.isfinite(gradient).all() for gradient in found):
             raise DivergedError(
                 f"The hypergradient by {method.name} is not finite: the reverse pass diverged."
             )
         return found, val_loss, moments[-1]
+
+    def _require_no_worse(self, val_loss: float, start: Moment, runs: Runs) -> None:
+        """A loss far above that of the untrained model is divergence too, though it is a number."""
+        usual = runs.validation_loss(start)
+        if self.history:
+            usual = max(usual, float(self.history[0]["val_loss"]))
+        if val_loss > _TOO_MANY_TIMES * max(usual, 1e-6):
+            raise DivergedError(
+                f"The training ended with a validation loss of {val_loss:.3g}, more than "
+                f"{_TOO_MANY_TIMES:g} times the {usual:.3g} of before."
+            )
 
     # Names, settings, files.
 

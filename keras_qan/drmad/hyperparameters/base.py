@@ -56,7 +56,7 @@ class Hyperparameter:
             isinstance(initial, int | float) and self.bounds[0] <= initial <= self.bounds[1]
         ):
             raise ValueError(
-                f"{kind} got initial={initial}; expected a number within its bounds "
+                f"{kind} got initial={initial!r}; expected a number within its bounds "
                 f"{self.bounds[0]:g} to {self.bounds[1]:g}. Choose another, or widen `bounds`."
             )
         self.initial = None if initial is None else float(initial)
