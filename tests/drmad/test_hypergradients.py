@@ -191,6 +191,34 @@ def test_the_training_is_keras_own_sgd_with_momentum():
     assert search.evaluate(search.initial_raws()) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
+def test_large_tensors_do_not_trip_over_the_graph_rewriters_temporary_variables():
+    before = tf.config.optimizer.get_experimental_options()
+
+    def wide(seed):
+        del seed
+        model = keras.Sequential(
+            [keras.Input((784,)), keras.layers.Dense(50, "relu"), keras.layers.Dense(10)]
+        )
+        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(15_000, 784)).astype("float32"), rng.integers(0, 10, 15_000)
+    search = drmad.Tuner(
+        wide,
+        (x, y),
+        (x[:2_000], y[:2_000]),
+        [drmad.L2(per="weight")],
+        training=drmad.Training(steps=150, batch_size=50),
+    )
+    found = search.hypergradient(method="exact")
+    assert np.isfinite(found["L2(per='weight')"]).all()
+    after = tf.config.optimizer.get_experimental_options()
+    assert [o.pop("disable_meta_optimizer", False) for o in (before, after)] == [False, False]
+    assert after == before
+
+
 def test_all_names_are_tuned(everything):
     assert list(everything.values) == [h.name for h in ALL]
     assert everything.num_hyperparameters == 35 + 2 + 6 + 2 + 1 + 24 + 2
