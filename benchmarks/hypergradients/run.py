@@ -136,6 +136,7 @@ def agreement(seed: int, rate: float, momentum: float) -> list[dict[str, Any]]:
     """Cosine and signs of each approximation against exact, for every length."""
     from keras_qan import drmad
     from keras_qan.drmad.checking import compared
+    from keras_qan.drmad.hypergradients import hypergradient
     from keras_qan.drmad.training import DivergedError, Runs
 
     found = tuner("mlp", "unit", 10_000, rate=rate, momentum=momentum, seed=seed)
@@ -152,14 +153,14 @@ def agreement(seed: int, rate: float, momentum: float) -> list[dict[str, Any]]:
     rows = []
     for steps in map(int, _LENGTHS.value):
         runs = Runs(found._loops, steps)
-        exact = found._hypergradient(runs, raws, drmad.Exact())[0]
+        exact = hypergradient(runs, raws, drmad.Exact()).gradients
         for name, method in methods.items():
             if "T/10" in name:
                 method = drmad.Drmad(reverse_steps=steps // 10)
             row = {"what": "agreement", "seed": seed, "rate": rate, "momentum": momentum,
                    "steps": steps, "arm": name}  # fmt: skip
             try:
-                approximate = found._hypergradient(runs, raws, method)[0]
+                approximate = hypergradient(runs, raws, method).gradients
                 check = compared(name, steps, ["l2"], approximate, exact)
                 row |= {"cosine": check.cosine, "signs": check.sign_agreement,
                         "ratio": check.ratio, "reached": runs.reached}  # fmt: skip

@@ -15,11 +15,19 @@ from keras_qan.drmad.hyperparameters import Hyperparameter
 from keras_qan.drmad.training import DivergedError, Runs
 
 
-def built(build_model: Callable[..., keras.Model], seed: int, strategy: Any) -> keras.Model:
-    """A fresh model, made under the strategy; with the seed where the function takes one."""
+def built(
+    build_model: Callable[..., keras.Model], seed: int, strategy: Any, example: Any
+) -> keras.Model:
+    """A fresh model, made under the strategy; with the seed where the function takes one.
+
+    A Sequential without an Input is built by calling it on an example.
+    """
     scope: Any = strategy.scope() if strategy else contextlib.nullcontext()
     with scope:
-        return build_model(seed) if _takes_seed(build_model) else build_model()
+        model = build_model(seed) if _takes_seed(build_model) else build_model()
+        if isinstance(model, keras.Sequential) and not model.built:
+            model(example)
+        return model
 
 
 def _takes_seed(build_model: Callable[..., keras.Model]) -> bool:

@@ -8,7 +8,11 @@ import numpy as np
 
 from keras_qan.drmad.outer import Descent
 from keras_qan.drmad.student import Student
-from keras_qan.drmad.training import Moment
+from keras_qan.drmad.training import DivergedError, Moment
+
+# So many halvings leave a thousandth of a step: the way is blocked.
+_MOST_HALVINGS = 10
+_TOO_MANY_TIMES = 10.0
 
 
 class Standing:
@@ -49,6 +53,49 @@ class Standing:
                 "weights": [w.numpy() for w in end.weights],
                 "state": [s.numpy() for s in end.state],
             }
+
+    def step(self, gradients: list[np.ndarray], bounds: list[tuple[float, float]]) -> None:
+        """Moves the raw numbers down their hypergradients, within their bounds."""
+        self.before = self.raws
+        moved = self.descent.step(self.raws, gradients, self.scale)
+        self.raws = [np.clip(raw, *ends) for raw, ends in zip(moved, bounds, strict=True)]
+        # A step size that was halved comes back slowly.
+        self.scale = min(1.0, 1.2 * self.scale)
+
+    def require_no_worse(self, val_loss: float, untrained: float) -> None:
+        """A loss far above that of the untrained model is divergence too, though it is a number.
+
+        Raises:
+          DivergedError: it is.
+        """
+        usual = max([untrained, *(float(record["val_loss"]) for record in self.history[:1])])
+        if val_loss > _TOO_MANY_TIMES * max(usual, 1e-6):
+            raise DivergedError(
+                f"The training ended with a validation loss of {val_loss:.3g}, more than "
+                f"{_TOO_MANY_TIMES:g} times the {usual:.3g} of before."
+            )
+
+    def halve(self, error: DivergedError) -> None:
+        """Goes half the way back to the last raw numbers that trained, and counts it.
+
+        Raises:
+          DivergedError: there is no way back, or it was gone too often.
+        """
+        if self.before is None:
+            raise DivergedError(
+                f"{error} It did so with the hyperparameters that the search began with; expected "
+                "a training that converges. Lower the learning rate: "
+                "Training(learning_rate=0.01), or LearningRate(initial=0.01)."
+            ) from error
+        self.divergences += 1
+        self.scale *= 0.5
+        if self.scale < 0.5**_MOST_HALVINGS:
+            raise DivergedError(
+                f"{error} It still does after {_MOST_HALVINGS} halvings of the outer step; "
+                "expected a part of it to be possible. Lower Outer(step_size=...), the upper "
+                "bounds of the learning rate, or choose method='drmad_piecewise'."
+            ) from error
+        self.raws = [0.5 * (a + b) for a, b in zip(self.raws, self.before, strict=True)]
 
     def packed(self, student: Student) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """All of it as arrays and data; the initial weights too, which may have had no seed."""

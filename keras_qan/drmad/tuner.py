@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras_qan import progress as progress_room
 from keras_qan.drmad import building, methods, store
 from keras_qan.drmad.checking import Check, compared
+from keras_qan.drmad.hypergradients import hypergradient
 from keras_qan.drmad.hyperparameters import Hyperparameter
 from keras_qan.drmad.loops import Loops
 from keras_qan.drmad.losses import ExampleLoss
@@ -23,12 +24,9 @@ from keras_qan.drmad.replay import Replay
 from keras_qan.drmad.settings import Training, rate_and_momentum
 from keras_qan.drmad.state import Standing
 from keras_qan.drmad.student import Student
-from keras_qan.drmad.training import DivergedError, Moment, Runs
+from keras_qan.drmad.training import DivergedError, Runs
 
-# So many halvings leave a thousandth of a step: the way is blocked.
-_MOST_HALVINGS = 10
 _VALIDATION_BATCH = 256
-_TOO_MANY_TIMES = 10.0
 
 
 class Tuner:
@@ -104,6 +102,9 @@ class Tuner:
 
     def _studied(self, train: Any, validation: Any) -> Student:
         settings = self.training
+        data = Replay(train, settings.batch_size, settings.seed, "train")
+        held_out = Replay(validation, _VALIDATION_BATCH, None, "validation")
+        self._example = data.examples(tf.constant([0])).x
         model = building.require_model(self._built())
         compiled = getattr(model, "loss", None)
         loss = ExampleLoss(compiled if settings.loss is None else settings.loss)
@@ -112,8 +113,8 @@ class Tuner:
             model,
             loss,
             self.hyperparameters,
-            Replay(train, settings.batch_size, settings.seed, "train"),
-            Replay(validation, _VALIDATION_BATCH, None, "validation"),
+            data,
+            held_out,
             learning_rate=rate,
             momentum=momentum,
             seed=settings.seed,
@@ -121,7 +122,7 @@ class Tuner:
         )
 
     def _built(self) -> keras.Model:
-        return building.built(self._build_model, self.training.seed, self._strategy)
+        return building.built(self._build_model, self.training.seed, self._strategy, self._example)
 
     # What a user asks for.
 
@@ -211,10 +212,9 @@ class Tuner:
         runs = Runs(self._loops, min(steps, self.steps))
         judged = methods.chosen(method) if method is not None else self.method
         found, exact = (
-            self._hypergradient(runs, self._standing.raws, m)[0] for m in (judged, Exact())
+            hypergradient(runs, self._standing.raws, m).gradients for m in (judged, Exact())
         )
-        names = list(self._named(self._standing.raws))
-        return compared(judged.name, runs.steps, names, found, exact)
+        return compared(judged.name, runs.steps, list(self.values), found, exact)
 
     def hypergradient(
         self, *, method: str | Method | None = None, steps: int | None = None
@@ -230,8 +230,8 @@ class Tuner:
         """
         runs = Runs(self._loops, steps or self.steps)
         judged = methods.chosen(method) if method is not None else self.method
-        found, _, _ = self._hypergradient(runs, self._standing.raws, judged)
-        return dict(zip(self._named(self._standing.raws), found, strict=True))
+        found = hypergradient(runs, self._standing.raws, judged)
+        return dict(zip(self.values, found.gradients, strict=True))
 
     def best_model(self) -> keras.Model:
         """The model of the lowest validation loss, trained, as `build_model` compiled it.
@@ -321,89 +321,36 @@ class Tuner:
 
     def _outer_step(self) -> None:
         began = time.perf_counter()
+        standing = self._standing
         runs = Runs(self._loops, self.steps)
         while True:
             try:
-                gradients, val_loss, end = self._hypergradient(
-                    runs, self._standing.raws, self.method
-                )
+                found = hypergradient(runs, standing.raws, self.method)
+                standing.require_no_worse(found.val_loss, runs.validation_loss(found.start))
                 break
             except DivergedError as error:
-                self._halve(error)
-        if not self.history and not runs.reached:
-            building.require_dependence(list(self.values), gradients)
-        self._standing.remember(val_loss, self._standing.raws, end)
-        record: dict[str, Any] = {
-            "outer_step": len(self.history),
-            "val_loss": val_loss,
-            "train_loss": end.train_loss,
-            "best_val_loss": self.val_loss,
-            "divergences": self.divergences,
-            "reached": runs.reached,
-            "seconds": time.perf_counter() - began,
-            "hyperparameters": {
-                name: _summary(value, gradient)
-                for (name, value), gradient in zip(
-                    self._named(self._standing.raws).items(), gradients, strict=True
-                )
-            },
-        }
-        self.history.append(record)
-        self._standing.before = self._standing.raws
-        moved = self._standing.descent.step(self._standing.raws, gradients, self._standing.scale)
-        self._standing.raws = [
-            np.clip(raw, *h.raw_bounds())
-            for h, raw in zip(self.hyperparameters, moved, strict=True)
-        ]
-        # A step size that was halved comes back slowly.
-        self._standing.scale = min(1.0, 1.2 * self._standing.scale)
-
-    def _halve(self, error: DivergedError) -> None:
-        """Goes half the way back to the last raw numbers that trained."""
-        if self._standing.before is None:
-            raise DivergedError(
-                f"{error} It did so with the hyperparameters that the search began with; expected "
-                "a training that converges. Lower the learning rate: "
-                "Training(learning_rate=0.01), or LearningRate(initial=0.01)."
-            ) from error
-        self._standing.divergences += 1
-        self._standing.scale *= 0.5
-        if self._standing.scale < 0.5**_MOST_HALVINGS:
-            raise DivergedError(
-                f"{error} It still does after {_MOST_HALVINGS} halvings of the outer step; "
-                "expected a part of it to be possible. Lower Outer(step_size=...), the upper "
-                "bounds of the learning rate, or choose method='drmad_piecewise'."
-            ) from error
-        self._standing.raws = [
-            0.5 * (raw + before)
-            for raw, before in zip(self._standing.raws, self._standing.before, strict=True)
-        ]
-
-    def _hypergradient(
-        self, runs: Runs, raws: list[np.ndarray], method: Method
-    ) -> tuple[list[np.ndarray], float, Moment]:
-        values = runs.values(raws)
-        moments = runs.through(values, method.stops(runs.steps))
-        val_loss = runs.validation_loss(moments[-1])
-        if runs.steps == self.steps:
-            self._require_no_worse(val_loss, moments[0], runs)
-        found = runs.raw_gradient(raws, method.by_value(runs, values, moments))
-        if not all(np.isfinite(gradient).all() for gradient in found):
-            raise DivergedError(
-                f"The hypergradient by {method.name} is not finite: the reverse pass diverged."
-            )
-        return found, val_loss, moments[-1]
-
-    def _require_no_worse(self, val_loss: float, start: Moment, runs: Runs) -> None:
-        """A loss far above that of the untrained model is divergence too, though it is a number."""
-        usual = runs.validation_loss(start)
-        if self.history:
-            usual = max(usual, float(self.history[0]["val_loss"]))
-        if val_loss > _TOO_MANY_TIMES * max(usual, 1e-6):
-            raise DivergedError(
-                f"The training ended with a validation loss of {val_loss:.3g}, more than "
-                f"{_TOO_MANY_TIMES:g} times the {usual:.3g} of before."
-            )
+                standing.halve(error)
+        if not self.history and not found.reached:
+            building.require_dependence(list(self.values), found.gradients)
+        standing.remember(found.val_loss, standing.raws, found.end)
+        self.history.append(
+            {
+                "outer_step": len(self.history),
+                "val_loss": found.val_loss,
+                "train_loss": found.end.train_loss,
+                "best_val_loss": self.val_loss,
+                "divergences": self.divergences,
+                "reached": found.reached,
+                "seconds": time.perf_counter() - began,
+                "hyperparameters": {
+                    name: _summary(value, gradient)
+                    for (name, value), gradient in zip(
+                        self.values.items(), found.gradients, strict=True
+                    )
+                },
+            }
+        )
+        standing.step(found.gradients, [h.raw_bounds() for h in self.hyperparameters])
 
     # Names, settings, files.
 

@@ -11,6 +11,11 @@ from keras_qan import drmad
 DENSE = keras.layers.Dense
 
 
+class Subclassed(keras.Model):
+    def call(self, inputs):
+        return inputs
+
+
 def compiled(*layers, loss="sparse_categorical_crossentropy", inputs=(4,)):
     def made():
         model = keras.Sequential([keras.Input(inputs), *[layer() for layer in layers]])
@@ -69,7 +74,7 @@ def test_arguments_that_do_not_fit(options, message):
 @pytest.mark.parametrize(
     ("build_model", "hyperparameter", "message"),
     [
-        (lambda: keras.Sequential([DENSE(3)]), drmad.L2(), "no weights yet"),
+        (lambda: Subclassed(), drmad.L2(), "no weights yet"),
         (compiled(lambda: DENSE(3, trainable=False)), drmad.L2(), "no trainable weights"),
         (compiled(lambda: DENSE(3), loss=None), drmad.L2(), "loss=None; expected one loss"),
         (

@@ -177,6 +177,18 @@ def test_without_a_directory_nothing_is_written(tmp_path, monkeypatch):
     assert [path.name for path in search.draw(tmp_path / "here")] == ["validation_loss.png"]
 
 
+@pytest.mark.slow
+def test_a_sequential_without_an_input_is_built_on_the_data():
+    def deferred():
+        model = keras.Sequential([keras.layers.Dense(3, dtype="float64")])
+        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    search = tuner([drmad.L2()], steps=4, build_model=deferred).search(outer_steps=1)
+    x, y = data(seed=1)
+    assert search.best_model().evaluate(x, y, verbose=0) == pytest.approx(search.val_loss, rel=1e-6)
+
+
 def test_asking_for_the_best_before_searching_is_told():
     search = tuner([drmad.L2()], steps=2)
     with pytest.raises(RuntimeError, match="no best model yet"):
