@@ -248,7 +248,7 @@ def _with_start(runs: Runs, values: Tensors, d_weights: Tensors, found: Tensors)
 
 _NAMED: dict[str, Method] = {
     "drmad": Drmad(),
-    "drmad_piecewise": Drmad(legs=4),
+    "drmad_piecewise": Drmad(legs=16),
     "exact": Exact(),
     "implicit": Implicit(),
 }

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_qan.drmad.building import checked
 from keras_qan.drmad.hyperparameters import Hyperparameter
 from keras_qan.drmad.training import DivergedError
 from keras_qan.drmad.tuner import Tuner
@@ -18,8 +19,6 @@ _log = logging.getLogger(__name__)
 
 #: What Bayesian optimisation can handle, in the words of DrMAD's README.
 MOST_AVERAGES = 20
-
-_STUDY = "averages"
 
 
 def search_then_descend(
@@ -32,6 +31,7 @@ def search_then_descend(
     trials: int = 20,
     outer_steps: int = 20,
     storage: Any = None,
+    study_name: str = "averages",
     sampler: Any = None,
     pruner: Any = None,
     **options: Any,
@@ -53,6 +53,7 @@ def search_then_descend(
       outer_steps: of the descent.
       storage: an Optuna storage or its URL (`"postgresql://…"`); None for `averages.db` (SQLite)
         in the directory, or for memory where there is none.
+      study_name: what the study is called there; another for each search that shares a database.
       sampler: an Optuna sampler; None for its TPE sampler, seeded with the training's seed.
       pruner: an Optuna pruner; None for its median pruner.
       **options: `method`, `training`, `outer`, `strategy`, as for `Tuner`.
@@ -69,10 +70,9 @@ def search_then_descend(
     for name, number in (("trials", trials), ("outer_steps", outer_steps)):
         if not isinstance(number, int) or number < (name == "trials"):
             raise ValueError(f"search_then_descend got {name}={number!r}; expected a whole number.")
-    tuner = Tuner(build_model, train, validation, hyperparameters, directory, **options)
     sought = {
         f"{place} {h.name}": (place, h.search)
-        for place, h in enumerate(tuner.hyperparameters)
+        for place, h in enumerate(checked(hyperparameters))
         if h.search is not None
     }
     if not 0 < len(sought) <= MOST_AVERAGES:
@@ -81,18 +81,19 @@ def search_then_descend(
             f"expected 1 to {MOST_AVERAGES}, which is what Bayesian optimisation can handle. Use "
             "Tuner alone, or merge some."
         )
+    tuner = Tuner(build_model, train, validation, hyperparameters, directory, **options)
     if storage is None and tuner.directory is not None:
         storage = f"sqlite:///{(tuner.directory / 'averages.db').resolve()}"
     study = optuna.create_study(
         storage=storage,
-        study_name=_STUDY,
+        study_name=study_name,
         load_if_exists=True,
         direction="minimize",
-        # A study that goes on draws other numbers than it began with.
-        sampler=sampler or optuna.samplers.TPESampler(seed=tuner.training.seed),
+        sampler=sampler,
         pruner=pruner or optuna.pruners.MedianPruner(n_startup_trials=4),
     )
     if sampler is None:
+        # Where a study goes on, other numbers than it began with.
         study.sampler = optuna.samplers.TPESampler(seed=tuner.training.seed + len(study.trials))
     over = optuna.trial.TrialState
     ended = (over.COMPLETE, over.PRUNED, over.FAIL)

@@ -158,6 +158,7 @@ def test_the_script_tunes_and_goes_on(tmp_path):
     assert len((tmp_path / "run" / "outer_steps.jsonl").read_text().splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_importing_the_room_loads_neither_optuna_nor_matplotlib():
     code = (
         "import sys; from keras_qan import drmad; drmad.Tuner;"
