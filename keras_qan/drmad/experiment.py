@@ -50,7 +50,7 @@ class TuneExperiment:
         ("l2:unit",),
     )
     directory: str = _said("where the search is kept and taken up again; nowhere if empty", "")
-    method: str = _said("drmad, drmad_piecewise, exact or implicit", "drmad")
+    method: str = _said("drmad, drmad_piecewise, exact or implicit", "drmad_piecewise")
     reverse_steps: int = _said("steps of drmad's reverse pass; 0 for as many as the training", 0)
     outer_steps: int = _said("trainings with a hypergradient", 20)
     trials: int = _said("trainings of a search for averages by Optuna beforehand", 0)

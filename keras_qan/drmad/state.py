@@ -93,7 +93,7 @@ class Standing:
             raise DivergedError(
                 f"{error} It still does after {_MOST_HALVINGS} halvings of the outer step; "
                 "expected a part of it to be possible. Lower Outer(step_size=...), the upper "
-                "bounds of the learning rate, or choose method='drmad_piecewise'."
+                "bounds of the learning rate, or choose method='exact'."
             ) from error
         self.raws = [0.5 * (a + b) for a, b in zip(self.raws, self.before, strict=True)]
 

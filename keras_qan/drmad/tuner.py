@@ -48,7 +48,8 @@ class Tuner:
       validation: likewise; the loss on it is what falls.
       hyperparameters: what to tune, for example `[L2(per="unit"), LearningRate(per="layer")]`.
       directory: where the search is kept, and taken up again; None for nowhere.
-      method: "drmad", "drmad_piecewise", "exact", "implicit", or one of their classes.
+      method: "drmad_piecewise" (16 chords), "drmad" (one straight line), "exact" or "implicit", or
+        one of their classes.
       training: the inner training.
       outer: the rule of the outer steps.
       strategy: a `tf.distribute.MirroredStrategy` whose devices share each batch; by default the
@@ -76,7 +77,7 @@ class Tuner:
         hyperparameters: Sequence[Hyperparameter],
         directory: str | Path | None = None,
         *,
-        method: str | Method = "drmad",
+        method: str | Method = "drmad_piecewise",
         training: Training | None = None,
         outer: Outer | None = None,
         strategy: tf.distribute.Strategy | None = None,
