@@ -29,6 +29,7 @@ _HERE = Path(__file__).parent
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "one run of every arm for each")
 _BUDGET = flags.DEFINE_float("budget", 14.0, "processor seconds for each arm, compiling included")
 _SETTINGS = flags.DEFINE_list("settings", ["few", "noisy", "classes"], "which settings")
+_ARMS = flags.DEFINE_list("arms", [], "only these arms; all if empty")
 _LEGS = flags.DEFINE_integer("legs", 25, "of the hypergradient's path")
 _STEP = flags.DEFINE_float("step_size", 0.3, "of Adam, on the logarithms")
 _OUTPUT = flags.DEFINE_string("output", str(_HERE / "results.jsonl"), "where rows go")
@@ -142,9 +143,9 @@ def arms(setting: str) -> dict[str, tuple[list[Any], float]]:
         "then weights": ([l2("weight")], _SHARE),
     }
     if setting == "noisy":
-        found["scalar, then examples"] = ([l2("universal"), drmad.LossWeights("example")], _SHARE)
+        found["then examples"] = ([l2("universal"), drmad.LossWeights("example")], _SHARE)
     if setting == "classes":
-        found["scalar, then classes"] = ([l2("universal"), drmad.LossWeights("class")], _SHARE)
+        found["then classes"] = ([l2("universal"), drmad.LossWeights("class")], _SHARE)
     return found
 
 
@@ -203,10 +204,10 @@ def table(found: list[dict[str, Any]], write: Callable[[str], None]) -> None:
         scalar = {r["seed"]: r for r in of_setting if r["arm"] == "scalar by Optuna"}
         write(f"\n{setting}\n")
         write(
-            "| arm | numbers | trials | outer steps | val. loss | test loss | test error % "
+            "| arm | seeds | numbers | trials | outer steps | val. loss | test loss | test error % "
             "| test loss − scalar's | test error − scalar's |"
         )
-        write("|---" * 9 + "|")
+        write("|---" * 10 + "|")
         for arm in dict.fromkeys(row["arm"] for row in of_setting):
             own = [row for row in of_setting if row["arm"] == arm and row["seed"] in scalar]
             val_losses = [r["val_loss"] for r in own if r["val_loss"] is not None]
@@ -221,7 +222,8 @@ def table(found: list[dict[str, Any]], write: Callable[[str], None]) -> None:
                 cells = ["", ""]
             trials, steps = (np.mean([r[k] for r in own]) for k in ("trials", "outer_steps"))
             write(
-                f"| {arm} | {own[0]['hyperparameters']:,} | {trials:.0f} | {steps:.0f} | "
+                f"| {arm} | {len(own)} | {own[0]['hyperparameters']:,} | {trials:.0f} "
+                f"| {steps:.0f} | "
                 f"{val_loss} | {means[0]:.3f} | {means[1]:.2f} | {cells[0]} | {cells[1]} |"
             )
 
@@ -252,7 +254,7 @@ def main(_: list[str]) -> None:
     for seed in map(int, _SEEDS.value):
         for setting in _SETTINGS.value:
             for arm in ("none", *arms(setting)):
-                if (setting, seed, arm) in done:
+                if (setting, seed, arm) in done or (_ARMS.value and arm not in _ARMS.value):
                     continue
                 keras.utils.clear_session()
                 found = [measured(setting, seed, arm)]
