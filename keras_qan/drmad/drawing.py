@@ -19,6 +19,7 @@ def draw_search(
     hyperparameters: Sequence[Hyperparameter],
     values: Mapping[str, np.ndarray],
     facts: Facts,
+    trials: Sequence[float] = (),
 ) -> list[Path]:
     """Writes the figures of a search as PNG and returns the files; what is not there is left out.
 
@@ -28,6 +29,7 @@ def draw_search(
       hyperparameters: what was tuned.
       values: by name, in the same order.
       facts: of the model.
+      trials: validation losses of a search for averages before it.
     """
     from keras_qan.plots import tuning
     from keras_qan.plots.figures import save
@@ -35,7 +37,10 @@ def draw_search(
     figures = {}
     if history:
         losses = [float(record["val_loss"]) for record in history]
-        figures["validation_loss"] = tuning.losses_figure({"each training": [losses]})
+        arms = {"hypergradients": [losses]}
+        if trials:
+            arms["averages, best so far"] = [np.minimum.accumulate(trials).tolist()]
+        figures["validation_loss"] = tuning.losses_figure(arms, "training of its arm")
     images = penalty_images(hyperparameters, values, facts)
     if images:
         figures["penalties"] = tuning.penalties_figure(images)

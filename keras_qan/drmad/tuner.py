@@ -270,8 +270,13 @@ class Tuner:
         folder = Path(output) if output is not None else self.directory / "figures"  # type: ignore[operator]
         values = self.best_values if self._standing.best else self.values
         return drawing.draw_search(
-            folder, self.history, self.hyperparameters, values, self._student.facts
+            folder, self.history, self.hyperparameters, values, self._student.facts, self._trials()
         )
+
+    def _trials(self) -> list[float]:
+        """The validation losses of Optuna's complete trials, in order."""
+        trials = self.study.trials if self.study is not None else []
+        return [t.value for t in trials if t.state.name == "COMPLETE"]
 
     # What Optuna and the benchmarks ask for.
 

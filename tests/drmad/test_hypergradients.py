@@ -138,6 +138,7 @@ def test_a_single_step_by_hand():
         np.testing.assert_allclose(part, by_hand, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_on_a_quadratic_the_line_carries_the_state_back_without_error():
     """H is the same everywhere, so δw at the start is exact however the weights are guessed."""
     hyperparameters = [drmad.InitialScale(per="universal"), drmad.L2(initial=0.01)]
@@ -153,6 +154,7 @@ def test_on_a_quadratic_the_line_carries_the_state_back_without_error():
     assert a != pytest.approx(b, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_implicit_is_the_ridge_regressions_derivative_once_it_has_converged():
     """w* = (A + λ I)⁻¹ b with A = xᵀx / n; dL/dλ = −∇Lᵀ (A + λ I)⁻¹ w*."""
     penalty = 0.1
@@ -166,6 +168,7 @@ def test_implicit_is_the_ridge_regressions_derivative_once_it_has_converged():
     assert found["L2(per='universal')"] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_fewer_steps_in_reverse_come_near_the_full_number():
     """On a quadratic, where the training is slow enough for its steps to be taken together."""
     search = drmad.Tuner(
@@ -180,6 +183,7 @@ def test_fewer_steps_in_reverse_come_near_the_full_number():
     np.testing.assert_allclose(coarse, full, rtol=0.15)
 
 
+@pytest.mark.slow
 def test_the_training_is_keras_own_sgd_with_momentum():
     x, y = data()
     model = build()

@@ -109,6 +109,7 @@ def test_a_model_with_two_outputs_is_refused():
         tuner([drmad.L2()], build_model=made, training=training)
 
 
+@pytest.mark.slow
 def test_randomness_that_no_seed_governs_is_refused():
     class Noise(keras.layers.Layer):
         def call(self, inputs, training=False):
@@ -118,6 +119,7 @@ def test_randomness_that_no_seed_governs_is_refused():
         tuner([drmad.L2()], build_model=compiled(Noise, lambda: DENSE(3)))
 
 
+@pytest.mark.slow
 def test_the_implicit_method_refuses_what_moves_no_minimum():
     search = tuner([drmad.L2(), drmad.Momentum()], steps=2, method="implicit")
     with pytest.raises(ValueError, match="'implicit' was given with Momentum; expected"):

@@ -114,6 +114,7 @@ def test_a_step_that_makes_training_diverge_is_halved_and_counted():
     assert search.history[-1]["divergences"] == search.divergences
 
 
+@pytest.mark.slow
 def test_a_first_training_that_diverges_is_told():
     search = tuner([drmad.LearningRate(initial=1e8, bounds=(1e-6, 1e9))], steps=400)
     with pytest.raises(drmad.DivergedError, match=r"began with; expected .* Lower the learning"):
@@ -121,6 +122,7 @@ def test_a_first_training_that_diverges_is_told():
 
 
 @pytest.mark.parametrize(("rule", "moved"), [("sign", 0.07), ("adam", 0.07)])
+@pytest.mark.slow
 def test_the_first_step_of_these_rules_moves_every_number_alike(rule, moved):
     search = tuner(SOME, steps=3, outer=drmad.Outer(rule=rule, step_size=0.07))
     before = search.initial_raws()
@@ -130,6 +132,7 @@ def test_the_first_step_of_these_rules_moves_every_number_alike(rule, moved):
         np.testing.assert_allclose(np.abs(a - b), moved, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_plain_rule_follows_the_hypergradient():
     search = tuner([drmad.L2(per="unit")], steps=3, outer=drmad.Outer("plain", step_size=0.5))
     (gradient,) = search.hypergradient().values()
@@ -189,6 +192,7 @@ def test_a_sequential_without_an_input_is_built_on_the_data():
     assert search.best_model().evaluate(x, y, verbose=0) == pytest.approx(search.val_loss, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_asking_for_the_best_before_searching_is_told():
     search = tuner([drmad.L2()], steps=2)
     with pytest.raises(RuntimeError, match="no best model yet"):
