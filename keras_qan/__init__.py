@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from keras_qan import drmad
     from keras_qan.actions import Decay, Hold, Raise, Restart, StepBack
     from keras_qan.agents import DQN, Exploration, Learning
     from keras_qan.callback import QANCallback
@@ -55,15 +56,18 @@ __all__ = [
     "TrainingDynamics",
     "TrainingState",
     "WeightStatistics",
+    "drmad",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _HOMES and name != "drmad":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from keras_qan.backend import require_tensorflow
 
     require_tensorflow()
+    if name == "drmad":
+        return importlib.import_module("keras_qan.drmad")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
