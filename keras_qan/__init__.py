@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from keras_qan.agents import DQN, Exploration, Learning
     from keras_qan.callback import QANCallback
     from keras_qan.checkpoint import CheckpointError
+    from keras_qan.early_stopping import CurveStopping
     from keras_qan.observations import LearningRate, TrainingState, WeightStatistics
     from keras_qan.rewards import Equation9, LogLossDrop
 
@@ -24,6 +25,7 @@ _HOMES = {
     "CheckpointError": "checkpoint",
     **dict.fromkeys(["Decay", "Hold", "Raise", "Restart"], "actions"),
     **dict.fromkeys(["DQN", "Exploration", "Learning"], "agents"),
+    "CurveStopping": "early_stopping",
     **dict.fromkeys(["LearningRate", "TrainingState", "WeightStatistics"], "observations"),
     **dict.fromkeys(["Equation9", "LogLossDrop"], "rewards"),
 }
@@ -31,6 +33,7 @@ _HOMES = {
 __all__ = [
     "DQN",
     "CheckpointError",
+    "CurveStopping",
     "Decay",
     "Equation9",
     "Exploration",
