@@ -32,8 +32,9 @@ class CurveStopping(keras.callbacks.Callback):
     Every training that runs to its end is added to a history and learned from. As soon as there are
     enough, the end of the present one is predicted after each epoch, and it is stopped if with
     `confidence` it will end behind the `keep_best`-th best: arXiv:1705.10823, with intervals from
-    the residuals themselves. Copies, as KerasTuner makes them for each trial, share the history; so
-    do processes that are given the same directory.
+    the residuals themselves. Trainings of other lengths are compared at the length of this one, and
+    one that goes on from a later epoch with those that did the same. Copies, as KerasTuner makes
+    them for each trial, share the history; so do processes that are given the same directory.
 
     Args:
       history: the directory of finished curves, or a `CurveHistory`.
@@ -102,8 +103,10 @@ class CurveStopping(keras.callbacks.Callback):
         self.prediction: Prediction | None = None
         self.stopped_epoch: int | None = None
         self._values: list[float] = []
+        self._predictions: list[tuple[float, ...]] = []
         self._features: dict[str, Feature] = {}
         self._planned = 0
+        self._first_epoch = 0
         self._to_beat: float | None = None
         self._is_blind = True
 
@@ -133,18 +136,26 @@ class CurveStopping(keras.callbacks.Callback):
     # Keras's hooks.
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Learns from the curves that have finished since."""
+        """Forgets the last training, and looks at the model."""
         self.prediction, self.stopped_epoch = None, None
-        self._values, self._is_blind = [], True
+        self._values, self._predictions, self._is_blind = [], [], True
         self._planned = 0
         self._features = self._described()
-        finished = self.history.finished(self.monitor)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Learns from the curves that have finished since, before the first epoch."""
+        if self._planned:
+            return  # not the first
+        self._planned = int(self.params.get("epochs", epoch + 1)) - epoch
+        self._first_epoch = epoch
+        finished = self.history.finished(self.monitor, epoch)
         missing = self._needed - len(finished)
         if missing > 0:
             _log.info("CurveStopping trains on: %d finished curves are missing", missing)
+        if missing > 0 or self._planned < 2:
             return
-        self._to_beat = self.rule.to_beat(curve.values[-1] for curve in finished)
-        self._learned.bring_up_to_date(finished)
+        self._to_beat = self.rule.to_beat(one.values[: self._planned][-1] for one in finished)
+        self._learned.bring_up_to_date(finished, self._planned, set(self._features))
         self._is_blind = False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -155,9 +166,6 @@ class CurveStopping(keras.callbacks.Callback):
                 f"Received logs with {sorted(logs or {})}; expected monitor={self.monitor!r} among "
                 "them. Pass validation_data and the metric, or another monitor."
             )
-        if not self._values:
-            self._planned = int(self.params.get("epochs", 1)) - epoch
-            self._features["first_epoch"] = epoch
         self._values.append(float(value))
         if self._is_blind or len(self._values) >= self._planned:
             return
@@ -174,6 +182,8 @@ class CurveStopping(keras.callbacks.Callback):
         if found is None or self._to_beat is None:
             return
         self.prediction = found
+        ends = (float(part[0]) for part in found)
+        self._predictions.append((float(len(self._values)), *ends))
         if self.rule.stops(found, self._to_beat)[0]:
             self.stopped_epoch = epoch
             self.model.stop_training = True
@@ -194,13 +204,14 @@ class CurveStopping(keras.callbacks.Callback):
     # What they are made of.
 
     def _record(self, *, stopped: bool) -> FinishedCurve:
-        predicted: tuple[float, ...] = ()
-        at = 0
-        if self.prediction is not None:
-            predicted = tuple(float(part[0]) for part in self.prediction)
-            at = int(self.prediction.observed[0])
         return FinishedCurve(
-            self.monitor, tuple(self._values), self._features, self._planned, stopped, predicted, at
+            self.monitor,
+            tuple(self._values),
+            self._features,
+            self._planned,
+            stopped,
+            tuple(self._predictions),
+            self._first_epoch,
         )
 
     def _described(self) -> dict[str, Feature]:
@@ -224,13 +235,20 @@ class _Learned:
     def __init__(self, predictor: CurvePredictor) -> None:
         self.predictor = predictor
         self._num_curves = 0
+        self._asked: tuple[int, set[str]] = (0, set())
 
-    def bring_up_to_date(self, finished: list[FinishedCurve]) -> None:
-        if len(finished) >= max(1.0, _GROWTH * self._num_curves):
+    def bring_up_to_date(
+        self, finished: list[FinishedCurve], planned: int, names: set[str]
+    ) -> None:
+        """Learns anew where there is a tenth more to learn from, or something else to predict."""
+        has_grown = len(finished) >= max(1.0, _GROWTH * self._num_curves)
+        if has_grown or (planned, names) != self._asked:
             rows = [one.features for one in finished]
-            self._table = FeatureTable(rows)
-            self.predictor.fit([one.values for one in finished], self._table.encode(rows))
-            self._num_curves = len(finished)
+            self._table = FeatureTable(rows, names)
+            # Longer trainings teach where they stood when this one will end.
+            curves = [one.values[:planned] for one in finished]
+            self.predictor.fit(curves, self._table.encode(rows))
+            self._num_curves, self._asked = len(finished), (planned, names)
 
     def predict(
         self, values: list[float], features: Mapping[str, Feature], planned: int

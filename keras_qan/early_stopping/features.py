@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ class FeatureTable:
 
     Args:
       rows: the features of the finished trainings.
+      names: which of them to take; None for all.
 
     Raises:
       ValueError: a feature is neither a finite number nor a name.
@@ -34,10 +35,13 @@ class FeatureTable:
       [[4.0, 0.0, 1.0], [4.0, 0.0, 0.0]]
     """
 
-    def __init__(self, rows: Sequence[Mapping[str, Feature]]) -> None:
+    def __init__(
+        self, rows: Sequence[Mapping[str, Feature]], names: Iterable[str] | None = None
+    ) -> None:
         columns: list[tuple[str, str | None]] = []
         self._means: dict[str, float] = {}
-        for name in sorted({name for row in rows for name in row}):
+        known = {name for row in rows for name in row}
+        for name in sorted(known if names is None else known.intersection(names)):
             present = [row[name] for row in rows if name in row]
             if any(isinstance(value, str) for value in present):
                 columns += [(name, value) for value in sorted({str(one) for one in present})]

@@ -24,8 +24,9 @@ class FinishedCurve:
       features: of architecture and hyperparameters, by name.
       planned: how many epochs were planned.
       stopped: whether it was stopped by prediction; then nothing is learned from it.
-      predicted: the end it was last predicted to have, with its interval; empty for none.
-      at: after how many epochs that was predicted.
+      predictions: (epochs observed, predicted end, lower and upper end of its interval), each time
+        that it was predicted.
+      first_epoch: the epoch that it went on from, 0 for one from the start.
     """
 
     monitor: str
@@ -33,8 +34,8 @@ class FinishedCurve:
     features: Mapping[str, Feature]
     planned: int
     stopped: bool = False
-    predicted: tuple[float, ...] = ()
-    at: int = 0
+    predictions: tuple[tuple[float, ...], ...] = ()
+    first_epoch: int = 0
 
 
 class CurveHistory:
@@ -92,12 +93,17 @@ class CurveHistory:
         self._seen_bytes += whole
         return list(self._read)
 
-    def finished(self, monitor: str) -> list[FinishedCurve]:
-        """The curves of a metric that ran to their end, of at least two finite values."""
+    def finished(self, monitor: str, first_epoch: int = 0) -> list[FinishedCurve]:
+        """The curves of a metric that ran to their end, of at least two finite values.
+
+        Args:
+          monitor: the metric's name.
+          first_epoch: which epoch they began with.
+        """
         return [
             curve
             for curve in self.curves()
-            if curve.monitor == monitor
+            if (curve.monitor, curve.first_epoch) == (monitor, first_epoch)
             and not curve.stopped
             and len(curve.values) > 1
             and all(math.isfinite(value) for value in curve.values)
@@ -110,7 +116,7 @@ class CurveHistory:
                 one,
                 values=_numbers(one.values),
                 features=dict(one.features),
-                predicted=_numbers(one.predicted),
+                predictions=tuple(_numbers(row) for row in one.predictions),
             )
         except (TypeError, ValueError) as error:
             raise ValueError(
