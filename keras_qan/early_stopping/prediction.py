@@ -26,7 +26,7 @@ class Prediction:
     Args:
       end: the predicted last values, float64 [N].
       residuals: for each curve, what such predictions were wrong by on finished curves that they
-        had not seen (truth minus prediction), ascending.
+        had not seen (truth minus prediction), ascending; scaled for it where the rule does that.
       observed: how many values each curve had, int64 [N].
       level: share of the ends that should lie in [low, high].
       rule: "conformal" takes the residuals as they are, "gaussian" their standard deviation.

@@ -16,6 +16,7 @@ from keras_qan.early_stopping.curves import (
     as_curves,
     as_features,
 )
+from keras_qan.early_stopping.doubt import Doubt
 from keras_qan.early_stopping.inputs import Inputs
 from keras_qan.early_stopping.prediction import INTERVAL_RULES, IntervalRule, Prediction
 from keras_qan.early_stopping.regressors import FAMILIES, Regressor, chosen, residuals
@@ -32,8 +33,8 @@ class CurvePredictor:
     Args:
       families: among which to choose: "svr_linear" and "svr_rbf" (ν-SVR), "forest" (random
         forest), "least_squares" (ordinary).
-      rule: how residuals become intervals: "conformal" (their empirical quantiles) or "gaussian"
-        (their standard deviation, as in the paper).
+      rule: how residuals become intervals: "conformal" (their empirical quantiles, scaled to where
+        the prediction lies) or "gaussian" (their standard deviation, as in the paper).
       level: share of the ends that should lie in an interval, in (0, 1).
       min_curves: how many finished curves a regressor needs at the least.
       folds: of the cross-validation.
@@ -83,7 +84,7 @@ class CurvePredictor:
         self.folds = folds
         self.seed = seed
         self._curves: Curves | None = None
-        self._known: dict[int, tuple[str, Regressor, Floats]] = {}
+        self._known: dict[int, tuple[str, Regressor, Doubt]] = {}
 
     @property
     def num_curves(self) -> int:
@@ -149,11 +150,11 @@ class CurvePredictor:
             doubts[row] = np.zeros(_SURE)
         for tau in np.unique(seen.lengths[~done]):
             rows = np.flatnonzero(~done & (seen.lengths == tau))
-            _, regressor, left_out = self._at(int(tau))
+            _, regressor, doubt = self._at(int(tau))
             inputs = self._inputs.of(seen.values[rows], int(tau), given[rows], planned[rows])
             ends[rows] = regressor.predict(inputs)
             for row in rows:
-                doubts[row] = left_out
+                doubts[row] = doubt.at(ends[row], self.rule)
         return Prediction(ends, doubts, seen.lengths, self.level, self.rule)
 
     def family(self, observed: int) -> str:
@@ -165,7 +166,7 @@ class CurvePredictor:
         """Whether enough finished curves are longer than that."""
         return self._curves is not None and self._num_longer(observed) >= self.min_curves
 
-    def _at(self, tau: int) -> tuple[str, Regressor, Floats]:
+    def _at(self, tau: int) -> tuple[str, Regressor, Doubt]:
         if tau not in self._known:
             known = self._require_fit()
             longer = known.lengths > tau
@@ -178,7 +179,7 @@ class CurvePredictor:
             target = self._ends[longer]
             name, regressor = chosen(inputs, target, self.families, self.folds, self.seed)
             left_out = residuals(regressor, inputs, target, self.seed)
-            self._known[tau] = name, regressor, left_out
+            self._known[tau] = name, regressor, Doubt(left_out, target - left_out)
         return self._known[tau]
 
     def _num_longer(self, tau: int) -> int:

@@ -94,7 +94,7 @@ def residuals(regressor: Regressor, inputs: Floats, target: Floats, seed: int) -
     fifty folds take the place of single curves.
 
     Returns:
-      float64 [N], ascending.
+      float64 [N].
     """
     unseen = regressor.out_of_bag()
     if unseen is None:
@@ -106,7 +106,7 @@ def residuals(regressor: Regressor, inputs: Floats, target: Floats, seed: int) -
             rest[part] = False
             other = Regressor(regressor._make).fit(inputs[rest], target[rest])
             unseen[part] = other.predict(inputs[part])
-    return np.sort(target - unseen)
+    return target - unseen
 
 
 def _squared_error(
