@@ -48,7 +48,7 @@ def measurements(every: dict[str, Callable[[], tasks.Task]]) -> Iterator[tuple[s
         most = name == "published"
         for seed in range(10 if most else 5):
             yield f"fit/{name}/{seed}", lambda t=task, s=seed: fitted(t(), s)
-        for seed in range(20 if most else 10):
+        for seed in range(20 if most else 5):
             yield f"stop/{name}/{seed}", lambda t=task, s=seed: stopped(t(), s)
     for name, task in every.items():
         if name in ("published", "synthetic"):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_qan.data import Examples
+from keras_qan.metaqnn.trial import Trial, compiled, fitted
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,23 @@ class Ensemble:
             float(np.mean(_probabilities(one, examples.x, 512).argmax(axis=1) == examples.y))
             for one in self.models
         ]
+
+
+def retrained(trials: Sequence[Trial], count: int) -> Ensemble:
+    """Trains architectures to the end of their recipes and puts the best together.
+
+    Args:
+      trials: the architectures; neither stopped nor started anew.
+      count: how many are put together, by validation accuracy after the last epoch.
+    """
+    found = []
+    for one in trials:
+        model = compiled(one, one.recipe)
+        curve = fitted(model, one, one.recipe, [])
+        found.append((curve[-1], one.architecture, model))
+    found.sort(key=lambda item: -item[0])
+    scores, texts, models = zip(*found[:count], strict=True)
+    return Ensemble(models, texts, scores)
 
 
 def _probabilities(model: keras.Model, x: Any, batch_size: int) -> npt.NDArray[np.float64]:

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_qan import checkpoint, progress
+from keras_qan import progress
 from keras_qan.early_stopping import CurvePredictor, CurveStopping
-from keras_qan.metaqnn import records, relatives, trial
+from keras_qan.metaqnn import records
 from keras_qan.metaqnn.agent import Agent
-from keras_qan.metaqnn.ensemble import Ensemble
+from keras_qan.metaqnn.ensemble import Ensemble, retrained
 from keras_qan.metaqnn.grammar import Grammar
 from keras_qan.metaqnn.layers import architecture, text_of
+from keras_qan.metaqnn.nursery import Inheritance, Nursery
 from keras_qan.metaqnn.q_learning import Learning
 from keras_qan.metaqnn.recipe import Recipe, Stopping
 from keras_qan.metaqnn.records import Model
@@ -96,6 +97,7 @@ class MetaQNN:
         self._engine, self._parallel = engine, parallel
         records.open_directory(self.directory, self._settings())
         self._stopper = self._make_stopper()
+        self._nursery = Nursery(self.directory / "weights", self.grammar)
         self.agent = Agent(self.grammar, self.learning)
         self._rows: list[Model] = []
         self._numbers: dict[str, int] = {}
@@ -174,27 +176,19 @@ class MetaQNN:
         rows = self.best(retrain)
         if not rows:
             raise ValueError("Received no finished model; expected some. Call run(models=...).")
-        recipe = dataclasses.replace(recipe or self.recipe, max_seconds=None, restart_after=0)
-        trained = []
-        for row in rows:
-            one = Trial(
+        trials = [
+            Trial(
                 row.architecture,
                 self.grammar,
                 self.task.train,
                 self.task.validation,
-                recipe.at_rate(0.4**row.restarts if recipe.stages == self.recipe.stages else 1.0),
+                # A rate that was too high in the search would be so again.
+                recipe or self.recipe.at_rate(self.recipe.restart_factor**row.restarts),
                 self._number_of("final", row.number),
             )
-            network = trial.compiled(one, one.recipe)
-            curve = trial.fitted(network, one, one.recipe, [])
-            trained.append((curve[-1], row.architecture, network))
-        trained.sort(key=lambda item: -item[0])
-        chosen = trained[:count]
-        return Ensemble(
-            [network for _, _, network in chosen],
-            [text for _, text, _ in chosen],
-            [score for score, _, _ in chosen],
-        )
+            for row in rows
+        ]
+        return retrained(trials, count)
 
     # One model.
 
@@ -222,9 +216,11 @@ class MetaQNN:
         return found
 
     def _trial(self, proposal: _Proposal) -> Trial:
-        weights = None
         if self.warm_start:
-            proposal.relative, proposal.share, weights = self._inheritance(proposal)
+            seed = self._number_of("grow", proposal.number)
+            found = self._nursery.inheritance(proposal.architecture, self._rows, seed)
+            proposal.inheritance = found
+        inherited = proposal.inheritance
         return Trial(
             proposal.architecture,
             self.grammar,
@@ -234,15 +230,14 @@ class MetaQNN:
             self._number_of("train", proposal.number),
             copy.deepcopy(self._stopper),
             self.stopping.reward if self.stopping else "predicted",
-            weights,
+            inherited.weights if inherited else None,
             keep_weights=self.warm_start,
         )
 
     def _finish(self, proposal: _Proposal, outcome: Outcome) -> None:
         if outcome.weights is not None:
-            path = self._weights_path(proposal.number)
-            path.parent.mkdir(exist_ok=True)
-            checkpoint.write(path, outcome.weights, {"architecture": proposal.architecture})
+            self._nursery.keep(proposal.number, proposal.architecture, outcome.weights)
+        inherited = proposal.inheritance
         row = Model(
             number=proposal.number,
             architecture=proposal.architecture,
@@ -257,8 +252,8 @@ class MetaQNN:
             restarts=outcome.restarts,
             seconds=outcome.seconds,
             repeats=proposal.repeats,
-            relative=proposal.relative,
-            share=proposal.share,
+            relative=inherited.relative if inherited else None,
+            share=inherited.share if inherited else 0.0,
         )
         records.append(self.directory, row)
         self._add(row, proposal.learning_rng)
@@ -279,27 +274,6 @@ class MetaQNN:
 
     # What they are made of.
 
-    def _inheritance(
-        self, proposal: _Proposal
-    ) -> tuple[int | None, float, relatives.Weights | None]:
-        new = architecture(proposal.architecture)
-        trained = [
-            (row.number, architecture(row.architecture))
-            for row in self._rows
-            if row.status in ("trained", "stopped", "out_of_time")
-            and self._weights_path(row.number).exists()
-        ]
-        deepens = not self.grammar.space.batch_norm
-        near = relatives.nearest(new, trained, deepens=deepens)
-        if near is None:
-            return None, 0.0, None
-        number, kin = near
-        weights, _ = checkpoint.read(self._weights_path(number))
-        old = architecture(self._rows[number].architecture)
-        seed = self._number_of("grow", proposal.number)
-        grown = relatives.inherited(self.grammar, old, weights, new, kin, seed)
-        return number, kin.share, grown
-
     def _make_stopper(self) -> CurveStopping | None:
         if self.stopping is None:
             return None
@@ -311,9 +285,6 @@ class MetaQNN:
             self.stopping.margin,
             predictor=CurvePredictor(["svr_linear", "least_squares"]),
         )
-
-    def _weights_path(self, number: int) -> Path:
-        return self.directory / "weights" / f"{number:06d}.ckpt"
 
     def _number_of(self, purpose: str, number: int) -> int:
         """A seed of its own for each purpose and model."""
@@ -346,5 +317,4 @@ class _Proposal:
     epsilon: float
     repeats: tuple[int, ...]
     learning_rng: np.random.Generator
-    relative: int | None = None
-    share: float = 0.0
+    inheritance: Inheritance | None = None
