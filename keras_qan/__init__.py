@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from keras_qan.callback import QANCallback
     from keras_qan.checkpoint import CheckpointError
     from keras_qan.early_stopping import CurveStopping
+    from keras_qan.metaqnn import MetaQNN, Space
     from keras_qan.observations import LearningRate, TrainingState, WeightStatistics
     from keras_qan.rewards import Equation9, LogLossDrop
 
@@ -26,6 +27,7 @@ _HOMES = {
     **dict.fromkeys(["Decay", "Hold", "Raise", "Restart"], "actions"),
     **dict.fromkeys(["DQN", "Exploration", "Learning"], "agents"),
     "CurveStopping": "early_stopping",
+    **dict.fromkeys(["MetaQNN", "Space"], "metaqnn"),
     **dict.fromkeys(["LearningRate", "TrainingState", "WeightStatistics"], "observations"),
     **dict.fromkeys(["Equation9", "LogLossDrop"], "rewards"),
 }
@@ -41,9 +43,11 @@ __all__ = [
     "Learning",
     "LearningRate",
     "LogLossDrop",
+    "MetaQNN",
     "QANCallback",
     "Raise",
     "Restart",
+    "Space",
     "TrainingState",
     "WeightStatistics",
 ]

@@ -23,7 +23,7 @@ from keras_qan.metaqnn.trial import Outcome, Trial
 
 EPOCHS = table.RECIPE.epochs
 #: Models that the budget of time is enough for, on average, when each is trained to its end.
-BUDGET_MODELS = 60
+BUDGET_MODELS = 20
 
 
 class OutOfTimeError(Exception):
@@ -195,7 +195,7 @@ def hyperband(bench: Bench, seed: int) -> None:
 
 ALWAYS = EpsilonSchedule(((1.0, 1),))
 PAPER = EpsilonSchedule.scaled(BUDGET_MODELS)
-QUICK = EpsilonSchedule(((1.0, 10), (0.5, 10), (0.1, 1)))
+QUICK = EpsilonSchedule(((1.0, 5), (0.5, 3), (0.1, 1)))
 
 ARMS: dict[str, Callable[[Bench, int], None]] = {
     "random": lambda bench, seed: metaqnn(bench, seed, None, ALWAYS),
@@ -207,8 +207,8 @@ ARMS: dict[str, Callable[[Bench, int], None]] = {
     "MetaQNN, stopping, observed reward": lambda bench, seed: metaqnn(
         bench, seed, "observed", PAPER
     ),
-    "MetaQNN, explores 20 models": lambda bench, seed: metaqnn(bench, seed, None, QUICK),
-    "MetaQNN, explores 20 models, stopping": lambda bench, seed: metaqnn(
+    "MetaQNN, explores 8 models": lambda bench, seed: metaqnn(bench, seed, None, QUICK),
+    "MetaQNN, explores 8 models, stopping": lambda bench, seed: metaqnn(
         bench, seed, "predicted", QUICK
     ),
     "TPE (Optuna)": lambda bench, seed: tpe(bench, seed, False),

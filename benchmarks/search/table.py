@@ -16,7 +16,7 @@ from keras_qan.metaqnn.layers import Architecture, architecture, text_of
 from keras_qan.metaqnn.trial import Trial, compiled, fitted
 
 SPACE = Space(
-    filters=(8, 32), sizes=(3,), pools=((2, 2),), dense=(32,), max_dense=1, max_depth=4,
+    filters=(8, 32), sizes=(3,), pools=((2, 2),), dense=(32,), max_dense=1, max_depth=3,
     max_parameters=40_000,
 )  # fmt: skip
 RECIPE = Recipe(stages=((3e-3, 4), (6e-4, 2)), batch_size=32, restart_after=0)

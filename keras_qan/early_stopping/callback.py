@@ -164,7 +164,8 @@ class CurveStopping(keras.callbacks.Callback):
         if value is None:
             raise ValueError(
                 f"Received logs with {sorted(logs or {})}; expected monitor={self.monitor!r} among "
-                "them. Pass validation_data and the metric, or another monitor."
+                "them. Pass validation_data (with validation_freq=1) and the metric to compile, or "
+                "another monitor."
             )
         self._values.append(float(value))
         if self._is_blind or len(self._values) >= self._planned:

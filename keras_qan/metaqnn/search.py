@@ -195,7 +195,8 @@ class MetaQNN:
     def _proposals(self, count: int) -> list[_Proposal]:
         """Samples so many new architectures; known ones are learned from once more."""
         found: list[_Proposal] = []
-        for place in range(count):
+        while len(found) < count:
+            place = len(found)
             number = len(self._rows) + place
             rng = np.random.default_rng(self._number_of("sample", number))
             learning_rng = np.random.default_rng(self._number_of("replay", number))
@@ -213,6 +214,8 @@ class MetaQNN:
                 if known.counts:
                     repeats.append(known.number)
                     self.agent.remember(known.architecture, known.reward, learning_rng)
+            if len(found) == place:
+                break  # nothing new is expected
         return found
 
     def _trial(self, proposal: _Proposal) -> Trial:

@@ -99,12 +99,15 @@ def test_what_is_known_is_learned_from_again_and_not_trained_again(tmp_path):
     assert len({row.architecture for row in rows}) == len(rows)
 
 
-def test_a_space_that_is_used_up_ends_the_search_with_a_word(tmp_path):
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_a_space_that_is_used_up_ends_the_search_with_a_word(tmp_path, parallel):
     tiny = Space(filters=(4,), sizes=(3,), pools=(), max_dense=0, max_depth=1)
-    found = MetaQNN(tiny, data(), tmp_path, engine=table, learning=Learning(replays=1))
+    found = MetaQNN(
+        tiny, data(), tmp_path, engine=table, learning=Learning(replays=1), parallel=parallel
+    )
     with pytest.warns(RuntimeWarning, match="2 of 5 models"):
         found.run(5)
-    assert found.num_models == 2
+    assert [row.number for row in found.models] == [0, 1]
 
 
 def test_what_was_out_of_memory_is_neither_learned_from_nor_counted_nor_tried_again(tmp_path):
