@@ -26,8 +26,8 @@ EPOCHS = table.RECIPE.epochs
 BUDGET_MODELS = 20
 
 
-class OutOfTimeError(Exception):
-    """The budget is spent."""
+class OutOfTime(BaseException):
+    """The budget is spent; not an Exception, as KerasTuner takes those for failed trials."""
 
 
 class Bench:
@@ -60,7 +60,7 @@ class Bench:
     def _wait(self, seconds: float) -> None:
         self.clock += seconds
         if self.clock > self.budget:
-            raise OutOfTimeError
+            raise OutOfTime
 
 
 class Engine:
@@ -125,6 +125,7 @@ def tpe(bench: Bench, seed: int, prunes: bool) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     grammar = table.grammar()
     known: dict[str, float] = {}
+    pruned: set[str] = set()
 
     def objective(trial: optuna.Trial) -> float:
         state, layers = grammar.start(), []
@@ -139,9 +140,12 @@ def tpe(bench: Bench, seed: int, prunes: bool) -> None:
             for step, value in enumerate(bench.train(text)):
                 best = max(best, value)
                 trial.report(value, step)
+                known[text] = best
                 if prunes and trial.should_prune():
-                    raise optuna.TrialPruned
-            known[text] = best
+                    pruned.add(text)
+                    break
+        if text in pruned:
+            raise optuna.TrialPruned
         return known[text]
 
     pruner = CurvePruner(0.9, 3, predictor=CurvePredictor(["svr_linear", "least_squares"]))
@@ -150,7 +154,7 @@ def tpe(bench: Bench, seed: int, prunes: bool) -> None:
         sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=pruner if prunes else optuna.pruners.NopPruner(),
     )
-    study.optimize(objective, n_trials=2000)
+    study.optimize(objective, n_trials=300)
 
 
 def hyperband(bench: Bench, seed: int) -> None:
@@ -187,7 +191,7 @@ def hyperband(bench: Bench, seed: int) -> None:
         warnings.simplefilter("ignore")
         oracle = keras_tuner.oracles.HyperbandOracle(
             keras_tuner.Objective("score", "max"), max_epochs=EPOCHS, factor=3,
-            hyperband_iterations=100, seed=seed,
+            hyperband_iterations=10, seed=seed,
         )  # fmt: skip
         tuner = Replayed(oracle, None, directory=folder, overwrite=True)
         tuner.search(verbose=0)
@@ -230,7 +234,7 @@ def run(path: Path, out: Path, seeds: int) -> None:
             if (arm, seed) in known:
                 continue
             bench = Bench(rows, budget)
-            with contextlib.suppress(OutOfTimeError):
+            with contextlib.suppress(OutOfTime):
                 search(bench, seed)
             found = {
                 "arm": arm,
