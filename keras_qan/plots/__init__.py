@@ -1,9 +1,11 @@
 """Figures of a run: logs become plain series, and series become pictures.
 
-`draw("runs/mine")` writes them all. Importing this room does not load matplotlib.
+`draw("runs/mine")` writes them all, `draw_search` those of an architecture search. Importing this
+room does not load matplotlib.
 """
 
 from keras_qan.plots.draw import draw
+from keras_qan.plots.draw_search import draw_search
 from keras_qan.plots.records import EmptyRunError
 
-__all__ = ["EmptyRunError", "draw"]
+__all__ = ["EmptyRunError", "draw", "draw_search"]
