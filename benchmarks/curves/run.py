@@ -202,6 +202,7 @@ def main() -> None:
     parser.add_argument(
         "--report", action="store_true", help="print what is there, measure nothing"
     )
+    parser.add_argument("--tasks", nargs="*", default=(), help="measure these only; all if empty")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     file = asked.out / "rows.jsonl"
@@ -219,7 +220,8 @@ def main() -> None:
     if asked.curves:
         every = {"published": lambda: tasks.published(asked.curves)} | every
     if not asked.report:
-        for key, make in measurements(every):
+        chosen = {name: task for name, task in every.items() if name in (asked.tasks or every)}
+        for key, make in measurements(chosen):
             if key not in rows:
                 rows[key] = make()
                 with file.open("a", encoding="utf-8") as log:

@@ -191,10 +191,26 @@ def hyperband(bench: Bench, seed: int) -> None:
         warnings.simplefilter("ignore")
         oracle = keras_tuner.oracles.HyperbandOracle(
             keras_tuner.Objective("score", "max"), max_epochs=EPOCHS, factor=3,
-            hyperband_iterations=10, seed=seed,
+            hyperband_iterations=10, seed=seed, hyperparameters=_all_choices(grammar),
         )  # fmt: skip
         tuner = Replayed(oracle, None, directory=folder, overwrite=True)
         tuner.search(verbose=0)
+
+
+def _all_choices(grammar):
+    """KerasTuner's oracle wants to know every choice beforehand."""
+    import keras_tuner
+
+    space = keras_tuner.HyperParameters()
+    waiting = [grammar.start()]
+    while waiting:
+        state = waiting.pop()
+        layers = grammar.actions(state)
+        if layers:
+            names = [str(layer) for layer in layers]
+            space.Choice(f"{state.depth}: {'|'.join(names)}", names)
+        waiting += [grammar.next(state, layer) for layer in layers]
+    return space
 
 
 ALWAYS = EpsilonSchedule(((1.0, 1),))
