@@ -58,6 +58,29 @@ def draw(
     return written
 
 
+def draw_selection(shares: series.GroupShares, path: str | os.PathLike[str]) -> Path:
+    """Draws what the batches of a training were made of, stacked over time, and writes a PNG.
+
+    Args:
+        shares: what `selector.shares()` gives: of each class for `ClassMix`, of each tenth of the
+            losses for `LossRank` and `Prune`.
+        path: the file to write; its folder is made if need be.
+
+    Returns:
+        The file.
+
+    Example:
+        >>> draw_selection(selector.shares(), "runs/mine/selection.png")  # doctest: +SKIP
+        PosixPath('runs/mine/selection.png')
+    """
+    from keras_qan.plots.figures import save, selection_figure
+
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save(selection_figure(shares), str(target))
+    return target
+
+
 def _figures(records: Records) -> dict[str, "Figure | None"]:
     from keras_qan.plots import figures
 

@@ -12,6 +12,7 @@ from keras_qan.selection.prune import Prune
 from keras_qan.selection.selector import Selector
 from keras_qan.selection.steering import SelectorCallback
 from keras_qan.selection.uniform import Uniform
+from keras_qan.selection.uniformity import Uniformity, uniformity
 
 __all__ = [
     "ClassMix",
@@ -28,4 +29,6 @@ __all__ = [
     "SelectorCallback",
     "Shares",
     "Uniform",
+    "Uniformity",
+    "uniformity",
 ]

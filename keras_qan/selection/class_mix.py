@@ -245,8 +245,8 @@ def _check_enough(counts: np.ndarray, share: int) -> None:
         raise ValueError(
             f"ClassMix got {counts[short[0]]} examples of class {short[0]} "
             f"({short.size} of {len(counts)} classes have too few); expected at least {share}, the "
-            "newest slot's share of a batch, so that no example is twice in it. Choose a smaller "
-            "batch_size, a smaller newest=, or leave the class out."
+            "newest slot's share of a batch, so that one slot need not hold an example twice. "
+            "Choose a smaller batch_size, a smaller newest=, or leave the class out."
         )
 
 

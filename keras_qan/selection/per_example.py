@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,34 +10,58 @@ import keras
 import tensorflow as tf
 
 
-def per_example_losses(model: keras.Model, y: Any, y_pred: Any) -> tf.Tensor:
-    """The losses of a batch's examples, by the loss that the model was compiled with.
+class PerExampleLosses:
+    """The losses of a batch's examples, by the loss that a model was compiled with.
 
     The outputs are those of the training step: only the loss itself is reckoned again, before its
     mean is taken. Sample weights, class weights and penalties on weights are left out of it.
 
     Args:
       model: the compiled model.
-      y: targets, as the model's `compute_loss` gets them.
-      y_pred: outputs of the same structure, each `[B, ...]`.
-
-    Returns:
-      float32 `[B]`: the mean over all other axes, and over outputs the sum times `loss_weights`.
 
     Raises:
-      ValueError: the model has no loss of its own, or one that does not tell examples apart.
+      ValueError: the model has no loss.
     """
-    if model.loss is None:
-        raise ValueError(
-            f"Model {model.name!r} is compiled without a loss, so that the losses of its examples "
-            "are not known; expected model.compile(loss=...). In a training loop of your own, "
-            "pass them: selector.advance(losses=...)."
-        )
-    found = [
-        weight * _one_output(spec, target, output)
-        for spec, weight, target, output in _outputs(model, y, y_pred)
-    ]
-    return tf.add_n(found)
+
+    def __init__(self, model: keras.Model) -> None:
+        if model.loss is None:
+            raise ValueError(
+                f"Model {model.name!r} is compiled without a loss, so that the losses of its "
+                "examples are not known; expected model.compile(loss=...). In a training loop of "
+                "your own, pass them: selector.advance(losses=...)."
+            )
+        self._model = model
+        self._weights = _loss_weights(model)
+
+    def __call__(self, y: Any, y_pred: Any) -> tf.Tensor:
+        """The losses.
+
+        Args:
+          y: targets, as the model's `compute_loss` gets them.
+          y_pred: outputs, each `[B, ...]`.
+
+        Returns:
+          float32 `[B]`: the mean over all other axes, and over outputs the sum times
+          `loss_weights`.
+
+        Raises:
+          ValueError: the loss does not tell examples apart.
+        """
+        found = [
+            weight * _one_output(spec, target, output)
+            for spec, weight, target, output in _outputs(self._model, self._weights, y, y_pred)
+        ]
+        return tf.add_n(found)
+
+
+def _loss_weights(model: keras.Model) -> Any:
+    """What was given to compile, for models with several outputs."""
+    if not keras.tree.is_nested(model.loss) and len(getattr(model, "outputs", None) or []) < 2:
+        return None
+    with warnings.catch_warnings():
+        # A compile configuration warns of lambdas, which nobody is going to load from it.
+        warnings.simplefilter("ignore")
+        return (model.get_compile_config() or {}).get("loss_weights")
 
 
 def _one_output(spec: Any, target: Any, output: Any) -> tf.Tensor:
@@ -60,13 +85,14 @@ def _one_output(spec: Any, target: Any, output: Any) -> tf.Tensor:
     return tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=1)
 
 
-def _outputs(model: keras.Model, y: Any, y_pred: Any) -> list[tuple[Any, float, Any, Any]]:
+def _outputs(
+    model: keras.Model, weights: Any, y: Any, y_pred: Any
+) -> list[tuple[Any, float, Any, Any]]:
     """(loss, weight, target, output) for each output that has a loss."""
     spec = model.loss
     if not keras.tree.is_nested(y_pred):
         return [(keras.tree.flatten(spec)[0], 1.0, keras.tree.flatten(y)[0], y_pred)]
     names = list(y_pred) if isinstance(y_pred, dict) else list(_output_names(model, len(y_pred)))
-    weights = (model.get_compile_config() or {}).get("loss_weights")
     found = []
     for place, name in enumerate(names):
         key = name if isinstance(y_pred, dict) else place

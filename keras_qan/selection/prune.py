@@ -134,7 +134,7 @@ class Prune(Selector):
         ends = tf.where(begun_full, ends, tf.minimum(ends, full_from))
         is_changed = tf.logical_and(self._is_changed.read_value(), tf.logical_not(begun_full))
         # As many steps again may be done before the next chance to plan.
-        is_due = self._from() + steps >= ends
+        is_due = self._from() + steps > ends
         # The next list in turn may be written once the pipeline has left it.
         oldest_waiting = self._passes.rows.read_value()[1 - _NUM_LISTS, 0]
         is_free = oldest_waiting <= tf.cast(self._trained.read_value(), tf.float64)

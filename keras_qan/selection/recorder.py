@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_qan.selection.per_example import per_example_losses
+from keras_qan.selection.per_example import PerExampleLosses
 
 
 class _Kept(NamedTuple):
@@ -46,8 +46,10 @@ class LossRecorder:
         self.is_evaluating = False
         before = model.train_function
         kept = self._kept if self._model_of_kept is model else None
+        self._per_example = PerExampleLosses(model)
         self._model = model
         self._original = model.compute_loss
+        self._own = vars(model).get("compute_loss")
         if kept is None or kept.before is not before or kept.steps_per_call < steps_per_call:
             self._make_variables(model, steps_per_call)
             model.compute_loss = self._compute_loss
@@ -67,7 +69,9 @@ class LossRecorder:
         self._model = None
         if model is None or self._kept is None:
             return
-        if "compute_loss" in vars(model):
+        if self._own is not None:
+            model.compute_loss = self._own
+        elif "compute_loss" in vars(model):
             del model.compute_loss
         if model.train_function is self._kept.recording:
             model.train_function = self._kept.before
@@ -148,7 +152,7 @@ class LossRecorder:
         else:
             loss = self._original(x, y, y_pred, sample_weight)
         if training and not self.is_evaluating:
-            self._write(tf.stop_gradient(per_example_losses(model, y, y_pred)))
+            self._write(tf.stop_gradient(self._per_example(y, y_pred)))
         return loss
 
     def _write(self, losses: tf.Tensor) -> None:

@@ -107,7 +107,7 @@ class Selector(tf.Module, abc.ABC):
             self._num_steps = number(0)
             self._delay = number(2)
         self._prefetch, self._buffered = 2, 0
-        self._fit_in_charge: object = None
+        self._charge = _Charge()
         self._recorder: Any = None
         self._advance = tf.function(functools.partial(self._advance_graph), autograph=False)
 
@@ -276,9 +276,9 @@ class Selector(tf.Module, abc.ABC):
 
     def take_charge(self, fit: object) -> bool:
         """Whether the caller is the first of a `fit` to ask; `fit` is any object of that fit."""
-        if self._fit_in_charge is fit:
+        if self._charge.fit is fit:
             return False
-        self._fit_in_charge = fit
+        self._charge.fit = fit
         return True
 
     def begin(
@@ -323,13 +323,14 @@ class Selector(tf.Module, abc.ABC):
                 f"The pipeline of {type(self).__name__} is {int(lead)} batches ahead of the "
                 f"training; expected at most {self.staleness} (prefetch={self._prefetch}, "
                 f"buffered={self._buffered}), so that actions would come too late for their "
-                f"batches. Say dataset(buffered={self._buffered + int(lead) - self.staleness}), "
-                "and do not iterate over the dataset while it is trained on."
+                f"batches. Say dataset(buffered={self._buffered + int(lead) - self.staleness}) if "
+                "something behind the dataset prefetches (Keras does, for class_weight), and do "
+                "not iterate over the dataset while it is trained on."
             )
 
     def end(self) -> None:
         """The training is over; iterating counts by itself again."""
-        self._fit_in_charge = None
+        self._charge.fit = None
         self._is_counted.assign(False)
         self._trained_before.assign(self._trained)
         self._counters_before.assign(self._counters)
@@ -463,6 +464,12 @@ class Selector(tf.Module, abc.ABC):
             "else iterated over its dataset at the same time. Pass selector.dataset() itself to "
             "fit, and use a selector for one training at a time."
         )
+
+
+class _Charge:
+    """Which `fit` looks after a selector; a plain object, which TensorFlow does not wrap."""
+
+    fit: object = None
 
 
 def _with_weights(batch: Any, weights: tf.Tensor) -> Any:
