@@ -64,13 +64,7 @@ class Draw:
 
     def classes(self, pushes: tf.Tensor, num_classes: int, seed: tf.Tensor) -> tf.Tensor:
         """Every class with the same probability; a function of the seed and the push."""
-        salt = tf.constant(0x5EED, tf.int64)
-
-        def one(push: tf.Tensor) -> tf.Tensor:
-            key = tf.stack([seed + salt, push])
-            return tf.random.stateless_uniform([], key, 0, num_classes, tf.int64)
-
-        return tf.map_fn(one, pushes)
+        return _high_bits(_mixed(_mixed(seed) + pushes), 33) % num_classes
 
 
 class ClassMix(Selector):
@@ -217,6 +211,20 @@ class ClassMix(Selector):
 
     def _state(self) -> dict[str, tf.Variable]:
         return super()._state() | {"pushes": self._pushes.rows}
+
+
+def _mixed(value: tf.Tensor) -> tf.Tensor:
+    """A number that looks random for each int64: the finalizer of SplitMix64 (Steele 2014)."""
+    value += -7046029254386353131
+    value = tf.bitwise.bitwise_xor(value, _high_bits(value, 30)) * -4658895280553007687
+    value = tf.bitwise.bitwise_xor(value, _high_bits(value, 27)) * -7723592293110705685
+    return tf.bitwise.bitwise_xor(value, _high_bits(value, 31))
+
+
+def _high_bits(value: tf.Tensor, shift: int) -> tf.Tensor:
+    """The bits above so many, as a number of at least 0."""
+    kept = tf.constant(2 ** (64 - shift) - 1, tf.int64)
+    return tf.bitwise.bitwise_and(tf.bitwise.right_shift(value, tf.constant(shift, tf.int64)), kept)
 
 
 def _slot_sizes(batch_size: int, slots: int, newest: int | None) -> tuple[int, ...]:

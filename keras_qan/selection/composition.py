@@ -54,10 +54,10 @@ class Composition(tf.Module):
           counts: examples of each group in each batch, float32 `[T, G]`.
         """
         numbers = first + tf.range(tf.shape(counts, tf.int64)[0])
-        tf.while_loop(
-            lambda: numbers[-1] // self.width.read_value() >= _PARTS, self._halve, loop_vars=()
+        (width,) = tf.while_loop(
+            lambda width: numbers[-1] // width >= _PARTS, self._halve, (self.width.read_value(),)
         )
-        part = numbers // self.width.read_value()
+        part = numbers // width
         self.counts.scatter_add(tf.IndexedSlices(counts, part))
         total = tf.reduce_sum(counts, axis=1, keepdims=True)
         shares = tf.math.divide_no_nan(counts, total)  # [T, G]
@@ -68,12 +68,12 @@ class Composition(tf.Module):
         now = stays * self.recent.read_value() + tf.reduce_sum(weight * shares, axis=0)
         self.recent.assign(tf.where(is_first, tf.reduce_mean(shares, axis=0), now))
 
-    def _halve(self) -> tuple[()]:
+    def _halve(self, width: tf.Tensor) -> tuple[tf.Tensor]:
         pairs = tf.reshape(self.counts.read_value(), [_PARTS // 2, 2, len(self._groups)])
         merged = tf.reduce_sum(pairs, axis=1)
         self.counts.assign(tf.concat([merged, tf.zeros_like(merged)], axis=0))
-        self.width.assign(2 * self.width.read_value())
-        return ()
+        self.width.assign(2 * width)
+        return (2 * width,)
 
     def shares(self, num_batches: int) -> Shares:
         """What the first `num_batches` batches were made of."""

@@ -21,12 +21,19 @@ from keras_qan import actions, checkpoint, registry, selection
 STEERED = ("ClassMix", "LossRank", "Prune")
 
 
-@pytest.fixture(params=SELECTORS)
+def _fast_for_one(kinds):
+    """`make test-fast` has the whole suite for ClassMix; compiling five selectors takes a while."""
+    return [
+        pytest.param(kind, marks=[] if kind == "ClassMix" else [pytest.mark.slow]) for kind in kinds
+    ]
+
+
+@pytest.fixture(params=_fast_for_one(SELECTORS))
 def kind(request):
     return request.param
 
 
-@pytest.fixture(params=STEERED)
+@pytest.fixture(params=_fast_for_one(STEERED))
 def steered_kind(request):
     return request.param
 

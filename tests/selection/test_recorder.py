@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from keras_qan.selection import LossRank, Uniform
 
+pytestmark = pytest.mark.slow  # every test compiles a model and a pipeline
+
 N, B = 40, 8
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(N, 3)).astype("float32")
