@@ -8,6 +8,7 @@ from keras_qan.selection.actions import Drop, Press, Push, SelectionAction
 from keras_qan.selection.class_mix import ClassMix, Cycle, Draw, Script
 from keras_qan.selection.composition import Shares
 from keras_qan.selection.loss_rank import LossRank
+from keras_qan.selection.observing import SelectionState
 from keras_qan.selection.prune import Prune
 from keras_qan.selection.selector import Selector
 from keras_qan.selection.steering import SelectorCallback
@@ -25,6 +26,7 @@ __all__ = [
     "Push",
     "Script",
     "SelectionAction",
+    "SelectionState",
     "Selector",
     "SelectorCallback",
     "Shares",

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qan.selection.composition import Composition, Shares
+from keras_qan.selection.observing import SelectionState
 from keras_qan.selection.source import Source
 from keras_qan.selection.trail import Trail
 from keras_qan.selection.walks import Orders, Walks
@@ -207,6 +208,14 @@ class Selector(tf.Module, abc.ABC):
     def summary_size(self) -> int:
         """How many numbers `summary` gives."""
         return len(self._groups)
+
+    def observation(self) -> SelectionState:
+        """The summary as a part of an agent's state, bound to this selector.
+
+        Raises:
+          ValueError: the selector has nothing to show.
+        """
+        return SelectionState(self.summary_size).bound_to(self)
 
     def shares(self) -> Shares:
         """What the batches were made of in the course of the training.

@@ -263,7 +263,9 @@ def test_its_actions_are_actions_that_leave_the_rate_alone(steered_kind):
         found = tf.function(action.next_rate)(rate, 2.0 * rate, tf.constant(0.5))
         np.testing.assert_array_equal(found, rate)
         tf.function(action.select, autograph=False)()
-        assert actions.label(action).startswith(type(action).__name__)
+    names = [actions.label(action) for action in selector.actions()]
+    assert len(set(names)) == len(names)
+    assert names[0] in ("Push(0)", "Press(0.0625)", "Drop(0)")
 
 
 def test_its_actions_come_back_from_their_settings_and_can_be_bound_again(steered_kind):
@@ -282,6 +284,25 @@ def test_what_an_agent_sees_of_it_is_a_vector_of_the_size_that_it_says(kind):
     summary = tf.function(selector.summary, autograph=False)()
     assert (summary.dtype, summary.shape) == (tf.float32, [selector.summary_size])
     assert np.isfinite(summary).all()
+
+
+def test_its_summary_is_a_part_of_a_state_that_can_be_bound_again(steered_kind):
+    selector = ready(steered_kind)
+    Training(selector).steps(20)
+    part = selector.observation()
+    assert part.size(7) == selector.summary_size
+    np.testing.assert_array_equal(part(None), selector.summary())
+    again = registry.from_config(json.loads(json.dumps(registry.to_config(part))))
+    with pytest.raises(ValueError, match="not bound to a selector"):
+        again(None)
+    np.testing.assert_array_equal(again.bound_to(selector)(None), selector.summary())
+    with pytest.raises(ValueError, match="summary of 99 numbers"):
+        selection.SelectionState(99).bound_to(selector)
+
+
+def test_a_selector_without_groups_has_nothing_to_show():
+    with pytest.raises(ValueError, match="numbers=0"):
+        ready("Uniform").observation()
 
 
 def test_a_weight_is_carried_for_each_example_on_request(kind):
