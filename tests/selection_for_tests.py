@@ -28,9 +28,6 @@ def loss_of(numbers: np.ndarray) -> np.ndarray:
 SELECTORS = {
     "Uniform": lambda data, **more: selection.Uniform(data, 8, **more),
     "ClassMix": lambda data, **more: selection.ClassMix(data, NUM_CLASSES, 8, slots=3, **more),
-    "ClassMix, drawing": lambda data, **more: selection.ClassMix(
-        data, NUM_CLASSES, 8, slots=3, script=selection.Draw(every=2), **more
-    ),
     "LossRank": lambda data, **more: selection.LossRank(data, 8, **more),
     "Prune": lambda data, **more: selection.Prune(data, 8, **{"unbiased": False, **more}),
 }

@@ -164,20 +164,17 @@ class Selector(tf.Module, abc.ABC):
         self._check_has_place_for_weights()
         self._prefetch, self._buffered = prefetch, buffered
         self._delay.assign(prefetch + buffered)
-        chosen = tf.data.Dataset.range(1).flat_map(lambda _: self._choices())
+        chosen = tf.data.Dataset.range(1).flat_map(_as_written(self._choices))
+        batches = chosen.map(_as_written(self._fetch))
+        if transform is not None:
 
-        def fetch(number: Any, indices: Any, weights: Any, after: Any, is_first: Any) -> Any:
-            batch = self._source.batch(indices)
-            if self.unbiased:
-                batch = _with_weights(batch, weights)
-            if transform is not None:
-                batch = transform(*batch) if isinstance(batch, tuple) else transform(batch)
-            return (number, after, is_first), batch
+            def transformed(marks: Any, batch: Any) -> Any:
+                return marks, transform(*batch) if isinstance(batch, tuple) else transform(batch)
 
-        batches = chosen.map(fetch)
+            batches = batches.map(transformed)
         if prefetch:
             batches = batches.prefetch(prefetch)
-        return batches.map(self._hand_out).with_options(_options())
+        return batches.map(_as_written(self._hand_out)).with_options(_options())
 
     @abc.abstractmethod
     def actions(self) -> tuple[Any, ...]:
@@ -382,7 +379,7 @@ class Selector(tf.Module, abc.ABC):
 
     # The pipeline.
 
-    def _choices(self) -> tf.data.Dataset:
+    def _choices(self, _: tf.Tensor) -> tf.data.Dataset:
         """What one iterator chooses, beginning where the training is."""
         first = self._trained.read_value()
         start = (first, self._counters.read_value(), self._walks.fresh())
@@ -394,7 +391,21 @@ class Selector(tf.Module, abc.ABC):
             made = (number, choice.indices, choice.weights, choice.counters, number == first)
             return (number + 1, choice.counters, choice.orders), made
 
-        return tf.data.Dataset.counter().scan(start, choose)
+        return tf.data.Dataset.counter().scan(start, _as_written(choose))
+
+    def _fetch(
+        self,
+        number: tf.Tensor,
+        indices: tf.Tensor,
+        weights: tf.Tensor,
+        after: tf.Tensor,
+        is_first: tf.Tensor,
+    ) -> Any:
+        """The examples of a batch, and what has to be known when it is handed out."""
+        batch = self._source.batch(indices)
+        if self.unbiased:
+            batch = _with_weights(batch, weights)
+        return (number, after, is_first), batch
 
     def _hand_out(self, marks: Any, batch: Any) -> Any:
         """Lets a batch go; where nobody says what was trained on, this counts as it."""
@@ -479,6 +490,11 @@ class _Charge:
     """Which `fit` looks after a selector; a plain object, which TensorFlow does not wrap."""
 
     fit: object = None
+
+
+def _as_written(function: Callable[..., Any]) -> Any:
+    """Keeps TensorFlow from translating a function that is TensorFlow already."""
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 def _with_weights(batch: Any, weights: tf.Tensor) -> Any:

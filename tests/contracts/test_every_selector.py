@@ -120,13 +120,14 @@ def test_iterating_without_a_training_goes_on_where_it_was(kind):
     assert selector.trained == 10
 
 
+@pytest.mark.slow
 def test_a_restart_is_as_good_as_a_new_selector(kind, make):
     for seed in (0, 1):
         new = make(dataset(), seed=seed)
         expected = Training(new, num_steps=40).steps(20)
         used = ready(kind)
         Training(used, num_steps=10).steps(15)
-        for action in () if _is_scripted(used) else used.actions()[-1:]:
+        for action in used.actions()[-1:]:
             action.select()
         used.end()
         used.restart(seed)
@@ -143,7 +144,7 @@ def test_its_arrays_go_on_with_the_very_same_batches(kind, stop, tmp_path):
     trainings = [Training(selector, num_steps=40) for selector in (unbroken, broken)]
     for training, selector in zip(trainings, (unbroken, broken), strict=True):
         training.steps(stop)
-        for action in () if _is_scripted(selector) else selector.actions()[-1:]:
+        for action in selector.actions()[-1:]:
             action.select()
     checkpoint.write(tmp_path / "selector.ckpt", broken.arrays(), {})
     resumed = ready(kind, 1, seed=5)
@@ -151,10 +152,6 @@ def test_its_arrays_go_on_with_the_very_same_batches(kind, stop, tmp_path):
     left = Training(resumed, num_steps=40 - stop)
     np.testing.assert_array_equal(left.steps(20), trainings[0].steps(20))
     assert resumed.trained == stop + 20
-
-
-def _is_scripted(selector):
-    return getattr(selector, "script", None) is not None
 
 
 def test_a_tensorflow_checkpoint_keeps_it_as_well(kind, tmp_path):

@@ -134,6 +134,20 @@ def test_a_cycle_pushes_class_after_class(original):
     assert found[20].tolist() == [12] * 9 + [20]  # the last ten pushes were 0 to 9
 
 
+def test_a_script_goes_on_where_the_training_is():
+    selector = ClassMix(tens(), 10, 128, script=Draw())
+    through = Training(selector).steps(12)
+    selector.end()
+    selector.restart()
+    first = Training(selector).steps(5)
+    kept = selector.arrays()
+    selector.end()
+    selector.restart(seed=9)
+    selector.restore(kept)
+    again = np.concatenate([first, Training(selector).steps(7)])
+    np.testing.assert_array_equal(again, through)
+
+
 def test_drawn_classes_are_uniform_and_follow_from_the_seed():
     draws = [
         Draw().classes(tf.range(500, dtype=tf.int64), 10, tf.constant(seed, tf.int64)).numpy()
@@ -145,7 +159,7 @@ def test_drawn_classes_are_uniform_and_follow_from_the_seed():
 
 
 def test_a_script_leaves_nothing_for_an_agent():
-    selector = ready("ClassMix, drawing")
+    selector = ClassMix(tens(), 10, 128, script=Draw())
     with pytest.raises(ValueError, match=r"Leave script= out"):
         selector.actions()
     for script in (Cycle, Draw):
@@ -166,6 +180,7 @@ def test_what_an_agent_sees_are_the_class_shares_of_late_batches(fresh):
     np.testing.assert_allclose(fresh.summary(), np.eye(10)[4], atol=2e-3)
 
 
+@pytest.mark.slow
 def test_shares_over_time_are_those_of_the_batches(fresh, tmp_path):
     training = Training(fresh, prefetch=0)
     counts = []

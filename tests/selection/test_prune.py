@@ -57,6 +57,7 @@ def test_every_pass_leaves_out_others(fresh):
     assert len(set(kept)) == 6
 
 
+@pytest.mark.slow
 def test_the_gradient_is_the_same_in_expectation(fresh):
     """Σ weight · f over passes comes to Σ f over the data."""
     training = Training(fresh, prefetch=0)
@@ -112,6 +113,7 @@ def test_what_an_agent_sees_says_how_much_is_kept(fresh):
     assert fresh.summary_size == len(summary) == 12
 
 
+@pytest.mark.slow
 def test_many_steps_in_one_call_leave_no_gap():
     """A pass that ends within a call is followed by one that was drawn before the call."""
     training = Training(ready("Prune"), steps_per_call=5)

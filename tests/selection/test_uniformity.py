@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_qan.selection import uniformity
@@ -22,6 +22,7 @@ def test_every_round_in_another_order_alternates_too():
     assert found.verdict == "alternating"
 
 
+@pytest.mark.slow
 def test_choices_at_random_do_not_alternate():
     verdicts = []
     for seed in range(12):
@@ -46,6 +47,7 @@ def test_staying_with_a_class_for_long_is_the_opposite_of_alternating():
     assert found.p_alternating > 0.99
 
 
+@settings(max_examples=8)
 @given(st.integers(2, 6), st.integers(4, 30), st.integers(0, 2**32 - 1))
 def test_statistics_stay_within_their_ranges(num_classes, rounds, seed):
     choices = np.random.default_rng(seed).integers(0, num_classes, rounds * num_classes)
