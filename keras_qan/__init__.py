@@ -10,11 +10,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_qan.actions import Decay, Hold, Raise, Restart
+    from keras_qan.actions import Decay, Hold, Raise, Restart, StepBack
     from keras_qan.agents import DQN, Exploration, Learning
     from keras_qan.callback import QANCallback
     from keras_qan.checkpoint import CheckpointError
-    from keras_qan.observations import LearningRate, TrainingState, WeightStatistics
+    from keras_qan.observations import (
+        LearningRate,
+        TrainingDynamics,
+        TrainingState,
+        WeightStatistics,
+    )
+    from keras_qan.policy import Policy
     from keras_qan.rewards import Equation9, LogLossDrop
 
 __version__ = "0.1.0"
@@ -22,9 +28,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "QANCallback": "callback",
     "CheckpointError": "checkpoint",
-    **dict.fromkeys(["Decay", "Hold", "Raise", "Restart"], "actions"),
+    "Policy": "policy",
+    **dict.fromkeys(["Decay", "Hold", "Raise", "Restart", "StepBack"], "actions"),
     **dict.fromkeys(["DQN", "Exploration", "Learning"], "agents"),
-    **dict.fromkeys(["LearningRate", "TrainingState", "WeightStatistics"], "observations"),
+    **dict.fromkeys(
+        ["LearningRate", "TrainingDynamics", "TrainingState", "WeightStatistics"], "observations"
+    ),
     **dict.fromkeys(["Equation9", "LogLossDrop"], "rewards"),
 }
 
@@ -38,9 +47,12 @@ __all__ = [
     "Learning",
     "LearningRate",
     "LogLossDrop",
+    "Policy",
     "QANCallback",
     "Raise",
     "Restart",
+    "StepBack",
+    "TrainingDynamics",
     "TrainingState",
     "WeightStatistics",
 ]

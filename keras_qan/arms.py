@@ -65,6 +65,8 @@ def scripted(name: str, learner: QANCallback, seed: int) -> QANCallback:
             agent=Random(seed),
             decide_every=settings.decide_every,
             rate_bounds=settings.rate_bounds,
+            dense_start=settings.dense_start,
+            schedule=settings.schedule,
         )
     holds = name == "constant"
     actions: list[Action] = [Hold()] if holds else [Follow(_SCHEDULES[name]())]

@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 
 from keras_qan import checkpoint
-from keras_qan.actions import Action, label
+from keras_qan.actions import Action, Schedule, label
 from keras_qan.agents import Agent
 from keras_qan.controller import Controller, Decision
 from keras_qan.observations import Observation
 from keras_qan.registry import from_config, is_configurable, to_config
 from keras_qan.rewards import Reward
 from keras_qan.run_log import RunLog
+
+#: Returns of single trainings that are kept to tell whether the agent still gains.
+RETURNS_KEPT = 100
 
 
 @dataclass
@@ -32,6 +35,8 @@ class Settings:
     agent: Agent | None = None
     decide_every: int | None = None
     rate_bounds: tuple[float, float] | None = None
+    dense_start: bool | None = None
+    schedule: Schedule | None = None
 
     def check(self) -> None:
         """Raises ValueError or TypeError for what no training could be steered with."""
@@ -62,6 +67,21 @@ class Settings:
         """As plain data, for the run directory."""
         return {field.name: to_config(getattr(self, field.name)) for field in fields(self)}
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Settings:
+        """Makes again what `config` gave.
+
+        Raises:
+          ValueError: the configuration names what is not registered.
+          TypeError: it has other fields.
+        """
+        return cls(**{name: from_config(value) for name, value in config.items()})
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was said at all."""
+        return all(getattr(self, field.name) is None for field in fields(self))
+
 
 def _check_list(name: str, values: Sequence[Any], method: str, example: str) -> None:
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
@@ -82,6 +102,7 @@ class Brain:
     Attributes:
       episodes: trainings learned from.
       steps: the students' steps in all trainings so far.
+      returns: what the last trainings learned from came to, `RETURNS_KEPT` at most.
       log: where records go, if anywhere.
       finished: (arm, phase, episode) of what the directory held already.
       last_episode: the last episode's record.
@@ -90,6 +111,8 @@ class Brain:
       given: what the user said.
       defaults: what holds where the user said nothing.
       directory: where to keep it all, or None.
+      parameters: what the agent starts out knowing, unless the directory holds more; see
+        `Agent.adopt`.
 
     Raises:
       ValueError: the settings are unusable, or the directory holds a run with others.
@@ -98,12 +121,20 @@ class Brain:
 
     STEM = "agent"
 
-    def __init__(self, given: Settings, defaults: Settings, directory: str | Path | None) -> None:
+    def __init__(
+        self,
+        given: Settings,
+        defaults: Settings,
+        directory: str | Path | None,
+        parameters: dict[str, np.ndarray] | None = None,
+    ) -> None:
         given.check()
         self.directory = None if directory is None else Path(directory)
         self.episodes = 0
         self.steps = 0
+        self.returns: list[float] = []
         self._arrays: dict[str, np.ndarray] | None = None
+        self._parameters = parameters
         self._num_kernels: int | None = None
         self.log: RunLog | None = None
         self.finished: set[tuple[str, str, int]] = set()
@@ -158,6 +189,7 @@ class Brain:
             settings.observations or (),
             settings.reward,  # type: ignore[arg-type]
             settings.rate_bounds or (0.0, math.inf),
+            settings.schedule,
         )
 
     def _take_over(
@@ -165,9 +197,10 @@ class Brain:
     ) -> None:
         """Goes on from a checkpoint, unless the user asks for something else than it holds."""
         try:
-            saved = Settings(**{n: from_config(v) for n, v in data["settings"].items()})
+            saved = Settings.from_config(data["settings"])
             self.episodes, self.steps = int(data["episodes"]), int(data["steps"])
             self._num_kernels = int(data["num_kernels"])
+            self.returns = [float(value) for value in data.get("returns", [])]
         except (KeyError, TypeError, ValueError) as error:
             raise checkpoint.CheckpointError(
                 f"The checkpoint does not hold what this version expects: {error}."
@@ -199,6 +232,10 @@ class Brain:
         if self._arrays is not None:
             self.controller.agent.restore(self._arrays)
             self._arrays = None
+            self._parameters = None
+        if self._parameters is not None:
+            self.controller.agent.adopt(self._parameters)  # type: ignore[attr-defined]
+            self._parameters = None
         self.controller.build(num_kernels)
         self._num_kernels = num_kernels
         self.controller.abandon()
@@ -250,6 +287,7 @@ class Brain:
         self.last_episode = values
         if learned:
             self.episodes += 1
+            self.returns = [*self.returns, values["return"]][-RETURNS_KEPT:]
 
     def write_episode(self, learned: bool, **more: Any) -> None:
         """Writes the last episode's records, and the checkpoint if it was learned from."""
@@ -278,6 +316,7 @@ class Brain:
             "episodes": self.episodes,
             "steps": self.steps,
             "num_kernels": self._num_kernels,
+            "returns": self.returns,
         }
         arrays = self.controller.agent.arrays()
         return checkpoint.write_next(target / "agent", self.STEM, arrays, data)

@@ -15,17 +15,26 @@ from typing import Any
 import keras
 
 from keras_qan import presets
-from keras_qan.actions import Action
+from keras_qan.actions import Action, Schedule
 from keras_qan.agents import Agent
 from keras_qan.brain import Brain, Settings
-from keras_qan.controller import Controller, Decision, Student
+from keras_qan.controller import Controller, Decision
+from keras_qan.gain import Gain, gain
 from keras_qan.observations import Observation
 from keras_qan.pace import Pace
+from keras_qan.policy import Policy, shipped
 from keras_qan.rewards import Reward
+from keras_qan.steered import Student
 from keras_qan.student import LossSums, find_student, require_keras_3
 
 #: Callbacks of Keras that set the learning rate too.
 RIVALS = ("ReduceLROnPlateau", "LearningRateScheduler")
+
+#: Stands for an argument that was not given, where None says something.
+_UNSAID: Any = object()
+
+#: How often a training whose loss is no number is set back before it is given up.
+MAX_RESCUES = 20
 
 
 class QANCallback(keras.callbacks.Callback):
@@ -48,6 +57,13 @@ class QANCallback(keras.callbacks.Callback):
       agent: what decides; by default a double DQN.
       decide_every: optimizer steps between decisions; by default a twentieth of the training.
       rate_bounds: the lowest and the highest learning rate that is ever assigned.
+      dense_start: whether the first decisions lie close together; `decide_every` is left out then.
+      schedule: what every rate that the actions lead to is multiplied by, for example `Cosine()`;
+        the actions then move the whole rest of the schedule up or down.
+      policy: what it starts out knowing: "shipped" for the policy that comes with the package, the
+        path of a policy file, a `Policy`, or None for nothing. By default "shipped" where none of
+        the arguments above but `directory` is given, and nothing where one is. Without a directory
+        a policy is followed as it is; with one it goes on learning there, on your own task.
 
     Attributes:
       explore: whether it acts at random with probability ε and learns. When set to False, it acts
@@ -78,10 +94,20 @@ class QANCallback(keras.callbacks.Callback):
         agent: Agent | None = None,
         decide_every: int | None = None,
         rate_bounds: tuple[float, float] | None = None,
+        dense_start: bool | None = None,
+        schedule: Schedule | None = None,
+        policy: Policy | str | Path | None = _UNSAID,
     ) -> None:
         super().__init__()
-        given = Settings(actions, observations, reward, agent, decide_every, rate_bounds)
-        self._adopt(Brain(given, _default_settings(), directory), explore=True)
+        given = Settings(
+            actions, observations, reward, agent, decide_every, rate_bounds, dense_start, schedule
+        )
+        known = _policy(policy, given)
+        if known is None:
+            self._adopt(Brain(given, _default_settings(), directory), explore=True)
+            return
+        brain = Brain(Settings(), known.settings, directory, known.arrays)
+        self._adopt(brain, explore=directory is not None)
 
     @classmethod
     def load(cls, directory: str | Path, explore: bool = True) -> QANCallback:
@@ -114,6 +140,10 @@ class QANCallback(keras.callbacks.Callback):
     def episodes(self) -> int:
         """How many trainings it has learned from."""
         return self._brain.episodes
+
+    def gain(self) -> Gain:
+        """Whether the trainings it learns from still get better, from their returns so far."""
+        return gain(self._brain.returns)
 
     @property
     def agent(self) -> Agent:
@@ -192,9 +222,11 @@ class QANCallback(keras.callbacks.Callback):
         self._fit = None
         require_keras_3(self.model)
         sums = LossSums(self.model)
-        student = find_student(self.model, self._controller.observations, sums)
+        controller = self._controller
+        student = find_student(self.model, controller.observations, sums, controller.can_step_back)
         self._brain.begin_episode(len(student.kernels), self.explore, self.context)
-        self._fit = _Fit(student, sums, Pace(self.settings.decide_every))
+        pace = Pace(self.settings.decide_every, bool(self.settings.dense_start))
+        self._fit = _Fit(student, sums, pace)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Takes the first decision of the training."""
@@ -205,7 +237,7 @@ class QANCallback(keras.callbacks.Callback):
             fit.num_epochs = self.params.get("epochs", 1) - epoch
             if self.params.get("steps") is not None:
                 fit.pace.set_length(self.params["steps"], fit.num_epochs)
-            decision = self._controller.begin(fit.student, fit.pace.num_decisions, self.explore)
+            decision = self._controller.begin(fit.student, fit.pace.moment(), self.explore)
             fit.initial_rate = decision.rate_found
             self._note(decision)
 
@@ -220,9 +252,9 @@ class QANCallback(keras.callbacks.Callback):
         if fit.first_loss is None:
             fit.first_loss = self._first_loss(fit)
             self._controller.start_from(fit.first_loss)
-        if not is_finite:
+        if not is_finite and not self._can_go_on(fit):
             self._stop_diverged(fit)
-        elif fit.pace.wants_decision():
+        elif not is_finite or fit.pace.wants_decision():
             self._decide(fit)
         elif fit.pace.wants_mark():
             self._controller.mark(fit.student)
@@ -255,7 +287,7 @@ class QANCallback(keras.callbacks.Callback):
         final_loss = fit.validation_loss if self._controller.reward.uses_validation else None
         last = self._controller.end(
             fit.student,
-            fit.pace.num_decisions,
+            fit.pace.moment(),
             self.explore,
             math.nan if fit.has_diverged else final_loss,
         )
@@ -275,6 +307,8 @@ class QANCallback(keras.callbacks.Callback):
         )
         if not self._defers_writing:
             self._brain.write_episode(self.explore)
+        if self.explore and self.params.get("verbose"):
+            print(f"QAN, training {self.episodes}: {self.gain()}")
 
     # What they are made of.
 
@@ -294,8 +328,7 @@ class QANCallback(keras.callbacks.Callback):
     def _decide(self, fit: _Fit) -> None:
         decision = self._controller.decide(
             fit.student,
-            fit.pace.progress(),
-            fit.pace.num_decisions,
+            fit.pace.moment(),
             self.explore,
             fit.pace.is_delayed,
         )
@@ -307,6 +340,11 @@ class QANCallback(keras.callbacks.Callback):
                 "LearningRateScheduler?)."
             )
         self._note(decision)
+
+    def _can_go_on(self, fit: _Fit) -> bool:
+        """Whether a training whose loss is no number can be set back and go on."""
+        fit.num_rescues += 1
+        return self._controller.can_step_back and fit.num_rescues <= MAX_RESCUES
 
     def _note(self, decision: Decision) -> None:
         fit = self._running
@@ -372,12 +410,35 @@ class _Fit:
     total_reward: float = 0.0
     loss_is_kept: bool = False
     has_diverged: bool = False
+    num_rescues: int = 0
     started: float = dataclasses.field(default_factory=time.perf_counter)
 
     def count(self, decision: Decision) -> None:
         """Adds what a decision brought in to the return."""
         if math.isfinite(decision.reward):
             self.total_reward += decision.reward
+
+
+def _policy(asked: Policy | str | Path | None, given: Settings) -> Policy | None:
+    """The policy to start from, if any.
+
+    Raises:
+      ValueError: a policy is asked for together with what only it can say.
+    """
+    if asked is _UNSAID:
+        return shipped() if given.is_empty else None
+    if asked is None:
+        return None
+    if not given.is_empty:
+        said = [name for name, value in vars(given).items() if value is not None]
+        raise ValueError(
+            f"QANCallback got policy={asked!r} and {', '.join(said)}; expected one or the other: a "
+            "policy comes with the actions, observations and agent it was learned with. Leave the "
+            "others out, or give policy=None to learn from nothing."
+        )
+    if isinstance(asked, Policy):
+        return asked
+    return shipped() if asked == "shipped" else Policy.load(asked)
 
 
 def _default_settings() -> Settings:

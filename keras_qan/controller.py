@@ -9,34 +9,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_qan.actions import Action
+from keras_qan import steered
+from keras_qan.actions import Action, Schedule, StepBack
 from keras_qan.agents import Agent
-from keras_qan.observations import Observation, Situation
+from keras_qan.observations import Observation, Situation, track
+from keras_qan.observations.track import LOG_LOSS_BOUNDS, Track
 from keras_qan.rewards import Reward
+from keras_qan.steered import Moment, Student
 
-#: log(loss / first loss) is kept within these bounds: the upper one is also what a loss that is not
-#: a number counts as, so that the penalty for divergence is bounded.
-LOG_LOSS_BOUNDS = (-25.0, 2.0)
+__all__ = ["LOG_LOSS_BOUNDS", "PARTS_OF_TRAINING", "Controller", "Decision", "Moment", "Student"]
 
 #: A fixed part of the training, in decisions, over which the log loss is smoothed and its slope
 #: taken: a twentieth of it.
 PARTS_OF_TRAINING = 20
-
-
-class Student(NamedTuple):
-    """What the controller reads and writes of the model in training: TensorFlow variables.
-
-    Attributes:
-      kernels: the watched kernels, each `[..., I, J]`.
-      rates: the optimizers' learning rates, each `[]`.
-      loss_total: the sum of the losses of the epoch's examples so far, `[]`.
-      loss_count: their number, `[]`.
-    """
-
-    kernels: list[tf.Variable]
-    rates: list[tf.Variable]
-    loss_total: tf.Variable
-    loss_count: tf.Variable
 
 
 class Decision(NamedTuple):
@@ -78,7 +63,10 @@ class Controller:
       actions: what it can choose among.
       observations: what its state is made of.
       reward: what its decisions are worth.
-      rate_bounds: the lowest and the highest learning rate that is ever assigned.
+      rate_bounds: the lowest and the highest learning rate that is ever assigned; with a
+        schedule, before it is applied.
+      schedule: what the rate that the actions lead to is multiplied by, at the middle of the
+        interval that follows. State and actions know the rate before it is multiplied.
     """
 
     def __init__(
@@ -88,7 +76,9 @@ class Controller:
         observations: Sequence[Observation],
         reward: Reward,
         rate_bounds: tuple[float, float],
+        schedule: Schedule | None = None,
     ) -> None:
+        self.schedule = schedule
         self.agent = agent
         self.actions = tuple(actions)
         self.observations = tuple(observations)
@@ -97,6 +87,9 @@ class Controller:
         self._open_transitions = 0
         self._is_waiting = False
         self._built_for: int | None = None
+        self._step_back = next(
+            (n for n, action in enumerate(self.actions) if isinstance(action, StepBack)), None
+        )
 
     def build(self, num_kernels: int) -> None:
         """Makes the variables of the agent and of an episode for so many watched kernels.
@@ -128,6 +121,9 @@ class Controller:
             self._first_loss, self._log_loss = scalar(), scalar()
             self._smoothed = tf.Variable(tf.zeros([3]), trainable=False)
             self._initial_rates = tf.Variable(tf.zeros([0]), shape=[None], trainable=False)
+            self._kept_rates = tf.Variable(tf.zeros([0]), shape=[None], trainable=False)
+            self._track = tf.Variable(tf.stack(track.start()), trainable=False)
+            self._share = tf.Variable(1.0, trainable=False)
             # The loss since the last decision is counted as a difference of Keras's running sums:
             # what stood there at the decision, and what was left over from epochs since.
             self._counted = tf.Variable(tf.zeros([2]), trainable=False)
@@ -137,20 +133,26 @@ class Controller:
         self._end = _compiled(self._end_graph)
         self._mark = _compiled(self._mark_graph)
 
+    @property
+    def can_step_back(self) -> bool:
+        """Whether a training can be set back."""
+        return self._step_back is not None
+
     # What the callback calls.
 
-    def begin(self, student: Student, num_decisions: int, explore: bool) -> Decision:
+    def begin(self, student: Student, moment: Moment, explore: bool) -> Decision:
         """Starts an episode: the first decision, before the first step.
 
         Args:
           student: the model in training.
-          num_decisions: how many decisions the episode will hold, as far as is known.
+          moment: the training's length.
           explore: whether to act at random with probability ε and to learn.
         """
         self.abandon()
         rates = [float(rate.numpy()) for rate in student.rates]
         self._initial_rates.assign(rates)
-        packed = self._begin(*student, self._terms(0.0, num_decisions, False, explore))
+        self._kept_rates.assign(rates)
+        packed = self._begin(student, self._terms(moment, False, explore))
         return self._unpack(packed)
 
     def start_from(self, loss: float) -> None:
@@ -160,29 +162,22 @@ class Controller:
 
     def mark(self, student: Student) -> None:
         """Counts the loss of the last decision from here on: what came before was not its doing."""
-        self._mark(student.loss_total, student.loss_count)
+        self._mark(student)
 
     def decide(
-        self,
-        student: Student,
-        progress: float,
-        num_decisions: int,
-        explore: bool,
-        delayed: bool = False,
+        self, student: Student, moment: Moment, explore: bool, delayed: bool = False
     ) -> Decision:
         """One turn: reward and learning for the last decision, then the next one.
 
         Args:
           student: the model in training.
-          progress: the share of the training's steps that are done, in [0, 1].
-          num_decisions: how many decisions the episode holds.
+          moment: where in the training.
           explore: whether to act at random with probability ε and to learn.
           delayed: whether no step lies between decisions whose loss was not already fixed, so that
             it is the decision before the last that is credited.
         """
         learns = explore and (self._is_waiting or not delayed)
-        terms = self._terms(progress, num_decisions, learns, explore)
-        packed = self._decide(*student, terms, delayed=delayed)
+        packed = self._decide(student, self._terms(moment, learns, explore), delayed=delayed)
         self._is_waiting = delayed
         self._open_transitions += int(learns)
         return self._unpack(packed)
@@ -190,25 +185,27 @@ class Controller:
     def end(
         self,
         student: Student,
-        num_decisions: int,
+        moment: Moment,
         explore: bool,
         final_loss: float | None = None,
     ) -> Decision:
         """Closes an episode: reward and learning for its last decision.
 
-        `keep_loss` comes before it: by now Keras's sums may be those of the validation.
+        `keep_loss` comes before it: by now Keras's sums may be those of the validation. Where the
+        training can be set back and its last losses have jumped, the weights that it ends with are
+        those of the lowest loss.
 
         Args:
           student: the model in training.
-          num_decisions: how many decisions the episode holds.
+          moment: the training's length.
           explore: whether to learn.
           final_loss: the loss that the last reward is reckoned to; not-a-number where the training
             diverged; None for the mean training loss since the last decision.
         """
         given = final_loss is not None
         loss = tf.constant(final_loss if given else 0.0, tf.float32)
-        terms = self._terms(1.0, num_decisions, explore, explore)
-        packed = self._end(*student, terms, loss, tf.constant(given), delayed=self._is_waiting)
+        terms = self._terms(moment._replace(progress=1.0), explore, explore)
+        packed = self._end(student, terms, loss, tf.constant(given), delayed=self._is_waiting)
         self._open_transitions = 0
         self._is_waiting = False
         return self._unpack(packed)
@@ -224,6 +221,8 @@ class Controller:
                 variable.assign(tf.zeros_like(variable))
             self._log_loss.assign(0.0)
             self._first_loss.assign(1.0)
+            self._remember(track.start())
+            self._share.assign(1.0)
 
     def keep_loss(self, student: Student) -> None:
         """Keeps what was counted of the loss before Keras sets its sums back to zero."""
@@ -237,8 +236,9 @@ class Controller:
         return float(total / count) if count else float("nan")
 
     @staticmethod
-    def _terms(progress: float, num_decisions: int, learns: bool, explore: bool) -> tf.Tensor:
-        return tf.constant([progress, num_decisions, learns, explore], tf.float32)
+    def _terms(moment: Moment, learns: bool, explore: bool) -> _Terms:
+        numbers = tf.constant([*moment, learns, explore], tf.float32)
+        return _Terms(*tf.unstack(numbers))
 
     @staticmethod
     def _unpack(packed: tf.Tensor) -> Decision:
@@ -250,57 +250,46 @@ class Controller:
 
     # What is compiled.
 
-    def _begin_graph(
-        self,
-        kernels: list[tf.Variable],
-        rates: list[tf.Variable],
-        loss_total: tf.Variable,
-        loss_count: tf.Variable,
-        terms: tf.Tensor,
-    ) -> tf.Tensor:
-        student = Student(kernels, rates, loss_total, loss_count)
+    def _begin_graph(self, student: Student, terms: _Terms) -> tf.Tensor:
         nothing = tf.constant(np.nan)
+        zeros = [tf.zeros_like(kernel) for kernel in student.kernels]
+        if student.motion:
+            for room, values in enumerate((student.kernels, zeros, student.kernels)):
+                steered.assign(student.motion[room::3], values)
         return self._act(student, terms, reward=nothing, loss=nothing, td_loss=nothing)
 
-    def _decide_graph(
-        self,
-        kernels: list[tf.Variable],
-        rates: list[tf.Variable],
-        loss_total: tf.Variable,
-        loss_count: tf.Variable,
-        terms: tf.Tensor,
-        delayed: bool,
-    ) -> tf.Tensor:
-        student = Student(kernels, rates, loss_total, loss_count)
-        loss = self._interval_loss(loss_total, loss_count)
-        log_loss = self._relative_log(loss)
+    def _decide_graph(self, student: Student, terms: _Terms, delayed: bool) -> tf.Tensor:
+        loss = self._interval_loss(student)
+        log_loss = track.relative_log(loss, self._first_loss)
         reward, td_loss = self._credit(log_loss, terms, tf.constant(1.0), delayed)
         if delayed:
             self._wait()
-        share = 1.0 / tf.maximum(terms[1] / PARTS_OF_TRAINING, 1.0)
+        share = 1.0 / tf.maximum(terms.num_decisions / PARTS_OF_TRAINING, 1.0)
         now = self._smoothed[0] + share * (log_loss - self._smoothed[0])
         self._smoothed.assign(tf.concat([now[tf.newaxis], self._smoothed[:2]], axis=0))
+        self._remember(track.with_loss(self._recall(), log_loss))
         return self._act(student, terms, reward, loss, td_loss)
 
     def _end_graph(
         self,
-        kernels: list[tf.Variable],
-        rates: list[tf.Variable],
-        loss_total: tf.Variable,
-        loss_count: tf.Variable,
-        terms: tf.Tensor,
+        student: Student,
+        terms: _Terms,
         final_loss: tf.Tensor,
         is_given: tf.Tensor,
         delayed: bool,
     ) -> tf.Tensor:
-        del kernels, loss_total, loss_count
         interval_loss = self._left_over[0] / self._left_over[1]
         loss = tf.where(is_given, final_loss, interval_loss)
         # Without a step since the losses were marked, nothing is known of the last decision; that
         # it was neither good nor bad is not the same as a loss that is no number.
         has_steps = self._left_over[1] > 0.0
-        last = tf.where(has_steps, self._relative_log(interval_loss), self._log_loss)
-        final = tf.where(is_given, self._relative_log(final_loss), last)
+        relative = functools.partial(track.relative_log, first_loss=self._first_loss)
+        last = tf.where(has_steps, relative(interval_loss), self._log_loss)
+        final = tf.where(is_given, relative(final_loss), last)
+        if self.can_step_back:
+            jumped = track.has_jumped(track.with_loss(self._recall(), last))
+            diverged = ~tf.math.is_finite(loss) & (is_given | has_steps)
+            steered.restore(student, jumped | diverged)
         earlier_reward = tf.constant(0.0)
         if delayed:
             # Two decisions are open. Where the training diverged, the earlier one's outcome is the
@@ -309,14 +298,20 @@ class Controller:
             goes_on = 1.0 - tf.cast(has_diverged, tf.float32)
             earlier_loss = tf.where(has_diverged, final, last)
             earlier_reward, _ = self._credit(earlier_loss, terms, goes_on, delayed)
-            terms *= tf.stack([1.0, 1.0, goes_on, 1.0])
+            terms = terms._replace(learns=terms.learns * goes_on)
         reward, td_loss = self._credit(final, terms, tf.constant(0.0), delayed=False)
-        rate = tf.cast(rates[0], tf.float32)
+        rate = tf.cast(student.rates[0], tf.float32)
         action = tf.cast(self._action, tf.float32)
         return tf.stack([action, rate, rate, reward + earlier_reward, loss, 0.0, td_loss])
 
-    def _mark_graph(self, loss_total: tf.Variable, loss_count: tf.Variable) -> None:
-        self._interval_loss(loss_total, loss_count)
+    def _mark_graph(self, student: Student) -> None:
+        self._interval_loss(student)
+
+    def _recall(self) -> Track:
+        return Track(*tf.unstack(self._track))
+
+    def _remember(self, memory: Track) -> None:
+        self._track.assign(tf.stack(memory))
 
     def _wait(self) -> None:
         """The last decision's outcome is not known yet: it waits while the next one is taken."""
@@ -330,31 +325,30 @@ class Controller:
         before = tf.where(sums[1] >= self._counted[1], self._counted, tf.zeros([2]))
         return sums - before + self._left_over
 
-    def _interval_loss(self, loss_total: tf.Variable, loss_count: tf.Variable) -> tf.Tensor:
+    def _interval_loss(self, student: Student) -> tf.Tensor:
         """The mean loss since the last call; counting starts anew."""
-        sums = tf.stack([tf.cast(loss_total, tf.float32), tf.cast(loss_count, tf.float32)])
+        total, count = student.loss_total, student.loss_count
+        sums = tf.stack([tf.cast(total, tf.float32), tf.cast(count, tf.float32)])
         since = self._since(sums)
-        self._counted.assign(sums)
+        is_finite = tf.math.is_finite(sums[0])
+        if self.can_step_back:
+            # Keras would carry a loss that is no number on to the end of the epoch.
+            total.assign(tf.where(is_finite, total, tf.zeros_like(total)))
+            count.assign(tf.where(is_finite, count, tf.zeros_like(count)))
+        self._counted.assign(tf.where(is_finite, sums, tf.zeros([2])))
         self._left_over.assign(tf.zeros([2]))
         return since[0] / since[1]
 
-    def _relative_log(self, loss: tf.Tensor) -> tf.Tensor:
-        """log(loss / first loss) within LOG_LOSS_BOUNDS; the upper one for what is no number."""
-        low, high = LOG_LOSS_BOUNDS
-        ratio = tf.maximum(loss / self._first_loss, 1e-30)
-        log_ratio = tf.clip_by_value(tf.math.log(ratio), low, high)
-        return tf.where(tf.math.is_finite(loss), log_ratio, high)
-
     def _credit(
-        self, log_loss: tf.Tensor, terms: tf.Tensor, discount: tf.Tensor, delayed: bool
+        self, log_loss: tf.Tensor, terms: _Terms, discount: tf.Tensor, delayed: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Reward of the last decision (the waiting one if `delayed`), and what is learned of it."""
-        reward = self.reward(self._log_loss.value(), log_loss, terms[1])
+        reward = self.reward(self._log_loss.value(), log_loss, terms.num_decisions)
         self._log_loss.assign(log_loss)
         observation = self._waiting_observation if delayed else self._observation
         action = self._waiting_action if delayed else self._action
         td_loss = tf.cond(
-            terms[2] > 0.0,
+            terms.learns > 0.0,
             lambda: self.agent.learn(observation.value(), action.value(), reward, discount),
             lambda: tf.constant(np.nan, tf.float32),
         )
@@ -363,38 +357,109 @@ class Controller:
     def _act(
         self,
         student: Student,
-        terms: tf.Tensor,
+        terms: _Terms,
         reward: tf.Tensor,
         loss: tf.Tensor,
         td_loss: tf.Tensor,
     ) -> tf.Tensor:
         """Observes, chooses, and assigns the learning rate."""
-        rates = tf.stack([tf.cast(rate, tf.float32) for rate in student.rates])  # [K]
+        found = tf.stack([tf.cast(rate, tf.float32) for rate in student.rates])  # [K]
+        rates = found if self.schedule is None else found / self._share
         initial_rates = tf.reshape(self._initial_rates, [len(student.rates)])
-        progress = terms[0]
+        memory = self._recall()
         situation = Situation(
             kernels=[tf.convert_to_tensor(kernel) for kernel in student.kernels],
             rate=rates[0],
             initial_rate=initial_rates[0],
-            progress=progress,
+            progress=terms.progress,
             log_losses=self._smoothed.value(),
-            pace=tf.maximum(terms[1] / PARTS_OF_TRAINING, 1.0),
+            pace=tf.maximum(terms.num_decisions / PARTS_OF_TRAINING, 1.0),
+            track=memory,
+            motion=steered.mean_motion(student, terms.taken),
+            optimizer=tf.convert_to_tensor(student.optimizer, tf.float32),
+            num_steps=terms.num_steps,
+            interval=terms.interval,
         )
         observation = tf.concat([part(situation) for part in self.observations], axis=0)
         # Weights that are no longer numbers must not reach the agent's parameters.
         observation = tf.where(tf.math.is_finite(observation), observation, 0.0)
-        choice = self.agent.act(observation, terms[3] > 0.0)
-        outcomes = tf.stack([a.next_rate(rates, initial_rates, progress) for a in self.actions])
-        low, high = self.rate_bounds
-        chosen = tf.clip_by_value(tf.gather(outcomes, choice.action), low, high)  # [K]
-        # Holding a rate that lies outside the bounds is holding it.
-        chosen = tf.where(tf.gather(outcomes, choice.action) == rates, rates, chosen)
+        choice = self.agent.act(observation, terms.explore > 0.0)
+        steered.note_motion(student)
+        action = self._with_step_back_forced(choice.action, memory)
+        kept_rates = tf.reshape(self._kept_rates, rates.shape)
+        kept_rates = tf.where(memory.now <= memory.best, rates, kept_rates)
+        chosen = self._next_rates(action, rates, kept_rates, initial_rates, terms.progress)
+        if self.can_step_back:
+            self._keep_or_restore(student, action, memory)
+            steps_back = tf.equal(action, self._step_back)
+            self._kept_rates.assign(tf.where(steps_back, chosen, kept_rates))
+        assigned = chosen if self.schedule is None else chosen * self._next_share(terms)
         for number, rate in enumerate(student.rates):
-            rate.assign(tf.cast(chosen[number], rate.dtype))
+            rate.assign(tf.cast(assigned[number], rate.dtype))
+        steps_back = tf.equal(action, self._step_back if self.can_step_back else -1)
+        self._remember(track.with_rate(memory, rates[0], chosen[0], steps_back))
+        steered.assign(student.motion[0::3], student.kernels if student.motion else [])
         self._observation.assign(observation)
-        self._action.assign(choice.action)
-        head = [tf.cast(choice.action, tf.float32), chosen[0], rates[0], reward, loss]
+        self._action.assign(action)
+        head = [tf.cast(action, tf.float32), assigned[0], found[0], reward, loss]
         return tf.concat([tf.stack([*head, choice.epsilon, td_loss]), choice.q_values], axis=0)
+
+    def _next_share(self, terms: _Terms) -> tf.Tensor:
+        """The schedule's share for the interval that follows, `[]`."""
+        assert self.schedule is not None
+        middle = terms.progress + 0.5 * terms.interval / terms.num_steps
+        # A share of zero could not be divided by at the next decision.
+        share = tf.maximum(self.schedule(tf.minimum(middle, 1.0)), 1e-6)
+        self._share.assign(share)
+        return share
+
+    def _with_step_back_forced(self, action: tf.Tensor, memory: Track) -> tf.Tensor:
+        if self._step_back is None:
+            return action
+        return tf.where(track.has_jumped(memory), tf.cast(self._step_back, tf.int64), action)
+
+    def _next_rates(
+        self,
+        action: tf.Tensor,
+        rates: tf.Tensor,
+        kept_rates: tf.Tensor,
+        initial_rates: tf.Tensor,
+        progress: tf.Tensor,
+    ) -> tf.Tensor:
+        """The learning rates that an action leads to, within the bounds, `[K]`."""
+        outcomes = [
+            each.rate_after(rates, kept_rates)
+            if isinstance(each, StepBack)
+            else each.next_rate(rates, initial_rates, progress)
+            for each in self.actions
+        ]
+        outcome = tf.gather(tf.stack(outcomes), action)
+        low, high = self.rate_bounds
+        # Holding a rate that lies outside the bounds is holding it.
+        return tf.where(outcome == rates, rates, tf.clip_by_value(outcome, low, high))
+
+    def _keep_or_restore(self, student: Student, action: tf.Tensor, memory: Track) -> None:
+        """Copies the weights of the lowest loss so far, and restores the copy on a step back."""
+        is_best = memory.now <= memory.best
+
+        def keep() -> tf.Tensor:
+            steered.assign(student.copies, student.saved)
+            return tf.constant(True)
+
+        tf.cond(is_best, keep, lambda: tf.constant(False))
+        steered.restore(student, tf.equal(action, self._step_back) & ~is_best)
+
+
+class _Terms(NamedTuple):
+    """`Moment` and whether the agent learns and explores, as tensors `[]`, float32."""
+
+    progress: tf.Tensor
+    num_decisions: tf.Tensor
+    num_steps: tf.Tensor
+    interval: tf.Tensor
+    taken: tf.Tensor
+    learns: tf.Tensor
+    explore: tf.Tensor
 
 
 def _compiled(function: Callable[..., Any]) -> Any:

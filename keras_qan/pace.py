@@ -2,10 +2,44 @@
 
 from __future__ import annotations
 
+import math
+
 from keras_qan.controller import PARTS_OF_TRAINING
+from keras_qan.steered import Moment
 
 #: Steps between decisions while the length of the training is not known yet.
 STEPS_WHILE_LENGTH_UNKNOWN = 25
+
+
+#: Parts that a training with dense first decisions is divided into.
+DENSE_PARTS = 24
+
+#: By which share the steps done may grow between two of the first decisions.
+DENSE_GROWTH = 0.5
+
+
+def dense_interval(step: int, num_steps: int) -> int:
+    """Steps from a decision to the next, where the first ones lie close together.
+
+    Two steps at least, as the first loss after a decision is not its doing; then half of what is
+    done already, up to a twenty-fourth of the training.
+    """
+    longest = max(2, round(num_steps / DENSE_PARTS))
+    return min(max(2, math.ceil(DENSE_GROWTH * step)), longest)
+
+
+def dense_decisions(num_steps: int) -> list[int]:
+    """The steps of a training after which a decision is taken; the first is 0.
+
+    A last interval is at least half as long as those before it.
+    """
+    steps = [0]
+    while True:
+        interval = dense_interval(steps[-1], num_steps)
+        following = steps[-1] + interval
+        if num_steps - following < max(interval / 2, 2):
+            return steps
+        steps.append(following)
 
 
 class Pace:
@@ -16,16 +50,19 @@ class Pace:
 
     Args:
       decide_every: steps between decisions, or None for a twentieth of the training.
+      dense_start: whether the first decisions lie close together (`dense_decisions`), so that a
+        rate that is far off is noticed at once; `decide_every` is None then.
 
     Attributes:
-      every: steps between decisions.
+      every: steps between decisions; where the start is dense, to the next one.
       num_decisions: how many the training holds, as far as is known.
       step: steps done.
     """
 
-    def __init__(self, decide_every: int | None) -> None:
+    def __init__(self, decide_every: int | None, dense_start: bool = False) -> None:
         self._asked = decide_every
-        self.every = decide_every or STEPS_WHILE_LENGTH_UNKNOWN
+        self._dense_start = dense_start
+        self.every = 2 if dense_start else decide_every or STEPS_WHILE_LENGTH_UNKNOWN
         self.num_decisions = PARTS_OF_TRAINING
         self.step = 0
         self._num_steps: int | None = None
@@ -42,6 +79,9 @@ class Pace:
     def set_length(self, steps_an_epoch: int, num_epochs: int) -> None:
         """Notes how long the training is."""
         self._num_steps = max(steps_an_epoch * num_epochs, 1)
+        if self._dense_start:
+            self.num_decisions = len(dense_decisions(self._num_steps))
+            return
         self.every = self._asked or max(1, round(self._num_steps / PARTS_OF_TRAINING))
         self.every = max(self.every, self._call_every)
         self._count_decisions()
@@ -98,12 +138,29 @@ class Pace:
 
     def decided(self) -> None:
         """Notes that a decision was taken at this step."""
+        if self._dense_start:
+            # While the length is unknown, as if ten times as much were to come as is done.
+            length = self._num_steps or 10 * self.step
+            self.every = max(dense_interval(self.step, length), self._call_every)
         self._last_decision = self.step
         self._look_at = self.step + 1
 
     def marked(self) -> None:
         """Notes that the losses were marked: nothing is to be done before the next decision."""
         self._look_at = self._last_decision + self.every
+
+    def moment(self) -> Moment:
+        """Where in the training we are, for a decision that is taken now."""
+        interval = self.every
+        if self._dense_start:
+            interval = dense_interval(self.step, self._num_steps or 10 * max(self.step, 1))
+        return Moment(
+            progress=self.progress(),
+            num_decisions=self.num_decisions,
+            num_steps=self._num_steps or STEPS_WHILE_LENGTH_UNKNOWN * PARTS_OF_TRAINING,
+            interval=max(interval, self._call_every),
+            taken=max(self.step - self._last_decision, 1),
+        )
 
     def progress(self) -> float:
         """The share of the training that is done; 0 while its length is unknown."""

@@ -9,7 +9,7 @@ from keras_qan.agents import DQN, Exploration, Learning
 from keras_qan.rewards import Equation9, LogLossDrop
 
 #: The names that `by_name` knows.
-NAMES = ("default", "paper")
+NAMES = ("default", "paper", "transfer")
 
 
 def default(seed: int = 0) -> dict[str, Any]:
@@ -62,13 +62,45 @@ def paper(seed: int = 0) -> dict[str, Any]:
     }
 
 
+def transfer(seed: int = 0) -> dict[str, Any]:
+    """What the shipped policy is made of, and how it goes on learning on a task of the user's.
+
+    The state knows no scale of task or model, the first decisions lie close together, the rate can
+    be changed by much at once, and a training that went astray can be set back. The rate anneals
+    along a cosine by itself, which the actions scale: so that to do nothing is a good plan once
+    the rate is right, and not the beginning of one.
+    """
+    return {
+        "actions": (
+            actions.StepBack(0.3),
+            actions.Decay(0.5),
+            actions.Hold(),
+            actions.Raise(1.6),
+            actions.Raise(5.0),
+        ),
+        "observations": (observations.TrainingDynamics(),),
+        "reward": LogLossDrop(),
+        "agent": DQN(
+            hidden=(128, 128),
+            exploration=Exploration(start=0.1, end=0.02, decisions=600),
+            learning=Learning(rate=1e-4, updates=4, n_step=48, warm_up=60),
+            seed=seed,
+            default_action=2,
+            margin=0.015,
+        ),
+        "rate_bounds": (1e-7, 10.0),
+        "dense_start": True,
+        "schedule": actions.Cosine(),
+    }
+
+
 def by_name(name: str, seed: int = 0) -> dict[str, Any]:
     """The preset of that name, as keyword arguments of `QANCallback`.
 
     Raises:
       ValueError: there is none.
     """
-    presets = {"default": default, "paper": paper}
+    presets = {"default": default, "paper": paper, "transfer": transfer}
     if name not in presets:
         raise ValueError(f"There is no preset {name!r}; expected one of {', '.join(NAMES)}.")
     return presets[name](seed)

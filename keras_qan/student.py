@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_qan.controller import Student
-from keras_qan.observations import Observation, watched_kernels
+from keras_qan.observations import Observation, TrainingDynamics, watched_kernels
+from keras_qan.steered import Student
 
 
 def require_keras_3(model: Any) -> None:
@@ -80,18 +81,67 @@ class LossSums:
 
 
 def find_student(
-    model: keras.Model, observations: Sequence[Observation], sums: LossSums
+    model: keras.Model,
+    observations: Sequence[Observation],
+    sums: LossSums,
+    can_step_back: bool = False,
 ) -> Student:
     """Gathers the variables that the controller works on.
+
+    Args:
+      model: the compiled model.
+      observations: what is to be seen of it.
+      sums: where its losses are summed up.
+      can_step_back: whether room for a copy of weights and optimizer slots is wanted.
 
     Raises:
       ValueError: a layer to watch is missing, or the learning rate cannot be assigned.
     """
     kernels = [
-        kernel
+        kernel.value
         for part in observations
         if part.layers != ()
         for kernel in watched_kernels(model, part.layers)
     ]
-    values = [kernel.value for kernel in kernels]
-    return Student(values, rate_variables(model), sums.total, sums.count)
+    wants_motion = any(isinstance(part, TrainingDynamics) for part in observations)
+    watched = kernels if wants_motion else []
+    rates = rate_variables(model)
+    saved = _what_a_step_back_restores(model) if can_step_back else []
+    return Student(
+        kernels=kernels,
+        rates=rates,
+        loss_total=sums.total,
+        loss_count=sums.count,
+        motion=[_room_for(kernel) for kernel in watched for _ in range(3)],
+        saved=saved,
+        copies=[_room_for(variable) for variable in saved],
+        optimizer=tf.constant(_optimizer_traits(model), tf.float32),
+    )
+
+
+def _room_for(variable: tf.Variable) -> tf.Variable:
+    return tf.Variable(tf.zeros_like(variable), trainable=False)
+
+
+def _what_a_step_back_restores(model: keras.Model) -> list[tf.Variable]:
+    """Weights, statistics and optimizer slots; not the rate, not the counts, no random states."""
+    optimizer = model.optimizer
+    if not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    rates = {id(rate) for rate in rate_variables(model)}
+    return [
+        variable.value
+        for variable in [*model.variables, *optimizer.variables]
+        if variable.dtype.startswith(("float", "bfloat")) and id(variable.value) not in rates
+    ]
+
+
+def _optimizer_traits(model: keras.Model) -> tuple[float, float]:
+    """Whether the (first) optimizer scales its gradients, and log(1 / (1 - momentum)) if not."""
+    optimizer = model.optimizer
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    optimizer = (getattr(optimizer, "optimizers", None) or [optimizer])[0]
+    if not isinstance(optimizer, keras.optimizers.SGD):
+        return 1.0, 0.0
+    return 0.0, -math.log(1.0 - min(float(optimizer.momentum), 0.999))

@@ -6,9 +6,10 @@ import tensorflow as tf
 
 from keras_qan.actions import Decay, Hold, Raise
 from keras_qan.agents import Choice
-from keras_qan.controller import LOG_LOSS_BOUNDS, Controller, Student
+from keras_qan.controller import LOG_LOSS_BOUNDS, Controller
 from keras_qan.observations import LearningRate
 from keras_qan.rewards import Equation9, LogLossDrop
+from keras_qan.steered import Moment, Student
 
 NUM_ROWS = 64
 
@@ -75,8 +76,11 @@ class Training:
         return tf.Variable(0.0), tf.Variable(0.0)
 
     def begin(self, **other):
-        arguments = {"num_decisions": self.num_decisions, "explore": self.explore} | other
+        arguments = {"moment": self.moment(0.0), "explore": self.explore} | other
         return self.controller.begin(self.student, **arguments)
+
+    def moment(self, progress):
+        return Moment(progress, self.num_decisions, num_steps=40, interval=10, taken=10)
 
     def step(self, *losses, examples=8):
         for loss in losses:
@@ -91,9 +95,7 @@ class Training:
         self.controller.mark(self.student)
 
     def decide(self, delayed=False, progress=0.5):
-        return self.controller.decide(
-            self.student, progress, self.num_decisions, self.explore, delayed
-        )
+        return self.controller.decide(self.student, self.moment(progress), self.explore, delayed)
 
     def keep(self):
         """As at the end of an epoch: the loss is kept, and Keras sets its sums back to zero."""
@@ -103,7 +105,7 @@ class Training:
 
     def end(self, final_loss=None):
         self.controller.keep_loss(self.student)
-        return self.controller.end(self.student, self.num_decisions, self.explore, final_loss)
+        return self.controller.end(self.student, self.moment(1.0), self.explore, final_loss)
 
 
 # What a decision is credited with.
@@ -227,7 +229,7 @@ def test_the_last_loss_is_not_mixed_with_what_the_sums_show_after_the_epoch():
     training.controller.keep_loss(training.student)
     training.student.loss_total.assign(900.0)
     training.student.loss_count.assign(9.0)
-    last = training.controller.end(training.student, 1, True)
+    last = training.controller.end(training.student, training.moment(1.0), True)
     assert last.loss == pytest.approx(1.0)
 
 
@@ -321,7 +323,7 @@ def test_only_the_rates_are_assigned():
     before = float(training.student.loss_total), float(training.student.loss_count)
     training.decide()
     training.controller.keep_loss(training.student)
-    training.controller.end(training.student, 4, True, 0.5)
+    training.controller.end(training.student, training.moment(1.0), True, 0.5)
     assert [float(rate) for rate in training.student.rates] == [0.25, 0.0625]
     np.testing.assert_array_equal(kernel, np.ones([2, 2]))
     assert (float(training.student.loss_total), float(training.student.loss_count)) == before

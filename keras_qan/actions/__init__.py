@@ -1,6 +1,16 @@
 """action → effect: what an agent's choice does to the learning rate."""
 
-from keras_qan.actions.rate import Action, Decay, Follow, Hold, Raise, Restart, default, label
+from keras_qan.actions.rate import (
+    Action,
+    Decay,
+    Follow,
+    Hold,
+    Raise,
+    Restart,
+    StepBack,
+    default,
+    label,
+)
 from keras_qan.actions.schedules import Cosine, OneCycle, Schedule, StepDecay, WarmRestarts
 
 __all__ = [
@@ -13,6 +23,7 @@ __all__ = [
     "Raise",
     "Restart",
     "Schedule",
+    "StepBack",
     "StepDecay",
     "WarmRestarts",
     "default",

@@ -92,6 +92,46 @@ class Hold:
 
 
 @configurable
+class StepBack:
+    """Sets the training back to where its loss was lowest, and goes on from there more slowly.
+
+    Weights and optimizer slots become those of the decision before which the training loss was
+    lowest. It is taken without asking where the loss has jumped (`observations.track.has_jumped`)
+    or is no number. The steps that led astray remain spent.
+
+    Args:
+      factor: in (0, 1); the rate becomes `factor` times the present one, or the one that led to
+        the lowest loss where that is less.
+    """
+
+    def __init__(self, factor: float = 0.3) -> None:
+        if not 0.0 < factor < 1.0:
+            raise ValueError(
+                f"StepBack got factor={factor}; expected a number between 0 and 1: a training that "
+                "is set back goes astray again unless its rate is lower."
+            )
+        self.factor = float(factor)
+
+    def next_rate(
+        self,
+        rate: tf.Tensor,
+        initial_rate: tf.Tensor,  # noqa: ARG002
+        progress: tf.Tensor,  # noqa: ARG002
+    ) -> tf.Tensor:
+        """factor · rate."""
+        return rate * self.factor
+
+    def rate_after(self, rate: tf.Tensor, kept_rate: tf.Tensor) -> tf.Tensor:
+        """The rate after a training was set back.
+
+        Args:
+          rate: the present one.
+          kept_rate: the one of the kept weights; one that was stepped back to before is less.
+        """
+        return tf.minimum(rate * self.factor, kept_rate)
+
+
+@configurable
 class Restart:
     """Sets the learning rate back (the paper's second action, after Loshchilov & Hutter 2016).
 

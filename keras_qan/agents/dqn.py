@@ -93,6 +93,9 @@ class DQN:
         of the parameters (Polyak & Juditsky 1992): the greedy policy of the online network swings
         from episode to episode.
       seed: initial parameters, exploration and sampling all follow from it.
+      default_action: an action that is taken unless another one is worth more by `margin`.
+      margin: see `default_action`; at least 0. Values of single decisions are learned with noise,
+        and an agent that follows the noise undoes at one decision what it did at the last.
     """
 
     def __init__(
@@ -104,7 +107,15 @@ class DQN:
         double: bool = True,
         averaged: bool = True,
         seed: int = 0,
+        default_action: int | None = None,
+        margin: float = 0.0,
     ) -> None:
+        if not margin >= 0.0 or (margin > 0.0 and default_action is None):
+            raise ValueError(
+                f"DQN got margin={margin}, default_action={default_action}; expected a margin of "
+                "at least 0, and with one the index of the action that is taken by default."
+            )
+        self.default_action, self.margin = default_action, float(margin)
         if not hidden or any(int(units) < 1 for units in hidden):
             raise ValueError(f"DQN got hidden={hidden}; expected at least one positive width.")
         self.hidden = tuple(int(units) for units in hidden)
@@ -219,7 +230,7 @@ class DQN:
         self._explored.assign_add(tf.cast(explore, tf.int64))
         coin, draw = tf.unstack(tf.random.stateless_uniform([2], seed))
         at_random = tf.cast(draw * self._num_actions, tf.int64)
-        action = tf.where(coin < epsilon, at_random, tf.argmax(q_values))
+        action = tf.where(coin < epsilon, at_random, tf.argmax(self._preferences(q_values)))
         return Choice(action, q_values, epsilon)
 
     def learn(
@@ -234,6 +245,45 @@ class DQN:
 
         ready = self._replay.num_samples() >= self.learning.warm_up
         return tf.cond(ready, update, lambda: tf.constant(np.nan, tf.float32))
+
+    def preferences(self, observations: tf.Tensor) -> tf.Tensor:
+        """What the greedy policy takes the highest of, float32 `[N, A]` for states `[N, F]`."""
+        frozen = self._agent._target_q_network if self.averaged else self._network
+        return self._preferences(frozen(self._normaliser(observations))[0])
+
+    def _preferences(self, q_values: tf.Tensor) -> tf.Tensor:
+        """Values with the margin of the default action, `[..., A]`."""
+        if self.default_action is None:
+            return q_values
+        return q_values + self.margin * tf.one_hot(self.default_action, self._num_actions)
+
+    def take_in(self, observations: tf.Tensor, actions: tf.Tensor, returns: tf.Tensor) -> None:
+        """Remembers decisions whose whole return is known already, and learns nothing yet.
+
+        Args:
+          observations: the states, float32 `[N, F]`.
+          actions: the actions' indices, int64 `[N]`.
+          returns: what came of them down to the end of their episodes, float32 `[N]`.
+        """
+
+        def body(number: tf.Tensor) -> tf.Tensor:
+            self._normaliser.update(observations[number], tf.constant(1.0))
+            self._replay.add(
+                observations[number], actions[number], returns[number], tf.constant(0.0)
+            )
+            return number + 1
+
+        tf.while_loop(lambda number: number < tf.shape(actions)[0], body, [tf.constant(0)])
+
+    def update(self, times: tf.Tensor) -> tf.Tensor:
+        """Makes so many updates from the replay memory, int32 `[]`; the mean loss, float32 `[]`."""
+
+        def body(number: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return number + 1, total + self._update()
+
+        start = (tf.constant(0), tf.constant(0.0))
+        _, total = tf.while_loop(lambda number, _: number < times, body, start)
+        return total / tf.cast(times, tf.float32)
 
     def _update_once(self) -> tf.Tensor:
         batch = self._replay.sample(self.learning.batch_size, self._next_seed())
@@ -281,25 +331,45 @@ class DQN:
         kept = {name: variable.numpy() for name, variable in self._variables().items()}
         return kept | {f"replay/{name}": rows for name, rows in self._replay.arrays().items()}
 
+    def parameters(self) -> dict[str, np.ndarray]:
+        """What the greedy policy needs: parameters and normalisation, without memory."""
+        groups = ("network/", "target/", "normaliser/")
+        return {n: v.numpy() for n, v in self._variables().items() if n.startswith(groups)}
+
+    def adopt(self, parameters: dict[str, np.ndarray]) -> None:
+        """Takes over what `parameters` of an agent with networks of the same sizes gave.
+
+        Raises:
+          ValueError: an array is missing or has another shape.
+        """
+        mine = {name: self._variables()[name] for name in self.parameters()}
+        _check_shapes(mine, parameters)
+        for name, variable in mine.items():
+            variable.assign(parameters[name])
+
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes over what `arrays` gave.
 
         Raises:
           ValueError: an array is missing or has another shape.
         """
-        for name, variable in self._variables().items():
-            if name not in arrays or arrays[name].shape != tuple(variable.shape):
-                received = arrays[name].shape if name in arrays else "nothing"
-                raise ValueError(
-                    f"The saved agent holds {received} for {name!r}; expected an array of shape "
-                    f"{tuple(variable.shape)}. It was saved with other settings of DQN."
-                )
+        _check_shapes(self._variables(), arrays)
         prefix = "replay/"
         memory = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
         # The memory checks its arrays itself, before it takes any over.
         self._replay.restore(memory)
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
+
+
+def _check_shapes(expected: dict[str, tf.Variable], arrays: dict[str, np.ndarray]) -> None:
+    for name, variable in expected.items():
+        if name not in arrays or arrays[name].shape != tuple(variable.shape):
+            received = arrays[name].shape if name in arrays else "nothing"
+            raise ValueError(
+                f"The saved agent holds {received} for {name!r}; expected an array of shape "
+                f"{tuple(variable.shape)}. It was saved with other settings of DQN."
+            )
 
 
 def _huber(targets: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:

@@ -4,6 +4,7 @@ An observation is anything with the two methods of `Observation`; `WeightStatist
 `LearningRate` and `TrainingState` are the ones that come with the package.
 """
 
+from keras_qan.observations.dynamics import NUM_MOTIONS, TrainingDynamics, motion
 from keras_qan.observations.state import (
     LearningRate,
     Observation,
@@ -15,11 +16,14 @@ from keras_qan.observations.state import (
 from keras_qan.observations.watching import watched_kernels
 
 __all__ = [
+    "NUM_MOTIONS",
     "LearningRate",
     "Observation",
     "Situation",
+    "TrainingDynamics",
     "TrainingState",
     "WeightStatistics",
     "default",
+    "motion",
     "watched_kernels",
 ]

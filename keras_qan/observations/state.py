@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import tensorflow as tf
 
 from keras_qan.observations import filters
+from keras_qan.observations.track import Track
 from keras_qan.registry import configurable
 
 
@@ -22,6 +23,12 @@ class Situation(NamedTuple):
       log_losses: smoothed log(loss / first loss), `[3]`: now, one and two decisions ago.
       pace: decisions in a twentieth of the training, `[]`, at least 1: what makes the slope of
         `log_losses` comparable between trainings with few and with many decisions.
+      track: the losses of single intervals and the rates tried so far, `[]` each.
+      motion: how the watched kernels moved since the last decision, `[3]`; see
+        `dynamics.motion`.
+      optimizer: whether it scales its gradients (1 or 0), and log(1 / (1 - momentum)), `[2]`.
+      num_steps: T, as far as is known, `[]`.
+      interval: steps to the next decision, `[]`.
     """
 
     kernels: list[tf.Tensor]
@@ -30,6 +37,11 @@ class Situation(NamedTuple):
     progress: tf.Tensor
     log_losses: tf.Tensor
     pace: tf.Tensor
+    track: Track
+    motion: tf.Tensor
+    optimizer: tf.Tensor
+    num_steps: tf.Tensor
+    interval: tf.Tensor
 
 
 class Observation(Protocol):

@@ -15,12 +15,13 @@ from keras_qan.actions import (
     OneCycle,
     Raise,
     Restart,
+    StepBack,
     StepDecay,
     WarmRestarts,
 )
 
 SCHEDULES = [Cosine(), StepDecay(), StepDecay(0.5, ()), OneCycle(), WarmRestarts()]
-ACTIONS = [Decay(), Raise(), Hold(), Restart(), Restart(0.3), *map(Follow, SCHEDULES)]
+ACTIONS = [Decay(), Raise(), Hold(), Restart(), Restart(0.3), StepBack(), *map(Follow, SCHEDULES)]
 
 
 def _name(value):

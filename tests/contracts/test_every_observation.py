@@ -7,9 +7,22 @@ import pytest
 import tensorflow as tf
 
 from keras_qan import observations, registry
-from keras_qan.observations import LearningRate, Situation, TrainingState, WeightStatistics
+from keras_qan.observations import (
+    LearningRate,
+    Situation,
+    TrainingDynamics,
+    TrainingState,
+    WeightStatistics,
+    track,
+)
 
-OBSERVATIONS = [WeightStatistics(), WeightStatistics(["conv", 1]), LearningRate(), TrainingState()]
+OBSERVATIONS = [
+    WeightStatistics(),
+    WeightStatistics(["conv", 1]),
+    LearningRate(),
+    TrainingState(),
+    TrainingDynamics(),
+]
 KERNELS = [tf.random.stateless_normal(shape, [0, 1]) for shape in ([3, 3, 2, 4], [5, 3])]
 
 all_observations = pytest.mark.parametrize(
@@ -18,8 +31,11 @@ all_observations = pytest.mark.parametrize(
 
 
 def situation(kernels, rate=0.1, log_losses=(-1.0, 0.5, 0.0)):
-    numbers = (tf.constant(n) for n in (rate, 0.1, 0.5, log_losses, 1.0))
-    return Situation(kernels, *numbers)
+    numbers = [tf.constant(n) for n in (rate, 0.1, 0.5, log_losses, 1.0)]
+    memory = track.start()._replace(now=numbers[3][0], before=numbers[3][1], best=numbers[3][2])
+    motion, optimizer = tf.constant([-9.0, 1.0, 0.5]), tf.constant([0.0, 2.3])
+    lengths = tf.constant(40.0), tf.constant(2.0)
+    return Situation(kernels, *numbers, memory, motion, optimizer, *lengths)
 
 
 def test_every_registered_observation_is_tested_here():

@@ -5,7 +5,13 @@ import pytest
 import tensorflow as tf
 
 from keras_qan import observations
-from keras_qan.observations import LearningRate, Situation, TrainingState, WeightStatistics
+from keras_qan.observations import (
+    LearningRate,
+    Situation,
+    TrainingState,
+    WeightStatistics,
+    track,
+)
 from keras_qan.observations.filters import kernel_features
 
 
@@ -17,6 +23,11 @@ def situation(**other):
         "progress": tf.constant(0.25),
         "log_losses": tf.constant([-1.5, -1.0, -0.75]),
         "pace": tf.constant(2.0),
+        "track": track.start(),
+        "motion": tf.zeros([3]),
+        "optimizer": tf.zeros([2]),
+        "num_steps": tf.constant(100.0),
+        "interval": tf.constant(5.0),
     }
     return Situation(**(values | other))
 

@@ -1,0 +1,185 @@
+"""Lines of trainings → tables."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_qan.comparison import interval, steps_to
+
+#: log validation loss that a training counts as which came to nothing.
+WORST = math.log(10.0)
+
+Rows = list[dict[str, Any]]
+
+
+def score(row: dict[str, Any]) -> float:
+    """log of the final validation loss, at most `WORST`."""
+    loss = row["val_loss"]
+    return min(math.log(max(loss, 1e-12)), WORST) if math.isfinite(loss) else WORST
+
+
+def by_rate(rows: Rows, arm: str) -> dict[float, dict[int, float]]:
+    """rate → seed → score of an arm."""
+    found: dict[float, dict[int, float]] = defaultdict(dict)
+    for row in rows:
+        if row["arm"] == arm:
+            found[row["rate"]][row["seed"]] = score(row)
+    return dict(found)
+
+
+def best_rate(rows: Rows, arm: str) -> float:
+    """The rate with the lowest mean score."""
+    return min(by_rate(rows, arm).items(), key=lambda item: np.mean(list(item[1].values())))[0]
+
+
+def _at(rows: Rows, arm: str, rate: float) -> dict[int, float]:
+    if arm == "adam":
+        rate = 0.001
+    for found, scores in by_rate(rows, arm).items():
+        if np.isclose(found, rate):
+            return scores
+    return {}
+
+
+def _difference(ours: dict[int, float], theirs: dict[int, float]) -> str:
+    paired = [ours[seed] - theirs[seed] for seed in sorted(ours) if seed in theirs]
+    if not paired:
+        return "–"
+    low, high = interval(paired)
+    return f"{np.mean(paired):+.3f} ({low:+.3f} … {high:+.3f})"
+
+
+def tables(folder: Path, factors: Sequence[float]) -> str:
+    """All tables as Markdown."""
+    tasks = {path.stem: _read(path) for path in sorted(folder.glob("*.jsonl"))}
+    tasks = {name: rows for name, rows in tasks.items() if by_rate(rows, "qan")}
+    parts = [
+        _robustness(tasks, factors),
+        _ranks(tasks, factors),
+        _speed(tasks, factors),
+        _controls(tasks, factors),
+    ]
+    return "\n\n".join(parts)
+
+
+def _read(path: Path) -> Rows:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _robustness(tasks: dict[str, Rows], factors: Sequence[float]) -> str:
+    lines = [
+        "## Robustness: log validation loss, and difference to the tuned cosine (paired, 95 %)",
+        "| task | tuned constant (rate) | tuned cosine (rate) | "
+        + " | ".join(f"QAN from {factor:.3g}×" for factor in factors)
+        + " |",
+        "|---" * (3 + len(factors)) + "|",
+    ]
+    differences, worst = [], -math.inf
+    for name, rows in tasks.items():
+        constant, cosine = best_rate(rows, "constant"), best_rate(rows, "cosine")
+        tuned = _at(rows, "cosine", cosine)
+        cells = []
+        for factor in factors:
+            ours = _at(rows, "qan", constant * factor)
+            cells.append(f"{np.mean(list(ours.values())):.3f}, {_difference(ours, tuned)}")
+            differences.append(np.mean([ours[s] - tuned[s] for s in ours]))
+            worst = max(worst, *(ours[s] - tuned[s] for s in ours))
+        lines.append(
+            f"| {name} | {np.mean(list(_at(rows, 'constant', constant).values())):.3f} "
+            f"({constant:g}) | {np.mean(list(tuned.values())):.3f} ({cosine:g}) | "
+            + " | ".join(cells)
+            + " |"
+        )
+    lines.append(
+        f"\nMedian difference over tasks and rates {np.median(differences):+.3f}, mean "
+        f"{np.mean(differences):+.3f}; the worst single training {worst:+.3f}."
+    )
+    return "\n".join(lines)
+
+
+def _ranks(tasks: dict[str, Rows], factors: Sequence[float]) -> str:
+    arms = sorted({row["arm"] for rows in tasks.values() for row in rows} - {"shuffled"})
+    ranks: dict[str, list[float]] = {arm: [] for arm in arms}
+    means: dict[str, list[float]] = {arm: [] for arm in arms}
+    for rows in tasks.values():
+        constant = best_rate(rows, "constant")
+        for factor in factors:
+            scores = {arm: _at(rows, arm, constant * factor) for arm in arms}
+            if not all(scores.values()):
+                continue
+            mean = {arm: float(np.mean(list(values.values()))) for arm, values in scores.items()}
+            for arm in arms:
+                below = sum(mean[other] < mean[arm] for other in arms)
+                ties = sum(mean[other] == mean[arm] for other in arms)
+                ranks[arm].append(below + (ties + 1) / 2)
+                means[arm].append(mean[arm])
+    lines = [
+        "## Zero-shot rank: each arm from the same initial rates",
+        "| arm | mean rank | mean log validation loss |",
+        "|---|---|---|",
+    ]
+    for arm in sorted(arms, key=lambda arm: np.mean(ranks[arm])):
+        low, high = interval(ranks[arm])
+        lines.append(
+            f"| {arm} | {np.mean(ranks[arm]):.2f} ({low:.2f} … {high:.2f}) "
+            f"| {np.mean(means[arm]):.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def _speed(tasks: dict[str, Rows], factors: Sequence[float]) -> str:
+    lines = [
+        "## Speed: steps to the loss that the tuned constant rate ends with, as a share of its own",
+        "| task | tuned constant | tuned cosine | "
+        + " | ".join(f"QAN from {factor:.3g}×" for factor in factors)
+        + " |",
+        "|---" * (3 + len(factors)) + "|",
+    ]
+    for name, rows in tasks.items():
+        constant, cosine = best_rate(rows, "constant"), best_rate(rows, "cosine")
+        ends = {
+            row["seed"]: row["val_loss"]
+            for row in rows
+            if row["arm"] == "constant" and np.isclose(row["rate"], constant)
+        }
+        target = float(np.exp(np.mean(np.log(list(ends.values())))))
+        cells = []
+        plays = [("constant", constant), ("cosine", cosine)]
+        plays += [("qan", constant * factor) for factor in factors]
+        for arm, rate in plays:
+            steps = [
+                steps_to(target, row["steps"], row["curve"])
+                for row in rows
+                if row["arm"] == arm and np.isclose(row["rate"], rate)
+            ]
+            reached = np.isfinite(steps).sum()
+            cells.append((float(np.median(steps)), f"{reached} of {len(steps)}"))
+        own = cells[0][0]
+        text = [f"{steps / own:.2f} ({reached})" for steps, reached in cells]
+        lines.append(f"| {name} | " + " | ".join(text) + " |")
+    return "\n".join(lines)
+
+
+def _controls(tasks: dict[str, Rows], factors: Sequence[float]) -> str:
+    lines = [
+        "## Controls: QAN minus the same actions at random, and minus itself with foreign states",
+        "| task | " + " | ".join(f"{kind} {f:.3g}×" for kind in ("random", "shuffled")
+                                  for f in factors) + " |",
+        "|---" * (1 + 2 * len(factors)) + "|",
+    ]  # fmt: skip
+    for name, rows in tasks.items():
+        constant = best_rate(rows, "constant")
+        cells = [
+            _difference(_at(rows, "qan", constant * f), _at(rows, arm, constant * f))
+            for arm in ("random", "shuffled")
+            for f in factors
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

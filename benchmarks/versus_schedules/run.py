@@ -1,0 +1,113 @@
+"""The shipped policy against the schedules people use, on tasks that it never saw.
+
+    python benchmarks/versus_schedules/run.py --tasks=mnist-mlp,cancer-mlp   # needs TFDS_DATA_DIR
+    python benchmarks/versus_schedules/run.py --report
+
+Schedules are tuned over seven rates on the task itself. Then all arms start from multiples of the
+best constant rate, with the same initial weights and the same batches for a seed. Every training is
+a line in a file, and what is there is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from benchmarks.versus_schedules import report
+from benchmarks.versus_schedules.tasks import TASKS
+from benchmarks.versus_schedules.trainings import SCHEDULES, Runner
+from keras_qan.policy import Policy, shipped
+
+_TASKS = flags.DEFINE_list("tasks", list(TASKS), "which tasks")
+_SEEDS = flags.DEFINE_integer("seeds", 8, "unseen seeds", lower_bound=1)
+_POLICY = flags.DEFINE_string("policy", None, "another policy file than the shipped one")
+_OUT = flags.DEFINE_string("out", "runs/benchmarks/versus_schedules", "where the lines are kept")
+_REPORT = flags.DEFINE_bool("report", False, "only print the tables of what is there")
+_PARTS = flags.DEFINE_list("parts", ["tuning", "schedules", "policy"], "which parts, in this order")
+
+FIRST_SEED = 2_000_000
+
+#: Initial rates, relative to the best constant one.
+FROM = (1 / 30, 1.0, 8.0)
+
+#: Arms that start from each of them; the policy's own come last, as `shuffled` needs its states.
+AT_EACH_RATE = ("constant", *SCHEDULES, "plateau", "schedule_free")
+OF_THE_POLICY = ("random", "qan", "shuffled")
+
+
+class Records:
+    """Lines of finished trainings in one file for each task and part."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.rows: list[dict[str, Any]] = []
+        if path.exists():
+            self.rows = [json.loads(line) for line in path.read_text().splitlines()]
+
+    def find(self, arm: str, rate: float, seed: int) -> dict[str, Any] | None:
+        """What is known of a training."""
+        for row in self.rows:
+            if row["arm"] == arm and row["seed"] == seed and np.isclose(row["rate"], rate):
+                return row
+        return None
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Adds a training."""
+        self.rows.append(row)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _tuning(name: str, seeds: range) -> Iterator[tuple[str, float, int]]:
+    for seed in seeds:
+        for rate in TASKS[name].grid:
+            yield "constant", rate, seed
+            yield "cosine", rate, seed
+
+
+def _starts(arms: tuple[str, ...], best: float, seeds: range) -> Iterator[Any]:
+    for arm in arms:
+        if arm == "adam":
+            yield from (("adam", 0.001, seed) for seed in seeds)
+            continue
+        for seed in seeds:
+            for factor in FROM:
+                yield arm, best * factor, seed
+
+
+def main(_: list[str]) -> None:
+    """Trains what is missing, then prints the tables."""
+    policy = Policy.load(_POLICY.value) if _POLICY.value else shipped()
+    seeds = range(FIRST_SEED, FIRST_SEED + _SEEDS.value)
+    for name in _TASKS.value if not _REPORT.value else ():
+        runner = Runner(TASKS[name], policy)
+        records = Records(Path(_OUT.value) / f"{name}.jsonl")
+        for part in _PARTS.value:
+            if part == "tuning":
+                plays = _tuning(name, seeds)
+            else:
+                best = report.best_rate(records.rows, "constant")
+                arms = (*AT_EACH_RATE, "adam") if part == "schedules" else OF_THE_POLICY
+                plays = _starts(arms, best, seeds)
+            for arm, rate, seed in plays:
+                if records.find(arm, rate, seed) is None:
+                    bank = None
+                    if arm == "shuffled":
+                        bank = [
+                            row["states"]
+                            for row in records.rows
+                            if row["arm"] == "qan" and row["seed"] != seed
+                        ]
+                    records.add(runner.train(arm, rate, seed, bank))
+            print(f"{name}: {part} done", flush=True)
+    print(report.tables(Path(_OUT.value), FROM))
+
+
+if __name__ == "__main__":
+    app.run(main)

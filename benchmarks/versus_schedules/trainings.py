@@ -1,0 +1,190 @@
+"""One training of one arm."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.versus_schedules.controls import Witness
+from benchmarks.versus_schedules.tasks import Arrays, Task
+from keras_qan import QANCallback
+from keras_qan.actions import Cosine, OneCycle, StepDecay, WarmRestarts
+from keras_qan.agents import Random
+from keras_qan.policy import Policy
+from keras_qan.students import Students
+
+#: Validations in a training; its steps are a multiple of it.
+POINTS = 12
+
+SCHEDULES = {
+    "step_decay": StepDecay,
+    "cosine": Cosine,
+    "one_cycle": OneCycle,
+    "warm_restarts": WarmRestarts,
+}
+
+
+class Scheduled(keras.callbacks.Callback):
+    """Sets the rate before each step, as a schedule has it."""
+
+    def __init__(self, schedule: Any, num_steps: int) -> None:
+        super().__init__()
+        progress = tf.range(num_steps, dtype=tf.float32) / num_steps
+        self._shares = [float(schedule(p)) for p in progress]
+        self._step = 0
+
+    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+        """Notes the initial rate."""
+        self._initial = float(self.model.optimizer.learning_rate.numpy())
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Sets the rate."""
+        self.model.optimizer.learning_rate.assign(self._initial * self._shares[self._step])
+        self._step += 1
+
+
+def _witness(policy: Policy) -> Witness:
+    """The policy's agent, as one whose states can be noted and exchanged."""
+    settings = policy.settings
+    agent = settings.agent
+    witness = Witness(
+        agent.hidden, agent.exploration, agent.learning, agent.replay_capacity,
+        agent.double, agent.averaged, agent.seed, agent.default_action, agent.margin,
+    )  # fmt: skip
+    size = sum(part.size(2) for part in settings.observations)
+    witness.build(size, len(settings.actions))
+    witness.prepare()
+    witness.adopt(policy.arrays)
+    return witness
+
+
+class Runner:
+    """Trains students of one task.
+
+    Args:
+      task: which.
+      policy: what the arm `qan` follows.
+    """
+
+    def __init__(self, task: Task, policy: Policy) -> None:
+        self.task = task
+        self.arrays: Arrays = task.load()
+        self.policy = policy
+        self._students: dict[str, Students] = {}
+        self._callbacks: dict[str, QANCallback] = {}
+        self._shares = {name: schedule() for name, schedule in SCHEDULES.items()}
+
+    def batches(self, seed: int) -> tf.data.Dataset:
+        """The batches of a training: shuffled anew each epoch, whole batches only."""
+        rng = np.random.default_rng([seed, 3])
+        count, size = len(self.arrays.x), self.task.batch_size
+        rows: list[np.ndarray] = []
+        while len(rows) < self.task.num_steps:
+            order = rng.permutation(count)[: count // size * size]
+            rows.extend(order.reshape(-1, size))
+        x, y = tf.constant(self.arrays.x), tf.constant(self.arrays.y)
+        chosen = tf.constant(np.array(rows[: self.task.num_steps], np.int32))
+        return (
+            tf.data.Dataset.from_tensor_slices(chosen)
+            .map(lambda rows: (tf.gather(x, rows), tf.gather(y, rows)))
+            .prefetch(2)
+        )
+
+    def student(self, seed: int, rate: float, kind: str = "own") -> keras.Model:
+        """A fresh student with the task's optimizer, or one of another kind."""
+        makers = {
+            "own": lambda: None,
+            "schedule_free": lambda: keras.optimizers.ScheduleFreeAdamW(1.0),
+            "adam": lambda: keras.optimizers.Adam(1.0),
+        }
+        if kind not in self._students:
+            example = tf.data.Dataset.from_tensors((self.arrays.x[:8], self.arrays.y[:8]))
+            self._students[kind] = Students(
+                lambda s: self.task.build(s, 1.0, makers[kind]()), example
+            )
+        model = self._students[kind].fresh(seed)
+        model.optimizer.learning_rate.assign(rate)
+        return model
+
+    def callbacks(self, arm: str, seed: int) -> list[keras.callbacks.Callback]:
+        """What an arm does during `fit`."""
+        if arm in SCHEDULES:
+            return [Scheduled(self._shares[arm], self.task.num_steps)]
+        if arm == "plateau":
+            # Keras's own defaults but for the patience, which would outlast the training.
+            return [keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=1)]
+        if arm in ("constant", "schedule_free", "adam"):
+            return []
+        callback = self._qan(arm)
+        if arm == "random":
+            callback.agent.restore({"num_choices": np.asarray(seed << 32)})
+        return [callback]
+
+    def _qan(self, arm: str) -> QANCallback:
+        """The learned policy, the same with foreign states, or chance over its actions."""
+        kind = "random" if arm == "random" else "learned"
+        if kind not in self._callbacks:
+            settings = self.policy.settings
+            agent = Random(0) if kind == "random" else _witness(self.policy)
+            callback = QANCallback(
+                actions=settings.actions,
+                observations=settings.observations,
+                reward=settings.reward,
+                agent=agent,
+                rate_bounds=settings.rate_bounds,
+                dense_start=settings.dense_start,
+                schedule=settings.schedule,
+            )
+            callback.explore = False
+            self._callbacks[kind] = callback
+        return self._callbacks[kind]
+
+    def train(
+        self, arm: str, rate: float, seed: int, bank: list[Any] | None = None
+    ) -> dict[str, Any]:
+        """One training; plain data.
+
+        Args:
+          arm: whose.
+          rate: where it starts.
+          seed: weights and batches follow from it.
+          bank: the states that `shuffled` is shown.
+        """
+        if arm in ("qan", "shuffled"):
+            states = None if bank is None else np.array(bank, np.float32)
+            self._qan(arm).agent.begin(states, seed)
+        kind = arm if arm in ("schedule_free", "adam") else "own"
+        model = self.student(seed, rate, kind)
+        arrays = self.arrays
+        started = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # divergence is in the record
+            history = model.fit(
+                self.batches(seed).repeat(),
+                epochs=POINTS,
+                steps_per_epoch=self.task.num_steps // POINTS,
+                validation_data=(arrays.validation_x, arrays.validation_y),
+                validation_batch_size=1000,
+                callbacks=self.callbacks(arm, seed),
+                verbose=0,
+            )
+        seconds = time.perf_counter() - started
+        final = model.evaluate(arrays.validation_x, arrays.validation_y, batch_size=1000, verbose=0)
+        states = {}
+        if arm == "qan":
+            states = {"states": self._qan(arm).agent.seen.numpy().round(5).tolist()}
+        return states | {
+            "arm": arm,
+            "rate": rate,
+            "seed": seed,
+            "val_loss": float(final),
+            "curve": [float(v) for v in history.history["val_loss"]],
+            "steps": [(n + 1) * (self.task.num_steps // POINTS) for n in range(POINTS)],
+            "final_rate": float(model.optimizer.learning_rate.numpy()),
+            "seconds": seconds,
+        }

@@ -1,0 +1,96 @@
+"""What is remembered of a training's losses and rates from one decision to the next.
+
+All functions work element by element, on one training (`[]`) as on a population of them (`[P]`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+#: log(loss / first loss) is kept within these bounds: the upper one is also what a loss that is not
+#: a number counts as, so that the penalty for divergence is bounded.
+LOG_LOSS_BOUNDS = (-25.0, 2.0)
+
+#: ln(rate) of a ceiling that was never met.
+NO_CEILING = 20.0
+
+
+class Track(NamedTuple):
+    """Losses and rates so far; all tensors float32 of one shape, logarithms natural.
+
+    Attributes:
+      now: log(loss / first loss) of the last interval.
+      before: that of the interval before.
+      earlier: that of the one before that.
+      best: the lowest so far.
+      ceiling: the log of the lowest rate that was stepped back from, or `NO_CEILING`.
+      step_backs: how often the training was set back.
+      last_change: log(rate / rate before) of the last decision.
+    """
+
+    now: tf.Tensor
+    before: tf.Tensor
+    earlier: tf.Tensor
+    best: tf.Tensor
+    ceiling: tf.Tensor
+    step_backs: tf.Tensor
+    last_change: tf.Tensor
+
+
+def start(shape: tuple[int, ...] = ()) -> Track:
+    """A training that has not begun."""
+    zeros = tf.zeros(shape)
+    return Track(zeros, zeros, zeros, zeros, zeros + NO_CEILING, zeros, zeros)
+
+
+def relative_log(loss: tf.Tensor, first_loss: tf.Tensor) -> tf.Tensor:
+    """log(loss / first loss) within LOG_LOSS_BOUNDS; the upper one for what is no number."""
+    low, high = LOG_LOSS_BOUNDS
+    ratio = tf.maximum(loss / first_loss, 1e-30)
+    log_ratio = tf.clip_by_value(tf.math.log(ratio), low, high)
+    return tf.where(tf.math.is_finite(loss), log_ratio, high)
+
+
+def with_loss(track: Track, log_loss: tf.Tensor) -> Track:
+    """The track after an interval of that loss."""
+    return track._replace(
+        now=log_loss,
+        before=track.now,
+        earlier=track.before,
+        best=tf.minimum(track.best, log_loss),
+    )
+
+
+def has_jumped(track: Track) -> tf.Tensor:
+    """Whether the loss is above the first one and above twice the best one, bool.
+
+    Both are needed: a low loss may double by the noise of its batches, and a first loss may be
+    low by luck.
+    """
+    return (track.now > 0.0) & (track.now > track.best + tf.math.log(2.0))
+
+
+def with_rate(
+    track: Track, rate_before: tf.Tensor, rate: tf.Tensor, steps_back: tf.Tensor
+) -> Track:
+    """The track after a decision.
+
+    Args:
+      track: the track before.
+      rate_before: the learning rate that the decision found, above 0.
+      rate: the one that it left.
+      steps_back: whether it set the training back, bool.
+    """
+    log_before = tf.math.log(tf.maximum(rate_before, 1e-30))
+    log_rate = tf.math.log(tf.maximum(rate, 1e-30))
+    lowered = tf.minimum(track.ceiling, log_before)
+    return track._replace(
+        ceiling=tf.where(steps_back, lowered, track.ceiling),
+        step_backs=track.step_backs + tf.cast(steps_back, tf.float32),
+        last_change=log_rate - log_before,
+        # What the loss was before it was set back says nothing of the weights there are now.
+        now=tf.where(steps_back, track.best, track.now),
+        before=tf.where(steps_back, track.best, track.before),
+    )

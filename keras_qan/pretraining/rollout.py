@@ -1,0 +1,307 @@
+"""Whole trainings of a population, steered at each decision: what a policy learns from."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_qan.actions import Action, Schedule, StepBack
+from keras_qan.observations import Situation, TrainingDynamics
+from keras_qan.observations import track as tracks
+from keras_qan.observations.dynamics import motion
+from keras_qan.observations.track import Track
+from keras_qan.pace import dense_decisions
+from keras_qan.pretraining.population import Data, Optimizers, Population, Weights
+
+#: log(validation loss / first loss) of a training that came to nothing.
+WORST = 2.0
+
+
+class Chooser(NamedTuple):
+    """How the actions of a rollout are chosen.
+
+    Attributes:
+      q_values: states `[P, F]` → values `[P, A]`.
+      override: decision → actions int `[P]`, -1 where the values decide.
+    """
+
+    q_values: Callable[[tf.Tensor], tf.Tensor]
+    override: Callable[[int], np.ndarray]
+
+
+class Row(NamedTuple):
+    """One decision of a population.
+
+    Attributes:
+      states: float32 `[P, F]`.
+      actions: int `[P]`.
+      rates: the learning rates after it, `[P]`.
+      losses: log(training loss / first loss) of the interval before it, `[P]`.
+      free: whether the decision was free, bool `[P]`; a step back after a jump of the loss is not.
+    """
+
+    states: np.ndarray
+    actions: np.ndarray
+    rates: np.ndarray
+    losses: np.ndarray
+    free: np.ndarray
+
+
+class Episodes(NamedTuple):
+    """P whole trainings of D decisions.
+
+    Attributes:
+      decisions: every array with a leading axis `[D]`.
+      scores: see `Steering.scores`, `[P]`.
+    """
+
+    decisions: Row
+    scores: np.ndarray
+
+
+class Course:
+    """What a population is trained on.
+
+    Args:
+      data: the examples.
+      optimizers: the students' optimizers.
+      num_steps: the length of the training.
+      seed: the order of the examples follows from it.
+
+    Attributes:
+      decisions: the steps after which a decision is taken.
+    """
+
+    def __init__(self, data: Data, optimizers: Optimizers, num_steps: int, seed: int) -> None:
+        self.data, self.optimizers = data, optimizers
+        self.num_steps, self.seed = num_steps, seed
+        self.decisions = dense_decisions(num_steps)
+
+
+class Running(NamedTuple):
+    """What a population in training remembers between two decisions; `[P]` leads everywhere."""
+
+    weights: Weights
+    kept: Weights
+    initial_rates: tf.Tensor
+    kept_rates: tf.Tensor
+    rates: tf.Tensor
+    track: Track
+    before: list[tf.Tensor]
+    moved: list[tf.Tensor]
+    start: list[tf.Tensor]
+    first_loss: tf.Tensor
+    interval_loss: tf.Tensor
+
+
+def branch(running: Running, students: int) -> Running:
+    """Each student becomes so many of itself, one after the other."""
+    return tf.nest.map_structure(lambda value: tf.repeat(value, students, axis=0), running)
+
+
+class Steering:
+    """Decisions for a population; the same rules as `Controller`'s for one model.
+
+    Args:
+      population: what is trained.
+      actions: what can be chosen.
+      rate_bounds: the lowest and the highest rate.
+      observation: the state.
+      schedule: what every rate is multiplied by, from a training's beginning to its end.
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        actions: Sequence[Action],
+        rate_bounds: tuple[float, float],
+        observation: TrainingDynamics | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        self.population = population
+        self.actions = tuple(actions)
+        self.schedule = schedule
+        self.rate_bounds = rate_bounds
+        self.observation = observation or TrainingDynamics()
+        self._back = next(
+            (n for n, action in enumerate(actions) if isinstance(action, StepBack)), None
+        )
+        self._observe = tf.function(
+            functools.partial(self._observe_graph), autograph=False, jit_compile=True
+        )
+        self._apply = tf.function(
+            functools.partial(self._apply_graph), autograph=False, jit_compile=True
+        )
+
+    def run(
+        self,
+        task: tuple[Data, Weights],
+        optimizers: Optimizers,
+        initial_rates: np.ndarray,
+        num_steps: int,
+        seed: int,
+        choose: Chooser,
+    ) -> Episodes:
+        """Trains the population from the beginning to the end."""
+        data, weights = task
+        running = self.begin(weights, initial_rates)
+        course = Course(data, optimizers, num_steps, seed)
+        running, rows = self.go(running, course, choose, 0, len(course.decisions))
+        columns = (np.stack(column) for column in zip(*rows, strict=True))
+        return Episodes(Row(*columns), self.scores(course, running))
+
+    def begin(self, weights: Weights, initial_rates: np.ndarray) -> Running:
+        """A population before its first step."""
+        rates = tf.constant(initial_rates, tf.float32)
+        watched = self.population.network.watched(weights.trainable)
+        return Running(
+            weights=weights,
+            kept=weights,
+            initial_rates=rates,
+            kept_rates=rates,
+            rates=rates,
+            track=tracks.start((self.population.size,)),
+            before=watched,
+            moved=[tf.zeros_like(w) for w in watched],
+            start=watched,
+            first_loss=tf.ones_like(rates),
+            interval_loss=tf.ones_like(rates),
+        )
+
+    def go(
+        self, running: Running, course: Course, choose: Chooser, first: int, last: int
+    ) -> tuple[Running, list[Row]]:
+        """Trains on from decision `first` to decision `last` (not included).
+
+        Returns:
+          The population after, and what each decision was.
+        """
+        steps = [*course.decisions, course.num_steps]
+        rows = []
+        for number in range(first, last):
+            step, end = steps[number], steps[number + 1]
+            taken = max(step - steps[max(number - 1, 0)], 1)
+            terms = tf.constant(
+                [step / course.num_steps, course.num_steps, end - step, taken], tf.float32
+            )
+            running, states, jumped = self._observe(
+                running, course.optimizers, terms, tf.constant(number > 0)
+            )
+            given = choose.override(number)
+            values = choose.q_values(states).numpy()
+            actions = np.where(given >= 0, given, values.argmax(axis=1))
+            forced = jumped.numpy() if self._back is not None else np.zeros(len(actions), bool)
+            actions = np.where(forced, self._back or 0, actions)
+            running = self._apply(running, tf.constant(actions, tf.int32), terms)
+            rows.append(
+                Row(
+                    states.numpy(),
+                    actions,
+                    running.rates.numpy(),
+                    running.track.now.numpy(),
+                    ~forced,
+                )
+            )
+            middle = tf.constant((step + end) / 2 / course.num_steps, tf.float32)
+            share = 1.0 if self.schedule is None else self.schedule(middle)
+            weights, first_loss, rest = self.population.advance(
+                course.data,
+                running.weights,
+                course.optimizers,
+                running.rates * share,
+                course.seed,
+                step,
+                end,
+            )
+            running = running._replace(
+                weights=weights,
+                first_loss=first_loss if number == 0 else running.first_loss,
+                interval_loss=rest,
+            )
+        return running, rows
+
+    def scores(self, course: Course, running: Running) -> np.ndarray:
+        """log(validation loss / first training loss), `[P]`, at most `WORST`."""
+        final = self.population.validate(course.data, running.weights)
+        ratios = final / running.first_loss.numpy()
+        ratios = np.where(np.isfinite(ratios), ratios, np.inf)
+        return np.clip(np.log(np.maximum(ratios, 1e-12)), None, WORST)
+
+    def _observe_graph(
+        self,
+        running: Running,
+        optimizers: Optimizers,
+        terms: tf.Tensor,
+        has_loss: tf.Tensor,
+    ) -> tuple[Running, tf.Tensor, tf.Tensor]:
+        progress, num_steps, interval, taken = tf.unstack(terms)
+        log_loss = tracks.relative_log(running.interval_loss, running.first_loss)
+        seen = tracks.with_loss(running.track, log_loss)
+        track = Track(*(tf.where(has_loss, a, b) for a, b in zip(seen, running.track, strict=True)))
+        watched = self.population.network.watched(running.weights.trainable)
+        parts = [
+            motion(now, before, last, start, taken)
+            for now, before, last, start in zip(
+                watched, running.before, running.moved, running.start, strict=True
+            )
+        ]
+        like = tf.zeros_like(track.now)
+        situation = Situation(
+            kernels=[],
+            rate=running.rates,
+            initial_rate=running.initial_rates,
+            progress=progress + like,
+            log_losses=tf.zeros([3]),
+            pace=tf.ones([]),
+            track=track,
+            motion=tf.add_n(parts) / len(parts),
+            optimizer=tf.stack([optimizers.adaptive, _log_gain(optimizers)], axis=-1),
+            num_steps=num_steps,
+            interval=interval,
+        )
+        state = self.observation(situation)
+        state = tf.where(tf.math.is_finite(state), state, 0.0)
+        moved = [now - before for now, before in zip(watched, running.before, strict=True)]
+        return running._replace(track=track, moved=moved), state, tracks.has_jumped(track)
+
+    def _apply_graph(self, running: Running, actions: tf.Tensor, terms: tf.Tensor) -> Running:
+        track = running.track
+        is_best = track.now <= track.best
+        led_here = tf.where(is_best, running.rates, running.kept_rates)
+        backs = tf.zeros_like(is_best)
+        outcomes = []
+        for number, action in enumerate(self.actions):
+            if isinstance(action, StepBack):
+                backs = actions == number
+                outcomes.append(action.rate_after(running.rates, led_here))
+            else:
+                outcomes.append(action.next_rate(running.rates, running.initial_rates, terms[0]))
+        low, high = self.rate_bounds
+        chosen = tf.gather(tf.stack(outcomes, axis=1), actions, batch_dims=1)
+        chosen = tf.clip_by_value(chosen, low, high)
+
+        def pick(condition: tf.Tensor, ours: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
+            wide = tf.reshape(condition, [-1] + [1] * (len(ours.shape) - 1))
+            return tf.where(wide, ours, theirs)
+
+        keep = functools.partial(tf.nest.map_structure, functools.partial(pick, is_best))
+        kept = keep(running.weights, running.kept)
+        restore = functools.partial(tf.nest.map_structure, functools.partial(pick, backs))
+        weights = restore(kept, running.weights)
+        return running._replace(
+            weights=weights,
+            kept=kept,
+            kept_rates=tf.where(backs, chosen, led_here),
+            rates=chosen,
+            track=tracks.with_rate(track, running.rates, chosen, backs),
+            before=self.population.network.watched(weights.trainable),
+        )
+
+
+def _log_gain(optimizers: Optimizers) -> tf.Tensor:
+    """log(1 / (1 - μ)) of SGD; 0 of Adam, whose moments are means."""
+    return tf.where(optimizers.adaptive > 0.0, 0.0, -tf.math.log(1.0 - optimizers.momentum))

@@ -1,0 +1,176 @@
+"""The small tasks that a policy is trained on: made from a seed, or scikit-learn's digits.
+
+Nothing else can be drawn here. MNIST, CIFAR-10 and scikit-learn's other data sets are kept for
+evaluation, so a policy that is trained by this package has not seen them.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+#: Where a task's examples may come from.
+SOURCES = ("digits", "clusters", "teacher", "regression")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A kind of task with a kind of network: what can be compiled once and trained often.
+
+    Attributes:
+      source: one of `SOURCES`.
+      num_features: the length of an input; 64 for digits.
+      num_outputs: classes, or the length of a regression's target.
+      hidden: units of the hidden layers, or filters of 3×3 convolutions of stride 2.
+      activation: of the hidden layers.
+      batch_norm: whether they are normalised over the batch.
+      convolutional: whether the hidden layers are convolutions (digits alone are images).
+      batch_size: examples in a batch.
+      num_train: training examples.
+      num_validation: validation examples.
+    """
+
+    source: str
+    num_features: int
+    num_outputs: int
+    hidden: tuple[int, ...]
+    activation: str = "relu"
+    batch_norm: bool = False
+    convolutional: bool = False
+    batch_size: int = 32
+    num_train: int = 1000
+    num_validation: int = 500
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the loss is the mean squared error; otherwise it is the cross-entropy."""
+        return self.source == "regression"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs float32 `[N, F]` and targets int32 `[N]` or float32 `[N, O]`."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+def draw(template: Template, rng: np.random.Generator) -> tuple[Examples, Examples]:
+    """Draws a task: training and validation examples, standardised by the training inputs."""
+    total = template.num_train + template.num_validation
+    x, y = _MAKERS[template.source](template, total, rng)
+    train, rest = slice(0, template.num_train), slice(template.num_train, total)
+    mean, deviation = x[train].mean(), x[train].std()
+    x = ((x - mean) / deviation).astype(np.float32)
+    return Examples(x[train], y[train]), Examples(x[rest], y[rest])
+
+
+def _digits(
+    template: Template,  # noqa: ARG001 - the makers' common signature
+    total: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = _load_digits()
+    chosen = rng.permutation(len(images))[:total]
+    return images[chosen], labels[chosen]
+
+
+@functools.cache
+def _load_digits() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    return images.astype(np.float32), labels.astype(np.int32)
+
+
+def _clusters(
+    template: Template, total: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Classes of several Gaussian clusters each, in a rotated space of unequal scales."""
+    features, classes = template.num_features, template.num_outputs
+    per_class = int(rng.integers(1, 5))
+    spread = rng.uniform(0.5, 2.0)
+    centres = rng.normal(size=(classes, per_class, features))
+    y = rng.integers(0, classes, total)
+    x = centres[y, rng.integers(0, per_class, total)]
+    x = x + spread * rng.normal(size=x.shape)
+    scales = np.exp(rng.normal(0.0, rng.uniform(0.0, 1.0), features))
+    y = _with_wrong_labels(y, classes, rng)
+    return x * scales, y.astype(np.int32)
+
+
+def _teacher(
+    template: Template, total: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels that a random network gives to random inputs."""
+    x = _correlated(total, template.num_features, rng)
+    values = _random_network(x, template.num_outputs, rng)
+    y = np.argmax(values - values.mean(axis=0), axis=1)
+    return x, _with_wrong_labels(y, template.num_outputs, rng).astype(np.int32)
+
+
+def _regression(
+    template: Template, total: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Standardised targets that a random network gives to random inputs, with noise."""
+    x = _correlated(total, template.num_features, rng)
+    y = _random_network(x, template.num_outputs, rng)
+    y = (y - y.mean(axis=0)) / y.std(axis=0)
+    noise = float(np.exp(rng.uniform(np.log(0.02), np.log(0.7))))
+    return x, (y + noise * rng.normal(size=y.shape)).astype(np.float32)
+
+
+def _correlated(total: int, features: int, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian inputs whose variances fall off along random directions, as real data's do."""
+    directions, _ = np.linalg.qr(rng.normal(size=(features, features)))
+    deviations = np.arange(1, features + 1) ** -rng.uniform(0.0, 1.0)
+    return (rng.normal(size=(total, features)) * deviations) @ directions
+
+
+def _random_network(x: np.ndarray, outputs: int, rng: np.random.Generator) -> np.ndarray:
+    hidden = int(rng.integers(4, 33))
+    gain = rng.uniform(0.7, 3.0)
+    x = (x - x.mean()) / x.std()
+    first = rng.normal(size=(x.shape[1], hidden)) * gain / np.sqrt(x.shape[1])
+    bias = rng.normal(size=hidden) * 0.5
+    return np.tanh(x @ first + bias) @ rng.normal(size=(hidden, outputs))
+
+
+def _with_wrong_labels(y: np.ndarray, classes: int, rng: np.random.Generator) -> np.ndarray:
+    share = rng.choice([0.0, 0.0, 0.05, 0.2])
+    wrong = rng.random(len(y)) < share
+    return np.where(wrong, rng.integers(0, classes, len(y)), y)
+
+
+_MAKERS: dict[str, Any] = {
+    "digits": _digits,
+    "clusters": _clusters,
+    "teacher": _teacher,
+    "regression": _regression,
+}
+
+#: What policies are trained on. The networks are small, so that there can be many trainings.
+TRAINING = (
+    Template("digits", 64, 10, (32,)),
+    Template("digits", 64, 10, (24, 24), "tanh", batch_norm=True, batch_size=24),
+    Template("digits", 64, 10, (4, 8), convolutional=True, batch_size=16, num_train=800),
+    Template("clusters", 24, 10, (32, 16), num_train=3000),
+    Template("clusters", 20, 6, (24,), "gelu", batch_norm=True, num_train=2000),
+    Template("teacher", 20, 5, (24, 24, 24), batch_size=24, num_train=4000),
+    Template("teacher", 12, 2, (16,), "tanh", batch_size=16),
+    Template("regression", 20, 3, (32,), "tanh", num_train=3000),
+    Template("regression", 16, 1, (24, 24), batch_norm=True, num_train=3000),
+    Template("regression", 24, 24, (20, 8, 20), batch_size=24, num_train=3000),
+)
+
+#: What policies are chosen by: other networks, other sizes, other seeds.
+HELD_OUT = (
+    Template("digits", 64, 10, (40, 24, 16), "gelu"),
+    Template("digits", 64, 10, (8, 8), convolutional=True, batch_size=20),
+    Template("clusters", 25, 7, (80,), batch_size=48, num_train=2500),
+    Template("teacher", 24, 6, (40, 40), batch_norm=True, num_train=2500),
+    Template("regression", 20, 2, (56, 28), "gelu", batch_size=48, num_train=2500),
+)

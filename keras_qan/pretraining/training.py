@@ -1,0 +1,200 @@
+"""How a policy is trained: branched trainings, action values, selection on held-out tasks."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_qan.actions import Action, Schedule
+from keras_qan.agents import DQN
+from keras_qan.observations import TrainingDynamics
+from keras_qan.pretraining.population import Optimizers, Population
+from keras_qan.pretraining.rollout import WORST, Chooser, Course, Row, Steering, branch
+from keras_qan.pretraining.tasks import TRAINING, Template
+
+#: The range that effective initial rates are drawn from: rate / (1 - μ) of SGD, and Adam's rate.
+SGD_RATES = (3e-4, 5.0)
+ADAM_RATES = (1e-5, 0.3)
+
+#: The range that the number of steps in a training is drawn from.
+STEPS = (60, 500)
+
+
+class Kind(NamedTuple):
+    """An optimizer that students are trained with."""
+
+    adaptive: bool
+    momentum: float
+    weight_decay: float
+
+
+KINDS = (
+    Kind(False, 0.9, 0.0),
+    Kind(False, 0.9, 0.0),
+    Kind(False, 0.0, 0.0),
+    Kind(True, 0.9, 0.0),
+    Kind(True, 0.9, 0.004),
+    Kind(True, 0.9, 0.05),
+)
+
+
+def optimizers(kinds: Sequence[Kind], students: int) -> Optimizers:
+    """The kinds of G tasks, for all their students."""
+    columns = np.repeat(np.array(kinds, np.float32), students, axis=0).T
+    return Optimizers(*(tf.constant(column) for column in columns))
+
+
+def draw_rate(kind: Kind, rng: np.random.Generator) -> float:
+    """An initial rate, log-uniform over what is sensible and far beyond."""
+    low, high = ADAM_RATES if kind.adaptive else SGD_RATES
+    gain = 1.0 if kind.adaptive else 1.0 - kind.momentum
+    return float(np.exp(rng.uniform(np.log(low), np.log(high)))) * gain
+
+
+class PolicyTraining:
+    """Trains a DQN on populations of small trainings.
+
+       In each population a task has as many students as there are actions. They are one and the same
+       training up to one decision; there each takes another action, and from there to the end all take
+       the agent's default action. So the difference that an action makes is measured with everything
+       else equal, and it is large: a policy that took the action back at the next decision would hide
+       it. What is learned are the action values Q of the policy that follows the schedule, and acting
+       greedily by them at every decision is one step of policy improvement over it (a rollout policy,
+       Bertsekas et al. 1997). Values of a fixed policy do not age, so nothing is forgotten.
+    With l the log of the final validation loss over the first training loss, an action
+       missed the share m = (l_a - min_b l_b) / (0.3 + |min_b l_b|) of the possible fall, and its
+       return is G = -tanh(3m) / 3: small differences count in full, disasters are all alike.
+
+       Args:
+         actions: what can be chosen.
+         agent: what is trained.
+         rate_bounds: the lowest and the highest learning rate.
+         seed: everything follows from it.
+         num_tasks: tasks in a population.
+         templates: which tasks and networks.
+         noise: the probability of a random action before the branching.
+         observation: the state.
+         schedule: what every rate is multiplied by.
+    """
+
+    def __init__(
+        self,
+        actions: Sequence[Action],
+        agent: DQN,
+        rate_bounds: tuple[float, float],
+        seed: int = 0,
+        num_tasks: int = 16,
+        templates: Sequence[Template] = TRAINING,
+        noise: float = 0.1,
+        observation: TrainingDynamics | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
+        self.actions, self.agent, self.rate_bounds = tuple(actions), agent, rate_bounds
+        self.schedule = schedule
+        self.observation = observation or TrainingDynamics()
+        self.num_tasks, self.templates, self.noise = num_tasks, tuple(templates), noise
+        self.rng = np.random.default_rng(seed)
+        self.rounds = 0
+        self.agent.build(self.observation.size(2), len(self.actions))
+        self.q_values = tf.function(agent.preferences, autograph=False)
+        self._take_in = tf.function(agent.take_in, autograph=False, reduce_retracing=True)
+        self._update = tf.function(agent.update, autograph=False)
+        self._steering: dict[tuple[Template, int, int], Steering] = {}
+
+    def steering(self, template: Template, num_tasks: int, students: int) -> Steering:
+        """The compiled population of a template."""
+        key = (template, num_tasks, students)
+        if key not in self._steering:
+            population = Population(template, num_tasks, students)
+            self._steering[key] = Steering(
+                population, self.actions, self.rate_bounds, self.observation, self.schedule
+            )
+        return self._steering[key]
+
+    def round(self, updates: int) -> dict[str, float]:
+        """One population, and as many updates of the agent.
+
+        Returns:
+          Figures of the round.
+        """
+        rng = self.rng
+        template = self.templates[int(rng.integers(len(self.templates)))]
+        row, scores = self._branched(template)
+        free = row.free
+        states, actions, returns = row.states[free], row.actions[free], self._returns(scores)[free]
+        self._take_in(
+            tf.constant(states), tf.constant(actions, tf.int64), tf.constant(returns, tf.float32)
+        )
+        self.rounds += 1
+        loss = float(self._update(tf.constant(updates)).numpy()) if updates else math.nan
+        return {
+            "round": self.rounds,
+            "loss": loss,
+            "score": float(scores.mean()),
+            "missed": float(-returns.mean()) if len(returns) else 0.0,
+            "diverged": float(np.mean(scores >= WORST)),
+        }
+
+    def _branched(self, template: Template) -> tuple[Row, np.ndarray]:
+        """The decision at which the tasks branched, and the scores `[P]`."""
+        rng, tasks, students = self.rng, self.num_tasks, len(self.actions)
+        kinds = [KINDS[int(k)] for k in rng.integers(len(KINDS), size=tasks)]
+        rates = np.array([draw_rate(kind, rng) for kind in kinds])
+        num_steps = round(float(np.exp(rng.uniform(*np.log(STEPS)))))
+        seed = int(rng.integers(2**31 - 1))
+        one, many = self.steering(template, tasks, 1), self.steering(template, tasks, students)
+        data, weights = one.population.draw(seed)
+        course = Course(data, optimizers(kinds, 1), num_steps, seed)
+        at = int(rng.integers(len(course.decisions)))
+        noise = rng.random((at, tasks)) < self.noise
+        random = np.where(noise, rng.integers(students, size=(at, tasks)), -1)
+        running = one.begin(weights, rates)
+        running, _ = one.go(running, course, Chooser(self.q_values, random.__getitem__), 0, at)
+        running = branch(running, students)
+        course = Course(data, optimizers(kinds, students), num_steps, seed)
+        every = np.tile(np.arange(students), tasks)
+        default = np.full(tasks * students, self.agent.default_action)
+
+        def override(number: int) -> np.ndarray:
+            return every if number == at else default
+
+        running, rows = many.go(
+            running, course, Chooser(self.q_values, override), at, len(course.decisions)
+        )
+        return rows[0], many.scores(course, running)
+
+    def _returns(self, scores: np.ndarray) -> np.ndarray:
+        """G of each student, `[P]`."""
+        of_task = scores.reshape(self.num_tasks, len(self.actions))
+        best = of_task.min(axis=1, keepdims=True)
+        missed = (of_task - best) / (0.3 + np.abs(best))
+        return (-np.tanh(3.0 * missed) / 3.0).reshape(-1)
+
+
+def greedy(size: int) -> Callable[[int], np.ndarray]:
+    """An override that overrides nothing."""
+    return functools.partial(_always, np.full(size, -1))
+
+
+def _always(actions: np.ndarray, number: int) -> np.ndarray:
+    del number
+    return actions
+
+
+def always(size: int, action: int) -> Callable[[int], np.ndarray]:
+    """An override that takes one action at every decision."""
+    return functools.partial(_always, np.full(size, action))
+
+
+def no_values(num_actions: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Values for a rollout whose every action is overridden."""
+
+    def zeros(states: tf.Tensor) -> Any:
+        return tf.zeros([tf.shape(states)[0], num_actions])
+
+    return zeros

@@ -1,0 +1,97 @@
+"""What the controller reads and writes of a model in training, and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_qan.observations import NUM_MOTIONS, motion
+
+
+class Student(NamedTuple):
+    """What the controller reads and writes of the model in training: TensorFlow variables.
+
+    Attributes:
+      kernels: the watched kernels, each `[..., I, J]`.
+      rates: the optimizers' learning rates, each `[]`.
+      loss_total: the sum of the losses of the epoch's examples so far, `[]`.
+      loss_count: their number, `[]`.
+      motion: room for each watched kernel's values at the last decision, how they moved before it,
+        and their values when the training began: three variables for each, of its shape. Empty
+        where no observation asks for it.
+      saved: all that a step back restores: weights and optimizer slots. Empty where no action is
+        a `StepBack`.
+      copies: room for a copy of each of them.
+      optimizer: whether it scales its gradients (1 or 0), and log(1 / (1 - momentum)), `[2]`.
+    """
+
+    kernels: list[tf.Variable]
+    rates: list[tf.Variable]
+    loss_total: tf.Variable
+    loss_count: tf.Variable
+    motion: Sequence[tf.Variable] = ()
+    saved: Sequence[tf.Variable] = ()
+    copies: Sequence[tf.Variable] = ()
+    optimizer: Any = (1.0, 0.0)
+
+
+class Moment(NamedTuple):
+    """Where in a training a decision is taken.
+
+    Attributes:
+      progress: the share of the training's steps that are done, in [0, 1].
+      num_decisions: how many decisions the episode holds, as far as is known.
+      num_steps: how many steps, as far as is known.
+      interval: steps to the next decision.
+      taken: steps since the last decision.
+    """
+
+    progress: float
+    num_decisions: int
+    num_steps: int
+    interval: int
+    taken: int
+
+
+def assign(variables: Sequence[tf.Variable], values: Sequence[Any]) -> None:
+    """Assigns value by value."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(tf.convert_to_tensor(value))
+
+
+def restore(student: Student, condition: tf.Tensor) -> None:
+    """Sets weights and optimizer slots back to their copies where the condition holds."""
+
+    def restore() -> tf.Tensor:
+        assign(student.saved, student.copies)
+        return tf.constant(True)
+
+    tf.cond(condition, restore, lambda: tf.constant(False))
+
+
+def mean_motion(student: Student, taken: tf.Tensor) -> tf.Tensor:
+    """The mean motion of the watched kernels, float32 `[3]`; zeros where nobody asks for it."""
+    if not student.motion:
+        return tf.zeros([NUM_MOTIONS])
+    rooms = [tf.reshape(tf.cast(room, tf.float32), [-1]) for room in student.motion]
+    kernels = [tf.reshape(tf.cast(kernel, tf.float32), [-1]) for kernel in student.kernels]
+    parts = [
+        motion(
+            kernel,
+            before=rooms[3 * number],
+            last=rooms[3 * number + 1],
+            start=rooms[3 * number + 2],
+            steps=tf.maximum(taken, 1.0),
+        )
+        for number, kernel in enumerate(kernels)
+    ]
+    return tf.add_n(parts) / len(parts)
+
+
+def note_motion(student: Student) -> None:
+    """Notes how the watched kernels came where they are, before they may be set back."""
+    for number, kernel in enumerate(student.kernels if student.motion else ()):
+        before, moved = student.motion[3 * number : 3 * number + 2]
+        moved.assign(tf.convert_to_tensor(kernel) - before)
