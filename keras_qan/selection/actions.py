@@ -27,7 +27,12 @@ class SelectionAction:
     selector: Any = None
 
     def bound_to(self: _Self, selector: Selector) -> _Self:
-        """The same action, acting on that selector."""
+        """The same action, acting on that selector.
+
+        Raises:
+          ValueError: the selector is of a kind that knows no such action, or has not the class.
+        """
+        self._check_fits(selector)
         bound = copy.copy(self)
         bound.selector = selector
         return bound
@@ -45,7 +50,7 @@ class SelectionAction:
         """Changes what comes next.
 
         Raises:
-          ValueError: it is not bound to a selector, or to one of another kind.
+          ValueError: it is not bound to a selector.
         """
         if self.selector is None:
             raise ValueError(
@@ -56,6 +61,16 @@ class SelectionAction:
 
     def _select(self, selector: Any) -> None:
         raise NotImplementedError
+
+    #: The selector's method that it calls.
+    steers = ""
+
+    def _check_fits(self, selector: Any) -> None:
+        if not hasattr(selector, self.steers):
+            raise ValueError(
+                f"{type(self).__name__} cannot act on {type(selector).__name__}; expected a "
+                f"selector with a method {self.steers!r}. Use the selector's own actions()."
+            )
 
 
 @configurable
@@ -70,6 +85,16 @@ class Push(SelectionAction):
         if label < 0 or int(label) != label:
             raise ValueError(f"Push got label={label}; expected a class number of at least 0.")
         self.label = int(label)
+
+    steers = "push"
+
+    def _check_fits(self, selector: Any) -> None:
+        super()._check_fits(selector)
+        if self.label >= selector.num_classes:
+            raise ValueError(
+                f"Push({self.label}) got a selector of {selector.num_classes} classes; expected "
+                f"one with more than {self.label}. Use data with the same classes as before."
+            )
 
     def _select(self, selector: Any) -> None:
         selector.push(self.label)
@@ -88,6 +113,8 @@ class Press(SelectionAction):
             raise ValueError(f"Press got factor={factor}; expected a finite number above 0.")
         self.factor = float(factor)
 
+    steers = "press"
+
     def _select(self, selector: Any) -> None:
         selector.press(self.factor)
 
@@ -104,6 +131,8 @@ class Drop(SelectionAction):
         if not 0.0 <= ratio < 1.0:
             raise ValueError(f"Drop got ratio={ratio}; expected a share in [0, 1).")
         self.ratio = float(ratio)
+
+    steers = "drop"
 
     def _select(self, selector: Any) -> None:
         selector.drop(self.ratio)

@@ -206,6 +206,15 @@ class Selector(tf.Module, abc.ABC):
         """How many numbers `summary` gives."""
         return len(self._groups)
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups of examples that it tells apart."""
+        return self._groups
+
+    def recent_shares(self) -> dict[str, float]:
+        """The share of each group in the last batches, by name."""
+        return dict(zip(self._groups, self._composition.recent.numpy().tolist(), strict=True))
+
     def observation(self) -> SelectionState:
         """The summary as a part of an agent's state, bound to this selector.
 
@@ -317,13 +326,13 @@ class Selector(tf.Module, abc.ABC):
             only selectors with `uses_losses` look at them.
 
         Raises:
-          RuntimeError: the batches did not come from this selector's dataset, or the pipeline is
-            further ahead than was declared.
+          ValueError: the batches did not come from this selector's dataset.
+          RuntimeError: the pipeline is further ahead than was declared.
         """
         known = losses if self.uses_losses else None
         are_ours, lead, newest = self._advance(tf.constant(steps, tf.int64), known)
         if not bool(are_ours):
-            raise RuntimeError(self._explain_foreign_batches(int(newest)))
+            raise ValueError(self._explain_foreign_batches(int(newest)))
         if int(lead) > self.staleness:
             raise RuntimeError(
                 f"The pipeline of {type(self).__name__} is {int(lead)} batches ahead of the "

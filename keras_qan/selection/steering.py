@@ -18,8 +18,8 @@ class SelectorCallback(keras.callbacks.Callback):
       selector: whose dataset the model is trained on.
 
     Raises:
-      ValueError: in `fit`, where no `steps_per_epoch` was given.
-      RuntimeError: in `fit`, where the data do not come from the selector.
+      ValueError: in `fit`, where no `steps_per_epoch` was given, or the data do not come from the
+        selector.
     """
 
     def __init__(self, selector: Selector) -> None:
