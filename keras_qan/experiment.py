@@ -142,9 +142,7 @@ class Experiment:
         """The callback that learns, with the selector's actions where one is given."""
         settings = presets.by_name(self.preset, self.seed)
         if selector is not None:
-            own = settings["actions"] if self.rate_actions else ()
-            settings["actions"] = (*own, *selector.actions())
-            settings["observations"] = (*settings["observations"], selector.observation())
+            settings = presets.with_selection(settings, selector, self.rate_actions)
         if self.decide_every:
             settings["decide_every"] = self.decide_every
         return QANCallback(directory, **settings)

@@ -25,16 +25,21 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 from arms import ARMS, selector_for
+from learned import FIRST_LEARNING_SEED, LEARNED, callback_of, learn, selector_of
 from report import pipeline_table, training_table
 from tasks import TASKS, Task
 
 from keras_qan import data, models, selection
+from keras_qan.students import Students
 
 _PART = flags.DEFINE_enum(
     "part", "pipelines", ["pipelines", "trainings", "table"], "what to measure or show"
 )
 _TASK = flags.DEFINE_enum("task", "mnist", list(TASKS), "what is trained")
-_ARMS = flags.DEFINE_list("arms", list(ARMS), "who takes part")
+_ARMS = flags.DEFINE_list(
+    "arms", list(ARMS), f"who takes part; with an agent: {', '.join(LEARNED)}"
+)
+_EPISODES = flags.DEFINE_integer("episodes", 20, "trainings that an agent learns from")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "trainings of each arm")
 _PASSES = flags.DEFINE_float("passes", 0.0, "length of a training; 0 for the task's own")
 _ROUNDS = flags.DEFINE_integer("rounds", 10, "turns of each pipeline")
@@ -96,44 +101,83 @@ def bytes_an_example(selector: selection.Selector) -> float:
     return sum(array.dtype.size * array.shape.num_elements() for array in arrays) / size
 
 
-def train(task: Task, arm: str, seed: int, splits: data.Splits) -> dict[str, Any]:
-    """One training, validated four times a pass."""
-    x, y = task.training_examples(splits, seed)
-    source = tf.data.Dataset.from_tensor_slices((x, y))
-    selector = selector_for(arm, source, splits.num_classes, task.batch_size, seed)
-    model = models.build(task.model, splits.input_shape, splits.num_classes, seed=seed)
-    model.compile(
-        keras.optimizers.SGD(task.learning_rate, momentum=0.9),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
-    passes = _PASSES.value or task.passes
-    steps = max(1, selector.steps_per_epoch // 4)
-    start = time.perf_counter()
-    history = model.fit(
-        selector.dataset(),
-        steps_per_epoch=steps,
-        epochs=round(4 * passes),
-        shuffle=False,
-        verbose=0,
-        callbacks=[selector.callback()],
-        validation_data=splits.validation.batches(1_000).take(task.validation_batches),
-    )
-    seconds = time.perf_counter() - start
-    loss, accuracy = model.evaluate(splits.test.batches(1_000), verbose=0)
-    return {
-        "task": task.name,
-        "arm": arm,
-        "seed": seed,
-        "passes": passes,
-        "examples": len(y),
-        "examples_an_epoch": steps * task.batch_size,
-        "accuracy": history.history["val_accuracy"],
-        "test_accuracy": accuracy,
-        "test_loss": loss,
-        "seconds": seconds,
-    }
+class Trainer:
+    """Trains fresh students of a task, from the same weights for the same seed.
+
+    Args:
+      task: what is trained.
+      splits: its data.
+    """
+
+    def __init__(self, task: Task, splits: data.Splits) -> None:
+        self._task, self._splits = task, splits
+        example = splits.validation.batches(task.batch_size)
+        self._students = Students(self._build, example)
+        self.passes = _PASSES.value or task.passes
+
+    def _build(self, seed: int) -> keras.Model:
+        splits, task = self._splits, self._task
+        model = models.build(task.model, splits.input_shape, splits.num_classes, seed=seed)
+        model.compile(
+            keras.optimizers.SGD(task.learning_rate, momentum=0.9),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            jit_compile=False,
+        )
+        return model
+
+    def source(self, seed: int) -> tuple[tf.data.Dataset, int]:
+        """The training examples, and how many they are."""
+        x, y = self._task.training_examples(self._splits, seed)
+        return tf.data.Dataset.from_tensor_slices((x, y)), len(y)
+
+    def fit(self, selector: selection.Selector, callback: Any, seed: int) -> dict[str, Any]:
+        """One training, validated four times a pass."""
+        model = self._students.fresh(seed)
+        task, splits = self._task, self._splits
+        steps = max(1, selector.steps_per_epoch // 4)
+        start, cpu = time.perf_counter(), time.process_time()
+        history = model.fit(
+            selector.dataset(),
+            steps_per_epoch=steps,
+            epochs=round(4 * self.passes),
+            shuffle=False,
+            verbose=0,
+            callbacks=[callback, selector.callback()],
+            validation_data=splits.validation.batches(1_000).take(task.validation_batches),
+        )
+        return {
+            "examples_an_epoch": steps * task.batch_size,
+            "accuracy": history.history["val_accuracy"],
+            "seconds": time.perf_counter() - start,
+            "cpu": time.process_time() - cpu,
+            "model": model,
+        }
+
+    def row(self, arm: str, seed: int, policies: Path) -> dict[str, Any]:
+        """One training of an arm, with its score on the test set."""
+        task, splits = self._task, self._splits
+        source, size = self.source(seed)
+        if arm in LEARNED:
+            policy = policies / f"{task.name}-{self.passes:g}-{arm}"
+            make = selector_of
+            first, _ = self.source(FIRST_LEARNING_SEED)
+            learn(
+                arm,
+                policy,
+                _EPISODES.value,
+                lambda: make(arm, first, splits.num_classes, task.batch_size, 0),
+                self.fit,
+            )
+            selector = make(arm, source, splits.num_classes, task.batch_size, seed)
+            found = self.fit(selector, callback_of(arm, policy, selector, seed), seed)
+        else:
+            selector = selector_for(arm, source, splits.num_classes, task.batch_size, seed)
+            found = self.fit(selector, keras.callbacks.Callback(), seed)
+        model = found.pop("model")
+        loss, accuracy = model.evaluate(splits.test.batches(1_000), verbose=0)
+        named = {"task": task.name, "arm": arm, "seed": seed, "passes": self.passes}
+        return named | {"examples": size} | found | {"test_accuracy": accuracy, "test_loss": loss}
 
 
 def trainings(path: Path) -> None:
@@ -141,12 +185,12 @@ def trainings(path: Path) -> None:
     task = TASKS[_TASK.value]
     passes = _PASSES.value or task.passes
     done = {(r["task"], r["arm"], r["seed"], r["passes"]) for r in read(path)}
-    splits = data.load(task.data, train_fraction=task.train_fraction)
+    trainer = Trainer(task, data.load(task.data, train_fraction=task.train_fraction))
     for seed in range(_SEEDS.value):
         for arm in _ARMS.value:
             if (task.name, arm, seed, passes) in done:
                 continue
-            row = train(task, arm, seed, splits)
+            row = trainer.row(arm, seed, path.parent / "policies")
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(
@@ -154,7 +198,6 @@ def trainings(path: Path) -> None:
                 f"{row['seconds']:.1f} s",
                 flush=True,
             )
-            keras.backend.clear_session()
             gc.collect()
 
 

@@ -11,8 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_qan.selection.checks import (
+    check_arguments,
+    check_place_for_weights,
+    check_seed,
+    foreign_batches,
+)
 from keras_qan.selection.composition import Composition, Shares
 from keras_qan.selection.observing import SelectionState
+from keras_qan.selection.pipeline import as_written, options, with_weights
 from keras_qan.selection.source import Source
 from keras_qan.selection.trail import Trail
 from keras_qan.selection.walks import Orders, Walks
@@ -84,7 +91,7 @@ class Selector(tf.Module, abc.ABC):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check(type(self).__name__, source, batch_size, seed)
+        check_arguments(type(self).__name__, source, batch_size, seed)
         self.batch_size = batch_size
         self.num_examples = source.num_examples
         self.unbiased = unbiased
@@ -161,11 +168,11 @@ class Selector(tf.Module, abc.ABC):
                 f"dataset() got prefetch={prefetch}, buffered={buffered}; expected numbers of "
                 "batches, at least 0."
             )
-        self._check_has_place_for_weights()
+        check_place_for_weights(type(self).__name__, self._source.spec, self.unbiased)
         self._prefetch, self._buffered = prefetch, buffered
         self._delay.assign(prefetch + buffered)
-        chosen = tf.data.Dataset.range(1).flat_map(_as_written(self._choices))
-        batches = chosen.map(_as_written(self._fetch))
+        chosen = tf.data.Dataset.range(1).flat_map(as_written(self._choices))
+        batches = chosen.map(as_written(self._fetch))
         if transform is not None:
 
             def transformed(marks: Any, batch: Any) -> Any:
@@ -174,7 +181,7 @@ class Selector(tf.Module, abc.ABC):
             batches = batches.map(transformed)
         if prefetch:
             batches = batches.prefetch(prefetch)
-        return batches.map(_as_written(self._hand_out)).with_options(_options())
+        return batches.map(as_written(self._hand_out)).with_options(options())
 
     @abc.abstractmethod
     def actions(self) -> tuple[Any, ...]:
@@ -251,7 +258,7 @@ class Selector(tf.Module, abc.ABC):
           ValueError: the seed is negative.
         """
         if seed is not None:
-            _check_seed(type(self).__name__, seed)
+            check_seed(type(self).__name__, seed)
             self._seed.assign(seed)
         for variable in (self._trained, self._trained_before, self._num_steps):
             variable.assign(0)
@@ -332,7 +339,7 @@ class Selector(tf.Module, abc.ABC):
         known = losses if self.uses_losses else None
         are_ours, lead, newest = self._advance(tf.constant(steps, tf.int64), known)
         if not bool(are_ours):
-            raise ValueError(self._explain_foreign_batches(int(newest)))
+            raise ValueError(foreign_batches(type(self).__name__, self.trained, int(newest)))
         if int(lead) > self.staleness:
             raise RuntimeError(
                 f"The pipeline of {type(self).__name__} is {int(lead)} batches ahead of the "
@@ -400,7 +407,7 @@ class Selector(tf.Module, abc.ABC):
             made = (number, choice.indices, choice.weights, choice.counters, number == first)
             return (number + 1, choice.counters, choice.orders), made
 
-        return tf.data.Dataset.counter().scan(start, _as_written(choose))
+        return tf.data.Dataset.counter().scan(start, as_written(choose))
 
     def _fetch(
         self,
@@ -413,7 +420,7 @@ class Selector(tf.Module, abc.ABC):
         """The examples of a batch, and what has to be known when it is handed out."""
         batch = self._source.batch(indices)
         if self.unbiased:
-            batch = _with_weights(batch, weights)
+            batch = with_weights(batch, weights)
         return (number, after, is_first), batch
 
     def _hand_out(self, marks: Any, batch: Any) -> Any:
@@ -468,81 +475,8 @@ class Selector(tf.Module, abc.ABC):
         newest = self._trail.newest.read_value()
         return are_here, newest + 1 - (first + steps), newest
 
-    # What can be wrong.
-
-    def _check_has_place_for_weights(self) -> None:
-        spec = self._source.spec
-        if self.unbiased and not (isinstance(spec, tuple) and len(spec) in (2, 3)):
-            raise ValueError(
-                f"{type(self).__name__} is to carry weights, and the examples are {spec}; expected "
-                "(x, y) or (x, y, sample_weight), so that a sample_weight has a place. Map them to "
-                "that first, or set unbiased=False."
-            )
-
-    def _explain_foreign_batches(self, newest: int) -> str:
-        name = type(self).__name__
-        if newest < 0:
-            return (
-                f"{name} was told of a training step, but has made no batch: fit's data did not "
-                "come from it. Pass selector.dataset() to fit, with "
-                "steps_per_epoch=selector.steps_per_epoch."
-            )
-        return (
-            f"{name} was told of training steps on batches {self.trained} and later, and the last "
-            f"one that it made is {newest}: fit's data did not come from it alone, or somebody "
-            "else iterated over its dataset at the same time. Pass selector.dataset() itself to "
-            "fit, and use a selector for one training at a time."
-        )
-
 
 class _Charge:
     """Which `fit` looks after a selector; a plain object, which TensorFlow does not wrap."""
 
     fit: object = None
-
-
-def _as_written(function: Callable[..., Any]) -> Any:
-    """Keeps TensorFlow from translating a function that is TensorFlow already."""
-    return tf.autograph.experimental.do_not_convert(function)
-
-
-def _with_weights(batch: Any, weights: tf.Tensor) -> Any:
-    """Puts weights `[B]` into a batch, times those that it has."""
-    if len(batch) == 2:
-        return (*batch, weights)
-
-    def times(own: tf.Tensor) -> tf.Tensor:
-        shape = tf.concat([tf.shape(weights), tf.ones([tf.rank(own) - 1], tf.int32)], axis=0)
-        return own * tf.cast(tf.reshape(weights, shape), own.dtype)
-
-    return (*batch[:2], tf.nest.map_structure(times, batch[2]))
-
-
-def _options() -> tf.data.Options:
-    """Leaves the pipeline as it is written: a prefetch that TensorFlow adds would be undeclared."""
-    options = tf.data.Options()
-    options.experimental_optimization.apply_default_optimizations = False
-    options.experimental_optimization.inject_prefetch = False
-    options.autotune.enabled = False
-    options.deterministic = True
-    return options
-
-
-def _check(name: str, source: Source, batch_size: int, seed: int) -> None:
-    whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
-    if not whole or batch_size < 1:
-        raise ValueError(
-            f"{name} got batch_size={batch_size}; expected an integer of at least 1, for example "
-            "128."
-        )
-    if batch_size > source.num_examples:
-        raise ValueError(
-            f"{name} got batch_size={batch_size} for {source.num_examples} examples; expected a "
-            "batch of no more than there are. Choose a smaller batch_size."
-        )
-    _check_seed(name, seed)
-
-
-def _check_seed(name: str, seed: int) -> None:
-    if seed < 0:
-        raise ValueError(f"{name} got seed={seed}; expected an integer of at least 0.")
