@@ -25,7 +25,7 @@ LEARNED = {
 FIRST_LEARNING_SEED = 10_000
 
 #: Steps between decisions.
-DECIDE_EVERY = 10
+DECIDE_EVERY = 4
 
 Fit = Callable[[selection.Selector, QANCallback, int], Any]
 

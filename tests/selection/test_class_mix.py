@@ -125,6 +125,7 @@ def test_weights_make_each_class_count_as_in_the_data():
         np.testing.assert_allclose(by_class, 16 * np.array([0.7, 0.2, 0.1]), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_cycle_pushes_class_after_class(original):
     selector = ClassMix(tens(), 10, 128, script=Cycle(every=2))
     newest = [int(selector.queue(tf.constant(n, tf.int64))[0]) for n in range(26)]
@@ -134,6 +135,7 @@ def test_a_cycle_pushes_class_after_class(original):
     assert found[20].tolist() == [12] * 9 + [20]  # the last ten pushes were 0 to 9
 
 
+@pytest.mark.slow
 def test_a_script_goes_on_where_the_training_is():
     selector = ClassMix(tens(), 10, 128, script=Draw())
     through = Training(selector).steps(12)

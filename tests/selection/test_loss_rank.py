@@ -25,6 +25,7 @@ def ranked(large):
     return large, training
 
 
+@pytest.mark.slow
 def test_at_first_everything_is_walked_over_once():
     numbers = Training(ready("LossRank")).steps(7)  # 56 of 60
     assert len(set(numbers.ravel())) == 56
@@ -51,6 +52,7 @@ def test_weights_are_one_over_n_p(ranked):
     np.testing.assert_allclose(weight, 1 / (200 * p[numbers]), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_weighted_means_are_unbiased(ranked):
     _, training = ranked
     means = []

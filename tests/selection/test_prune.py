@@ -31,6 +31,7 @@ def walk(training, count):
     return np.array(numbers), np.array(weights)
 
 
+@pytest.mark.slow
 def test_the_first_pass_sees_everything(fresh):
     numbers, weights = walk(Training(fresh, prefetch=0), 6)
     assert sorted(numbers.ravel()) == list(range(60))
@@ -94,6 +95,7 @@ def test_the_ratio_can_be_steered(fresh):
     np.testing.assert_allclose(weights, np.where(is_low, 30 / 8, 1.0))
 
 
+@pytest.mark.slow
 def test_an_action_that_changes_nothing_does_not_begin_a_new_pass():
     runs = []
     for acts in (False, True):

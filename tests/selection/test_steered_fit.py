@@ -232,6 +232,7 @@ def test_data_that_did_not_come_from_the_selector_are_refused():
         model().fit(x, y, batch_size=SIZE, verbose=0, callbacks=[callback])
 
 
+@pytest.mark.slow
 def test_too_short_an_interval_is_refused():
     selector = one_class_at_a_time()
     callback = QANCallback(
