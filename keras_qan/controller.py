@@ -19,6 +19,10 @@ from keras_qan.steered import Moment, Student
 
 __all__ = ["LOG_LOSS_BOUNDS", "PARTS_OF_TRAINING", "Controller", "Decision", "Moment", "Student"]
 
+#: Above so many times the first loss, a loss is taken out of Keras's running sums when the training
+#: is set back.
+LARGEST_LOSS = 100.0
+
 #: A fixed part of the training, in decisions, over which the log loss is smoothed and its slope
 #: taken: a twentieth of it.
 PARTS_OF_TRAINING = 20
@@ -330,14 +334,18 @@ class Controller:
         total, count = student.loss_total, student.loss_count
         sums = tf.stack([tf.cast(total, tf.float32), tf.cast(count, tf.float32)])
         since = self._since(sums)
-        is_finite = tf.math.is_finite(sums[0])
+        loss = since[0] / since[1]
         if self.can_step_back:
-            # Keras would carry a loss that is no number on to the end of the epoch.
-            total.assign(tf.where(is_finite, total, tf.zeros_like(total)))
-            count.assign(tf.where(is_finite, count, tf.zeros_like(count)))
-        self._counted.assign(tf.where(is_finite, sums, tf.zeros([2])))
+            # Beside a sum that is no number, or is beyond all others, Keras's float32 would not
+            # tell the losses that follow. The epoch's mean goes on without what was set back.
+            usable = tf.math.is_finite(sums[0]) & (loss < LARGEST_LOSS * self._first_loss)
+            usable |= tf.equal(since[1], 0.0)
+            total.assign(tf.where(usable, total, tf.zeros_like(total)))
+            count.assign(tf.where(usable, count, tf.zeros_like(count)))
+            sums = tf.where(usable, sums, tf.zeros([2]))
+        self._counted.assign(sums)
         self._left_over.assign(tf.zeros([2]))
-        return since[0] / since[1]
+        return loss
 
     def _credit(
         self, log_loss: tf.Tensor, terms: _Terms, discount: tf.Tensor, delayed: bool

@@ -23,7 +23,7 @@ class Progress:
         """Nothing to clear away."""
 
     def start(self, title: str, done: int, total: int, epochs: int) -> None:
-        """Begins a phase of `total` episodes, `done` of which are over, of `epochs` each."""
+        """Begins a phase of `total` episodes, `done` of which are over, of `epochs` each, or 0."""
 
     def advance(self) -> None:
         """One more episode is over."""
@@ -76,7 +76,7 @@ class Bars(Progress):
             if bar is not None:
                 self._bars.remove_task(bar)
         self._episodes = self._bars.add_task(title, completed=done, total=total)
-        self._epochs = self._bars.add_task("epochs", total=epochs)
+        self._epochs = self._bars.add_task("epochs", total=epochs) if epochs else None
 
     def advance(self) -> None:
         """Moves the episodes' bar."""

@@ -122,10 +122,11 @@ def test_a_jump_of_the_loss_is_stepped_back_from_without_asking(loss):
     assert training.rate == pytest.approx(0.3)
 
 
-def test_a_loss_that_is_no_number_does_not_stay_in_the_sums():
+@pytest.mark.parametrize("loss", [math.nan, 1e12])
+def test_a_loss_that_hides_all_others_does_not_stay_in_the_sums(loss):
     training = Training(HOLD, HOLD, HOLD, HOLD)
     training.decide(1.0)
-    training.decide(math.nan)
+    training.decide(loss)
     assert training.decide(0.25).loss == pytest.approx(0.25)
 
 
@@ -187,8 +188,8 @@ def test_a_rate_that_is_far_too_high_is_survived(kind, batch_norm):
     x, y = data()
     before = model.evaluate(x, y, verbose=0)
     model.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[callback])
-    # The moving statistics of a normalisation lag behind weights that moved far.
-    assert model.evaluate(x, y, verbose=0) <= (100.0 if batch_norm else 2.0) * before
+    # Held at their rates, these trainings end at thousands of times their first loss, or worse.
+    assert model.evaluate(x, y, verbose=0) <= 100.0 * before
     assert all(np.isfinite(v.numpy()).all() for v in model.variables)
 
 

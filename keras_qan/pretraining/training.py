@@ -59,27 +59,28 @@ def draw_rate(kind: Kind, rng: np.random.Generator) -> float:
 class PolicyTraining:
     """Trains a DQN on populations of small trainings.
 
-       In each population a task has as many students as there are actions. They are one and the same
-       training up to one decision; there each takes another action, and from there to the end all take
-       the agent's default action. So the difference that an action makes is measured with everything
-       else equal, and it is large: a policy that took the action back at the next decision would hide
-       it. What is learned are the action values Q of the policy that follows the schedule, and acting
-       greedily by them at every decision is one step of policy improvement over it (a rollout policy,
-       Bertsekas et al. 1997). Values of a fixed policy do not age, so nothing is forgotten.
-    With l the log of the final validation loss over the first training loss, an action
-       missed the share m = (l_a - min_b l_b) / (0.3 + |min_b l_b|) of the possible fall, and its
-       return is G = -tanh(3m) / 3: small differences count in full, disasters are all alike.
+    In each population a task has as many students as there are actions. They are one and the
+    same training up to one decision; there each takes another action, and from there to the end
+    all take the agent's default action. So the difference that an action makes is measured with
+    everything else equal, and it is large: a policy that took the action back at the next
+    decision would hide it. What is learned are the action values Q of the policy that follows
+    the schedule, and acting greedily by them at every decision is one step of policy improvement
+    over it (a rollout policy, Bertsekas et al. 1997). Values of a fixed policy do not age.
 
-       Args:
-         actions: what can be chosen.
-         agent: what is trained.
-         rate_bounds: the lowest and the highest learning rate.
-         seed: everything follows from it.
-         num_tasks: tasks in a population.
-         templates: which tasks and networks.
-         noise: the probability of a random action before the branching.
-         observation: the state.
-         schedule: what every rate is multiplied by.
+    With l the log of the final validation loss over the first training loss, an action missed
+    the share m = (l_a - min_b l_b) / (0.3 + |min_b l_b|) of the possible fall, and its return is
+    G = -tanh(3m) / 3: small differences count in full, disasters are all alike.
+
+    Args:
+      actions: what can be chosen.
+      agent: what is trained.
+      rate_bounds: the lowest and the highest learning rate.
+      seed: everything follows from it.
+      num_tasks: tasks in a population.
+      templates: which tasks and networks.
+      noise: the probability of a random action before the branching.
+      observation: the state.
+      schedule: what every rate is multiplied by.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class PolicyTraining:
         seed: int = 0,
         num_tasks: int = 16,
         templates: Sequence[Template] = TRAINING,
-        noise: float = 0.1,
+        noise: float = 0.15,
         observation: TrainingDynamics | None = None,
         schedule: Schedule | None = None,
     ) -> None:
@@ -105,6 +106,11 @@ class PolicyTraining:
         self._take_in = tf.function(agent.take_in, autograph=False, reduce_retracing=True)
         self._update = tf.function(agent.update, autograph=False)
         self._steering: dict[tuple[Template, int, int], Steering] = {}
+
+    def set_margin(self, margin: float) -> None:
+        """Acts with another margin of the default action from now on."""
+        self.agent.margin = margin
+        self.q_values = tf.function(self.agent.preferences, autograph=False)
 
     def steering(self, template: Template, num_tasks: int, students: int) -> Steering:
         """The compiled population of a template."""

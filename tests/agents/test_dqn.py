@@ -330,3 +330,49 @@ def test_frozen_policy_is_that_of_the_averaged_parameters_where_asked_for(averag
     normalised = agent._normaliser(state)[tf.newaxis]
     np.testing.assert_allclose(found, network(normalised)[0][0], rtol=1e-5)
     assert np.abs(found - other(normalised)[0][0]).max() > 1e-4
+
+
+# What policies are trained and shipped with.
+
+
+def test_decisions_with_known_returns_teach_their_values():
+    # G = x · a, so the second action is right where x is positive.
+    agent = built(1, 2, hidden=(16,), capacity=600, rate=0.01, batch_size=64)
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(500, 1)).astype(np.float32)
+    actions = rng.integers(2, size=500)
+    take_in, update = (tf.function(f, autograph=False) for f in (agent.take_in, agent.update))
+    take_in(states, tf.constant(actions), tf.constant(states[:, 0] * actions, tf.float32))
+    losses = [float(update(tf.constant(50))) for _ in range(8)]
+    assert losses[-1] < 0.1 * losses[0]
+    probes = np.array([[-1.5], [-0.5], [0.5], [1.5]], np.float32)
+    values = agent.preferences(tf.constant(probes)).numpy()
+    assert values.argmax(axis=1).tolist() == [0, 0, 1, 1]
+    assert np.abs(values[:, 0]).max() < 0.2
+
+
+def test_the_default_action_is_left_only_for_a_gain_above_the_margin():
+    agent = DQN((4,), learning=Learning(**QUICK), default_action=1, margin=0.5, replay_capacity=20)
+    agent.build(2, 3)
+    values = tf.constant([[1.0, 0.6, 0.0], [1.2, 0.6, 0.0], [0.0, 0.0, 0.4]])
+    assert tf.argmax(agent._preferences(values), axis=1).numpy().tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("arguments", [{"margin": -0.1}, {"margin": 0.1}, {"margin": math.nan}])
+def test_a_margin_without_a_default_action_or_below_zero_is_refused(arguments):
+    with pytest.raises(ValueError, match="default_action"):
+        DQN(**arguments)
+
+
+def test_an_agent_that_adopts_parameters_acts_as_their_owner():
+    owner, heir = built(), built(seed=9)
+    live(owner, 60)
+    heir.adopt(owner.parameters())
+    states = tf.constant(np.random.default_rng(3).normal(size=(20, 3)), tf.float32)
+    np.testing.assert_array_equal(heir.preferences(states), owner.preferences(states))
+    assert int(heir._replay.num_samples()) == 0
+
+
+def test_parameters_of_another_network_are_refused():
+    with pytest.raises(ValueError, match=r"network/0.*shape \(3, 8\)"):
+        built().adopt(built(hidden=(5,)).parameters())

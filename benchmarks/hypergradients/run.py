@@ -1,0 +1,261 @@
+"""What a hypergradient costs against the length of the training, and how far it can be trusted.
+
+TFDS_DATA_DIR=... python benchmarks/hypergradients/run.py
+
+Time and memory: every point is a process of its own. Rows go to results.jsonl as they are found; a
+run that was broken off goes on.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+_HERE = Path(__file__).parent
+_LENGTHS = flags.DEFINE_list("lengths", ["100", "316", "1000", "3162", "10000"], "steps")
+_SEEDS = flags.DEFINE_integer("seeds", 2, "of the agreement with exact")
+_POINT = flags.DEFINE_string("point", "", "what one process measures; for the benchmark itself")
+_OUTPUT = flags.DEFINE_string("output", str(_HERE / "results.jsonl"), "where rows go")
+
+ARMS = ("training", "stored", "checkpointed", "drmad", "drmad_piecewise")
+
+
+def status(field: str) -> float:
+    """A field of this process's memory, MiB: VmRSS now, VmHWM the peak."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def tuner(model: str, per: str, steps: int, *, rate: float = 0.05, momentum: float = 0.95,
+          seed: int = 0, real: bool = True) -> Any:  # fmt: skip
+    """A tuner of L2 penalties on images."""
+    import keras
+
+    from keras_qan import drmad, models
+    from keras_qan.drmad.experiment import perceptron
+
+    def build_model(seed: int) -> keras.Model:
+        if model == "cnn":
+            made = models.build("cnn", (28, 28, 1), 10, seed=seed)
+        else:
+            made = perceptron((28, 28, 1), [50, 50, 50], 10, seed)
+        made.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return made
+
+    return drmad.Tuner(
+        build_model,
+        *images(real, seed),
+        [drmad.L2(per=per, initial=1e-3)],
+        training=drmad.Training(
+            steps=steps, batch_size=50, learning_rate=rate, momentum=momentum, seed=seed
+        ),
+    )
+
+
+def images(real: bool, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """15,000 for training and 5,000 for validation: MNIST's, or noise, which costs the same."""
+    if not real:
+        rng = np.random.default_rng(seed)
+        return [
+            (rng.normal(size=(size, 28, 28, 1)).astype("float32"), rng.integers(0, 10, size))
+            for size in (15_000, 5_000)
+        ]
+    from keras_qan import data
+
+    splits = data.load("mnist", seed=seed)
+    kept = np.random.default_rng(seed).permutation(len(splits.train))[:15_000]
+    return [
+        (splits.train.x[kept], splits.train.y[kept]),
+        (splits.validation.x[:5_000], splits.validation.y[:5_000]),
+    ]
+
+
+def cost(model: str, per: str, arm: str, steps: int) -> dict[str, Any]:
+    """Seconds (wall and processor) and memory of one hypergradient, compiled beforehand."""
+    from keras_qan import drmad
+    from keras_qan.drmad.training import Runs
+
+    ways: dict[str, Any] = {
+        "training": drmad.Drmad(),
+        "stored": drmad.Exact(segment=steps),
+        "checkpointed": drmad.Exact(),
+        "drmad": drmad.Drmad(max_growth=None),
+        "drmad_piecewise": drmad.Drmad(legs=4, max_growth=None),
+    }
+    found = tuner(model, per, steps, real=False)
+    raws = found.initial_raws()
+
+    def once(length: int) -> int:
+        method = drmad.Exact(segment=length) if arm == "stored" else ways[arm]
+        runs = Runs(found._loops, length)
+        values = runs.values(raws)
+        moments = runs.through(values, method.stops(length))
+        if arm != "training":
+            by_value = method.by_value(runs, values, moments)
+            by_value[0].numpy()
+        return len(moments)
+
+    once(5)
+    gc.collect()
+    # The peak so far is that of importing and compiling: it is counted from here.
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = status("VmRSS")
+    seconds, processor = [], []
+    for _ in range(max(1, min(5, 2_000 // steps))):
+        marks = time.perf_counter(), time.process_time()
+        once(steps)
+        seconds.append(time.perf_counter() - marks[0])
+        processor.append(time.process_time() - marks[1])
+    return {
+        "what": "cost",
+        "model": model,
+        "per": per,
+        "arm": arm,
+        "steps": steps,
+        "hyperparameters": found.num_hyperparameters,
+        "seconds": float(np.median(seconds)),
+        "processor_seconds": float(np.median(processor)),
+        "resident_before": before,
+        "peak": status("VmHWM"),
+    }
+
+
+def agreement(seed: int, rate: float, momentum: float) -> list[dict[str, Any]]:
+    """Cosine and signs of each approximation against exact, for every length."""
+    from keras_qan import drmad
+    from keras_qan.drmad.checking import compared
+    from keras_qan.drmad.hypergradients import hypergradient
+    from keras_qan.drmad.training import DivergedError, Runs
+
+    found = tuner("mlp", "unit", 10_000, rate=rate, momentum=momentum, seed=seed)
+    raws = found.initial_raws()
+    methods = {
+        "drmad": drmad.Drmad(),
+        "drmad, no limit": drmad.Drmad(max_growth=None),
+        "drmad, T/10 steps": drmad.Drmad(reverse_steps=10**9),
+        "4 legs": drmad.Drmad(legs=4),
+        "16 legs": drmad.Drmad(legs=16),
+        "64 legs": drmad.Drmad(legs=64),
+        "implicit": drmad.Implicit(),
+    }
+    rows = []
+    for steps in map(int, _LENGTHS.value):
+        runs = Runs(found._loops, steps)
+        exact = hypergradient(runs, raws, drmad.Exact()).gradients
+        for name, method in methods.items():
+            if "T/10" in name:
+                method = drmad.Drmad(reverse_steps=steps // 10)
+            row = {"what": "agreement", "seed": seed, "rate": rate, "momentum": momentum,
+                   "steps": steps, "arm": name}  # fmt: skip
+            try:
+                approximate = hypergradient(runs, raws, method).gradients
+                check = compared(name, steps, ["l2"], approximate, exact)
+                row |= {"cosine": check.cosine, "signs": check.sign_agreement,
+                        "ratio": check.ratio, "reached": runs.reached}  # fmt: skip
+            except DivergedError:
+                row |= {"cosine": None, "signs": None, "ratio": None, "reached": None}
+            rows.append(row)
+    return rows
+
+
+def measured(point: str) -> list[dict[str, Any]]:
+    """What a point's name asks for."""
+    kind, *rest = point.split("/")
+    if kind == "cost":
+        return [cost(rest[0], rest[1], rest[2], int(rest[3]))]
+    return agreement(int(rest[0]), float(rest[1]), float(rest[2]))
+
+
+def points() -> list[str]:
+    """All points, in the order that they are measured in."""
+    found = [f"cost/mlp/unit/{arm}/{steps}" for steps in _LENGTHS.value for arm in ARMS]
+    found += [f"cost/cnn/weight/{arm}/200" for arm in ARMS]
+    settings = ((0.05, 0.95), (0.3, 0.9))
+    found += [f"agreement/{s}/{r}/{m}" for r, m in settings for s in range(_SEEDS.value)]
+    return found
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """What is measured already."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def tables(found: list[dict[str, Any]], write: Callable[[str], None]) -> None:
+    """Prints the rows as tables."""
+    write("| model, steps | way | seconds | times training | MiB above before | peak MiB |")
+    write("|---|---|---|---|---|---|")
+    costs = [row for row in found if row["what"] == "cost"]
+    for row in costs:
+        base = next(r for r in costs if r["arm"] == "training"
+                    and (r["model"], r["steps"]) == (row["model"], row["steps"]))  # fmt: skip
+        write(
+            f"| {row['model']} ({row['hyperparameters']:,}), {row['steps']} | {row['arm']} | "
+            f"{row['seconds']:.2f} | {row['processor_seconds'] / base['processor_seconds']:.1f} | "
+            f"{row['peak'] - row['resident_before']:.0f} | {row['peak']:.0f} |"
+        )
+    found = [row for row in found if row["what"] == "agreement"]
+    for rate, momentum in dict.fromkeys((r["rate"], r["momentum"]) for r in found):
+        lengths = list(dict.fromkeys(r["steps"] for r in found))
+        write(f"\nα = {rate}, γ = {momentum}: cosine / agreeing signs, mean over seeds")
+        write("| way | " + " | ".join(f"T = {steps}" for steps in lengths) + " |")
+        write("|---" * (len(lengths) + 1) + "|")
+        for arm in dict.fromkeys(r["arm"] for r in found):
+            cells = []
+            for steps in lengths:
+                own = [r for r in found if (r["rate"], r["momentum"], r["steps"], r["arm"])
+                       == (rate, momentum, steps, arm)]  # fmt: skip
+                good = [r for r in own if r["cosine"] is not None]
+                cell = "not finite"
+                if good:
+                    cosine, signs = (np.mean([r[k] for r in good]) for k in ("cosine", "signs"))
+                    cell = f"{cosine:.2f} / {signs:.0%}"
+                    cell += f" ({len(good)} of {len(own)})" if len(good) < len(own) else ""
+                cells.append(cell)
+            write(f"| {arm} | " + " | ".join(cells) + " |")
+
+
+def main(_: list[str]) -> None:
+    """Measures what is missing, each point in a process of its own, and prints the tables."""
+    if _POINT.value:
+        for row in measured(_POINT.value):
+            print(json.dumps(row | {"point": _POINT.value}))
+        return
+    path = Path(_OUTPUT.value)
+    done = {row["point"] for row in rows(path)}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(_HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    for point in points():
+        if point in done:
+            continue
+        ran = subprocess.run(
+            [sys.executable, __file__, f"--point={point}", f"--seeds={_SEEDS.value}",
+             "--lengths=" + ",".join(_LENGTHS.value)],
+            capture_output=True, text=True, check=False, env=environment,
+        )  # fmt: skip
+        lines = [line for line in ran.stdout.splitlines() if line.startswith("{")]
+        if ran.returncode or not lines:
+            sys.exit(f"{point} failed:\n{ran.stderr[-2000:]}")
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+        print(point, file=sys.stderr, flush=True)
+    tables(rows(path), print)
+
+
+if __name__ == "__main__":
+    app.run(main)

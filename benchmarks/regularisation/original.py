@@ -1,0 +1,117 @@
+"""The original's experiment (configs/mnist_drmad.flags) with the control that it lacked.
+
+TFDS_DATA_DIR=... python benchmarks/regularisation/original.py
+
+784-50-50-50-10, 15,000 MNIST images and 5,000 for validation, 2,000 steps, 20 outer steps by sign;
+or 20 trials of Optuna on one L2 for all weights. Rows go to original.jsonl as they are found.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import optuna
+from absl import app, flags
+
+from keras_qan import data, drmad
+from keras_qan.drmad.experiment import TuneExperiment
+
+_OUTPUT = Path(__file__).parent / "original.jsonl"
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "one run of every arm for each")
+_METHODS = {
+    "DrMAD, one line": drmad.Drmad(),
+    "DrMAD, 16 chords": drmad.Drmad(legs=16),
+    "exact": drmad.Exact(),
+}
+
+
+def experiment(seed: int) -> TuneExperiment:
+    """As the flag file says."""
+    return TuneExperiment(
+        dataset="mnist", model="50-50-50", hyperparameters=("l2:unit",), initial_penalty=0.0123,
+        initial_deviation=0.0498, examples=20_000, steps=2_000, batch_size=50, learning_rate=0.05,
+        momentum=0.95, rule="sign", step_size=0.14, seed=seed,
+    )  # fmt: skip
+
+
+def measured(own: TuneExperiment, splits: data.Splits, arm: str) -> dict[str, Any]:
+    """One arm of one seed: the best of 20 trainings by validation loss, on the test set."""
+    train, validation = own._kept(splits)
+    found = drmad.Tuner(
+        lambda seed: own._model(splits, seed),
+        train,
+        validation,
+        [drmad.L2("unit" if arm in _METHODS else "universal", initial=own.initial_penalty)],
+        method=_METHODS.get(arm, "drmad"),
+        training=drmad.Training(
+            steps=own.steps, batch_size=own.batch_size, learning_rate=own.learning_rate,
+            momentum=own.momentum, seed=own.seed,
+        ),
+        outer=drmad.Outer(own.rule, own.step_size),
+    )  # fmt: skip
+    if arm in _METHODS:
+        found.search(20)
+    elif arm == "start":
+        found.evaluate(found.initial_raws())
+    else:
+        study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=own.seed))
+
+        def objective(trial: optuna.Trial) -> float:
+            value = trial.suggest_float("l2", 1e-6, 0.1, log=True)
+            return found.evaluate([np.array([np.log(value)])])
+
+        study.optimize(objective, n_trials=20)
+    test = found.best_model().evaluate(
+        splits.test.x, splits.test.y, batch_size=500, verbose=0, return_dict=True
+    )
+    (value,) = found.best_values.values()
+    return {
+        "arm": arm,
+        "seed": own.seed,
+        "val_loss": found.val_loss,
+        "test_loss": test["loss"],
+        "test_error": 100.0 * (1.0 - test["accuracy"]),
+        "mean_penalty": float(value.mean()),
+    }
+
+
+def main(_: list[str]) -> None:
+    """Measures what is missing and prints the means."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    lines = _OUTPUT.read_text(encoding="utf-8").splitlines() if _OUTPUT.exists() else []
+    rows = [json.loads(line) for line in lines]
+    done = {(row["arm"], row["seed"]) for row in rows}
+    for seed in map(int, _SEEDS.value):
+        own = dataclasses.replace(experiment(seed))
+        missing = [
+            arm for arm in ("start", "one L2 by Optuna", *_METHODS) if (arm, seed) not in done
+        ]
+        if not missing:
+            continue
+        splits = data.load("mnist", validation_fraction=own.validation_fraction, seed=seed)
+        for arm in missing:
+            keras.utils.clear_session()
+            rows.append(measured(own, splits, arm))
+            with _OUTPUT.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
+    print("| arm | val. loss | test loss | test error % | mean penalty |\n|---|---|---|---|---|")
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        own_rows = [row for row in rows if row["arm"] == arm]
+        cells = [
+            np.mean([r[k] for r in own_rows])
+            for k in ("val_loss", "test_loss", "test_error", "mean_penalty")
+        ]
+        errors = ", ".join(f"{row['test_error']:.2f}" for row in own_rows)
+        print(
+            f"| {arm} | {cells[0]:.3f} | {cells[1]:.3f} | {cells[2]:.2f} ({errors}) "
+            f"| {cells[3]:.2g} |"
+        )
+
+
+if __name__ == "__main__":
+    app.run(main)

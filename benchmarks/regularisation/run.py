@@ -1,0 +1,270 @@
+"""Does it pay to tune a penalty for each layer, unit or weight, beside one tuned scalar?
+
+TFDS_DATA_DIR=... python benchmarks/regularisation/run.py
+
+Every arm has the same processor time. Rows go to results.jsonl as they are found; a run that was
+broken off goes on.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import optuna
+from absl import app, flags
+
+from keras_qan import data, drmad
+from keras_qan.comparison import interval
+from keras_qan.drmad.experiment import perceptron
+
+_HERE = Path(__file__).parent
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "one run of every arm for each")
+_BUDGET = flags.DEFINE_float("budget", 14.0, "processor seconds for each arm, compiling included")
+_SETTINGS = flags.DEFINE_list("settings", ["few", "noisy", "classes"], "which settings")
+_ARMS = flags.DEFINE_list("arms", [], "only these arms; all if empty")
+_LEGS = flags.DEFINE_integer("legs", 25, "of the hypergradient's path")
+_STEP = flags.DEFINE_float("step_size", 0.3, "of Adam, on the logarithms")
+_OUTPUT = flags.DEFINE_string("output", str(_HERE / "results.jsonl"), "where rows go")
+
+_STEPS = 400
+_LOWEST = 1e-8
+# Optuna's share of the time where a descent follows.
+_SHARE = 0.35
+# A control: the validation examples may be worth more as training examples.
+_JOINED = "scalar, trained on both"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Examples of a setting and seed: x and y of three parts."""
+
+    train: tuple[np.ndarray, np.ndarray]
+    validation: tuple[np.ndarray, np.ndarray]
+    test: tuple[np.ndarray, np.ndarray]
+
+
+@functools.cache
+def mnist() -> data.Splits:
+    """MNIST, read once."""
+    return data.load("mnist")
+
+
+def task(setting: str, seed: int) -> Task:
+    """few: 500 images; noisy: 1,000, four labels in ten random; classes: five classes of 200 images
+    and five of 10. Validation: 500 clean images, all classes alike; test: the 10,000."""
+    splits = mnist()
+    rng = np.random.default_rng([seed, 1])
+    order = rng.permutation(len(splits.train))
+    x, y = splits.train.x[order], splits.train.y[order].copy()
+    if setting == "classes":
+        sizes = [200] * 5 + [10] * 5
+        kept = np.concatenate([np.flatnonzero(y == k)[:size] for k, size in enumerate(sizes)])
+    else:
+        kept = np.arange({"few": 500, "noisy": 1_000}[setting])
+    x, y = x[kept], y[kept]
+    if setting == "noisy":
+        wrong = rng.random(len(y)) < 0.4
+        y[wrong] = rng.integers(0, 10, wrong.sum())
+    held_out = rng.permutation(len(splits.validation))[:500]
+    return Task(
+        (x, y),
+        (splits.validation.x[held_out], splits.validation.y[held_out]),
+        (splits.test.x, splits.test.y),
+    )
+
+
+def tuner(own: Task, seed: int, hyperparameters: list[Any]) -> drmad.Tuner:
+    """The seed's network, 400 steps of 50 images."""
+
+    def build_model(seed: int) -> keras.Model:
+        model = perceptron((28, 28, 1), [50, 50, 50], 10, seed)
+        model.compile(
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            jit_compile=False,
+        )
+        return model
+
+    return drmad.Tuner(
+        build_model,
+        own.train,
+        own.validation,
+        hyperparameters,
+        method=drmad.Drmad(legs=_LEGS.value),
+        training=drmad.Training(
+            steps=_STEPS, batch_size=50, learning_rate=0.2, momentum=0.9, seed=seed
+        ),
+        outer=drmad.Outer(step_size=_STEP.value),
+    )
+
+
+def spend(own: Task, seed: int, hyperparameters: list[Any], seconds: float, share: float) -> Any:
+    """Optuna on the penalty's average for a share of the time, then the descent.
+
+    Returns:
+      The tuner, the number of trials and of outer steps, and the times they took.
+    """
+    began = time.process_time()
+    found = tuner(own, seed, hyperparameters)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    while time.process_time() - began < share * seconds:
+        trial = study.ask()
+        value = trial.suggest_float("l2", 1e-6, 0.1, log=True)
+        raws = found.initial_raws()
+        raws[0] = np.full_like(raws[0], np.log(value))
+        try:
+            study.tell(trial, found.evaluate(raws))
+        except drmad.DivergedError:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    if share < 1.0:
+        best = found.initial_raws()
+        best[0] = np.full_like(best[0], np.log(study.best_params["l2"]))
+        found.start_from(best)
+        while time.process_time() - began < seconds:
+            found.search(len(found.history) + 1)
+    return found, len(study.trials), time.process_time() - began
+
+
+def arms(setting: str) -> dict[str, tuple[list[Any], float]]:
+    """For each arm its hyperparameters, and Optuna's share of the time."""
+    l2 = drmad.L2
+    found: dict[str, tuple[list[Any], float]] = {
+        "scalar by Optuna": ([l2("universal")], 1.0),
+        "then layers": ([l2("layer")], _SHARE),
+        "then units": ([l2("unit")], _SHARE),
+        "then weights": ([l2("weight")], _SHARE),
+    }
+    if setting == "noisy":
+        found["then examples"] = ([l2("universal"), drmad.LossWeights("example")], _SHARE)
+    if setting == "classes":
+        found["then classes"] = ([l2("universal"), drmad.LossWeights("class")], _SHARE)
+    return found
+
+
+def joined(setting: str, seed: int, penalty: float) -> dict[str, Any]:
+    """The scalar arm's penalty, trained once on training and validation examples together."""
+    own = task(setting, seed)
+    both = tuple(np.concatenate(parts) for parts in zip(own.train, own.validation, strict=True))
+    found = tuner(Task(both, own.validation, own.test), seed, [drmad.L2("universal")])
+    found.evaluate([np.array([np.log(penalty)])])
+    return outcome(own, found) | {
+        "setting": setting, "seed": seed, "arm": _JOINED, "trials": 0, "processor_seconds": 0.0,
+        "val_loss": None,
+    }  # fmt: skip
+
+
+def measured(setting: str, seed: int, arm: str) -> dict[str, Any]:
+    """One run: the best model by validation loss, on the test set."""
+    own = task(setting, seed)
+    row: dict[str, Any] = {"setting": setting, "seed": seed, "arm": arm, "trials": 1}
+    if arm == "none":
+        found = tuner(own, seed, [drmad.L2("universal", initial=_LOWEST)])
+        found.evaluate(found.initial_raws())
+        seconds = 0.0
+    else:
+        hyperparameters, share = arms(setting)[arm]
+        found, row["trials"], seconds = spend(own, seed, hyperparameters, _BUDGET.value, share)
+    row["mean_penalty"] = float(next(iter(found.best_values.values())).mean())
+    return row | outcome(own, found) | {"processor_seconds": seconds}
+
+
+def outcome(own: Task, found: drmad.Tuner) -> dict[str, Any]:
+    """The best model by validation loss, on the test set."""
+    test = found.best_model().evaluate(*own.test, batch_size=500, verbose=0, return_dict=True)
+    return {
+        "outer_steps": len(found.history),
+        "divergences": found.divergences,
+        "hyperparameters": found.num_hyperparameters,
+        "val_loss": found.val_loss,
+        "val_losses": [record["val_loss"] for record in found.history],
+        "test_loss": test["loss"],
+        "test_error": 100.0 * (1.0 - test["accuracy"]),
+    }
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """What is measured already."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def table(found: list[dict[str, Any]], write: Callable[[str], None]) -> None:
+    """Prints a table for each setting; differences to the scalar are paired by seed."""
+    for setting in dict.fromkeys(row["setting"] for row in found):
+        of_setting = [row for row in found if row["setting"] == setting]
+        scalar = {r["seed"]: r for r in of_setting if r["arm"] == "scalar by Optuna"}
+        write(f"\n{setting}\n")
+        write(
+            "| arm | seeds | numbers | trials | outer steps | val. loss | test loss | test error % "
+            "| test loss − scalar's | test error − scalar's |"
+        )
+        write("|---" * 10 + "|")
+        for arm in dict.fromkeys(row["arm"] for row in of_setting):
+            own = [row for row in of_setting if row["arm"] == arm and row["seed"] in scalar]
+            val_losses = [r["val_loss"] for r in own if r["val_loss"] is not None]
+            val_loss = f"{np.mean(val_losses):.3f}" if val_losses else "—"
+            means = [np.mean([r[k] for r in own]) for k in ("test_loss", "test_error")]
+            cells = []
+            for key, form in (("test_loss", "+.3f"), ("test_error", "+.2f")):
+                differences = [r[key] - scalar[r["seed"]][key] for r in own]
+                low, high = interval(differences)
+                cells.append(f"{np.mean(differences):{form}} ({low:{form}} … {high:{form}})")
+            if arm == "scalar by Optuna":
+                cells = ["", ""]
+            trials, steps = (np.mean([r[k] for r in own]) for k in ("trials", "outer_steps"))
+            write(
+                f"| {arm} | {len(own)} | {own[0]['hyperparameters']:,} | {trials:.0f} "
+                f"| {steps:.0f} | "
+                f"{val_loss} | {means[0]:.3f} | {means[1]:.2f} | {cells[0]} | {cells[1]} |"
+            )
+
+
+def draw(found: list[dict[str, Any]], folder: Path) -> None:
+    """Writes the validation loss over outer steps, all arms, a figure for each setting."""
+    from keras_qan.plots import tuning
+    from keras_qan.plots.figures import save
+
+    for setting in dict.fromkeys(row["setting"] for row in found):
+        lines: dict[str, list[list[float]]] = {}
+        for row in found:
+            if row["setting"] == setting and row["val_losses"]:
+                lines.setdefault(row["arm"], []).append(row["val_losses"])
+        for arm in ("none", "scalar by Optuna"):
+            flat = [r["val_loss"] for r in found if (r["setting"], r["arm"]) == (setting, arm)]
+            length = min(len(run) for runs in lines.values() for run in runs)
+            lines[arm] = [[loss] * length for loss in flat]
+        folder.mkdir(parents=True, exist_ok=True)
+        save(tuning.losses_figure(lines), str(folder / f"{setting}.png"))
+
+
+def main(_: list[str]) -> None:
+    """Measures what is missing and prints the tables."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = Path(_OUTPUT.value)
+    done = {(row["setting"], row["seed"], row["arm"]) for row in rows(path)}
+    for seed in map(int, _SEEDS.value):
+        for setting in _SETTINGS.value:
+            for arm in ("none", *arms(setting)):
+                if (setting, seed, arm) in done or (_ARMS.value and arm not in _ARMS.value):
+                    continue
+                keras.utils.clear_session()
+                found = [measured(setting, seed, arm)]
+                if arm == "scalar by Optuna":
+                    found.append(joined(setting, seed, found[0]["mean_penalty"]))
+                with path.open("a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(row) + "\n" for row in found)
+    table(rows(path), print)
+    draw(rows(path), path.parent / "figures")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,44 @@
+"""Hypergradients: thousands of continuous hyperparameters tuned by descent.
+
+`Tuner` trains a Keras model, walks the training backward in memory that does not depend on its
+length, and moves every hyperparameter down the validation loss. `search_then_descend` finds the few
+averages with Optuna first.
+"""
+
+from keras_qan.drmad.checking import Check
+from keras_qan.drmad.hyperparameters import (
+    L1,
+    L2,
+    Hyperparameter,
+    InitialScale,
+    LabelSmoothing,
+    LearningRate,
+    LossWeights,
+    Momentum,
+)
+from keras_qan.drmad.methods import Drmad, Exact, Implicit
+from keras_qan.drmad.outer import Outer
+from keras_qan.drmad.searching import search_then_descend
+from keras_qan.drmad.settings import Training
+from keras_qan.drmad.training import DivergedError
+from keras_qan.drmad.tuner import Tuner
+
+__all__ = [
+    "L1",
+    "L2",
+    "Check",
+    "DivergedError",
+    "Drmad",
+    "Exact",
+    "Hyperparameter",
+    "Implicit",
+    "InitialScale",
+    "LabelSmoothing",
+    "LearningRate",
+    "LossWeights",
+    "Momentum",
+    "Outer",
+    "Training",
+    "Tuner",
+    "search_then_descend",
+]

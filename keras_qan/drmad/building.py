@@ -1,0 +1,141 @@
+"""From a tuner's arguments to a student: the model, its devices, and what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_qan.drmad.hyperparameters import Hyperparameter
+from keras_qan.drmad.training import DivergedError, Runs
+
+
+def built(
+    build_model: Callable[..., keras.Model], seed: int, strategy: Any, example: Any
+) -> keras.Model:
+    """A fresh model, made under the strategy; with the seed where the function takes one.
+
+    A Sequential without an Input is built by calling it on an example.
+    """
+    scope: Any = strategy.scope() if strategy else contextlib.nullcontext()
+    with scope:
+        model = build_model(seed) if _takes_seed(build_model) else build_model()
+        if isinstance(model, keras.Sequential) and not model.built:
+            model(example)
+        return model
+
+
+def _takes_seed(build_model: Callable[..., keras.Model]) -> bool:
+    if not callable(build_model):
+        raise ValueError(
+            f"Received build_model={build_model!r}; expected a function that returns a model, as "
+            "every outer step trains from the same start. Give `lambda: ...` or a function."
+        )
+    try:
+        parameters = inspect.signature(build_model).parameters
+    except (TypeError, ValueError):
+        return False
+    return any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters.values())
+
+
+def require_model(model: Any) -> keras.Model:
+    """The model, if it is one and can be trained.
+
+    Raises:
+      ValueError: it is none, is not built, or has nothing to train.
+    """
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"build_model returned {type(model).__name__}; expected a keras.Model. Return the "
+            "model, functional or sequential."
+        )
+    if not model.built or not model.trainable_variables:
+        state = "no trainable weights" if model.built else "no weights yet"
+        raise ValueError(
+            f"build_model returned a model with {state}; expected one that is built. Begin a "
+            "Sequential with keras.Input(shape), and leave a layer trainable."
+        )
+    return model
+
+
+def chosen_strategy(strategy: Any) -> Any:
+    """The strategy given, or the one that is in scope, or None."""
+    if strategy is None and tf.distribute.has_strategy():
+        return tf.distribute.get_strategy()
+    return strategy
+
+
+def devices(strategy: Any) -> tuple[str, ...]:
+    """The devices that share a batch; one without a name where there is no strategy."""
+    if strategy is None:
+        return ("",)
+    known = (tf.distribute.MirroredStrategy, tf.distribute.OneDeviceStrategy)
+    if not isinstance(strategy, known):
+        raise ValueError(
+            f"Received strategy={type(strategy).__name__}; expected a MirroredStrategy, or none. "
+            "The reverse pass shares each batch among the devices of one machine alone."
+        )
+    return tuple(strategy.extended.worker_devices)
+
+
+def checked(hyperparameters: Sequence[Hyperparameter]) -> list[Hyperparameter]:
+    """The hyperparameters as a list.
+
+    Raises:
+      ValueError: there are none, or one is not a hyperparameter, or comes twice.
+    """
+    if isinstance(hyperparameters, Hyperparameter):
+        hyperparameters = [hyperparameters]
+    found = list(hyperparameters or [])
+    strangers = [h for h in found if not isinstance(h, Hyperparameter)]
+    if not found or strangers:
+        raise ValueError(
+            f"Received hyperparameters={strangers or found!r}; expected at least one of L2, L1, "
+            "LearningRate, Momentum, LabelSmoothing, LossWeights, InitialScale. Give for example "
+            "hyperparameters=[drmad.L2(per='unit')]."
+        )
+    for kind in {type(h) for h in found if h.once}:
+        if sum(type(h) is kind for h in found) > 1:
+            raise ValueError(
+                f"Received {kind.__name__} more than once; expected it once. Leave one out."
+            )
+    return found
+
+
+def require_replayable(runs: Runs, raws: list[np.ndarray]) -> None:
+    """Asks for the same step twice: a random layer without a seed gives two.
+
+    Raises:
+      ValueError: the two differ.
+    """
+    values = runs.values(raws)
+    try:
+        ends = [runs.advance(values, runs.begin(values), 1) for _ in range(2)]
+    except DivergedError:
+        return
+    same = all(
+        np.allclose(a, b, rtol=1e-4, atol=1e-6)
+        for a, b in zip(ends[0].weights, ends[1].weights, strict=True)
+    )
+    if not same:
+        raise ValueError(
+            "The model gave two different gradients for the same weights and batch; expected the "
+            "same, as the reverse pass replays the training. Draw random numbers from a "
+            "keras.random.SeedGenerator of the layer's own, as keras.layers.Dropout does."
+        )
+
+
+def require_dependence(names: Sequence[str], gradients: Sequence[np.ndarray]) -> None:
+    """Raises a ValueError that names hyperparameters whose hypergradient is exactly zero."""
+    still = [name for name, gradient in zip(names, gradients, strict=True) if not gradient.any()]
+    if still:
+        raise ValueError(
+            f"The validation loss does not depend on {', '.join(still)}: the hypergradient is "
+            "exactly zero; expected every hyperparameter to matter. Leave it out, or see whether "
+            "the weights that it acts on are used and trained."
+        )

@@ -1,0 +1,175 @@
+"""What every hyperparameter is: numbers with a transform, bounds, and a place in the training."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from keras_qan.drmad.transforms import Log, Transform
+
+if TYPE_CHECKING:
+    from keras_qan.drmad.facts import Facts
+    from keras_qan.drmad.replay import Batch
+
+
+class Hyperparameter:
+    """A tensor of tuned numbers.
+
+    A subclass says how many there are (`shape`) and where they act: in the training loss
+    (`in_loss`, with `penalty` or `weigh`), in the update, or on the initial weights.
+
+    Args:
+      initial: the number that all start from; None for the class's own.
+      bounds: lowest and highest value; None for the class's own.
+      search: the range that `search_then_descend` looks for the average in.
+
+    Attributes:
+      transform: from the raw scale that steps are taken on to the values.
+      in_loss: whether the training loss depends on it directly.
+    """
+
+    transform: ClassVar[Transform] = Log()
+    default_bounds: ClassVar[tuple[float, float]]
+    default_initial: ClassVar[float]
+    default_search: ClassVar[tuple[float, float] | None] = None
+    in_loss: ClassVar[bool] = True
+    once: ClassVar[bool] = False
+    """Whether a training can have only one of this class."""
+
+    def __init__(
+        self,
+        *,
+        initial: float | None = None,
+        bounds: tuple[float, float] | None = None,
+        search: tuple[float, float] | None = None,
+    ) -> None:
+        kind = type(self).__name__
+        self.bounds = _pair(kind, "bounds", bounds or self.default_bounds, self.transform)
+        self.search = search or self.default_search
+        if self.search is not None:
+            low, high = _pair(kind, "search", self.search, self.transform)
+            self.search = max(low, self.bounds[0]), min(high, self.bounds[1])
+        if initial is not None and not (
+            isinstance(initial, int | float) and self.bounds[0] <= initial <= self.bounds[1]
+        ):
+            raise ValueError(
+                f"{kind} got initial={initial!r}; expected a number within its bounds "
+                f"{self.bounds[0]:g} to {self.bounds[1]:g}. Choose another, or widen `bounds`."
+            )
+        self.initial = None if initial is None else float(initial)
+
+    @property
+    def name(self) -> str:
+        """How it is called in logs and messages."""
+        return type(self).__name__
+
+    def shape(self, facts: Facts) -> tuple[int, ...]:
+        """How many numbers there are.
+
+        Raises:
+          ValueError: the model or the loss has no place for this hyperparameter.
+        """
+        raise NotImplementedError
+
+    def start(self, facts: Facts) -> float:  # noqa: ARG002
+        """The value that all numbers start from."""
+        return self.default_initial if self.initial is None else self.initial
+
+    def initial_raw(self, facts: Facts) -> np.ndarray:
+        """The raw numbers to start from, float64 `shape(facts)`."""
+        value = float(np.clip(self.start(facts), *self.bounds))
+        return np.full(self.shape(facts), self.transform.raw(value))
+
+    def raw_bounds(self) -> tuple[float, float]:
+        """The bounds on the raw scale."""
+        low, high = self.transform.raw(np.asarray(self.bounds))
+        return float(low), float(high)
+
+    def penalty(
+        self,
+        value: tf.Tensor,  # noqa: ARG002
+        weights: list[tf.Tensor],  # noqa: ARG002
+        facts: Facts,  # noqa: ARG002
+    ) -> tf.Tensor | None:
+        """What it adds to the training loss, or None."""
+        return None
+
+    def weigh(
+        self,
+        value: tf.Tensor,  # noqa: ARG002
+        losses: tf.Tensor,
+        outputs: Any,  # noqa: ARG002
+        batch: Batch,  # noqa: ARG002
+        facts: Facts,  # noqa: ARG002
+    ) -> tf.Tensor:
+        """The losses of a batch's examples `[B]` with what it does to them."""
+        return losses
+
+    def config(self) -> dict[str, Any]:
+        """Its settings as plain data; what a directory remembers it by."""
+        return {"class": type(self).__name__} | {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in vars(self).items()
+            if not key.startswith("_")
+        }
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def _pair(
+    kind: str, argument: str, pair: tuple[float, float], transform: Transform
+) -> tuple[float, float]:
+    fault: str | None = "two numbers"
+    if isinstance(pair, list | tuple) and len(pair) == 2:
+        low, high = pair
+        numbers = all(isinstance(v, int | float) and math.isfinite(v) for v in pair)
+        fault = transform.check(low, high) if numbers else "two finite numbers"
+    if fault:
+        raise ValueError(
+            f"{kind} got {argument}={pair!r}; expected {fault}, as its transform is "
+            f"{transform.name}. Give for example {argument}={(1e-4, 0.5)}."
+        )
+    return float(pair[0]), float(pair[1])
+
+
+def one_of(kind: str, per: str, known: tuple[str, ...]) -> str:
+    """The granularity, checked."""
+    if per not in known:
+        raise ValueError(f"{kind} got per={per!r}; expected one of {', '.join(map(repr, known))}.")
+    return per
+
+
+def checked_points(kind: str, points: int) -> int:
+    """The number of points of a schedule, checked."""
+    if not isinstance(points, int) or points < 1:
+        raise ValueError(
+            f"{kind} got schedule_points={points!r}; expected a whole number of at least 1 "
+            "(1: constant through the training)."
+        )
+    return points
+
+
+def at_progress(values: tf.Tensor, progress: tf.Tensor) -> tf.Tensor:
+    """Values between a schedule's points, linear in the progress of the training.
+
+    Args:
+      values: `[..., P]`, at P points spread evenly from the first step to the last.
+      progress: `[]` in [0, 1].
+
+    Returns:
+      `[...]`.
+    """
+    points = values.shape[-1]
+    if points == 1:
+        return values[..., 0]
+    place = progress * tf.cast(points - 1, progress.dtype)
+    # A hat function for each point; differentiable in the values and dense, as P is small.
+    hats = tf.maximum(
+        tf.cast(0.0, progress.dtype),
+        1.0 - tf.abs(place - tf.range(points, dtype=progress.dtype)),
+    )
+    return tf.reduce_sum(values * tf.cast(hats, values.dtype), axis=-1)

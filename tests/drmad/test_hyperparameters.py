@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_qan import drmad
+from keras_qan.drmad.facts import Facts
+from keras_qan.drmad.hyperparameters.base import at_progress
+from keras_qan.drmad.losses import ExampleLoss
+from keras_qan.drmad.transforms import Log, Logit
+
+
+def facts(**changes):
+    settings = {
+        "paths": ("conv/kernel", "conv/bias", "dense/kernel", "dense/bias"),
+        "shapes": ((3, 3, 2, 4), (4,), (8, 5), (5,)),
+        "layers": ("conv", "dense"),
+        "layer_of": (0, 0, 1, 1),
+        "dtype": tf.float64,
+        "input_shape": (4, 4, 2),
+        "num_examples": 7,
+        "num_classes": 5,
+        "loss": ExampleLoss("sparse_categorical_crossentropy"),
+        "learning_rate": 0.2,
+        "momentum": 0.8,
+    }
+    return Facts(**(settings | changes))
+
+
+@pytest.mark.parametrize(
+    ("per", "count"), [("weight", 72 + 40), ("unit", 2 + 8), ("layer", 2), ("universal", 1)]
+)
+def test_a_penalty_has_so_many_numbers_and_spreads_each_over_its_own_weights(per, count):
+    penalty = drmad.L2(per=per)
+    assert penalty.shape(facts()) == (count,)
+    values = np.arange(1.0, count + 1)
+    conv, dense = penalty.spread(tf.constant(values), facts())
+    conv = np.broadcast_to(conv.numpy(), (3, 3, 2, 4))
+    dense = np.broadcast_to(dense.numpy(), (8, 5))
+    for index in np.ndindex(3, 3, 2, 4):
+        place = np.ravel_multi_index(index, (3, 3, 2, 4))
+        number = {"weight": place + 1, "unit": index[2] + 1}.get(per, 1)
+        assert conv[index] == number
+    for row, column in np.ndindex(8, 5):
+        number = {"weight": 73 + 5 * row + column, "unit": 3 + row, "layer": 2}.get(per, 1)
+        assert dense[row, column] == number
+
+
+def test_penalties_are_kerass_own():
+    import keras
+
+    rng = np.random.default_rng(0)
+    weights = [tf.constant(rng.normal(size=shape)) for shape in facts().shapes]
+    value = tf.constant([0.3], tf.float64)
+    for ours, keras_own in ((drmad.L2, keras.regularizers.L2), (drmad.L1, keras.regularizers.L1)):
+        found = ours(per="universal").penalty(value, weights, facts())
+        own = sum(float(keras_own(0.3)(weights[n])) for n in (0, 2))
+        assert float(found) == pytest.approx(own, rel=1e-6)
+
+
+def test_biases_and_layers_can_be_chosen():
+    assert drmad.L2(per="unit", biases=True).shape(facts()) == (2 + 4 + 8 + 5,)
+    assert drmad.L2(per="unit", layers="dense").shape(facts()) == (8,)
+
+
+def test_shapes_and_starts_of_the_others():
+    assert drmad.LearningRate(schedule_points=10).initial_raw(facts()).shape == (2, 10)
+    assert drmad.LearningRate("universal").initial_raw(facts()) == pytest.approx(np.log(0.2))
+    assert drmad.Momentum().initial_raw(facts()) == pytest.approx(np.log(4.0))
+    assert drmad.LossWeights("class").shape(facts()) == (5,)
+    assert drmad.LossWeights("example").shape(facts()) == (7,)
+    assert drmad.InitialScale().shape(facts()) == (2,)
+    assert drmad.LabelSmoothing().shape(facts()) == (1,)
+
+
+@given(st.floats(1e-6, 1 - 1e-6))
+def test_transforms_come_back(value):
+    for transform in (Log(), Logit()):
+        assert float(transform.value(tf.constant(transform.raw(value)))) == pytest.approx(value)
+
+
+@given(
+    st.lists(st.floats(-5, 5), min_size=1, max_size=6),
+    st.floats(0, 1),
+)
+def test_a_schedule_is_linear_between_its_points(points, progress):
+    found = at_progress(tf.constant([points], tf.float64), tf.constant(progress, tf.float64))
+    places = np.linspace(0, 1, len(points)) if len(points) > 1 else [0.0]
+    assert float(found[0]) == pytest.approx(np.interp(progress, places, points), abs=1e-9)
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_label_smoothing_is_kerass_own(from_logits):
+    import keras
+
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(6, 5)).astype("float32")
+    outputs = tf.constant(logits if from_logits else tf.nn.softmax(logits).numpy())
+    y = np.eye(5, dtype="float32")[rng.integers(0, 5, 6)]
+    plain = ExampleLoss(keras.losses.CategoricalCrossentropy(from_logits=from_logits))
+    smooth = keras.losses.CategoricalCrossentropy(
+        from_logits=from_logits, label_smoothing=0.2, reduction="none"
+    )
+    own = facts(loss=plain, dtype=tf.float32)
+    found = drmad.LabelSmoothing().weigh(tf.constant([0.2]), plain(y, outputs), outputs, None, own)
+    np.testing.assert_allclose(found, smooth(y, outputs), rtol=1e-5)
+
+
+def test_class_weights_go_by_the_label_sparse_or_not():
+    from keras_qan.drmad.replay import Batch
+
+    y = np.array([3, 0, 3])
+    value = tf.constant([2.0, 1.0, 1.0, 5.0, 1.0])
+    for loss, targets in (
+        ("sparse_categorical_crossentropy", y),
+        ("categorical_crossentropy", np.eye(5)[y]),
+    ):
+        batch = Batch(None, tf.constant(targets), None, tf.constant([4, 5, 6]))
+        own = facts(loss=ExampleLoss(loss))
+        found = drmad.LossWeights("class").weigh(value, tf.ones(3), None, batch, own)
+        assert found.numpy().tolist() == [5.0, 2.0, 5.0]
+
+
+def test_example_weights_go_by_the_place():
+    from keras_qan.drmad.replay import Batch
+
+    batch = Batch(None, tf.constant([0, 0]), None, tf.constant([6, 1]))
+    found = drmad.LossWeights("example").weigh(
+        tf.range(7.0), tf.constant([2.0, 3.0]), None, batch, facts()
+    )
+    assert found.numpy().tolist() == [12.0, 3.0]

@@ -1,0 +1,83 @@
+"""A policy from nothing to a file, on tasks small enough to wait for."""
+
+import json
+
+import numpy as np
+import pytest
+
+from keras_qan import Policy, QANCallback
+from keras_qan.pretraining import held_out, schooling, training
+from keras_qan.pretraining.tasks import SOURCES, Template, draw
+from keras_qan.pretraining.training import KINDS, Kind, draw_rate
+
+TINY = Template("clusters", 5, 2, (4,), batch_size=4, num_train=40, num_validation=20)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setattr(schooling, "TRAINING", (TINY,))
+    monkeypatch.setattr(training, "STEPS", (8, 12))
+    monkeypatch.setattr(held_out, "CASES", ((TINY, Kind(False, 0.9, 0.0), 10),))
+    monkeypatch.setattr(held_out, "FROM", (0.1, 1.0))
+    monkeypatch.setattr(held_out, "GRID", (0.03, 0.3))
+    monkeypatch.setattr(schooling, "WATCHED_ROUNDS", 1)
+    monkeypatch.setattr(schooling, "UPDATES", 2)
+
+
+def school(directory, rounds, seed=3):
+    return schooling.school(
+        directory, rounds=rounds, evaluate_every=1, seed=seed, command="python here"
+    )
+
+
+@pytest.mark.slow
+def test_a_policy_is_trained_kept_and_gone_on_with(tiny, tmp_path):
+    unbroken = school(tmp_path / "a", 3)
+    school(tmp_path / "b", 2)
+    again = school(tmp_path / "b", 3)
+    for name, array in unbroken.arrays.items():
+        np.testing.assert_array_equal(again.arrays[name], array)
+    assert unbroken.provenance["score"] == again.provenance["score"]
+    rows = [json.loads(line) for line in (tmp_path / "b" / "rounds.jsonl").open()]
+    assert [row["round"] for row in rows] == [1, 2, 3]
+    best = min(row["mean"] for row in rows)
+    assert again.provenance["score"]["mean"] == best
+    assert again.provenance["command"] == "python here"
+    assert QANCallback(policy=Policy.load(tmp_path / "b" / "best.qan")).explore is False
+    with pytest.raises(ValueError, match=r"training with seed=3, and seed=4"):
+        school(tmp_path / "b", 4, seed=4)
+
+
+def test_what_an_action_missed_is_a_share_of_what_the_task_allows():
+    lesson = training.PolicyTraining.__new__(training.PolicyTraining)
+    lesson.num_tasks, lesson.actions = 2, (0, 1)
+    scores = np.array([-2.7, -2.4, -0.1, -0.1])
+    # 0.3 of 2.7 + 0.3 is a tenth; tanh(0.3) / 3.
+    expected = [0.0, -np.tanh(0.3) / 3, 0.0, 0.0]
+    np.testing.assert_allclose(lesson._returns(scores), expected)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_task_follows_from_its_seed_and_is_standardised(source):
+    digits = {"num_features": 64, "num_outputs": 10} if source == "digits" else {}
+    values = {"num_features": 6, "num_outputs": 3, "hidden": (4,)} | digits
+    template = Template(source, num_train=300, num_validation=100, **values)
+    (train, held), (again, _) = (draw(template, np.random.default_rng(1)) for _ in range(2))
+    np.testing.assert_array_equal(train.x, again.x)
+    assert (len(train.x), len(held.x)) == (300, 100)
+    assert train.x.mean() == pytest.approx(0.0, abs=1e-4)
+    assert train.x.std() == pytest.approx(1.0, abs=1e-3)
+    if template.is_regression:
+        assert train.y.shape == (300, 3)
+    else:
+        assert set(train.y) <= set(range(template.num_outputs))
+
+
+@pytest.mark.parametrize("kind", set(KINDS))
+def test_initial_rates_reach_from_far_too_low_to_far_too_high(kind):
+    rng = np.random.default_rng(0)
+    rates = [draw_rate(kind, rng) for _ in range(2000)]
+    low, high = training.ADAM_RATES if kind.adaptive else training.SGD_RATES
+    gain = 1.0 if kind.adaptive else 1.0 - kind.momentum
+    assert min(rates) == pytest.approx(low * gain, rel=0.1)
+    assert max(rates) == pytest.approx(high * gain, rel=0.1)
