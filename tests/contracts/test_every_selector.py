@@ -33,6 +33,12 @@ def kind(request):
     return request.param
 
 
+@pytest.fixture(params=_fast_for_one(("ClassMix", "LossRank")))
+def one_of_two(request):
+    """For what all have from `Selector` itself: one that needs no losses, and one that does."""
+    return request.param
+
+
 @pytest.fixture(params=_fast_for_one(STEERED))
 def steered_kind(request):
     return request.param
@@ -92,8 +98,8 @@ def test_how_far_ahead_the_pipeline_is_makes_no_difference(kind):
 
 
 @pytest.mark.slow
-def test_several_steps_in_one_call_are_counted_one_by_one(kind):
-    selector = ready(kind)
+def test_several_steps_in_one_call_are_counted_one_by_one(one_of_two):
+    selector = ready(one_of_two)
     seen = Training(selector, steps_per_call=4).steps(5)
     assert (selector.trained, len(seen)) == (20, 20)
 
@@ -109,17 +115,17 @@ def test_a_new_iterator_begins_where_the_training_is(kind):
 
 
 @pytest.mark.slow
-def test_a_look_at_the_data_before_a_training_changes_nothing(kind):
-    plain = Training(ready(kind)).steps(6)
-    selector = ready(kind)
+def test_a_look_at_the_data_before_a_training_changes_nothing(one_of_two):
+    plain = Training(ready(one_of_two)).steps(6)
+    selector = ready(one_of_two)
     next(iter(pipeline(selector)))
     np.testing.assert_array_equal(Training(selector).steps(6), plain)
 
 
 @pytest.mark.slow
-def test_iterating_without_a_training_goes_on_where_it_was(kind):
-    straight = [as_numbers(batch) for batch in pipeline(ready(kind)).take(10)]
-    selector = ready(kind)
+def test_iterating_without_a_training_goes_on_where_it_was(one_of_two):
+    straight = [as_numbers(batch) for batch in pipeline(ready(one_of_two)).take(10)]
+    selector = ready(one_of_two)
     parts = [as_numbers(batch) for _ in range(2) for batch in pipeline(selector).take(5)]
     np.testing.assert_array_equal(parts, straight)
     assert selector.trained == 10
@@ -158,11 +164,11 @@ def test_its_arrays_go_on_with_the_very_same_batches(kind, stop, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_tensorflow_checkpoint_keeps_it_as_well(kind, tmp_path):
-    selector = ready(kind)
+def test_a_tensorflow_checkpoint_keeps_it_as_well(one_of_two, tmp_path):
+    selector = ready(one_of_two)
     Training(selector).steps(5)
     path = tf.train.Checkpoint(selector=selector).write(str(tmp_path / "selector"))
-    other = ready(kind, 1, seed=3)
+    other = ready(one_of_two, 1, seed=3)
     tf.train.Checkpoint(selector=other).read(path).expect_partial()
     for name, array in selector.arrays().items():
         np.testing.assert_array_equal(other.arrays()[name], array)
@@ -234,8 +240,8 @@ def test_an_action_shapes_the_batch_after_as_many_as_declared(steered_kind, pref
     assert not same[first_shaped]
 
 
-def test_a_pipeline_further_ahead_than_declared_is_reported(kind):
-    selector = ready(kind)
+def test_a_pipeline_further_ahead_than_declared_is_reported(one_of_two):
+    selector = ready(one_of_two)
     iterator = iter(pipeline(selector).prefetch(4))
     selector.begin()
 
@@ -249,8 +255,8 @@ def test_a_pipeline_further_ahead_than_declared_is_reported(kind):
 
 
 @pytest.mark.slow
-def test_a_pipeline_as_far_ahead_as_declared_is_fine(kind):
-    selector = ready(kind)
+def test_a_pipeline_as_far_ahead_as_declared_is_fine(one_of_two):
+    selector = ready(one_of_two)
     iterator = iter(pipeline(selector, prefetch=2, buffered=4).prefetch(4))
     selector.begin()
     for _ in range(30):
@@ -351,14 +357,14 @@ def test_any_structure_of_examples_comes_back_in_batches(make):
 
 
 @pytest.mark.slow
-def test_augmentation_after_the_selector_leaves_the_choice_alone(kind):
+def test_augmentation_after_the_selector_leaves_the_choice_alone(one_of_two):
     def negate(x, y):
         return -x, y
 
-    plain = Training(ready(kind)).steps(6)
-    behind = pipeline(ready(kind)).map(negate).take(6)
+    plain = Training(ready(one_of_two)).steps(6)
+    behind = pipeline(ready(one_of_two)).map(negate).take(6)
     np.testing.assert_array_equal([-as_numbers(batch) for batch in behind], plain)
-    within = ready(kind).dataset(transform=negate).take(6)
+    within = ready(one_of_two).dataset(transform=negate).take(6)
     np.testing.assert_array_equal([-as_numbers(batch) for batch in within], plain)
 
 
@@ -390,16 +396,16 @@ def test_it_goes_through_fit(kind, steps_per_execution):
     assert "compute_loss" not in vars(model)
 
 
-def test_fit_without_an_end_is_refused(kind):
-    selector = ready(kind)
+def test_fit_without_an_end_is_refused(one_of_two):
+    selector = ready(one_of_two)
     data = pipeline(selector)
     with pytest.raises(ValueError, match=r"steps_per_epoch=selector\.steps_per_epoch"):
         _model().fit(data, verbose=0, shuffle=False, callbacks=[selector.callback()])
 
 
 @pytest.mark.slow
-def test_fit_on_other_data_is_refused(kind):
-    selector = ready(kind)
+def test_fit_on_other_data_is_refused(one_of_two):
+    selector = ready(one_of_two)
     with pytest.raises(ValueError, match="did not come from it"):
         _model(jit_compile=False).fit(
             dataset().batch(8).repeat(),

@@ -45,7 +45,7 @@ def recorded(selector):
     return selector._table.losses.numpy()
 
 
-def outputs(model):
+def predicted(model):
     return np.array(model(X))
 
 
@@ -71,7 +71,7 @@ def batches(selector, buffered):
 
 
 def crossentropy(model):
-    return -np.log(outputs(model)[np.arange(N), Y])
+    return -np.log(predicted(model)[np.arange(N), Y])
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_the_losses_are_those_of_the_training_step(more):
 def test_any_loss_that_tells_examples_apart_will_do(loss, y, expected):
     model, selector = linear(loss), LossRank(data(y), B)
     fit(model, selector)
-    found = expected(outputs(model))
+    found = expected(predicted(model))
     np.testing.assert_allclose(recorded(selector), found, rtol=1e-4)
 
 
@@ -121,8 +121,8 @@ def test_targets_of_one_column_are_compared_as_keras_does():
     y = RNG.normal(size=N).astype("float32")
     model, selector = linear("mse", units=1, activation=None), LossRank(data(y), B)
     fit(model, selector)
-    predicted = outputs(model)[:, 0]
-    np.testing.assert_allclose(recorded(selector), (predicted - y) ** 2, rtol=1e-4)
+    outputs = predicted(model)[:, 0]
+    np.testing.assert_allclose(recorded(selector), (outputs - y) ** 2, rtol=1e-4)
 
 
 def test_losses_over_time_steps_are_averaged_for_each_example():
@@ -133,7 +133,7 @@ def test_losses_over_time_steps_are_averaged_for_each_example():
     model.compile(keras.optimizers.SGD(0.0), "mse", jit_compile=False)
     selector = LossRank(data(y), B)
     fit(model, selector)
-    expected = ((outputs(model) - y) ** 2).mean(axis=(1, 2))
+    expected = ((predicted(model) - y) ** 2).mean(axis=(1, 2))
     np.testing.assert_allclose(recorded(selector), expected, rtol=1e-4)
 
 
@@ -158,7 +158,7 @@ def test_the_losses_of_several_outputs_add_up_with_their_weights(form):
     selector = LossRank(data(y), B)
     fit(model, selector)
     found = model(X)
-    found = list(found.values()) if form == "dict" else found
+    found = [np.array(part) for part in (found.values() if form == "dict" else found)]
     first = ((found[0] - targets["a"]) ** 2).mean(axis=1)
     difference = found[1] - targets["b"]
     other = (difference**2 if second == "mse" else np.abs(difference)).mean(axis=1)
@@ -286,7 +286,7 @@ def test_one_model_goes_through_several_fits_and_compilations():
             fit(model, selector)
         assert np.isfinite(recorded(selector)).all()
         assert selector.trained == 10
-    expected = np.abs(outputs(model) - y).mean(axis=1)
+    expected = np.abs(predicted(model) - y).mean(axis=1)
     np.testing.assert_allclose(recorded(selector), expected, rtol=1e-4)
 
 
