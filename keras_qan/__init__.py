@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_qan import drmad
+    from keras_qan import actions, drmad, selection
     from keras_qan.actions import Decay, Hold, Raise, Restart, StepBack
     from keras_qan.agents import DQN, Exploration, Learning
     from keras_qan.callback import QANCallback
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from keras_qan.rewards import Equation9, LogLossDrop
 
 __version__ = "0.1.0"
+
+#: Rooms that are public by their own names.
+_ROOMS = ("actions", "drmad", "selection")
 
 _HOMES = {
     "QANCallback": "callback",
@@ -63,18 +66,20 @@ __all__ = [
     "TrainingDynamics",
     "TrainingState",
     "WeightStatistics",
+    "actions",
     "drmad",
+    "selection",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES and name != "drmad":
+    if name not in _HOMES and name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from keras_qan.backend import require_tensorflow
 
     require_tensorflow()
-    if name == "drmad":
-        return importlib.import_module("keras_qan.drmad")
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

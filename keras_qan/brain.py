@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import math
 import tempfile
 from collections.abc import Sequence
@@ -106,6 +107,7 @@ class Brain:
       log: where records go, if anywhere.
       finished: (arm, phase, episode) of what the directory held already.
       last_episode: the last episode's record.
+      selector: what chooses the batches, where actions or observations are bound to one.
 
     Args:
       given: what the user said.
@@ -113,6 +115,7 @@ class Brain:
       directory: where to keep it all, or None.
       parameters: what the agent starts out knowing, unless the directory holds more; see
         `Agent.adopt`.
+      selector: what actions and observations of an earlier run are to be bound to.
 
     Raises:
       ValueError: the settings are unusable, or the directory holds a run with others.
@@ -127,8 +130,10 @@ class Brain:
         defaults: Settings,
         directory: str | Path | None,
         parameters: dict[str, np.ndarray] | None = None,
+        selector: Any = None,
     ) -> None:
         given.check()
+        self.selector: Any = _selector_of(given, selector)
         self.directory = None if directory is None else Path(directory)
         self.episodes = 0
         self.steps = 0
@@ -144,6 +149,9 @@ class Brain:
             _check_writable(self.directory)
             saved = checkpoint.read_newest(self.directory / "agent", self.STEM)
         self.settings = _merge(given, defaults)
+        if given.observations is None and self.selector is not None and self.selector.summary_size:
+            parts = (*(self.settings.observations or ()), self.selector.observation())
+            self.settings = replace(self.settings, observations=parts)
         if saved is not None:
             self._take_over(given, *saved)
         if self.directory is not None:
@@ -152,16 +160,20 @@ class Brain:
         self._make_controller()
 
     @classmethod
-    def load(cls, directory: str | Path, defaults: Settings, writable: bool) -> Brain:
+    def load(
+        cls, directory: str | Path, defaults: Settings, writable: bool, selector: Any = None
+    ) -> Brain:
         """Loads a run.
 
         Args:
           directory: where it is.
           defaults: settings for a run that left some out.
           writable: whether to go on writing there.
+          selector: what the run's actions on the selection are to act on.
 
         Raises:
           FileNotFoundError: there is no run.
+          ValueError: the run's actions do not fit the selector.
           CheckpointError: its checkpoints are damaged.
         """
         folder = Path(directory) / "agent"
@@ -171,8 +183,8 @@ class Brain:
                 "QANCallback(directory=...) writes after every fit."
             )
         if writable:
-            return cls(Settings(), defaults, directory)
-        brain = cls(Settings(), defaults, None)
+            return cls(Settings(), defaults, directory, selector=selector)
+        brain = cls(Settings(), defaults, None, selector=selector)
         saved = checkpoint.read_newest(folder, cls.STEM)
         assert saved is not None
         brain._take_over(Settings(), *saved)
@@ -196,6 +208,8 @@ class Brain:
         self, given: Settings, arrays: dict[str, np.ndarray], data: dict[str, Any]
     ) -> None:
         """Goes on from a checkpoint, unless the user asks for something else than it holds."""
+        # What a run with selection actions is made of is known once their room is.
+        importlib.import_module("keras_qan.selection")
         try:
             saved = Settings.from_config(data["settings"])
             self.episodes, self.steps = int(data["episodes"]), int(data["steps"])
@@ -217,7 +231,36 @@ class Brain:
                     "run, or use another directory."
                 )
         self.settings = saved
+        self._bind()
         self._arrays = arrays
+
+    def _bind(self) -> None:
+        """Binds what was read from a directory, where a selector is known."""
+        if self.selector is None:
+            return
+
+        def bound(parts: Sequence[Any] | None) -> Sequence[Any] | None:
+            return parts and tuple(
+                part.bound_to(self.selector) if hasattr(part, "bound_to") else part
+                for part in parts
+            )
+
+        self.settings = replace(
+            self.settings,
+            actions=bound(self.settings.actions),
+            observations=bound(self.settings.observations),
+        )
+
+    def check_selector(self) -> None:
+        """Raises ValueError where an action or observation has no selector yet."""
+        parts: list[Any] = [*(self.settings.actions or ()), *(self.settings.observations or ())]
+        for part in parts:
+            if hasattr(part, "bound_to") and part.selector is None:
+                raise ValueError(
+                    f"{type(part).__name__} has no selector to act on or to observe; expected one "
+                    "whose dataset the model is trained on. Use selector.actions() and "
+                    "selector.observation(), or QANCallback.load(directory, selector=selector)."
+                )
 
     # One episode.
 
@@ -274,6 +317,7 @@ class Brain:
             epsilon=decision.epsilon,
             td_loss=decision.td_loss,
             greedy=greedy,
+            **self._shares(),
         )
         self.scalar("qan/action", decision.action, step)
         for name in ("reward", "loss", "epsilon", "td_loss"):
@@ -281,6 +325,13 @@ class Brain:
         self.scalar("learning_rate", decision.rate, step)
         for index, value in enumerate(decision.q_values):
             self.scalar(f"qan/q_values/{index}", value, step)
+
+    def _shares(self) -> dict[str, Any]:
+        """The share of each group of examples in the batches before a decision, by name."""
+        if self.selector is None or not self.selector.groups:
+            return {}
+        shares = self.selector.recent_shares()
+        return {"shares": {name: round(value, 4) for name, value in shares.items()}}
 
     def end_episode(self, learned: bool, **values: Any) -> None:
         """Counts the episode; `write_episode` writes it."""
@@ -320,6 +371,23 @@ class Brain:
         }
         arrays = self.controller.agent.arrays()
         return checkpoint.write_next(target / "agent", self.STEM, arrays, data)
+
+
+def _selector_of(given: Settings, selector: Any) -> Any:
+    """The one selector that actions and observations are bound to, or None.
+
+    Raises:
+      ValueError: there are several.
+    """
+    parts: list[Any] = [*(given.actions or ()), *(given.observations or ())]
+    found = [part.selector for part in parts if getattr(part, "selector", None) is not None]
+    found += [] if selector is None else [selector]
+    if any(other is not found[0] for other in found):
+        raise ValueError(
+            "QANCallback got actions or observations of several selectors; expected those of one, "
+            "as a model is trained on one dataset. Use one selector's actions() and observation()."
+        )
+    return found[0] if found else None
 
 
 def _merge(given: Settings, defaults: Settings) -> Settings:

@@ -110,21 +110,25 @@ class QANCallback(keras.callbacks.Callback):
         self._adopt(brain, explore=directory is not None)
 
     @classmethod
-    def load(cls, directory: str | Path, explore: bool = True) -> QANCallback:
+    def load(cls, directory: str | Path, explore: bool = True, selector: Any = None) -> QANCallback:
         """Loads what an earlier run learned.
 
         Args:
           directory: the earlier callback's directory.
           explore: whether to go on exploring, learning and writing there; if False, it acts
             greedily, frozen, and the directory is only read.
+          selector: what chooses the batches, where the run has actions that steer one: of the same
+            kind, with as many classes.
 
         Raises:
           FileNotFoundError: there is no run in the directory.
           CheckpointError: the run's checkpoints are damaged.
+          ValueError: the run's actions do not fit the selector.
         """
         callback = cls.__new__(cls)
         keras.callbacks.Callback.__init__(callback)
-        callback._adopt(Brain.load(directory, _default_settings(), writable=explore), explore)
+        brain = Brain.load(directory, _default_settings(), writable=explore, selector=selector)
+        callback._adopt(brain, explore)
         return callback
 
     def _adopt(self, brain: Brain, explore: bool) -> None:
@@ -154,6 +158,11 @@ class QANCallback(keras.callbacks.Callback):
     def settings(self) -> Settings:
         """What it is made of."""
         return self._brain.settings
+
+    @property
+    def selector(self) -> Any:
+        """What chooses the batches, where its actions or observations are bound to one."""
+        return self._brain.selector
 
     @property
     def directory(self) -> Path | None:
@@ -224,13 +233,23 @@ class QANCallback(keras.callbacks.Callback):
         sums = LossSums(self.model)
         controller = self._controller
         student = find_student(self.model, controller.observations, sums, controller.can_step_back)
+        self._brain.check_selector()
         self._brain.begin_episode(len(student.kernels), self.explore, self.context)
         pace = Pace(self.settings.decide_every, bool(self.settings.dense_start))
-        self._fit = _Fit(student, sums, pace)
+        self._fit = _Fit(student, sums, pace, self._companion())
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Takes the first decision of the training."""
         fit = self._running
+        fit.companion.on_epoch_begin(epoch, logs)
+        if fit.num_epochs is None and self.selector is not None:
+            # How late its batches come is known once it has begun.
+            fit.pace = Pace(
+                self.settings.decide_every,
+                bool(self.settings.dense_start),
+                self.selector.staleness,
+                int(self.model.steps_per_execution),
+            )
         fit.pace.begin_epoch()
         fit.loss_is_kept = False
         if fit.num_epochs is None:
@@ -247,11 +266,14 @@ class QANCallback(keras.callbacks.Callback):
         loss = (logs or {}).get("loss", 0.0)
         fit.sums.add(loss)
         is_finite = math.isfinite(loss)
-        if not fit.pace.advance(batch) and is_finite:
-            return
+        # The batches that were trained on are counted before the next ones are chosen.
+        fit.companion.on_train_batch_end(batch, logs)
+        is_due = fit.pace.advance(batch)
         if fit.first_loss is None:
             fit.first_loss = self._first_loss(fit)
             self._controller.start_from(fit.first_loss)
+        if not is_due and is_finite:
+            return
         if not is_finite and not self._can_go_on(fit):
             self._stop_diverged(fit)
         elif not is_finite or fit.pace.wants_decision():
@@ -260,9 +282,16 @@ class QANCallback(keras.callbacks.Callback):
             self._controller.mark(fit.student)
             fit.pace.marked()
 
-    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Keeps the epoch's last losses before validation begins its own sums."""
         self._keep_loss()
+        if self._fit is not None:
+            self._fit.companion.on_test_begin(logs)
+
+    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
+        """Tells a selector that the validation is over."""
+        if self._fit is not None:
+            self._fit.companion.on_test_end(logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Keeps the epoch's last losses, notes its length, and reports the rate as Keras does."""
@@ -277,10 +306,11 @@ class QANCallback(keras.callbacks.Callback):
         values = {name: float(value) for name, value in logs.items()}
         self._brain.record("epochs", epoch=epoch, step=step, **values)
 
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Closes the episode and writes down what was learned."""
         fit = self._running
         self._fit = None
+        fit.companion.on_train_end(logs)
         if fit.pace.step == 0:
             self._controller.abandon()
             return
@@ -324,6 +354,15 @@ class QANCallback(keras.callbacks.Callback):
                 "call on_train_begin() first."
             )
         return self._fit
+
+    def _companion(self) -> keras.callbacks.Callback:
+        """What looks after the selector in this fit; where there is none, what does nothing."""
+        selector = self.selector
+        companion = keras.callbacks.Callback() if selector is None else selector.callback()
+        companion.set_params(self.params)
+        companion.set_model(self.model)
+        companion.on_train_begin()
+        return companion
 
     def _decide(self, fit: _Fit) -> None:
         decision = self._controller.decide(
@@ -401,6 +440,7 @@ class _Fit:
     student: Student
     sums: LossSums
     pace: Pace
+    companion: keras.callbacks.Callback
     num_epochs: int | None = None
     first_loss: float | None = None
     validation_loss: float | None = None

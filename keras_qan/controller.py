@@ -394,6 +394,7 @@ class Controller:
         choice = self.agent.act(observation, terms.explore > 0.0)
         steered.note_motion(student)
         action = self._with_step_back_forced(choice.action, memory)
+        self._select(action)
         kept_rates = tf.reshape(self._kept_rates, rates.shape)
         kept_rates = tf.where(memory.now <= memory.best, rates, kept_rates)
         chosen = self._next_rates(action, rates, kept_rates, initial_rates, terms.progress)
@@ -425,6 +426,22 @@ class Controller:
         if self._step_back is None:
             return action
         return tf.where(track.has_jumped(memory), tf.cast(self._step_back, tf.int64), action)
+
+    def _select(self, action: tf.Tensor) -> None:
+        """Lets an action that chooses what comes next do so."""
+        choosing = [getattr(each, "select", None) for each in self.actions]
+        if not any(choosing):
+            return
+
+        def branch(select: Callable[[], None] | None) -> Callable[[], tf.Tensor]:
+            def run() -> tf.Tensor:
+                if select is not None:
+                    select()
+                return tf.constant(True)
+
+            return run
+
+        tf.switch_case(tf.cast(action, tf.int32), [branch(select) for select in choosing])
 
     def _next_rates(
         self,

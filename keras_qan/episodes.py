@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import math
 import os
@@ -22,6 +23,7 @@ from keras_qan import arms as arm_room
 from keras_qan import comparison, run_log
 from keras_qan.callback import QANCallback
 from keras_qan.progress import Progress
+from keras_qan.selection import Selector
 from keras_qan.students import Students
 
 
@@ -35,6 +37,9 @@ class Task:
       validation: what rewards and choices look at.
       epochs: of one training, at least 1.
       test: what is looked at once, after an evaluation's training; None if there is none.
+      selector: what chooses the batches of the arms that have its actions, anew from the seed in
+        each training; the other arms are trained on `train`.
+      steps: optimizer steps in an epoch of those arms; None for as many as hold all examples once.
     """
 
     build_model: Callable[[int], keras.Model]
@@ -42,11 +47,22 @@ class Task:
     validation: tf.data.Dataset
     epochs: int
     test: tf.data.Dataset | None = None
+    selector: Selector | None = None
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for a training of no epochs."""
         if self.epochs < 1:
             raise ValueError(f"epochs is {self.epochs}; expected at least 1.")
+
+    @functools.cached_property
+    def _pipeline(self) -> tf.data.Dataset:
+        assert self.selector is not None
+        return self.selector.dataset()
+
+    def selected(self) -> tf.data.Dataset:
+        """The selector's batches: one pipeline for all trainings."""
+        return self._pipeline
 
 
 @dataclass(frozen=True)
@@ -228,11 +244,18 @@ def _train(
     test: tf.data.Dataset | None = None,
 ) -> None:
     """One `fit`; its record is written when the test set, if it is its turn, has been looked at."""
+    chosen = task.selector is not None and callback.selector is task.selector
+    if task.selector is not None and chosen:
+        task.selector.restart(seed)
+        train, steps = task.selected(), task.steps or task.selector.steps_per_epoch
+    else:
+        train, steps = task.train(seed), None
     with callback.writing_later() as write, warnings.catch_warnings():
         # A training that diverges is an outcome here: its record and the table say so.
         warnings.filterwarnings("ignore", "The training loss is not finite", RuntimeWarning)
         model.fit(
-            task.train(seed),
+            train,
+            steps_per_epoch=steps,
             validation_data=task.validation,
             epochs=task.epochs,
             shuffle=False,  # the batches are shuffled already, by their seed

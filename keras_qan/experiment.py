@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_qan import arms as arm_room
-from keras_qan import data, models, presets
+from keras_qan import data, models, presets, selection
 from keras_qan.callback import QANCallback
 from keras_qan.episodes import Evaluation, Report, Task, run_episodes
 from keras_qan.progress import Progress
+from keras_qan.selection import Selector
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
+
+#: Who may choose the batches.
+SELECTIONS = ("class_mix", "loss_rank", "prune")
 
 #: What may differ when a run is gone on with.
 _MAY_GROW = ("episodes", "arms", "eval_seeds", "directory", "resume")
@@ -56,6 +61,10 @@ class Experiment:
     learning_rate_spread: float = _said(
         "training episodes start between the lowest rate / spread and the highest · spread", 1.0
     )
+    selection: str = _said(
+        f"what the agent chooses mini-batches with: {', '.join(SELECTIONS)}; by default nothing", ""
+    )
+    rate_actions: bool = _said("whether the agent steers the learning rate", True)
     decide_every: int = _said("steps between decisions; 0 for the preset's", 0)
     steps_per_execution: int = _said("steps that Keras runs in one call", 1)
     arms: tuple[str, ...] = _said(
@@ -89,6 +98,16 @@ class Experiment:
             )
         if not self.learning_rate:
             raise ValueError("learning_rate is empty; expected at least one initial rate.")
+        if self.selection not in ("", *SELECTIONS):
+            raise ValueError(
+                f"selection is {self.selection!r}; expected one of {', '.join(SELECTIONS)}, or "
+                "nothing for batches in random order."
+            )
+        if not (self.rate_actions or self.selection):
+            raise ValueError(
+                "rate_actions is False and selection is empty, so that nothing is left to steer; "
+                "expected one of them. Name a selection, for example class_mix."
+            )
         presets.by_name(self.preset)
         self.evaluation()
 
@@ -105,9 +124,10 @@ class Experiment:
           ValueError: the run in the directory was made with other flags.
         """
         directory = self._open_directory()
+        task = self.task()
         return run_episodes(
-            self.task(),
-            self.learner(directory),
+            task,
+            self.learner(directory, task.selector),
             episodes=self.episodes,
             evaluation=self.evaluation(),
             learning_rates=(
@@ -118,9 +138,11 @@ class Experiment:
             progress=progress,
         )
 
-    def learner(self, directory: Path) -> QANCallback:
-        """The callback that learns."""
+    def learner(self, directory: Path, selector: Selector | None = None) -> QANCallback:
+        """The callback that learns, with the selector's actions where one is given."""
         settings = presets.by_name(self.preset, self.seed)
+        if selector is not None:
+            settings = presets.with_selection(settings, selector, self.rate_actions)
         if self.decide_every:
             settings["decide_every"] = self.decide_every
         return QANCallback(directory, **settings)
@@ -148,15 +170,26 @@ class Experiment:
             )
             return model
 
+        batch_size = min(self.batch_size, len(splits.train))
         return Task(
             build_model=build_model,
-            train=lambda seed: splits.train.batches(
-                min(self.batch_size, len(splits.train)), seed=seed, drop_remainder=True
-            ),
+            train=lambda seed: splits.train.batches(batch_size, seed=seed, drop_remainder=True),
             validation=splits.validation.batches(256),
             test=splits.test.batches(256),
             epochs=self.epochs,
+            selector=self._selector(splits, batch_size),
+            steps=len(splits.train) // batch_size,
         )
+
+    def _selector(self, splits: data.Splits, batch_size: int) -> Selector | None:
+        """What chooses the training batches, if anything does."""
+        if not self.selection:
+            return None
+        examples = tf.data.Dataset.from_tensor_slices((splits.train.x, splits.train.y))
+        if self.selection == "class_mix":
+            return selection.ClassMix(examples, splits.num_classes, batch_size)
+        kinds = {"loss_rank": selection.LossRank, "prune": selection.Prune}
+        return kinds[self.selection](examples, batch_size)
 
     def _optimizer(self) -> keras.optimizers.Optimizer:
         rate = self.learning_rate[0]

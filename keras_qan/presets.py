@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_qan import actions, observations
 from keras_qan.agents import DQN, Exploration, Learning
+from keras_qan.registry import from_config, to_config
 from keras_qan.rewards import Equation9, LogLossDrop
+
+if TYPE_CHECKING:
+    from keras_qan.selection import Selector
 
 #: The names that `by_name` knows.
 NAMES = ("default", "paper", "transfer")
+
+#: What a selection action has to be worth more than to hold, in nats of the final loss.
+SELECTION_MARGIN = 0.25
 
 
 def default(seed: int = 0) -> dict[str, Any]:
@@ -91,6 +98,35 @@ def transfer(seed: int = 0) -> dict[str, Any]:
         "rate_bounds": (1e-7, 10.0),
         "dense_start": True,
         "schedule": actions.Cosine(),
+    }
+
+
+def with_selection(
+    settings: dict[str, Any], selector: Selector, rate_actions: bool = True
+) -> dict[str, Any]:
+    """Settings with a selector's actions beside those on the rate, or in their place.
+
+    To hold is among the actions, and what the agent does unless another action is worth more by a
+    margin: a policy that follows the noise of its values makes batches of a few classes, and the
+    others are forgotten (benchmarks/selection).
+
+    Args:
+      settings: what another preset gave.
+      selector: what chooses the batches.
+      rate_actions: whether the actions on the rate stay.
+    """
+    own = [action for action in settings["actions"] if rate_actions]
+    if not any(isinstance(action, actions.Hold) for action in own):
+        own = [actions.Hold(), *own]
+    hold = next(n for n, action in enumerate(own) if isinstance(action, actions.Hold))
+    agent = to_config(settings["agent"]) | {"default_action": hold, "margin": SELECTION_MARGIN}
+    observations = settings["observations"]
+    if selector.summary_size:
+        observations = (*observations, selector.observation())
+    return settings | {
+        "actions": (*own, *selector.actions()),
+        "observations": observations,
+        "agent": from_config(agent),
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from absl import flags
 
+from keras_qan import run_log
 from keras_qan.experiment import Experiment
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +44,8 @@ TINY = {
         ("learning_rate_spread", 0.5, "at least 1"),
         ("arms", ("qna",), "Did you mean 'qan'"),
         ("preset", "papr", "no preset 'papr'"),
+        ("selection", "clas_mix", "expected one of class_mix, loss_rank, prune"),
+        ("rate_actions", False, "Name a selection"),
     ],
 )
 def test_unusable_field_is_refused(field, value, message):
@@ -188,3 +191,14 @@ def test_papers_student_has_its_size_and_takes_a_few_steps_under_its_settings(tm
     history = model.fit(x, y, batch_size=2, verbose=0, callbacks=[callback])
     assert 0.1 * 0.95**4 - 1e-6 <= history.history["learning_rate"][0] <= 0.1 + 1e-6
     assert callback.agent.arrays()["replay/observation"].shape == (4, 193)
+
+
+@pytest.mark.slow
+def test_the_arms_that_choose_batches_share_their_number_with_those_that_do_not(tmp_path):
+    settings = TINY | {"selection": "class_mix", "arms": ("qan", "random", "constant")}
+    Experiment(**settings, decide_every=4, directory=str(tmp_path)).run()
+    steps = {record["arm"]: record["step"] for record in run_log.read(tmp_path, "epochs")}
+    assert set(steps) == {"qan", "random", "constant"}
+    assert len(set(steps.values())) == 1
+    decisions = run_log.read(tmp_path, "decisions")
+    assert {record["arm"] for record in decisions if "shares" in record} == {"qan", "random"}

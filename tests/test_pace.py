@@ -167,3 +167,43 @@ def test_no_more_decisions_are_announced_than_keras_calls():
     pace.advance(4)  # five steps in a call
     assert pace.every == 5
     assert pace.num_decisions == 8
+
+
+def test_losses_are_marked_later_where_decisions_show_later():
+    # What is decided after step 4 shapes batches from step 7 on, and shows in losses from step 8.
+    pace = Pace(4, staleness=2)
+    assert walk(pace, 12, 1) == ([0, 4, 8], [3, 7, 11])
+    assert pace.num_decisions == 3
+    assert not pace.is_delayed
+
+
+def test_a_decision_that_could_not_show_any_more_is_not_taken():
+    # At 10 five steps would be left, half an interval; it would show in the seventh.
+    pace = Pace(10, staleness=5)
+    assert walk(pace, 15, 1) == ([0], [6])
+    assert pace.num_decisions == 1
+
+
+@settings(max_examples=40)
+@given(
+    **TRAININGS | {"every": st.none()},
+    per_call=st.sampled_from([1, 3, 10]),
+    staleness=st.integers(1, 9),
+    dense=st.booleans(),
+)
+def test_whatever_the_delay_every_interval_has_losses_of_its_own(
+    every, steps_an_epoch, num_epochs, per_call, staleness, dense
+):
+    per_call = min(per_call, steps_an_epoch)
+    pace = Pace(every, dense, staleness, per_call)
+    decisions, marks = walk(pace, steps_an_epoch, num_epochs, per_call)
+    assert not pace.is_delayed
+    for start, end in itertools.pairwise(decisions):
+        between = [mark for mark in marks if start < mark < end]
+        assert len(between) == 1
+        assert between[0] >= start + 1 + staleness
+
+
+def test_an_interval_that_is_shorter_than_the_delay_is_refused():
+    with pytest.raises(ValueError, match=r"decide_every is 3.*2 batches later.*at least 4"):
+        Pace(3, staleness=2)

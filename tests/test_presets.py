@@ -1,7 +1,8 @@
 import pytest
+from selection_for_tests import dataset
 
-from keras_qan import QANCallback, presets
-from keras_qan.actions import Decay, Restart, label
+from keras_qan import QANCallback, presets, selection
+from keras_qan.actions import Decay, Hold, Raise, Restart, label
 from keras_qan.registry import to_config
 from keras_qan.rewards import Equation9, LogLossDrop
 
@@ -51,3 +52,15 @@ def test_presets_share_no_object():
 def test_an_unknown_preset_is_refused():
     with pytest.raises(ValueError, match=r"no preset 'papr'; expected one of default, paper"):
         presets.by_name("papr")
+
+
+@pytest.mark.parametrize(("rate_actions", "hold"), [(True, 2), (False, 0)])
+def test_with_a_selection_the_agent_holds_unless_it_knows_better(rate_actions, hold):
+    selector = selection.ClassMix(dataset(), 4, 8, slots=3)
+    found = presets.with_selection(presets.default(7), selector, rate_actions)
+    assert isinstance(found["actions"][hold], Hold)
+    assert any(isinstance(action, Raise) for action in found["actions"]) is rate_actions
+    assert [action.selector for action in found["actions"][-4:]] == [selector] * 4
+    agent = found["agent"]
+    assert (agent.seed, agent.default_action, agent.margin) == (7, hold, presets.SELECTION_MARGIN)
+    assert found["observations"][-1].size(1) == selector.summary_size == 4

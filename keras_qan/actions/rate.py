@@ -183,12 +183,12 @@ class Follow:
 
 
 def label(action: Action) -> str:
-    """How an action is called in logs and figures: `Decay(0.95)`, `Hold()`."""
+    """How an action is called in logs and figures: `Decay(0.95)`, `Hold()`, `Push(3)`."""
     config: dict[str, object] = getattr(action, "get_config", dict)()
     values = [
-        f"{value:g}" if isinstance(value, float) else type(value).__name__
+        f"{value:g}" if isinstance(value, int | float) else type(value).__name__
         for value in config.values()
-        if isinstance(value, float) or callable(value)
+        if isinstance(value, int | float) or callable(value)
     ]
     return f"{type(action).__name__}({', '.join(values)})"
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from keras_qan.plots import series
 from keras_qan.plots.palette import arm_colours
 from keras_qan.plots.records import Records, read_records
+from keras_qan.plots.selected import shares_of_groups
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,8 +22,8 @@ def draw(
     """Draws the figures of a run and writes them as PNG.
 
     `accuracy_by_epoch`, `learning_rate` and `learning_rate_detail` (the paper's Figures 1 to 3),
-    `actions` and `learning`. A figure whose data is missing is left out and a warning is logged;
-    so it is where lines of the logs could not be read.
+    `actions`, `learning`, and `selection` where the batches were chosen. A figure whose data is
+    missing is left out and a warning is logged; so it is where lines of the logs could not be read.
 
     Args:
         run_directory: folder with the run's `decisions.jsonl`, `epochs.jsonl`, `episodes.jsonl`.
@@ -58,6 +59,29 @@ def draw(
     return written
 
 
+def draw_selection(shares: series.GroupShares, path: str | os.PathLike[str]) -> Path:
+    """Draws what the batches of a training were made of, stacked over time, and writes a PNG.
+
+    Args:
+        shares: what `selector.shares()` gives: of each class for `ClassMix`, of each tenth of the
+            losses for `LossRank` and `Prune`.
+        path: the file to write; its folder is made if need be.
+
+    Returns:
+        The file.
+
+    Example:
+        >>> draw_selection(selector.shares(), "runs/mine/selection.png")  # doctest: +SKIP
+        PosixPath('runs/mine/selection.png')
+    """
+    from keras_qan.plots.figures import save, selection_figure
+
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save(selection_figure(shares), str(target))
+    return target
+
+
 def _figures(records: Records) -> dict[str, "Figure | None"]:
     from keras_qan.plots import figures
 
@@ -70,7 +94,11 @@ def _figures(records: Records) -> dict[str, "Figure | None"]:
     shares = series.action_shares(records.decisions, arm)
     raster = series.action_raster(records.decisions, arm)
     curve = series.learning_curve(records.episodes, records.decisions, arm)
-    return {
+    selected = shares_of_groups(records.decisions, arm)
+    own_figures: dict[str, Figure | None] = {}
+    if selected:
+        own_figures["selection"] = figures.selection_figure(selected)
+    return own_figures | {
         "accuracy_by_epoch": figures.accuracy_figure(bands, colours) if bands else None,
         "learning_rate": figures.learning_rate_figure(traces, colours) if traces else None,
         "learning_rate_detail": (

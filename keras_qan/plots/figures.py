@@ -19,12 +19,16 @@ from keras_qan.plots.series import (
     ActionRaster,
     ActionShares,
     Band,
+    GroupShares,
     LearningCurve,
     RateTrace,
     running_mean,
 )
 
 _DOTS_PER_INCH = 144
+
+# More would not fit beside a figure.
+_MOST_ENTRIES = 20
 
 
 def save(figure: Figure, path: str) -> None:
@@ -200,6 +204,33 @@ def learning_figure(curve: LearningCurve, colours: dict[str, str]) -> Figure:
     )
     if panels[0].get_legend_handles_labels()[0]:
         _legend_beside(panels[0])
+    return figure
+
+
+def selection_figure(shares: GroupShares) -> Figure:
+    """Returns what batches were made of: shares of groups of examples over time, stacked."""
+    figure, (axes,) = new_figure(1, size=(7.6, 4.2))
+    colours = _action_colours(len(shares.groups))
+    bottom = np.zeros(len(shares.share))
+    for index, colour in enumerate(colours):
+        top = bottom + shares.share[:, index]
+        axes.stairs(top, shares.edges, baseline=bottom, fill=True, color=colour, linewidth=0)
+        bottom = top
+    axes.set_xlim(shares.edges[0], shares.edges[-1])
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("batch")
+    axes.set_ylabel("share of examples")
+    axes.xaxis.set_major_locator(_whole_numbers())
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0))
+    axes.grid(False)
+    width = int(shares.edges[1] - shares.edges[0])
+    batches = _count(int(shares.edges[-1]), "batch").replace("batchs", "batches")
+    note = f"{batches}, {width} in each column" if width > 1 else batches
+    title(axes, "What the batches were made of", note)
+    # The last group on top, as in the stack; of many groups every n-th.
+    every = -(-len(colours) // _MOST_ENTRIES)
+    entries = list(zip(colours, shares.groups, strict=True))[::every][::-1]
+    _legend_beside(axes, [_patch(colour) for colour, _ in entries], [name for _, name in entries])
     return figure
 
 

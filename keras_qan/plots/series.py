@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +82,26 @@ class ActionShares:
     edges: Array
     share: Array
     num_episodes: int
+
+
+class GroupShares(Protocol):
+    """What the batches of a training were made of, as `selector.shares()` gives it.
+
+    Attributes:
+        groups: names of the groups of examples, G of them.
+        edges: numbers of the batches at which intervals begin and the last one ends, float64
+            [N + 1].
+        share: float64 [N, G]; rows are intervals and sum to 1, or to 0 where nothing is known.
+    """
+
+    @property
+    def groups(self) -> tuple[str, ...]: ...  # noqa: D102 - above
+
+    @property
+    def edges(self) -> Array: ...  # noqa: D102 - above
+
+    @property
+    def share(self) -> Array: ...  # noqa: D102 - above
 
 
 @dataclass(frozen=True, eq=False)

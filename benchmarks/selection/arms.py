@@ -1,0 +1,31 @@
+"""Who takes part: each selector by its own script."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from keras_qan import selection
+
+ARMS = (
+    "uniform",
+    "class_mix_balanced",
+    "class_mix_cycle",
+    "class_mix_random",
+    "loss_rank",
+    "loss_rank_unbiased",
+    "prune",
+)
+
+
+def selector_for(
+    arm: str, source: tf.data.Dataset, num_classes: int, batch_size: int, seed: int
+) -> selection.Selector:
+    """The selector of an arm."""
+    if arm == "uniform":
+        return selection.Uniform(source, batch_size, seed=seed)
+    if arm.startswith("class_mix"):
+        script = {"cycle": selection.Cycle(), "random": selection.Draw()}.get(arm.split("_")[-1])
+        return selection.ClassMix(source, num_classes, batch_size, script=script, seed=seed)
+    if arm.startswith("loss_rank"):
+        return selection.LossRank(source, batch_size, unbiased=arm.endswith("unbiased"), seed=seed)
+    return selection.Prune(source, batch_size, seed=seed)

@@ -1,0 +1,92 @@
+"""Results as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keras_qan.comparison import interval
+
+#: A fixed accuracy: this share of what the uniform arm ends with, on average over seeds.
+SHARE_OF_UNIFORM = 0.99
+
+
+def pipeline_table(rows: list[dict[str, Any]]) -> str:
+    """Ratios of rates, turn by turn, to the baseline's."""
+    lines = [
+        "| data | pipeline | batches/s | ratio | 95 % | CPU ms a batch | bytes an example |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(row["data"] for row in rows):
+        own = [row for row in rows if row["data"] == name]
+        arms = list(dict.fromkeys(row["arm"] for row in own))
+        rates = {arm: [row["rate"] for row in own if row["arm"] == arm] for arm in arms}
+        reference = next(arm for arm in arms if arm.startswith("shuffle"))
+        for arm in [reference, *[arm for arm in arms if arm != reference]]:
+            ratios = np.array(rates[arm]) / np.array(rates[reference])
+            low, high = interval(list(ratios))
+            kept = next(row["bytes"] for row in own if row["arm"] == arm)
+            cpu = 1_000 * np.median([row["cpu"] for row in own if row["arm"] == arm])
+            lines.append(
+                f"| {name} | {arm} | {np.median(rates[arm]):.0f} | {np.median(ratios):.2f} "
+                f"| {low:.2f} … {high:.2f} | {cpu:.2f} | {'' if kept is None else f'{kept:.0f}'} |"
+            )
+    return "\n".join(lines)
+
+
+def passes_to(row: dict[str, Any], target: float) -> float:
+    """Examples seen until an accuracy, in passes over as many as there are."""
+    reached = np.flatnonzero(np.array(row["accuracy"]) >= target)
+    epochs = reached[0] + 1 if reached.size else np.inf
+    return float(epochs * row["examples_an_epoch"] / row["examples"])
+
+
+def training_table(rows: list[dict[str, Any]]) -> str:
+    """Each arm beside the uniform one, paired by seed."""
+    lines = [
+        "| task | arm | seeds | passes to target | ratio to uniform | 95 % | test accuracy "
+        "| minus uniform | 95 % | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for task, passes in dict.fromkeys((row["task"], row["passes"]) for row in rows):
+        own = [row for row in rows if (row["task"], row["passes"]) == (task, passes)]
+        by_arm: dict[str, dict[int, dict[str, Any]]] = {}
+        for row in own:
+            by_arm.setdefault(row["arm"], {})[row["seed"]] = row
+        uniform = by_arm.get("uniform", {})
+        if not uniform:
+            continue
+        target = SHARE_OF_UNIFORM * np.mean([row["accuracy"][-1] for row in uniform.values()])
+        for arm, runs in by_arm.items():
+            seeds = sorted(runs.keys() & uniform.keys())
+            reached = np.array([passes_to(runs[seed], target) for seed in seeds])
+            beside = np.array([passes_to(uniform[seed], target) for seed in seeds])
+            both = np.isfinite(reached) & np.isfinite(beside)
+            ratios = reached[both] / beside[both]
+            gains = 100 * np.array(
+                [runs[s]["test_accuracy"] - uniform[s]["test_accuracy"] for s in seeds]
+            )
+            accuracy = 100 * np.mean([runs[seed]["test_accuracy"] for seed in seeds])
+            lines.append(
+                f"| {task}, {passes:g} passes | {arm} | {len(seeds)} | {_passes(reached)} "
+                f"| {_with_interval(ratios, '.2f')} | {accuracy:.2f} % "
+                f"| {_with_interval(gains, '+.2f')} "
+                f"| {np.mean([runs[seed]['seconds'] for seed in seeds]):.1f} |"
+            )
+        lines.append(f"| | *target: validation accuracy {100 * target:.2f} %* | | | | | | | | |")
+    return "\n".join(lines)
+
+
+def _passes(reached: np.ndarray) -> str:
+    missed = int((~np.isfinite(reached)).sum())
+    known = reached[np.isfinite(reached)]
+    text = f"{known.mean():.2f}" if known.size else "never"
+    return f"{text} ({missed} of {len(reached)} never)" if missed and known.size else text
+
+
+def _with_interval(values: np.ndarray, form: str) -> str:
+    if not values.size:
+        return "| "
+    low, high = interval(list(values))
+    return f"{values.mean():{form}} | {low:{form}} … {high:{form}}"

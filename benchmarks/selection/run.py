@@ -1,0 +1,229 @@
+"""What choosing the mini-batches costs, and what it brings.
+
+    TFDS_DATA_DIR=… python benchmarks/selection/run.py --part=pipelines
+    TFDS_DATA_DIR=… python benchmarks/selection/run.py --part=trainings --task=mnist
+    TFDS_DATA_DIR=… python benchmarks/selection/run.py --part=table
+
+`pipelines`: batches a second beside `shuffle().batch().prefetch()`, in turn, and bytes an example
+beside the data. `trainings`: passes over as many examples as there are until a fixed accuracy, for
+each arm and seed, from the same weights; each is a line of the results file, and those that are
+there are not trained again. `table`: the results as Markdown.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import platform
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from absl import app, flags
+from arms import ARMS, selector_for
+from learned import FIRST_LEARNING_SEED, LEARNED, callback_of, learn, selector_of
+from report import pipeline_table, training_table
+from tasks import TASKS, Task
+
+from keras_qan import data, models, selection
+from keras_qan.students import Students
+
+_PART = flags.DEFINE_enum(
+    "part", "pipelines", ["pipelines", "trainings", "table"], "what to measure or show"
+)
+_TASK = flags.DEFINE_enum("task", "mnist", list(TASKS), "what is trained")
+_ARMS = flags.DEFINE_list(
+    "arms", list(ARMS), f"who takes part; with an agent: {', '.join(LEARNED)}"
+)
+_EPISODES = flags.DEFINE_integer("episodes", 20, "trainings that an agent learns from")
+_SEEDS = flags.DEFINE_integer("seeds", 5, "trainings of each arm")
+_PASSES = flags.DEFINE_float("passes", 0.0, "length of a training; 0 for the task's own")
+_ROUNDS = flags.DEFINE_integer("rounds", 10, "turns of each pipeline")
+_BATCHES = flags.DEFINE_integer("batches", 300, "batches in a turn")
+_RESULTS = flags.DEFINE_string("results", "runs/benchmarks/selection", "where results are kept")
+
+
+def baseline(dataset: tf.data.Dataset, size: int, batch_size: int) -> tf.data.Dataset:
+    """What everybody writes."""
+    return dataset.shuffle(size, seed=0).repeat().batch(batch_size).prefetch(2)
+
+
+def pipelines() -> list[dict[str, Any]]:
+    """Batches a second of each pipeline, turn by turn."""
+    rows = []
+    for name in ("mnist", "cifar10"):
+        train = data.load(name).train
+        source = tf.data.Dataset.from_tensor_slices((train.x, train.y))
+        selectors = {arm: selector_for(arm, source, 10, 128, 0) for arm in ARMS}
+        made = {"shuffle().batch().prefetch()": baseline(source, len(train), 128)}
+        made |= {arm: selector.dataset() for arm, selector in selectors.items()}
+        iterators = {arm: iter(pipeline) for arm, pipeline in made.items()}
+        for arm, iterator in iterators.items():
+            warm_up(iterator, selectors.get(arm))
+        for turn in range(_ROUNDS.value):
+            order = list(iterators)
+            for arm in order if turn % 2 else reversed(order):
+                start, cpu = time.perf_counter(), time.process_time()
+                for _ in range(_BATCHES.value):
+                    next(iterators[arm])
+                seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+                rate = _BATCHES.value / seconds
+                kept = bytes_an_example(selectors[arm]) if arm in selectors else None
+                row = {"data": name, "arm": arm, "turn": turn, "rate": rate, "bytes": kept}
+                rows.append(row | {"cpu": cpu / _BATCHES.value})
+    return rows
+
+
+def warm_up(iterator: Any, selector: selection.Selector | None) -> None:
+    """Fills the buffers; a selector by loss is told losses until it chooses by them."""
+    steps = 20
+    if selector is not None and selector.uses_losses:
+        selector.begin()
+        steps += selector.steps_per_epoch
+    for step in range(steps):
+        next(iterator)
+        if selector is not None and selector.uses_losses:
+            losses = tf.random.stateless_uniform([1, selector.batch_size], [0, step])
+            selector.advance(1, losses)
+
+
+def bytes_an_example(selector: selection.Selector) -> float:
+    """Bytes that grow with the data, beside the data: variables, constants, iterators' orders."""
+    size = selector.num_examples
+    arrays = [v for v in selector.variables if v.shape.rank and v.shape[0] == size]
+    arrays.append(selector._walks.fresh().members)
+    if selector._walks._by_group is not None:
+        arrays.append(selector._walks._by_group)
+    return sum(array.dtype.size * array.shape.num_elements() for array in arrays) / size
+
+
+class Trainer:
+    """Trains fresh students of a task, from the same weights for the same seed.
+
+    Args:
+      task: what is trained.
+      splits: its data.
+    """
+
+    def __init__(self, task: Task, splits: data.Splits) -> None:
+        self._task, self._splits = task, splits
+        example = splits.validation.batches(task.batch_size)
+        self._students = Students(self._build, example)
+        self.passes = _PASSES.value or task.passes
+
+    def _build(self, seed: int) -> keras.Model:
+        splits, task = self._splits, self._task
+        model = models.build(task.model, splits.input_shape, splits.num_classes, seed=seed)
+        model.compile(
+            keras.optimizers.SGD(task.learning_rate, momentum=0.9),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            jit_compile=False,
+        )
+        return model
+
+    def source(self, seed: int) -> tuple[tf.data.Dataset, int]:
+        """The training examples, and how many they are."""
+        x, y = self._task.training_examples(self._splits, seed)
+        return tf.data.Dataset.from_tensor_slices((x, y)), len(y)
+
+    def fit(self, selector: selection.Selector, callback: Any, seed: int) -> dict[str, Any]:
+        """One training, validated four times a pass."""
+        model = self._students.fresh(seed)
+        task, splits = self._task, self._splits
+        steps = max(1, selector.steps_per_epoch // 4)
+        start, cpu = time.perf_counter(), time.process_time()
+        history = model.fit(
+            selector.dataset(),
+            steps_per_epoch=steps,
+            epochs=round(4 * self.passes),
+            shuffle=False,
+            verbose=0,
+            callbacks=[callback, selector.callback()],
+            validation_data=splits.validation.batches(1_000).take(task.validation_batches),
+        )
+        return {
+            "examples_an_epoch": steps * task.batch_size,
+            "accuracy": history.history["val_accuracy"],
+            "seconds": time.perf_counter() - start,
+            "cpu": time.process_time() - cpu,
+            "model": model,
+        }
+
+    def row(self, arm: str, seed: int, policies: Path) -> dict[str, Any]:
+        """One training of an arm, with its score on the test set."""
+        task, splits = self._task, self._splits
+        source, size = self.source(seed)
+        if arm in LEARNED:
+            policy = policies / f"{task.name}-{self.passes:g}-{arm}"
+            make = selector_of
+            first, _ = self.source(FIRST_LEARNING_SEED)
+            learn(
+                arm,
+                policy,
+                _EPISODES.value,
+                lambda: make(arm, first, splits.num_classes, task.batch_size, 0),
+                self.fit,
+            )
+            selector = make(arm, source, splits.num_classes, task.batch_size, seed)
+            found = self.fit(selector, callback_of(arm, policy, selector, seed), seed)
+        else:
+            selector = selector_for(arm, source, splits.num_classes, task.batch_size, seed)
+            found = self.fit(selector, keras.callbacks.Callback(), seed)
+        model = found.pop("model")
+        loss, accuracy = model.evaluate(splits.test.batches(1_000), verbose=0)
+        named = {"task": task.name, "arm": arm, "seed": seed, "passes": self.passes}
+        return named | {"examples": size} | found | {"test_accuracy": accuracy, "test_loss": loss}
+
+
+def trainings(path: Path) -> None:
+    """Every arm and seed that the results file does not hold yet, arms in turn."""
+    task = TASKS[_TASK.value]
+    passes = _PASSES.value or task.passes
+    done = {(r["task"], r["arm"], r["seed"], r["passes"]) for r in read(path)}
+    trainer = Trainer(task, data.load(task.data, train_fraction=task.train_fraction))
+    for seed in range(_SEEDS.value):
+        for arm in _ARMS.value:
+            if (task.name, arm, seed, passes) in done:
+                continue
+            row = trainer.row(arm, seed, path.parent / "policies")
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(
+                f"{task.name} {arm} seed {seed}: test {100 * row['test_accuracy']:.2f} %, "
+                f"{row['seconds']:.1f} s",
+                flush=True,
+            )
+            gc.collect()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The results so far."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def main(_: list[str]) -> None:
+    """Measures or shows."""
+    folder = Path(_RESULTS.value)
+    folder.mkdir(parents=True, exist_ok=True)
+    if _PART.value == "pipelines":
+        rows = pipelines()
+        (folder / "pipelines.json").write_text(json.dumps(rows), encoding="utf-8")
+        print(pipeline_table(rows))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"\nPeak resident memory: {peak:.2f} GiB.")
+    elif _PART.value == "trainings":
+        trainings(folder / "trainings.jsonl")
+    else:
+        print(training_table(read(folder / "trainings.jsonl")))
+    print(f"\n{os.cpu_count()} CPU cores, {platform.machine()}, TensorFlow {tf.__version__}.")
+
+
+if __name__ == "__main__":
+    app.run(main)

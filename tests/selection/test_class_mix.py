@@ -1,0 +1,209 @@
+import collections
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from selection_for_tests import Training, dataset, pipeline, ready
+
+from keras_qan import plots, registry
+from keras_qan.selection import ClassMix, Cycle, Draw
+from keras_qan.selection.class_mix import _slot_sizes
+
+
+def tens(num_examples=1_000):
+    return dataset(num_examples, num_classes=10)
+
+
+@pytest.fixture(scope="module")
+def original():
+    """The sizes of the original: ten slots of a batch of 128."""
+    return ClassMix(tens(), num_classes=10, batch_size=128)
+
+
+@pytest.fixture
+def fresh(original):
+    original.end()
+    original.restart()
+    return original
+
+
+def shares(training, count=1):
+    return np.array([np.bincount(n % 10, minlength=10) for n in training.steps(count)])
+
+
+def test_the_newest_of_ten_slots_has_20_of_128_and_the_others_12(fresh):
+    assert fresh.slot_sizes == (20, *[12] * 9)
+    assert shares(Training(fresh)).tolist() == [[20] + [12] * 9]  # class 0 is the newest at first
+
+
+@given(st.integers(1, 20), st.integers(1, 300))
+def test_the_slots_fill_the_batch_and_none_is_larger_than_the_newest(slots, batch_size):
+    if batch_size < slots:
+        with pytest.raises(ValueError, match="Choose fewer slots"):
+            _slot_sizes(batch_size, slots, None)
+        return
+    sizes = _slot_sizes(batch_size, slots, None)
+    assert (sum(sizes), len(sizes)) == (batch_size, slots)
+    assert len(set(sizes[1:])) <= 1
+    assert sizes[0] == max(sizes)
+    assert min(sizes) >= 1
+
+
+def test_the_newest_slots_size_can_be_chosen():
+    assert _slot_sizes(100, 4, 40) == (40, 20, 20, 20)
+    assert _slot_sizes(8, 1, 8) == (8,)
+    for newest in (0, 41, 100, -3):
+        with pytest.raises(ValueError, match="multiple of slots - 1"):
+            _slot_sizes(100, 4, newest)
+
+
+def test_a_push_makes_a_class_the_newest_and_the_oldest_drops_out(fresh):
+    training = Training(fresh, prefetch=0)
+    fresh.push(3)
+    # 3, 0, 1, …, 8: class 9 is out, class 3 has two slots.
+    assert shares(training).tolist() == [[12, 12, 12, 32, 12, 12, 12, 12, 12, 0]]
+    for _ in range(10):
+        fresh.push(7)
+    assert shares(training).tolist() == [[0] * 7 + [128, 0, 0]]
+
+
+def test_a_pushed_class_shows_after_the_declared_number_of_batches(fresh):
+    training = Training(fresh, prefetch=2)
+    assert fresh.staleness == 2
+    fresh.actions()[5].select()
+    newest = shares(training, 4).argmax(axis=1)
+    assert newest.tolist() == [0, 0, 5, 5]
+
+
+def test_actions_push_each_class_once(original):
+    assert [action.label for action in original.actions()] == list(range(10))
+
+
+def test_the_examples_of_a_class_come_without_replacement(fresh):
+    training = Training(fresh)
+    rng = np.random.default_rng(0)
+    seen = collections.defaultdict(list)
+    for _ in range(60):
+        for number in training.step()[0]:
+            seen[number % 10].append(number)
+        fresh.push(int(rng.integers(10)))
+        for label, numbers in seen.items():
+            # Whoever walks without replacement has taken each as often as any other, or once more.
+            counts = np.bincount(np.array(numbers) // 10, minlength=100)
+            assert counts.max() - counts.min() <= 1
+            assert set(np.array(numbers) % 10) == {label}
+    assert min(len(numbers) for numbers in seen.values()) > 100  # more than one walk
+
+
+def test_each_walk_over_a_class_has_another_order(fresh):
+    orders = fresh._walks.fresh()
+    seed, group = tf.constant(0, tf.int64), tf.zeros([100], tf.int64)
+    walks = []
+    for walk in range(5):
+        position = walk * 100 + tf.range(100, dtype=tf.int64)
+        found, orders = fresh._walks.take(orders, seed, group, position)
+        walks.append(tuple(found.numpy()))
+        assert sorted(walks[-1]) == list(range(0, 1_000, 10))
+    assert len(set(walks)) == 5
+
+
+def test_the_classes_of_a_batch_are_mixed(fresh):
+    """So that each half of a batch, as a strategy divides it, has about as many of each."""
+    halves = [np.bincount(n[:64] % 10, minlength=10) for n in Training(fresh).steps(50)]
+    assert np.mean(halves, axis=0) == pytest.approx([10] + [6] * 9, abs=1.0)
+
+
+def test_weights_make_each_class_count_as_in_the_data():
+    x = np.arange(100, dtype="float32")[:, np.newaxis]
+    y = np.repeat([0, 1, 2], [70, 20, 10])
+    data = tf.data.Dataset.from_tensor_slices((x, y))
+    selector = ClassMix(data, 3, 16, slots=3, newest=6, unbiased=True)
+    for _, label, weight in selector.dataset().take(5):
+        by_class = np.bincount(label, weights=weight)
+        np.testing.assert_allclose(by_class, 16 * np.array([0.7, 0.2, 0.1]), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_cycle_pushes_class_after_class(original):
+    selector = ClassMix(tens(), 10, 128, script=Cycle(every=2))
+    newest = [int(selector.queue(tf.constant(n, tf.int64))[0]) for n in range(26)]
+    # The push before batch n is number n // 2 - 1, and makes its class the newest.
+    assert newest == [0, 0, *[(n // 2 - 1) % 10 for n in range(2, 26)]]
+    found = shares(Training(selector), 21)
+    assert found[20].tolist() == [12] * 9 + [20]  # the last ten pushes were 0 to 9
+
+
+@pytest.mark.slow
+def test_a_script_goes_on_where_the_training_is():
+    selector = ClassMix(tens(), 10, 128, script=Draw())
+    through = Training(selector).steps(12)
+    selector.end()
+    selector.restart()
+    first = Training(selector).steps(5)
+    kept = selector.arrays()
+    selector.end()
+    selector.restart(seed=9)
+    selector.restore(kept)
+    again = np.concatenate([first, Training(selector).steps(7)])
+    np.testing.assert_array_equal(again, through)
+
+
+def test_drawn_classes_are_uniform_and_follow_from_the_seed():
+    draws = [
+        Draw().classes(tf.range(500, dtype=tf.int64), 10, tf.constant(seed, tf.int64)).numpy()
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert (draws[0] != draws[2]).mean() == pytest.approx(0.9, abs=0.06)
+    assert np.bincount(draws[0], minlength=10) == pytest.approx([50] * 10, abs=28)
+
+
+def test_a_script_leaves_nothing_for_an_agent():
+    selector = ClassMix(tens(), 10, 128, script=Draw())
+    with pytest.raises(ValueError, match=r"Leave script= out"):
+        selector.actions()
+    for script in (Cycle, Draw):
+        with pytest.raises(ValueError, match="every=0"):
+            script(0)
+        again = registry.from_config(registry.to_config(script(3)))
+        assert (type(again), again.every) == (script, 3)
+
+
+def test_what_an_agent_sees_are_the_class_shares_of_late_batches(fresh):
+    training = Training(fresh, prefetch=0)
+    training.step()
+    expected = np.array([20] + [12] * 9) / 128
+    np.testing.assert_allclose(fresh.summary(), expected, rtol=1e-5)
+    for _ in range(10):
+        fresh.push(4)
+    training.steps(60)
+    np.testing.assert_allclose(fresh.summary(), np.eye(10)[4], atol=2e-3)
+
+
+@pytest.mark.slow
+def test_shares_over_time_are_those_of_the_batches(fresh, tmp_path):
+    training = Training(fresh, prefetch=0)
+    counts = []
+    for step in range(600):
+        if step % 50 == 0:
+            fresh.push(step // 50 % 10)
+        counts.append(shares(training)[0])
+    found = fresh.shares()
+    assert found.groups[3] == "class 3"
+    assert found.share.sum(axis=1) == pytest.approx(np.ones(len(found.share)))
+    for part, (start, end) in enumerate(zip(found.edges[:-1], found.edges[1:], strict=True)):
+        expected = np.sum(counts[int(start) : int(end)], axis=0)
+        np.testing.assert_allclose(found.share[part], expected / expected.sum(), atol=1e-6)
+    assert found.edges[-1] == 600
+    path = plots.draw_selection(found, tmp_path / "figures" / "selection.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_shares_are_known_before_a_training(fresh):
+    next(iter(pipeline(fresh)))
+    with pytest.raises(ValueError, match=r"selector\.callback\(\)"):
+        fresh.shares()
+    with pytest.raises(ValueError, match="ClassMix, LossRank or Prune"):
+        ready("Uniform").shares()
