@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from keras_qan.agents import DQN, Exploration, Learning
     from keras_qan.callback import QANCallback
     from keras_qan.checkpoint import CheckpointError
+    from keras_qan.early_stopping import CurveStopping
+    from keras_qan.metaqnn import MetaQNN, Space
     from keras_qan.observations import (
         LearningRate,
         TrainingDynamics,
@@ -38,12 +40,15 @@ _HOMES = {
     **dict.fromkeys(
         ["LearningRate", "TrainingDynamics", "TrainingState", "WeightStatistics"], "observations"
     ),
+    "CurveStopping": "early_stopping",
+    **dict.fromkeys(["MetaQNN", "Space"], "metaqnn"),
     **dict.fromkeys(["Equation9", "LogLossDrop"], "rewards"),
 }
 
 __all__ = [
     "DQN",
     "CheckpointError",
+    "CurveStopping",
     "Decay",
     "Equation9",
     "Exploration",
@@ -51,10 +56,12 @@ __all__ = [
     "Learning",
     "LearningRate",
     "LogLossDrop",
+    "MetaQNN",
     "Policy",
     "QANCallback",
     "Raise",
     "Restart",
+    "Space",
     "StepBack",
     "TrainingDynamics",
     "TrainingState",

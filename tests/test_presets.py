@@ -15,8 +15,14 @@ def test_a_preset_is_a_callbacks_keyword_arguments(name):
     assert to_config(list(callback.settings.actions)) == to_config(list(arguments["actions"]))
 
 
-def test_the_default_preset_is_what_a_bare_callback_is_made_of():
-    assert QANCallback().settings.config() == QANCallback(**presets.default()).settings.config()
+def test_the_default_preset_is_what_a_callback_without_a_policy_is_made_of():
+    bare = QANCallback(policy=None)
+    assert bare.settings.config() == QANCallback(**presets.default()).settings.config()
+
+
+def test_the_transfer_preset_is_what_the_shipped_policy_was_made_with():
+    found, made = QANCallback().settings.config(), QANCallback(**presets.transfer()).settings
+    assert found == made.config()
 
 
 def test_the_papers_settings_are_those_of_the_paper():

@@ -217,7 +217,8 @@ def table(found: list[dict[str, Any]], write: Callable[[str], None]) -> None:
             for key, form in (("test_loss", "+.3f"), ("test_error", "+.2f")):
                 differences = [r[key] - scalar[r["seed"]][key] for r in own]
                 low, high = interval(differences)
-                cells.append(f"{np.mean(differences):{form}} ({low:{form}} … {high:{form}})")
+                spread = f"{low:{form}} … {high:{form}}" if len(own) > 1 else "one seed"
+                cells.append(f"{np.mean(differences):{form}} ({spread})")
             if arm == "scalar by Optuna":
                 cells = ["", ""]
             trials, steps = (np.mean([r[k] for r in own]) for k in ("trials", "outer_steps"))

@@ -160,9 +160,13 @@ def _speed(tasks: dict[str, Rows], factors: Sequence[float]) -> str:
                 if row["arm"] == arm and np.isclose(row["rate"], rate)
             ]
             reached = np.isfinite(steps).sum()
-            cells.append((float(np.median(steps)), f"{reached} of {len(steps)}"))
+            # The lower of the two middle ones: a mean with "never" would be no number.
+            cells.append((sorted(steps)[(len(steps) - 1) // 2], f"{reached} of {len(steps)}"))
         own = cells[0][0]
-        text = [f"{steps / own:.2f} ({reached})" for steps, reached in cells]
+        text = [
+            f"{steps / own:.2f} ({reached})" if np.isfinite(steps) else f"never ({reached})"
+            for steps, reached in cells
+        ]
         lines.append(f"| {name} | " + " | ".join(text) + " |")
     return "\n".join(lines)
 

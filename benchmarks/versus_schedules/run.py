@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import report
 from absl import app, flags
+from tasks import TASKS
+from trainings import SCHEDULES, Runner
 
-from benchmarks.versus_schedules import report
-from benchmarks.versus_schedules.tasks import TASKS
-from benchmarks.versus_schedules.trainings import SCHEDULES, Runner
 from keras_qan.policy import Policy, shipped
 
 _TASKS = flags.DEFINE_list("tasks", list(TASKS), "which tasks")

@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from controls import Witness
+from tasks import Arrays, Task
 
-from benchmarks.versus_schedules.controls import Witness
-from benchmarks.versus_schedules.tasks import Arrays, Task
 from keras_qan import QANCallback
 from keras_qan.actions import Cosine, OneCycle, StepDecay, WarmRestarts
 from keras_qan.agents import Random
@@ -158,6 +158,18 @@ class Runner:
         if arm in ("qan", "shuffled"):
             states = None if bank is None else np.array(bank, np.float32)
             self._qan(arm).agent.begin(states, seed)
+        row = self._fit(arm, self.callbacks(arm, seed), rate, seed)
+        if arm == "qan":
+            row["states"] = self._qan(arm).agent.seen.numpy().round(5).tolist()
+        return row
+
+    def train_with(self, callback: QANCallback, rate: float, seed: int) -> dict[str, Any]:
+        """One training that a callback of one's own steers."""
+        return self._fit("own", [callback], rate, seed)
+
+    def _fit(
+        self, arm: str, callbacks: list[keras.callbacks.Callback], rate: float, seed: int
+    ) -> dict[str, Any]:
         kind = arm if arm in ("schedule_free", "adam") else "own"
         model = self.student(seed, rate, kind)
         arrays = self.arrays
@@ -170,15 +182,12 @@ class Runner:
                 steps_per_epoch=self.task.num_steps // POINTS,
                 validation_data=(arrays.validation_x, arrays.validation_y),
                 validation_batch_size=1000,
-                callbacks=self.callbacks(arm, seed),
+                callbacks=callbacks,
                 verbose=0,
             )
         seconds = time.perf_counter() - started
         final = model.evaluate(arrays.validation_x, arrays.validation_y, batch_size=1000, verbose=0)
-        states = {}
-        if arm == "qan":
-            states = {"states": self._qan(arm).agent.seen.numpy().round(5).tolist()}
-        return states | {
+        return {
             "arm": arm,
             "rate": rate,
             "seed": seed,

@@ -116,7 +116,7 @@ class Replay:
         else:
             epoch = step // self.num_batches
             slots = place * self._static + tf.range(self._static)
-            seed = tf.stack([tf.constant(self._seed, tf.int32), epoch])
+            seed = tf.stack([tf.constant((self._seed or 0) % 2**31, tf.int32), epoch])
             index = tf.random.experimental.index_shuffle(slots, seed, self.num_examples - 1)
         return self.examples(index)
 

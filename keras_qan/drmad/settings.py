@@ -54,7 +54,10 @@ class Training:
 
     def config(self) -> dict[str, Any]:
         """The settings as plain data."""
-        return asdict(self) | {"loss": None if self.loss is None else str(self.loss)}
+        loss = self.loss
+        if loss is not None and not isinstance(loss, str):
+            loss = getattr(loss, "__name__", type(loss).__name__)
+        return asdict(self) | {"loss": loss}
 
 
 def rate_and_momentum(model: keras.Model, training: Training) -> tuple[float, float]:

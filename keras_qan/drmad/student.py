@@ -250,15 +250,7 @@ def _facts(
             "Give all layers the same dtype."
         )
     paths = [v.path for v in model.trainable_variables]
-    owners = {
-        id(variable): layer.name
-        for layer in model._flatten_layers()
-        for variable in layer._trainable_variables
-    }
-    of_weight = [
-        owners.get(id(v), path.rsplit("/", 1)[0])
-        for v, path in zip(model.trainable_variables, paths, strict=True)
-    ]
+    of_weight = _layer_names(model)
     layers = list(dict.fromkeys(of_weight))
     inputs = model.inputs
     return Facts(
@@ -274,6 +266,24 @@ def _facts(
         learning_rate=learning_rate,
         momentum=momentum,
     )
+
+
+def _layer_names(model: keras.Model) -> list[str]:
+    """The layer of each trainable weight: its name, or its path where two layers share a name."""
+    owners = {
+        id(variable): layer
+        for layer in model._flatten_layers()
+        for variable in layer._trainable_variables
+    }
+    by_name: dict[str, set[int]] = {}
+    for layer in owners.values():
+        by_name.setdefault(layer.name, set()).add(id(layer))
+    found = []
+    for variable in model.trainable_variables:
+        layer = owners.get(id(variable))
+        alone = layer is not None and len(by_name[layer.name]) == 1
+        found.append(layer.name if alone else variable.path.rsplit("/", 1)[0])
+    return found
 
 
 def _refuse_mixed_precision(model: keras.Model) -> None:

@@ -38,7 +38,7 @@ def save(figure: Figure, path: str) -> None:
 
 def accuracy_figure(bands: Sequence[Band], colours: dict[str, str]) -> Figure:
     """Returns accuracy against epoch, a line and a band for each arm (the paper's Figure 1)."""
-    figure, (axes,) = _figure(1, size=(7.2, 4.5))
+    figure, (axes,) = new_figure(1, size=(7.2, 4.5))
     by_arm = {band.arm: band for band in bands}
     # Drawn from the last to the first, so that the learned arm lies on top.
     for arm in reversed(drawing_order(by_arm)):
@@ -59,7 +59,7 @@ def accuracy_figure(bands: Sequence[Band], colours: dict[str, str]) -> Figure:
     axes.set_ylabel("validation accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0))
     axes.xaxis.set_major_locator(_whole_numbers())
-    _title(
+    title(
         axes,
         "Validation accuracy after each epoch",
         f"{_runs(bands[0].phase)}: mean over seeds and its 95 % bootstrap interval",
@@ -75,7 +75,7 @@ def learning_rate_figure(traces: Sequence[RateTrace], colours: dict[str, str]) -
     columns = len(arms) if len(arms) <= 3 else min(4, -(-len(arms) // 2))
     rows = -(-len(arms) // columns)
     size = (6.4, 3.8) if len(arms) == 1 else (3.2 * columns + 0.6, 2.3 * rows + 0.8)
-    figure, panels = _figure(len(arms), size=size, columns=columns, share=True)
+    figure, panels = new_figure(len(arms), size=size, columns=columns, share=True)
     for axes, arm in zip(panels, arms, strict=True):
         own = [trace for trace in traces if trace.arm == arm]
         for number, trace in enumerate(own):
@@ -97,7 +97,7 @@ def learning_rate_detail_figure(
     trace: RateTrace, actions: Sequence[str], colours: dict[str, str]
 ) -> Figure:
     """Returns an excerpt of one run's learning rate with its actions (the paper's Figure 3)."""
-    figure, (axes,) = _figure(1, size=(7.2, 4.0))
+    figure, (axes,) = new_figure(1, size=(7.2, 4.0))
     _steps(axes, trace, colours[trace.arm], first=True)
     markers = "ovs^DPX*<>"
     shades = _action_colours(len(actions))
@@ -120,7 +120,7 @@ def learning_rate_detail_figure(
     axes.set_yscale("log")
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("learning rate (log scale)")
-    _title(
+    title(
         axes,
         f"Learning rate of {arm_label(trace.arm)}: {_count(len(trace.step), 'decision')}",
         f"{_runs(trace.phase)}, seed {trace.seed}; a mark is the rate right after a decision",
@@ -134,7 +134,7 @@ def actions_figure(shares: ActionShares | None, raster: ActionRaster | None, arm
     panels = [panel for panel in (shares, raster) if panel is not None]
     actions = panels[0].actions
     colours = _action_colours(len(actions))
-    figure, axes_list = _figure(len(panels), size=(7.6, 0.8 + 3.0 * len(panels)), columns=1)
+    figure, axes_list = new_figure(len(panels), size=(7.6, 0.8 + 3.0 * len(panels)), columns=1)
     for axes, panel in zip(axes_list, panels, strict=True):
         if isinstance(panel, ActionShares):
             _draw_shares(axes, panel, colours, arm)
@@ -156,7 +156,7 @@ def learning_figure(curve: LearningCurve, colours: dict[str, str]) -> Figure:
         ("return\n(sum of rewards)", curve.returned, False),
         ("final validation\nloss (log scale)", curve.score, True),
     ]
-    figure, panels = _figure(
+    figure, panels = new_figure(
         2 + has_epsilon, size=(7.2, 5.4 + 1.2 * has_epsilon), columns=1, share=True
     )
     colour = colours[curve.arm]
@@ -197,7 +197,7 @@ def learning_figure(curve: LearningCurve, colours: dict[str, str]) -> Figure:
         panels[2].set_ylabel("epsilon (share of\nrandom decisions)")
     panels[-1].set_xlabel("training episode")
     panels[-1].xaxis.set_major_locator(_whole_numbers())
-    _title(
+    title(
         panels[0],
         f"Training of {arm_label(curve.arm)}",
         f"{_count(len(curve.episode), 'episode')}, {int(curve.diverged.sum())} diverged",
@@ -209,7 +209,7 @@ def learning_figure(curve: LearningCurve, colours: dict[str, str]) -> Figure:
 
 def selection_figure(shares: GroupShares) -> Figure:
     """Returns what batches were made of: shares of groups of examples over time, stacked."""
-    figure, (axes,) = _figure(1, size=(7.6, 4.2))
+    figure, (axes,) = new_figure(1, size=(7.6, 4.2))
     colours = _action_colours(len(shares.groups))
     bottom = np.zeros(len(shares.share))
     for index, colour in enumerate(colours):
@@ -226,7 +226,7 @@ def selection_figure(shares: GroupShares) -> Figure:
     width = int(shares.edges[1] - shares.edges[0])
     batches = _count(int(shares.edges[-1]), "batch").replace("batchs", "batches")
     note = f"{batches}, {width} in each column" if width > 1 else batches
-    _title(axes, "What the batches were made of", note)
+    title(axes, "What the batches were made of", note)
     # The last group on top, as in the stack; of many groups every n-th.
     every = -(-len(colours) // _MOST_ENTRIES)
     entries = list(zip(colours, shares.groups, strict=True))[::every][::-1]
@@ -234,9 +234,10 @@ def selection_figure(shares: GroupShares) -> Figure:
     return figure
 
 
-def _figure(
+def new_figure(
     count: int, *, size: tuple[float, float], columns: int = 1, share: bool = False
 ) -> tuple[Figure, list[Any]]:
+    """Makes a figure on a canvas of its own, with so many panels."""
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     rows = -(-count // columns)
@@ -280,7 +281,7 @@ def _draw_shares(axes: Any, shares: ActionShares, colours: list[Any], arm: str) 
     width = int(shares.edges[1] - shares.edges[0])
     note = f", {width} decisions in each column" if width > 1 else ""
     episodes = _count(shares.num_episodes, "episode")
-    _title(axes, f"{arm_label(arm)}: greedy evaluation", f"{episodes}{note}")
+    title(axes, f"{arm_label(arm)}: greedy evaluation", f"{episodes}{note}")
 
 
 def _draw_raster(axes: Any, raster: ActionRaster, colours: list[Any], arm: str) -> None:
@@ -296,7 +297,7 @@ def _draw_raster(axes: Any, raster: ActionRaster, colours: list[Any], arm: str) 
     )
     axes.yaxis.set_major_locator(_whole_numbers())
     axes.set_ylabel("training episode")
-    _title(axes, f"{arm_label(arm)}: training", "one row an episode, exploration included")
+    title(axes, f"{arm_label(arm)}: training", "one row an episode, exploration included")
 
 
 def _action_colours(count: int) -> list[Any]:
@@ -318,8 +319,9 @@ def _legend_beside(axes: Any, *entries: Any, **options: Any) -> None:
     )
 
 
-def _title(axes: Any, title: str, note: str) -> None:
-    axes.set_title(f"{title}\n", loc="left", fontsize=11, weight="bold")
+def title(axes: Any, text: str, note: str) -> None:
+    """Writes a panel's title, and a note in small print below it."""
+    axes.set_title(f"{text}\n", loc="left", fontsize=11, weight="bold")
     axes.text(
         0, 1.02, note, transform=axes.transAxes, ha="left", va="bottom", fontsize=9, color="#555555"
     )

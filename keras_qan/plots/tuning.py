@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from keras_qan.plots.figures import _figure, _legend_beside, _title, _whole_numbers
+from keras_qan.plots.figures import _legend_beside, _whole_numbers, new_figure, title
 
 # Okabe and Ito's, which people with any colour vision can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#888888")
@@ -25,7 +25,7 @@ def losses_figure(
       arms: for each arm its runs, each the validation loss after every outer step.
       what: what the horizontal axis counts.
     """
-    figure, (axes,) = _figure(1, size=(7.2, 4.2))
+    figure, (axes,) = new_figure(1, size=(7.2, 4.2))
     most = 1
     for number, (arm, runs) in enumerate(arms.items()):
         colour = _COLOURS[number % len(_COLOURS)]
@@ -45,7 +45,7 @@ def losses_figure(
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(_whole_numbers())
     note = "strong: the mean over runs" if most > 1 else "each step is a whole training"
-    _title(axes, f"Validation loss by {what}", note)
+    title(axes, f"Validation loss by {what}", note)
     _legend_beside(axes)
     return figure
 
@@ -56,7 +56,9 @@ def penalties_figure(images: Mapping[str, npt.NDArray[np.floating]]) -> Figure:
     Args:
       images: `[height, width]` of positive numbers, by name.
     """
-    figure, panels = _figure(len(images), size=(0.6 + 4.2 * len(images), 3.9), columns=len(images))
+    figure, panels = new_figure(
+        len(images), size=(0.6 + 4.2 * len(images), 3.9), columns=len(images)
+    )
     for axes, (name, image) in zip(panels, images.items(), strict=True):
         low, high = float(image.min()), float(image.max())
         shown = axes.imshow(
@@ -68,7 +70,7 @@ def penalties_figure(images: Mapping[str, npt.NDArray[np.floating]]) -> Figure:
         axes.grid(False)
         axes.set_xticks([])
         axes.set_yticks([])
-        _title(axes, name, "mean over what a pixel feeds")
+        title(axes, name, "mean over what a pixel feeds")
         figure.colorbar(shown, ax=axes, shrink=0.85, label="penalty (log scale)")
     return figure
 
@@ -82,7 +84,7 @@ def rates_figure(
       progress: share of the training's steps, `[P]`.
       rates: `[P]` by layer.
     """
-    figure, (axes,) = _figure(1, size=(7.2, 4.0))
+    figure, (axes,) = new_figure(1, size=(7.2, 4.0))
     for number, (layer, values) in enumerate(rates.items()):
         axes.plot(
             progress,
@@ -97,6 +99,6 @@ def rates_figure(
     axes.set_xlabel("share of the training's steps")
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1.0))
     axes.set_ylabel("learning rate α (log scale)")
-    _title(axes, "Learned learning rates", "by layer, linear between the points of the schedule")
+    title(axes, "Learned learning rates", "by layer, linear between the points of the schedule")
     _legend_beside(axes)
     return figure

@@ -13,6 +13,9 @@ from keras_qan.pretraining.rollout import Chooser, Course, Steering, branch
 from keras_qan.pretraining.tasks import Template
 from keras_qan.pretraining.training import greedy
 
+# Each population is compiled as one program.
+pytestmark = pytest.mark.slow
+
 NUM_STEPS, SEED = 40, 5
 
 SGD, ADAM, ADAMW = (0.0, 0.9, 0.0), (1.0, 0.9, 0.0), (1.0, 0.9, 0.05)

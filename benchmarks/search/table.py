@@ -1,0 +1,95 @@
+"""Every architecture of a small space, trained once: what searches are replayed on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_qan.data import load
+from keras_qan.metaqnn import Grammar, Recipe, Space
+from keras_qan.metaqnn.layers import Architecture, architecture, text_of
+from keras_qan.metaqnn.trial import Trial, compiled, fitted
+
+SPACE = Space(
+    filters=(8, 32), sizes=(3,), pools=((2, 2),), dense=(32,), max_dense=1, max_depth=3,
+    max_parameters=40_000,
+)  # fmt: skip
+RECIPE = Recipe(stages=((3e-3, 4), (6e-4, 2)), batch_size=32, restart_after=0)
+
+
+def grammar() -> Grammar:
+    """Of the table's space on digits."""
+    return Grammar(SPACE, (8, 8, 1), 10)
+
+
+def all_architectures(over: Grammar) -> Iterator[Architecture]:
+    """Yields every legal architecture."""
+    waiting: list[Architecture] = [()]
+    while waiting:
+        layers = waiting.pop()
+        state = over.after(layers)
+        if state.ends:
+            yield layers
+        waiting += [(*layers, layer) for layer in over.actions(state)]
+
+
+def make(path: Path) -> None:
+    """Trains what is not there yet and appends one JSON line each."""
+    known = {row["architecture"] for row in read(path)}
+    splits, over = load("digits"), grammar()
+    texts = sorted(text_of(layers) for layers in all_architectures(over))
+    for number, text in enumerate(texts):
+        if text in known:
+            continue
+        trial = Trial(text, over, splits.train, splits.validation, RECIPE, number)
+        began = time.process_time()
+        model, clock = compiled(trial, RECIPE), Clock()
+        curve = fitted(model, trial, RECIPE, [clock])
+        whole = time.process_time() - began
+        each = float(np.median(np.diff(clock.ends)))
+        test = fraction_right(model, splits.test)
+        row = {
+            "architecture": text,
+            "curve": curve,
+            "seconds_each": each,
+            "seconds_first": whole - each * len(curve),
+            "parameters": over.after(architecture(text)).parameters,
+            "test": test,
+        }
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        keras.backend.clear_session()
+
+
+class Clock(keras.callbacks.Callback):
+    """Notes the processor time at the end of each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[float] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Notes the time."""
+        del epoch, logs
+        self.ends.append(time.process_time())
+
+
+def fraction_right(model: keras.Model, examples) -> float:
+    found = model.predict(examples.x, batch_size=512, verbose=0).argmax(axis=1)
+    return float(np.mean(found == examples.y))
+
+
+def read(path: Path) -> list[dict]:
+    """Reads the table."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+if __name__ == "__main__":
+    raise SystemExit("Run benchmarks/search/run.py --part table.")

@@ -1,0 +1,146 @@
+"""Learning curves as one matrix: what is accepted, and what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class CurveError(ValueError):
+    """Curves or features that nothing can be learned from or predicted for."""
+
+
+class TooFewCurvesError(CurveError):
+    """Fewer finished curves than needed.
+
+    Args:
+      present: how many there are.
+      needed: how many are needed.
+      why: what for.
+
+    Attributes:
+      missing: how many more are needed.
+    """
+
+    def __init__(self, present: int, needed: int, why: str) -> None:
+        self.missing = needed - present
+        super().__init__(
+            f"Received {present} finished curves; {needed} are needed {why}. "
+            f"{self.missing} are missing: finish more trainings first."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """Curves side by side.
+
+    Args:
+      values: float64 [N, T], NaN behind the last observed value of a curve.
+      lengths: how many values of each curve are observed, int64 [N], each at least 1.
+    """
+
+    values: Floats
+    lengths: Ints
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def last(self) -> Floats:
+        """The last observed value of each curve, [N]."""
+        return self.values[np.arange(len(self)), self.lengths - 1]
+
+
+def as_curves(curves: Any, *, at_least: int = 1) -> Curves:
+    """Brings curves into one matrix.
+
+    Args:
+      curves: numbers [N, T], NaN where not observed, or a sequence of N curves of any lengths.
+      at_least: the fewest values that a curve may have.
+
+    Raises:
+      CurveError: a curve has a NaN between or before its values, an infinite value, or fewer values
+        than `at_least`; or they are no curves.
+    """
+    values = _matrix(curves)
+    observed = ~np.isnan(values)
+    lengths = observed.sum(axis=1)
+    whole = observed == (np.arange(values.shape[1]) < lengths[:, None])
+    _refuse(~whole.all(axis=1), "NaN in front of or between values", "NaN behind the last one only")
+    _refuse(np.isinf(values).any(axis=1), "an infinite value", "finite values")
+    wanted = f"at least {at_least} value{'s' if at_least > 1 else ''}"
+    _refuse(lengths < at_least, f"fewer than {at_least} observed values", wanted)
+    return Curves(values, lengths.astype(np.int64))
+
+
+def as_features(features: Any, num_curves: int) -> Floats:
+    """Brings features into a matrix float64 [N, F]; none at all give F = 0.
+
+    Raises:
+      CurveError: there are not as many rows as curves, or a feature is not a finite number.
+    """
+    if features is None:
+        return np.empty((num_curves, 0))
+    try:
+        matrix = np.asarray(features, np.float64)
+    except (TypeError, ValueError) as error:
+        raise CurveError(
+            f"Received features that are no numbers ({error}); expected numbers [N, F]. Encode "
+            "names as numbers, for example one column of 0 and 1 for each."
+        ) from error
+    if matrix.ndim == 1 and num_curves == len(matrix):
+        matrix = matrix[:, None]
+    if matrix.ndim != 2 or len(matrix) != num_curves:
+        raise CurveError(
+            f"Received features of shape {matrix.shape} for {num_curves} curves; expected "
+            f"({num_curves}, F), a row for each curve."
+        )
+    bad = ~np.isfinite(matrix).all(axis=1)
+    _refuse(bad, "a feature that is NaN or infinite", "finite numbers")
+    return matrix
+
+
+def _matrix(curves: Any) -> Floats:
+    try:
+        if isinstance(curves, np.ndarray) and curves.dtype != object:
+            values = curves.astype(np.float64)
+        else:
+            values = _padded([np.asarray(curve, np.float64) for curve in curves])
+    except (TypeError, ValueError) as error:
+        raise CurveError(
+            f"Received curves that are no numbers ({error}); expected numbers [N, T], or a "
+            "sequence of curves. Put a single curve into a list: [curve]."
+        ) from error
+    if values.ndim != 2:
+        raise CurveError(
+            f"Received curves of shape {values.shape}; expected two dimensions, a row for each "
+            "curve. Put a single curve into a list: [curve]."
+        )
+    return values
+
+
+def _padded(rows: Sequence[Floats]) -> Floats:
+    if any(row.ndim != 1 for row in rows):
+        shapes = sorted({row.shape for row in rows})
+        raise ValueError(f"each curve must have one dimension, and there are {shapes[:3]}")
+    values = np.full((len(rows), max((len(row) for row in rows), default=0)), np.nan)
+    for number, row in enumerate(rows):
+        values[number, : len(row)] = row
+    return values
+
+
+def _refuse(bad: Any, found: str, wanted: str) -> None:
+    rows = np.flatnonzero(bad)
+    if len(rows):
+        more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+        raise CurveError(
+            f"Received {found} in row {', '.join(map(str, rows[:5]))}{more}; expected {wanted}. "
+            "Leave such rows out, or mend them."
+        )

@@ -1,0 +1,218 @@
+"""CurvePredictor: from finished curves to the end of an unfinished one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_qan.early_stopping.curves import (
+    CurveError,
+    Curves,
+    Floats,
+    Ints,
+    TooFewCurvesError,
+    as_curves,
+    as_features,
+)
+from keras_qan.early_stopping.doubt import Doubt
+from keras_qan.early_stopping.inputs import Inputs
+from keras_qan.early_stopping.prediction import INTERVAL_RULES, IntervalRule, Prediction
+from keras_qan.early_stopping.regressors import FAMILIES, Regressor, chosen, residuals
+
+
+class CurvePredictor:
+    """Predicts the last value of learning curves from their first ones.
+
+    One regressor for each observed length τ, of (values, first and second differences, features),
+    made when it is first needed: section 3.1 of Baker, Gupta, Raskar & Naik (arXiv:1705.10823).
+    Which family and setting is decided for each length by cross-validation. What comes with a
+    prediction are the residuals of leaving each finished curve out in turn.
+
+    Args:
+      families: among which to choose: "svr_linear" and "svr_rbf" (ν-SVR), "forest" (random
+        forest), "least_squares" (ordinary).
+      rule: how residuals become intervals: "conformal" (their empirical quantiles, scaled to where
+        the prediction lies) or "gaussian" (their standard deviation, as in the paper).
+      level: share of the ends that should lie in an interval, in (0, 1).
+      min_curves: how many finished curves a regressor needs at the least.
+      folds: of the cross-validation.
+      seed: of the folds and of the forests.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Example:
+      >>> steps = np.arange(1, 11)
+      >>> curves = np.array([a * (1 - np.exp(-steps / 3)) for a in np.linspace(0.5, 1.0, 30)])
+      >>> predictor = CurvePredictor(families=["least_squares"]).fit(curves)
+      >>> float(predictor.predict([curves[7, :3]]).end[0].round(4)), float(curves[7, -1].round(4))
+      (0.5979, 0.5979)
+    """
+
+    def __init__(
+        self,
+        families: Sequence[str] = FAMILIES,
+        rule: IntervalRule = "conformal",
+        level: float = 0.9,
+        min_curves: int = 10,
+        folds: int = 3,
+        seed: int = 0,
+    ) -> None:
+        unknown = [name for name in families if name not in FAMILIES]
+        if isinstance(families, str) or unknown or not families:
+            raise ValueError(
+                f"Received families={families!r}; expected a sequence of some of {FAMILIES}."
+            )
+        if rule not in INTERVAL_RULES:
+            raise ValueError(f"Received rule={rule!r}; expected one of {INTERVAL_RULES}.")
+        if not 0.0 < level < 1.0:
+            raise ValueError(
+                f"Received level={level}; expected a share within (0, 1). Try 0.9 for intervals "
+                "that nine ends in ten lie in."
+            )
+        if folds < 2 or min_curves < 2 * folds:
+            raise ValueError(
+                f"Received min_curves={min_curves} and folds={folds}; expected at least 2 folds "
+                "and at least twice as many curves as folds."
+            )
+        self.families = tuple(families)
+        self.rule = rule
+        self.level = level
+        self.min_curves = min_curves
+        self.folds = folds
+        self.seed = seed
+        self._curves: Curves | None = None
+        self._known: dict[int, tuple[str, Regressor, Doubt]] = {}
+
+    @property
+    def num_curves(self) -> int:
+        """How many finished curves it has learned from."""
+        return 0 if self._curves is None else len(self._curves)
+
+    def fit(self, curves: Any, features: Any = None, ends: Any = None) -> CurvePredictor:
+        """Learns from finished curves.
+
+        Args:
+          curves: float[N, T], NaN behind the last value of shorter ones; or a sequence of curves.
+          features: float[N, F], of architectures and hyperparameters; None for none.
+          ends: float[N], what to predict where it is something else than each curve's last value.
+
+        Returns:
+          Itself.
+
+        Raises:
+          TooFewCurvesError: fewer than `min_curves`; it knows how many are `missing`.
+          CurveError: a curve has NaN within, or fewer than two values; or features do not fit.
+        """
+        finished = as_curves(curves, at_least=2)
+        if len(finished) < self.min_curves:
+            raise TooFewCurvesError(len(finished), self.min_curves, "to learn from")
+        self._features = as_features(features, len(finished))
+        self._ends = finished.last if ends is None else _as_ends(ends, len(finished))
+        self._inputs = Inputs(self._features, finished.lengths)
+        self._curves = finished
+        self._known = {}
+        return self
+
+    def predict(self, curves: Any, features: Any = None, lengths: Any = None) -> Prediction:
+        """Predicts where unfinished curves will end.
+
+        Args:
+          curves: float[N, T], NaN where not observed; or a sequence of curves. A curve that has
+            all the values that were planned ends where it ended, without any doubt.
+          features: float[N, F], the same as in `fit`.
+          lengths: int[N], planned lengths; None for the longest finished curve's.
+
+        Returns:
+          The predicted ends with their intervals.
+
+        Raises:
+          TooFewCurvesError: fewer than `min_curves` finished curves are longer than one of these.
+          CurveError: a curve has NaN within or no values, or features do not fit.
+          RuntimeError: nothing was learned yet.
+        """
+        seen = as_curves(curves)
+        known = self._require_fit()
+        given = as_features(features, len(seen))
+        if given.shape[1] != self._features.shape[1]:
+            raise CurveError(
+                f"Received {given.shape[1]} features for each curve; expected "
+                f"{self._features.shape[1]}, as in `fit`. Pass the same features in both."
+            )
+        planned = self._planned(lengths, len(seen), known)
+        ends = np.empty(len(seen))
+        doubts: list[Floats] = [np.zeros(0)] * len(seen)
+        done = seen.lengths >= planned
+        ends[done] = seen.last[done]
+        for row in np.flatnonzero(done):
+            doubts[row] = np.zeros(_SURE)
+        for tau in np.unique(seen.lengths[~done]):
+            rows = np.flatnonzero(~done & (seen.lengths == tau))
+            _, regressor, doubt = self._at(int(tau))
+            inputs = self._inputs.of(seen.values[rows], int(tau), given[rows], planned[rows])
+            ends[rows] = regressor.predict(inputs)
+            for row in rows:
+                doubts[row] = doubt.at(ends[row], self.rule)
+        return Prediction(ends, doubts, seen.lengths, self.level, self.rule)
+
+    def family(self, observed: int) -> str:
+        """Which family was chosen for curves of which so many values are observed."""
+        self._require_fit()
+        return self._at(observed)[0]
+
+    def can_predict(self, observed: int) -> bool:
+        """Whether enough finished curves are longer than that."""
+        return self._curves is not None and self._num_longer(observed) >= self.min_curves
+
+    def _at(self, tau: int) -> tuple[str, Regressor, Doubt]:
+        if tau not in self._known:
+            known = self._require_fit()
+            longer = known.lengths > tau
+            if not self.can_predict(tau):
+                why = f"that are longer than the {tau} values observed"
+                raise TooFewCurvesError(self._num_longer(tau), self.min_curves, why)
+            inputs = self._inputs.of(
+                known.values[longer], tau, self._features[longer], known.lengths[longer]
+            )
+            target = self._ends[longer]
+            name, regressor = chosen(inputs, target, self.families, self.folds, self.seed)
+            left_out = residuals(regressor, inputs, target, self.seed)
+            self._known[tau] = name, regressor, Doubt(left_out, target - left_out)
+        return self._known[tau]
+
+    def _num_longer(self, tau: int) -> int:
+        return int(np.sum(self._require_fit().lengths > tau))
+
+    def _planned(self, lengths: Any, count: int, known: Curves) -> Ints:
+        if lengths is None:
+            return np.full(count, known.lengths.max())
+        planned = np.asarray(lengths)
+        if planned.shape != (count,) or not np.issubdtype(planned.dtype, np.integer):
+            raise CurveError(
+                f"Received lengths={lengths!r} for {count} curves; expected as many whole numbers."
+            )
+        return planned.astype(np.int64)
+
+    def _require_fit(self) -> Curves:
+        if self._curves is None:
+            raise RuntimeError(
+                "Received curves to predict before any that are finished; expected fit() first. "
+                "Call fit(curves, features) with finished curves."
+            )
+        return self._curves
+
+
+#: So many residuals of zero: any confidence is met where nothing is left to predict.
+_SURE = 10_000
+
+
+def _as_ends(ends: Any, count: int) -> Floats:
+    found = np.asarray(ends, np.float64)
+    if found.shape != (count,) or not np.isfinite(found).all():
+        raise CurveError(
+            f"Received ends of shape {found.shape} for {count} curves; expected as many finite "
+            "numbers."
+        )
+    return found

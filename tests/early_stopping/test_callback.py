@@ -1,0 +1,264 @@
+"""CurveStopping in `fit`, under KerasTuner, and through the package's front door."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from curves_for_tests import saturating
+from students_for_tests import data, student
+
+import keras_qan
+from keras_qan import CurveStopping, early_stopping
+from keras_qan.early_stopping import CurveHistory, CurvePredictor, FinishedCurve
+
+EPOCHS = 6
+
+
+class Scripted(keras.callbacks.Callback):
+    """Puts a curve of ours into the logs."""
+
+    def __init__(self, values):
+        super().__init__()
+        self._values = values
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["score"] = self._values[epoch]
+
+
+MODEL = student()
+
+
+def fit(stopper, values, epochs=EPOCHS, **arguments):
+    x, y = data(8)
+    history = MODEL.fit(
+        x, y, epochs=epochs, verbose=0, callbacks=[Scripted(values), stopper], **arguments
+    )
+    return len(history.history["loss"])
+
+
+def learned(directory, count=40, monitor="score", **arguments):
+    """A stopper with finished curves of EPOCHS values in its history."""
+    history = CurveHistory(directory)
+    curves, features = saturating(count, EPOCHS)
+    for curve, (best, speed) in zip(curves, features, strict=True):
+        named = {"best": best, "speed": speed}
+        history.add(FinishedCurve(monitor, tuple(curve.tolist()), named, EPOCHS))
+    arguments = {"confidence": 0.9, "predictor": CurvePredictor(["least_squares"])} | arguments
+    return CurveStopping(directory, monitor, **arguments)
+
+
+def curve(best):
+    return best * (1 - np.exp(-np.arange(1, EPOCHS + 1) / 3.0))
+
+
+def test_public_names_lead_to_the_same_class():
+    assert keras_qan.CurveStopping is early_stopping.CurveStopping
+    assert "CurveStopping" in dir(keras_qan)
+
+
+def test_hopeless_training_is_stopped_and_reports_its_predicted_end(tmp_path):
+    stopper = learned(tmp_path)
+    assert fit(stopper, curve(0.5)) < EPOCHS
+    assert stopper.stopped_epoch is not None
+    assert stopper.predicted_end == pytest.approx(curve(0.5)[-1], abs=0.1)
+    last = CurveHistory(tmp_path).curves()[-1]
+    assert last.stopped
+    assert len(last.values) == stopper.stopped_epoch + 1
+    assert last.predictions[-1][:2] == (len(last.values), stopper.predicted_end)
+
+
+def test_promising_training_runs_to_its_end_and_is_learned_from(tmp_path):
+    stopper = learned(tmp_path)
+    before = len(stopper.history.finished("score"))
+    assert fit(stopper, curve(1.2)) == EPOCHS
+    assert stopper.stopped_epoch is None
+    assert stopper.prediction is not None
+    assert stopper.history.finished("score")[-1].values == pytest.approx(curve(1.2))
+    assert len(stopper.history.finished("score")) == before + 1
+
+
+def test_losses_stop_on_the_other_side(tmp_path):
+    history = CurveHistory(tmp_path)
+    curves, _ = saturating(40, EPOCHS)
+    for one in curves:
+        history.add(FinishedCurve("score", tuple((2 - one).tolist()), {}, EPOCHS))
+    stopper = CurveStopping(
+        tmp_path, "score", 0.9, mode="min", predictor=CurvePredictor(["least_squares"])
+    )
+    assert fit(stopper, 2 - curve(1.2)) == EPOCHS
+    assert fit(stopper, 2 - curve(0.5)) < EPOCHS
+
+
+def test_keeping_more_of_the_best_lets_the_middling_go_on(tmp_path):
+    middling = curve(0.75)
+    assert fit(learned(tmp_path / "a"), middling) < EPOCHS
+    assert fit(learned(tmp_path / "b", keep_best=30), middling) == EPOCHS
+
+
+def test_with_too_few_finished_curves_it_trains_on_and_says_how_many_are_missing(tmp_path):
+    stopper = learned(tmp_path, count=4)
+    assert stopper.num_missing == 6  # the regressors' ten; the confidence of 0.9 needs nine
+    assert fit(stopper, curve(0.1)) == EPOCHS
+    assert stopper.prediction is None
+    assert stopper.num_missing == 5
+
+
+def test_it_learns_from_nothing_over_fits(tmp_path):
+    stopper = CurveStopping(
+        tmp_path,
+        "score",
+        0.75,
+        mode="max",
+        predictor=CurvePredictor(["least_squares"], min_curves=6),
+    )
+    ran = [fit(stopper, curve(best)) for best in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)]
+    assert ran == [EPOCHS] * 6
+    assert fit(stopper, curve(0.45)) < EPOCHS
+
+
+def test_it_starts_afresh_in_every_fit(tmp_path):
+    stopper = learned(tmp_path)
+    assert fit(stopper, curve(0.5)) < EPOCHS
+    assert fit(stopper, curve(1.2)) == EPOCHS
+    assert stopper.stopped_epoch is None
+
+
+def test_shorter_trainings_are_compared_with_where_longer_ones_stood_by_then(tmp_path):
+    stopper = learned(tmp_path)
+    assert fit(stopper, curve(1.2), epochs=4) == 4
+    assert stopper.history.curves()[-1].planned == 4
+    assert stopper.predicted_end == pytest.approx(curve(1.2)[3], abs=0.1)
+    assert fit(stopper, curve(0.1), epochs=1) == 1  # nothing to predict, nothing to save
+    assert fit(stopper, curve(0.4), epochs=4) < 4
+
+
+def test_a_training_that_goes_on_is_compared_with_others_that_went_on(tmp_path):
+    stopper = learned(tmp_path)
+    assert fit(stopper, curve(0.1), epochs=EPOCHS, initial_epoch=3) == 3
+    assert stopper.prediction is None
+    last = stopper.history.curves()[-1]
+    assert (last.planned, last.first_epoch) == (3, 3)
+    assert last not in stopper.history.finished("score")
+
+
+def test_features_of_the_model_and_given_ones_are_kept(tmp_path):
+    stopper = CurveStopping(tmp_path, "loss", features=lambda model: {"name": model.name})
+    x, y = data(8)
+    model = student(keras.optimizers.SGD(0.03), name="abc")
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[stopper])
+    found = stopper.history.curves()[0].features
+    assert found["num_weights"] == model.count_params()
+    assert found["num_layers"] == 3
+    assert found["learning_rate"] == pytest.approx(0.03)
+    assert found["name"] == model.name
+
+
+def test_a_training_that_something_else_ended_is_not_learned_from(tmp_path):
+    class Ends(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    stopper = CurveStopping(tmp_path, "loss")
+    x, y = data(8)
+    student().fit(x, y, epochs=3, verbose=0, callbacks=[stopper, Ends()])
+    assert stopper.history.curves() == []
+
+
+def test_nan_ends_the_predicting_with_a_warning_and_not_the_training(tmp_path):
+    stopper = learned(tmp_path)
+    values = curve(1.2)
+    values[2] = np.nan
+    with pytest.warns(RuntimeWarning, match="TerminateOnNaN"):
+        assert fit(stopper, values) == EPOCHS
+    assert len(stopper.history.finished("score")) == 40
+
+
+def test_a_metric_that_is_not_there_is_asked_for(tmp_path):
+    with pytest.raises(ValueError, match=r"monitor='val_accuracy'.*validation_data"):
+        fit(CurveStopping(tmp_path), curve(0.5))
+
+
+def test_stopping_says_so_where_fit_is_not_silent(tmp_path, capsys):
+    x, y = data(8)
+    stopper = learned(tmp_path)
+    MODEL.fit(x, y, epochs=EPOCHS, verbose=2, callbacks=[Scripted(curve(0.5)), stopper])
+    assert "score is predicted to end at" in capsys.readouterr().out
+
+
+def test_copies_share_history_and_what_was_learned(tmp_path):
+    stopper = learned(tmp_path)
+    fit(stopper, curve(1.2))
+    twin = copy.deepcopy(stopper)
+    assert twin.history is stopper.history
+    assert twin.prediction is None
+    assert fit(twin, curve(0.5)) < EPOCHS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"monitor": "val_kappa"}, "mode="),
+        ({"confidence": 2}, "confidence=2"),
+        ({"features": {"depth": None}}, "depth=None"),
+    ],
+)
+def test_bad_arguments_are_refused(tmp_path, arguments, says):
+    with pytest.raises(ValueError, match=says):
+        CurveStopping(tmp_path, **arguments)
+
+
+@pytest.mark.slow
+def test_keras_tuner_trials_share_the_history_and_are_stopped(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import keras_tuner
+
+    def build(space):
+        space.Int("number", 0, 100)
+        return student()
+
+    class Falling(keras.callbacks.Callback):
+        """Later trials are worse; the seventh is hopeless."""
+
+        trial = 0
+
+        def on_train_begin(self, logs=None):
+            type(self).trial += 1
+
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_accuracy"] = float(curve(1.0 - 0.1 * type(self).trial)[epoch])
+
+    stopper = CurveStopping(
+        tmp_path / "curves",
+        confidence=0.75,
+        predictor=CurvePredictor(["least_squares"], min_curves=6),
+    )
+    tuner = keras_tuner.RandomSearch(
+        build,
+        objective=keras_tuner.Objective("val_accuracy", "max"),
+        max_trials=7,
+        seed=0,
+        directory=tmp_path / "tuner",
+        overwrite=True,
+    )
+    x, y = data(8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tuner.search(
+            x, y, validation_data=(x, y), epochs=EPOCHS, verbose=0, callbacks=[Falling(), stopper]
+        )
+    assert [one.stopped for one in stopper.history.curves()] == [False] * 6 + [True]
+
+
+def test_the_room_costs_nothing_before_it_is_used():
+    code = (
+        "import sys, keras_qan; from keras_qan import early_stopping;"
+        "assert not {'sklearn', 'tensorflow', 'optuna'} & set(sys.modules), 1"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

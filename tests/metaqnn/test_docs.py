@@ -1,0 +1,43 @@
+"""The snippets of docs/metaqnn.md."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+
+from keras_qan.metaqnn import MetaQNN
+from keras_qan.metaqnn.trial import Outcome
+
+PAGE = (Path(__file__).parents[2] / "docs" / "metaqnn.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+def looked_up(function, trials):
+    nan = float("nan")
+    return [Outcome("trained", 0.5, 0.5, (0.5,), nan, 0.01, 0, 1.0) for _ in trials]
+
+
+def test_snippets_run_but_for_the_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = MetaQNN.__init__
+    monkeypatch.setattr(
+        MetaQNN, "__init__", lambda *a, **named: whole(*a, **{**named, "engine": looked_up})
+    )
+    names: dict = {}
+    training = SNIPPETS[0].index("ensemble = ")
+    exec(compile(SNIPPETS[0][:training], "metaqnn.md", "exec"), names)
+    assert names["search"].num_models == 60
+    assert len(names["search"].best(5)) == 5
+    names["data"] = names["search"].task
+    exec(compile(SNIPPETS[1], "metaqnn.md", "exec"), names)
+    assert (tmp_path / "runs" / "other" / "settings.json").exists()
+
+
+def test_every_flag_file_of_the_page_exists():
+    there = {path.stem for path in (Path(__file__).parents[2] / "configs").glob("*_metaqnn*.flags")}
+    assert set(re.findall(r"^\| `(\w+)` \|", PAGE, flags=re.MULTILINE)) == there
+
+
+def test_trials_and_outcomes_can_be_pickled_as_the_page_says():
+    assert pickle.loads(pickle.dumps(looked_up(None, [1])[0])).score == 0.5
