@@ -28,6 +28,7 @@ def test_snippets_run_one_after_the_other_as_they_stand(tmp_path, monkeypatch):
 
     train = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
     names = {"build_model": build_model, "train": train, "val": train}
+    names["dataset"] = train.unbatch().apply(tf.data.experimental.assert_cardinality(len(y)))
     names["model"] = student()
     monkeypatch.setattr(keras.Model, "fit", _quiet(keras.Model.fit))
     assert len(SNIPPETS) >= 2
