@@ -126,7 +126,7 @@ def parts_of_a_decision(calls: int) -> None:
 
 def steady_callback(layers: list[int] | None) -> QANCallback:
     """A callback whose agent has begun to learn."""
-    observations = list(QANCallback().settings.observations)
+    observations = list(QANCallback(policy=None).settings.observations)
     observations[0] = WeightStatistics(layers)
     # Rates that no training breaks off at; which actions are taken does not change what they cost.
     callback = QANCallback(observations=observations, decide_every=1, rate_bounds=(1e-6, 0.02))
@@ -192,7 +192,7 @@ def first_use() -> None:
     x, y = images()
     model = student()
     model.fit(x[:256], y[:256], batch_size=128, verbose=0)
-    callback = QANCallback()
+    callback = QANCallback(policy=None)
     start = time.perf_counter()
     model.fit(x[:256], y[:256], batch_size=128, verbose=0, callbacks=[callback])
     first = time.perf_counter() - start
