@@ -23,10 +23,10 @@ demo: setup
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python scripts/train_qan.py --flagfile=configs/digits_lr.flags
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 # The lowest versions that pyproject.toml admits, in an environment of their own.
 test-lowest:

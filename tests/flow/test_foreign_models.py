@@ -15,7 +15,11 @@ def test_a_keras_application_is_steered():
     model.compile(keras.optimizers.AdamW(1e-3), "sparse_categorical_crossentropy")
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(48, 32, 32, 3)).astype("float32"), rng.integers(0, 4, 48)
-    callback = QANCallback()
+    shipped = QANCallback()
+    model.fit(x, y, epochs=2, batch_size=8, verbose=0, validation_split=0.25, callbacks=[shipped])
+    assert shipped.episodes == 0
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    callback = QANCallback(policy=None)
     model.fit(x, y, epochs=2, batch_size=8, verbose=0, validation_split=0.25, callbacks=[callback])
     assert callback.agent.arrays()["replay/written"] == 10  # 36 examples, 5 steps an epoch
     # Its first convolution is watched: 192 statistics, the rate, six numbers of the training.

@@ -38,7 +38,8 @@ def test_a_policy_is_trained_kept_and_gone_on_with(tiny, tmp_path):
     for name, array in unbroken.arrays.items():
         np.testing.assert_array_equal(again.arrays[name], array)
     assert unbroken.provenance["score"] == again.provenance["score"]
-    rows = [json.loads(line) for line in (tmp_path / "b" / "rounds.jsonl").open()]
+    lines = (tmp_path / "b" / "rounds.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
     assert [row["round"] for row in rows] == [1, 2, 3]
     best = min(row["mean"] for row in rows)
     assert again.provenance["score"]["mean"] == best
