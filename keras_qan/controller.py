@@ -394,18 +394,17 @@ class Controller:
         choice = self.agent.act(observation, terms.explore > 0.0)
         steered.note_motion(student)
         action = self._with_step_back_forced(choice.action, memory)
+        steps_back = tf.equal(action, self._step_back if self.can_step_back else -1)
         self._select(action)
         kept_rates = tf.reshape(self._kept_rates, rates.shape)
         kept_rates = tf.where(memory.now <= memory.best, rates, kept_rates)
         chosen = self._next_rates(action, rates, kept_rates, initial_rates, terms.progress)
         if self.can_step_back:
-            self._keep_or_restore(student, action, memory)
-            steps_back = tf.equal(action, self._step_back)
+            self._keep_or_restore(student, steps_back, memory)
             self._kept_rates.assign(tf.where(steps_back, chosen, kept_rates))
         assigned = chosen if self.schedule is None else chosen * self._next_share(terms)
         for number, rate in enumerate(student.rates):
             rate.assign(tf.cast(assigned[number], rate.dtype))
-        steps_back = tf.equal(action, self._step_back if self.can_step_back else -1)
         self._remember(track.with_rate(memory, rates[0], chosen[0], steps_back))
         steered.assign(student.motion[0::3], student.kernels if student.motion else [])
         self._observation.assign(observation)
@@ -463,7 +462,7 @@ class Controller:
         # Holding a rate that lies outside the bounds is holding it.
         return tf.where(outcome == rates, rates, tf.clip_by_value(outcome, low, high))
 
-    def _keep_or_restore(self, student: Student, action: tf.Tensor, memory: Track) -> None:
+    def _keep_or_restore(self, student: Student, steps_back: tf.Tensor, memory: Track) -> None:
         """Copies the weights of the lowest loss so far, and restores the copy on a step back."""
         is_best = memory.now <= memory.best
 
@@ -472,7 +471,7 @@ class Controller:
             return tf.constant(True)
 
         tf.cond(is_best, keep, lambda: tf.constant(False))
-        steered.restore(student, tf.equal(action, self._step_back) & ~is_best)
+        steered.restore(student, steps_back & ~is_best)
 
 
 class _Terms(NamedTuple):

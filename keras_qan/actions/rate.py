@@ -29,7 +29,7 @@ class Action(Protocol):
 
 
 class _Scale:
-    """What `Decay` and `Raise` share: the rate times a factor."""
+    """What `Decay`, `Raise` and `StepBack` share: the rate times a factor."""
 
     factor: float
 
@@ -92,7 +92,7 @@ class Hold:
 
 
 @configurable
-class StepBack:
+class StepBack(_Scale):
     """Sets the training back to where its loss was lowest, and goes on from there more slowly.
 
     Weights and optimizer slots become those of the decision before which the training loss was
@@ -111,15 +111,6 @@ class StepBack:
                 "is set back goes astray again unless its rate is lower."
             )
         self.factor = float(factor)
-
-    def next_rate(
-        self,
-        rate: tf.Tensor,
-        initial_rate: tf.Tensor,  # noqa: ARG002
-        progress: tf.Tensor,  # noqa: ARG002
-    ) -> tf.Tensor:
-        """factor · rate."""
-        return rate * self.factor
 
     def rate_after(self, rate: tf.Tensor, kept_rate: tf.Tensor) -> tf.Tensor:
         """The rate after a training was set back.
