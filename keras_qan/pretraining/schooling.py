@@ -77,6 +77,7 @@ def school(
     settings = presets.transfer(seed)
     training = PolicyTraining(
         settings["actions"],
+        settings["observations"],
         student_of_populations(seed),
         settings["rate_bounds"],
         seed,

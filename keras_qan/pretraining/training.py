@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_qan.actions import Action, Schedule
 from keras_qan.agents import DQN
-from keras_qan.observations import TrainingDynamics
+from keras_qan.observations import Observation
 from keras_qan.pretraining.population import Optimizers, Population
 from keras_qan.pretraining.rollout import WORST, Chooser, Course, Row, Steering, branch
 from keras_qan.pretraining.tasks import TRAINING, Template
@@ -23,6 +23,10 @@ ADAM_RATES = (1e-5, 0.3)
 
 #: The range that the number of steps in a training is drawn from.
 STEPS = (60, 500)
+
+#: The range that the number of validations in a training is drawn from, and how many have none.
+VALIDATIONS = (3, 17)
+UNVALIDATED = 0.25
 
 
 class Kind(NamedTuple):
@@ -56,6 +60,11 @@ def draw_rate(kind: Kind, rng: np.random.Generator) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high)))) * gain
 
 
+def draw_validations(rng: np.random.Generator) -> int:
+    """How often a training reports its validation loss: in one of four never."""
+    return 0 if rng.random() < UNVALIDATED else int(rng.integers(*VALIDATIONS))
+
+
 class PolicyTraining:
     """Trains a DQN on populations of small trainings.
 
@@ -73,35 +82,35 @@ class PolicyTraining:
 
     Args:
       actions: what can be chosen.
+      observations: the parts of the state.
       agent: what is trained.
       rate_bounds: the lowest and the highest learning rate.
       seed: everything follows from it.
       num_tasks: tasks in a population.
       templates: which tasks and networks.
       noise: the probability of a random action before the branching.
-      observation: the state.
       schedule: what every rate is multiplied by.
     """
 
     def __init__(
         self,
         actions: Sequence[Action],
+        observations: Sequence[Observation],
         agent: DQN,
         rate_bounds: tuple[float, float],
         seed: int = 0,
         num_tasks: int = 16,
         templates: Sequence[Template] = TRAINING,
         noise: float = 0.15,
-        observation: TrainingDynamics | None = None,
         schedule: Schedule | None = None,
     ) -> None:
         self.actions, self.agent, self.rate_bounds = tuple(actions), agent, rate_bounds
         self.schedule = schedule
-        self.observation = observation or TrainingDynamics()
+        self.observations = tuple(observations)
         self.num_tasks, self.templates, self.noise = num_tasks, tuple(templates), noise
         self.rng = np.random.default_rng(seed)
         self.rounds = 0
-        self.agent.build(self.observation.size(2), len(self.actions))
+        self.agent.build(sum(part.size(2) for part in self.observations), len(self.actions))
         self.q_values = tf.function(agent.preferences, autograph=False)
         self._take_in = tf.function(agent.take_in, autograph=False, reduce_retracing=True)
         self._update = tf.function(agent.update, autograph=False)
@@ -118,7 +127,7 @@ class PolicyTraining:
         if key not in self._steering:
             population = Population(template, num_tasks, students)
             self._steering[key] = Steering(
-                population, self.actions, self.rate_bounds, self.observation, self.schedule
+                population, self.actions, self.rate_bounds, self.observations, self.schedule
             )
         return self._steering[key]
 
@@ -155,14 +164,15 @@ class PolicyTraining:
         seed = int(rng.integers(2**31 - 1))
         one, many = self.steering(template, tasks, 1), self.steering(template, tasks, students)
         data, weights = one.population.draw(seed)
-        course = Course(data, optimizers(kinds, 1), num_steps, seed)
+        reports = draw_validations(rng)
+        course = Course(data, optimizers(kinds, 1), num_steps, seed, reports)
         at = int(rng.integers(len(course.decisions)))
         noise = rng.random((at, tasks)) < self.noise
         random = np.where(noise, rng.integers(students, size=(at, tasks)), -1)
         running = one.begin(weights, rates)
         running, _ = one.go(running, course, Chooser(self.q_values, random.__getitem__), 0, at)
         running = branch(running, students)
-        course = Course(data, optimizers(kinds, students), num_steps, seed)
+        course = Course(data, optimizers(kinds, students), num_steps, seed, reports)
         every = np.tile(np.arange(students), tasks)
         default = np.full(tasks * students, self.agent.default_action)
 
