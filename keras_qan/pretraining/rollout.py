@@ -215,7 +215,7 @@ class Steering:
             actions = np.where(given >= 0, given, values.argmax(axis=1))
             forced = jumped.numpy() if self._back is not None else np.zeros(len(actions), bool)
             actions = np.where(forced, self._back or 0, actions)
-            running = self._apply(running, tf.constant(actions, tf.int32), terms)
+            running = self._apply(running, course.optimizers, tf.constant(actions, tf.int32), terms)
             rows.append(
                 Row(
                     states.numpy(),
@@ -305,7 +305,9 @@ class Steering:
         moved = [now - before for now, before in zip(watched, running.before, strict=True)]
         return running._replace(track=track, moved=moved), state, tracks.has_jumped(track)
 
-    def _apply_graph(self, running: Running, actions: tf.Tensor, terms: tf.Tensor) -> Running:
+    def _apply_graph(
+        self, running: Running, optimizers: Optimizers, actions: tf.Tensor, terms: tf.Tensor
+    ) -> Running:
         track = running.track
         is_best = track.now <= track.best
         led_here = tf.where(is_best, running.rates, running.kept_rates)
@@ -331,6 +333,10 @@ class Steering:
         kept = keep(running.weights, running.kept)
         restore = functools.partial(tf.nest.map_structure, functools.partial(pick, backs))
         weights = restore(kept, running.weights)
+        # The speed that led astray is not taken back.
+        stops = backs & ~is_best & (optimizers.adaptive < 0.5)
+        slots = [pick(stops, tf.zeros_like(slot), slot) for slot in weights.first_slots]
+        weights = weights._replace(first_slots=slots)
         return running._replace(
             weights=weights,
             kept=kept,

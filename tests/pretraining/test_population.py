@@ -181,7 +181,12 @@ def test_a_branched_training_goes_on_as_the_unbroken_one():
         return steering.go(running, course, chooser, first, last)[0]
 
     alone, many = (
-        Steering(Population(task, 2, students), settings["actions"], (1e-7, 10.0))
+        Steering(
+            Population(task, 2, students),
+            settings["actions"],
+            (1e-7, 10.0),
+            settings["observations"],
+        )
         for students in (1, 3)
     )
     data, weights = alone.population.draw(SEED)
