@@ -106,8 +106,9 @@ class QANCallback(keras.callbacks.Callback):
         if known is None:
             self._adopt(Brain(given, _default_settings(), directory), explore=True)
             return
-        brain = Brain(Settings(), known.settings, directory, known.arrays)
-        self._adopt(brain, explore=directory is not None)
+        learns = directory is not None
+        settings = known.learning_settings if learns else known.settings
+        self._adopt(Brain(Settings(), settings, directory, known.arrays), explore=learns)
 
     @classmethod
     def load(cls, directory: str | Path, explore: bool = True, selector: Any = None) -> QANCallback:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_qan import checkpoint
+from keras_qan.agents import DQN, Leaning
 from keras_qan.brain import Settings
 
 #: The largest file that is read as a policy, in bytes.
@@ -32,6 +35,16 @@ class Policy:
     settings: Settings
     arrays: dict[str, np.ndarray]
     provenance: dict[str, Any]
+
+    @property
+    def learning_settings(self) -> Settings:
+        """The settings with which it goes on learning on one task: its agent may lean."""
+        agent, actions = self.settings.agent, self.settings.actions or ()
+        if not isinstance(agent, DQN):
+            return self.settings
+        factors = [float(getattr(action, "factor", 1.0)) for action in actions]
+        leaning = Leaning(agent, [math.log(factor) for factor in factors], agent.seed)
+        return dataclasses.replace(self.settings, agent=leaning)
 
     def save(self, path: str | Path) -> Path:
         """Writes the policy to a file.

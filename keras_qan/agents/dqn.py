@@ -252,10 +252,13 @@ class DQN:
         return self._preferences(frozen(self._normaliser(observations))[0])
 
     def _preferences(self, q_values: tf.Tensor) -> tf.Tensor:
-        """Values with the margin of the default action, `[..., A]`."""
+        return q_values + self.handicaps()
+
+    def handicaps(self) -> tf.Tensor:
+        """What each action is ahead of its value: the margin for the default one, `[A]`."""
         if self.default_action is None:
-            return q_values
-        return q_values + self.margin * tf.one_hot(self.default_action, self._num_actions)
+            return tf.zeros([self._num_actions])
+        return self.margin * tf.one_hot(self.default_action, self._num_actions)
 
     def fit_values(
         self,

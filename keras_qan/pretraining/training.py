@@ -14,7 +14,14 @@ from keras_qan.agents import DQN
 from keras_qan.observations import Observation
 from keras_qan.pretraining.branches import Branches
 from keras_qan.pretraining.population import Optimizers, Population
-from keras_qan.pretraining.rollout import WORST, Chooser, Course, Row, Steering, branch
+from keras_qan.pretraining.rollout import (
+    WORST,
+    Chooser,
+    Course,
+    Running,
+    Steering,
+    branch,
+)
 from keras_qan.pretraining.tasks import TRAINING, Template
 
 #: The range that effective initial rates are drawn from: rate / (1 - μ) of SGD, and Adam's rate.
@@ -58,6 +65,22 @@ def draw_rate(kind: Kind, rng: np.random.Generator) -> float:
     low, high = ADAM_RATES if kind.adaptive else SGD_RATES
     gain = 1.0 if kind.adaptive else 1.0 - kind.momentum
     return float(np.exp(rng.uniform(np.log(low), np.log(high)))) * gain
+
+
+class Branched(NamedTuple):
+    """G tasks that branched at one decision.
+
+    Attributes:
+      before: the trainings down to there, one of each task.
+      states: what the agent saw there, float32 `[G, F]`.
+      scores: what each action ended with, `[G, A]`; see `Steering.scores`.
+      free: whether there was a choice, bool `[G]`; a step back after a jump of the loss is none.
+    """
+
+    before: Running
+    states: np.ndarray
+    scores: np.ndarray
+    free: np.ndarray
 
 
 def draw_validations(rng: np.random.Generator) -> int:
@@ -140,22 +163,20 @@ class PolicyTraining:
         """
         rng = self.rng
         template = self.templates[int(rng.integers(len(self.templates)))]
-        row, scores = self._branched(template)
-        returns = self._returns(scores)
-        # The students of a task are in one state; where it forces a step back, nothing was chosen.
-        first = slice(None, None, len(self.actions))
-        free = row.free[first]
-        self.branches.add(row.states[first][free], returns[free])
+        branched = self.branch(template)
+        returns = self._returns(branched.scores)
+        free = branched.free
+        self.branches.add(branched.states[free], returns[free])
         self.rounds += 1
         return {
             "round": self.rounds,
-            "score": float(scores.mean()),
+            "score": float(branched.scores.mean()),
             "missed": float(-returns.mean()),
-            "diverged": float(np.mean(scores >= WORST)),
+            "diverged": float(np.mean(branched.scores >= WORST)),
         }
 
-    def _branched(self, template: Template) -> tuple[Row, np.ndarray]:
-        """The decision at which the tasks branched, and the scores `[P]`."""
+    def branch(self, template: Template) -> Branched:
+        """Trains a population of that template, which branches at one decision."""
         rng, tasks, students = self.rng, self.num_tasks, len(self.actions)
         kinds = [KINDS[int(k)] for k in rng.integers(len(KINDS), size=tasks)]
         rates = np.array([draw_rate(kind, rng) for kind in kinds])
@@ -169,8 +190,8 @@ class PolicyTraining:
         noise = rng.random((at, tasks)) < self.noise
         random = np.where(noise, rng.integers(students, size=(at, tasks)), -1)
         running = one.begin(weights, rates)
-        running, _ = one.go(running, course, Chooser(self.q_values, random.__getitem__), 0, at)
-        running = branch(running, students)
+        before, _ = one.go(running, course, Chooser(self.q_values, random.__getitem__), 0, at)
+        running = branch(before, students)
         course = Course(data, optimizers(kinds, students), num_steps, seed, reports)
         every = np.tile(np.arange(students), tasks)
         default = np.full(tasks * students, self.agent.default_action)
@@ -181,13 +202,16 @@ class PolicyTraining:
         running, rows = many.go(
             running, course, Chooser(self.q_values, override), at, len(course.decisions)
         )
-        return rows[0], many.scores(course, running)
+        scores = many.scores(course, running).reshape(tasks, students)
+        # The students of a task are in one state.
+        first = slice(None, None, students)
+        return Branched(before, rows[0].states[first], scores, rows[0].free[first])
 
-    def _returns(self, scores: np.ndarray) -> np.ndarray:
-        """G of each task's actions, `[G, A]`."""
-        of_task = scores.reshape(self.num_tasks, len(self.actions))
-        best = of_task.min(axis=1, keepdims=True)
-        missed = (of_task - best) / (0.3 + np.abs(best))
+    @staticmethod
+    def _returns(scores: np.ndarray) -> np.ndarray:
+        """G of each task's actions, `[G, A]`, from their scores."""
+        best = scores.min(axis=1, keepdims=True)
+        missed = (scores - best) / (0.3 + np.abs(best))
         return -np.tanh(3.0 * missed) / 3.0
 
 
