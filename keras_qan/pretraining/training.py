@@ -164,7 +164,7 @@ class PolicyTraining:
         rng = self.rng
         template = self.templates[int(rng.integers(len(self.templates)))]
         branched = self.branch(template)
-        returns = self._returns(branched.scores)
+        returns = self.returns(branched.scores)
         free = branched.free
         self.branches.add(branched.states[free], returns[free])
         self.rounds += 1
@@ -208,7 +208,7 @@ class PolicyTraining:
         return Branched(before, rows[0].states[first], scores, rows[0].free[first])
 
     @staticmethod
-    def _returns(scores: np.ndarray) -> np.ndarray:
+    def returns(scores: np.ndarray) -> np.ndarray:
         """G of each task's actions, `[G, A]`, from their scores."""
         best = scores.min(axis=1, keepdims=True)
         missed = (scores - best) / (0.3 + np.abs(best))

@@ -53,7 +53,7 @@ def test_what_an_action_missed_is_a_share_of_what_the_task_allows():
     scores = np.array([[-2.7, -2.4], [-0.1, -0.1]])
     # 0.3 of 2.7 + 0.3 is a tenth; tanh(0.3) / 3.
     expected = [[0.0, -np.tanh(0.3) / 3], [0.0, 0.0]]
-    np.testing.assert_allclose(training.PolicyTraining._returns(scores), expected)
+    np.testing.assert_allclose(training.PolicyTraining.returns(scores), expected)
 
 
 @pytest.mark.parametrize("source", SOURCES)
