@@ -123,7 +123,7 @@ def fit_and_miss(
     agent.build(len(columns), train["scores"].shape[1])
     branches = Branches(len(columns), train["scores"].shape[1])
     branches.add(train["states"][:, columns], PolicyTraining.returns(train["scores"]))
-    agent.fit_values(branches.states, branches.smoothed(seed), 3000, seed)
+    agent.fit_values(*branches.lessons(seed), 4000, seed)
     values = agent.preferences(tf.constant(test["states"][:, columns], tf.float32))
     return missed(test["scores"], values.numpy().argmax(axis=1))
 

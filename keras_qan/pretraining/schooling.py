@@ -21,7 +21,7 @@ from keras_qan.progress import Progress
 
 #: Rounds between two fits of the agent to all branches so far, and the updates of a fit.
 FIT_EVERY = 100
-UPDATES = 3000
+UPDATES = 8000
 
 _STEM = "training"
 

@@ -152,8 +152,8 @@ class PolicyTraining:
 
     def fit(self, updates: int) -> float:
         """Fits the agent to all branches so far, in so many updates; the mean error."""
-        values = self.branches.smoothed(self.rounds)
-        return self.agent.fit_values(self.branches.states, values, updates, self.rounds)
+        states, values = self.branches.lessons(self.rounds)
+        return self.agent.fit_values(states, values, updates, self.rounds)
 
     def round(self) -> dict[str, float]:
         """Trains one population, and keeps what its branches showed.

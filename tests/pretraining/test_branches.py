@@ -23,15 +23,33 @@ def noisy():
 def test_smoothed_returns_are_nearer_to_the_values_than_the_returns(noisy):
     branches, truth = noisy
     before = np.mean((branches.returns - truth) ** 2)
-    after = np.mean((branches.smoothed(0) - truth) ** 2)
+    states, values = branches.lessons(0, crossed=10)
+    np.testing.assert_array_equal(states[:1500], branches.states)
+    after = np.mean((values[:1500] - truth) ** 2)
     assert len(branches) == 1500
     assert before == pytest.approx(1.0, abs=0.1)
     assert after < 0.4 * before
 
 
-def test_smoothing_follows_from_its_seed(noisy):
+def test_crossed_states_are_made_of_others_numbers_and_have_values_of_their_own(noisy):
     branches, _ = noisy
-    np.testing.assert_array_equal(branches.smoothed(3), branches.smoothed(3))
+    states, values = branches.lessons(0, crossed=400)
+    crossed = states[1500:]
+    assert crossed.shape == (400, 3)
+    for column in range(3):
+        assert np.isin(crossed[:, column], branches.states[:, column]).all()
+    known = {tuple(state) for state in branches.states}
+    new = np.array([tuple(state) not in known for state in crossed])
+    # A state is as it was where each of its three numbers stayed: 0.85 cubed.
+    assert np.mean(new) == pytest.approx(1 - 0.85**3, abs=0.08)
+    clear = np.abs(crossed[:, 0]) > 0.3
+    assert np.mean(np.sign(values[1500:][clear, 0]) == np.sign(crossed[clear, 0])) > 0.95
+
+
+def test_lessons_follow_from_their_seed(noisy):
+    branches, _ = noisy
+    for one, other in zip(branches.lessons(3, 50), branches.lessons(3, 50), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_checkpoint_brings_back_all_branches(noisy):
