@@ -67,6 +67,7 @@ def school(
     best_score = float("inf")
     if saved is not None:
         best_score = _go_on(training, seed, *saved)
+    _drop_later_rounds(directory / "rounds.jsonl", training.rounds)
     cases = held_out.reference()
     progress = progress or Progress()
     with progress:
@@ -151,6 +152,14 @@ def _keep(directory: Path, training: PolicyTraining, seed: int, best_score: floa
     }
     arrays = training.agent.parameters() | training.branches.arrays()
     checkpoint.write_next(directory, _STEM, arrays, data)
+
+
+def _drop_later_rounds(path: Path, rounds: int) -> None:
+    """Takes out what was noted after the checkpoint that is gone on from."""
+    if path.exists():
+        lines = path.read_text().splitlines()
+        kept = [line for line in lines if json.loads(line)["round"] <= rounds]
+        path.write_text("".join(f"{line}\n" for line in kept))
 
 
 def _go_on(

@@ -17,7 +17,7 @@ TINY = Template("clusters", 5, 2, (4,), batch_size=4, num_train=40, num_validati
 def tiny(monkeypatch):
     monkeypatch.setattr(schooling, "TRAINING", (TINY,))
     monkeypatch.setattr(training, "STEPS", (8, 12))
-    monkeypatch.setattr(held_out, "CASES", ((TINY, Kind(False, 0.9, 0.0), 10),))
+    monkeypatch.setattr(held_out, "CASES", ((TINY, Kind(False, 0.9, 0.0), 10, 2),))
     monkeypatch.setattr(held_out, "FROM", (0.1, 1.0))
     monkeypatch.setattr(held_out, "GRID", (0.03, 0.3))
     monkeypatch.setattr(schooling, "FIT_EVERY", 1)
@@ -34,6 +34,8 @@ def school(directory, rounds, seed=3):
 def test_a_policy_is_trained_kept_and_gone_on_with(tiny, tmp_path):
     unbroken = school(tmp_path / "a", 3)
     school(tmp_path / "b", 2)
+    with (tmp_path / "b" / "rounds.jsonl").open("a") as file:
+        file.write('{"round": 3}\n')  # a round whose checkpoint was never written
     again = school(tmp_path / "b", 3)
     for name, array in unbroken.arrays.items():
         np.testing.assert_array_equal(again.arrays[name], array)
