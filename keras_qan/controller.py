@@ -261,6 +261,7 @@ class Controller:
 
     def _begin_graph(self, student: Student, terms: _Terms) -> tf.Tensor:
         nothing = tf.constant(np.nan)
+        steered.assign(student.initial, student.saved[: len(student.initial)])
         zeros = [tf.zeros_like(kernel) for kernel in student.kernels]
         if student.motion:
             for room, values in enumerate((student.kernels, zeros, student.kernels)):
@@ -296,7 +297,9 @@ class Controller:
         last = tf.where(has_steps, relative(interval_loss), self._log_loss)
         final = tf.where(is_given, relative(final_loss), last)
         if self.can_step_back:
-            jumped = track.has_jumped(track.with_loss(self._recall(), last))
+            memory = track.with_loss(self._recall(), last)
+            jumped = track.has_jumped(memory)
+            steered.discredit(student, track.is_copy_bad(memory))
             diverged = ~tf.math.is_finite(loss) & (is_given | has_steps)
             steered.restore(student, jumped | diverged)
         earlier_reward = tf.constant(0.0)
@@ -380,6 +383,7 @@ class Controller:
         rates = found if self.schedule is None else found / self._share
         initial_rates = tf.reshape(self._initial_rates, [len(student.rates)])
         memory = self._recall()
+        is_copy_bad = track.is_copy_bad(memory)
         situation = Situation(
             kernels=[tf.convert_to_tensor(kernel) for kernel in student.kernels],
             rate=rates[0],
@@ -405,6 +409,8 @@ class Controller:
         kept_rates = tf.where(memory.now <= memory.best, rates, kept_rates)
         chosen = self._next_rates(action, rates, kept_rates, initial_rates, terms.progress)
         if self.can_step_back:
+            memory = track.with_copy_of_start(memory, is_copy_bad)
+            steered.discredit(student, is_copy_bad)
             self._keep_or_restore(student, steps_back, memory)
             self._kept_rates.assign(tf.where(steps_back, chosen, kept_rates))
         assigned = chosen if self.schedule is None else chosen * self._next_share(terms)

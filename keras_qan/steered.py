@@ -24,6 +24,8 @@ class Student(NamedTuple):
       saved: all that a step back restores: weights and optimizer slots. Empty where no action is
         a `StepBack`.
       copies: room for a copy of each of them.
+      initial: room for the weights that the training began with: a copy of the first ones of
+        `saved`.
       velocities: slots that a step back sets to zero instead: steps, which carry the learning rate
         that led astray.
       optimizer: whether it scales its gradients (1 or 0), and log(1 / (1 - momentum)), `[2]`.
@@ -36,6 +38,7 @@ class Student(NamedTuple):
     motion: Sequence[tf.Variable] = ()
     saved: Sequence[tf.Variable] = ()
     copies: Sequence[tf.Variable] = ()
+    initial: Sequence[tf.Variable] = ()
     velocities: Sequence[tf.Variable] = ()
     optimizer: Any = (1.0, 0.0)
 
@@ -73,6 +76,16 @@ def restore(student: Student, condition: tf.Tensor) -> None:
         return tf.constant(True)
 
     tf.cond(condition, restore, lambda: tf.constant(False))
+
+
+def discredit(student: Student, condition: tf.Tensor) -> None:
+    """Takes the first weights for the copied ones where the condition holds."""
+
+    def replace() -> tf.Tensor:
+        assign(student.copies[: len(student.initial)], student.initial)
+        return tf.constant(True)
+
+    tf.cond(condition, replace, lambda: tf.constant(False))
 
 
 def mean_motion(student: Student, taken: tf.Tensor) -> tf.Tensor:

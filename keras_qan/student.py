@@ -114,7 +114,8 @@ def find_student(
     watched = kernels if wants_motion else []
     rates = rate_variables(model)
     velocities = _velocities(model) if can_step_back else []
-    saved = _what_a_step_back_restores(model, velocities) if can_step_back else []
+    weights, slots = _what_a_step_back_restores(model, velocities) if can_step_back else ([], [])
+    saved = [*weights, *slots]
     return Student(
         kernels=kernels,
         rates=rates,
@@ -123,6 +124,7 @@ def find_student(
         motion=[_room_for(kernel) for kernel in watched for _ in range(3)],
         saved=saved,
         copies=[_room_for(variable) for variable in saved],
+        initial=[_room_for(variable) for variable in weights],
         velocities=velocities,
         optimizer=tf.constant(_optimizer_traits(model), tf.float32),
     )
@@ -147,15 +149,18 @@ def _velocities(model: keras.Model) -> list[tf.Variable]:
 
 def _what_a_step_back_restores(
     model: keras.Model, velocities: Sequence[tf.Variable]
-) -> list[tf.Variable]:
-    """Weights, statistics and optimizer slots; not the rate, not the counts, no random states."""
-    optimizer = model.optimizer
-    rates = {id(variable) for variable in [*rate_variables(model), *velocities]}
-    return [
-        variable.value
-        for variable in [*model.variables, *optimizer.variables]
-        if variable.dtype.startswith(("float", "bfloat")) and id(variable.value) not in rates
-    ]
+) -> tuple[list[tf.Variable], list[tf.Variable]]:
+    """Weights with statistics, and optimizer slots; no rates, no counts, no random states."""
+    left_out = {id(variable) for variable in [*rate_variables(model), *velocities]}
+
+    def usable(variables: Sequence[keras.Variable]) -> list[tf.Variable]:
+        return [
+            variable.value
+            for variable in variables
+            if variable.dtype.startswith(("float", "bfloat")) and id(variable.value) not in left_out
+        ]
+
+    return usable(model.variables), usable(model.optimizer.variables)
 
 
 def _optimizer_traits(model: keras.Model) -> tuple[float, float]:

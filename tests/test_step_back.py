@@ -52,6 +52,7 @@ class Training:
             loss_count=tf.Variable(0.0),
             saved=saved,
             copies=[tf.Variable([math.nan]) for _ in saved],
+            initial=[tf.Variable([math.nan])],
             velocities=[tf.Variable([0.0])],
         )
         self.steps = 0
@@ -147,6 +148,33 @@ def test_one_step_back_after_another_goes_on_lowering():
     for loss in (1.0, 1.1, 1.1):
         training.decide(loss)
     assert training.rate == pytest.approx(0.09)
+
+
+def test_a_copy_that_leads_to_a_jump_again_gives_way_to_the_first_weights():
+    training = Training(*[HOLD] * 8)
+    training.decide(1.0)
+    training.decide(0.4)  # the copy is of step 2
+    training.decide(9.0)
+    assert float(training.weight[0]) == 2.0
+    assert training.rate == pytest.approx(0.3)
+    training.decide(9.0)
+    assert (float(training.weight[0]), float(training.slot[0])) == (0.0, -2.0)
+    assert training.rate == pytest.approx(0.09)
+    # From there it goes on as from any beginning: what is better is kept.
+    training.decide(0.9)
+    assert float(training.weight[0]) == 5.0
+    training.decide(9.0)
+    assert float(training.weight[0]) == 5.0
+
+
+def test_a_training_that_ends_with_a_copy_that_is_no_use_ends_with_the_first_weights():
+    training = Training(*[HOLD] * 8)
+    for loss in (1.0, 0.4, 9.0):
+        training.decide(loss)
+    training.step(9.0)
+    training.controller.keep_loss(training.student)
+    training.controller.end(training.student, training.moment(), explore=False)
+    assert float(training.weight[0]) == 0.0
 
 
 @pytest.mark.parametrize("loss", [2.5, math.nan, math.inf])

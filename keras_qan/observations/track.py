@@ -28,6 +28,7 @@ class Track(NamedTuple):
       ceiling: the log of the lowest rate that was stepped back from, or `NO_CEILING`.
       step_backs: how often the training was set back.
       last_change: log(rate / rate before) of the last decision.
+      was_set_back: 1 where the last decision set the training back, else 0.
       validated: 1 once a validation loss was reported, 0 before.
       validation: log(validation loss / first loss) of the last report; 0 before any.
       validation_before: that of the report before.
@@ -41,6 +42,7 @@ class Track(NamedTuple):
     ceiling: tf.Tensor
     step_backs: tf.Tensor
     last_change: tf.Tensor
+    was_set_back: tf.Tensor
     validated: tf.Tensor
     validation: tf.Tensor
     validation_before: tf.Tensor
@@ -91,6 +93,20 @@ def has_jumped(track: Track) -> tf.Tensor:
     return (track.now > 0.0) & (track.now > track.best + tf.math.log(2.0))
 
 
+def is_copy_bad(track: Track) -> tf.Tensor:
+    """Whether the loss has jumped again right after a step back, bool.
+
+    A copy is taken after the steps whose mean loss was the lowest, and the last of them may have
+    led astray already: then it is no use to step back to it again.
+    """
+    return has_jumped(track) & (track.was_set_back > 0.5)
+
+
+def with_copy_of_start(track: Track, condition: tf.Tensor) -> Track:
+    """The track of a training whose copy is of its beginning, where the condition holds."""
+    return track._replace(best=tf.where(condition, tf.zeros_like(track.best), track.best))
+
+
 def with_rate(
     track: Track, rate_before: tf.Tensor, rate: tf.Tensor, steps_back: tf.Tensor
 ) -> Track:
@@ -109,6 +125,8 @@ def with_rate(
         ceiling=tf.where(steps_back, lowered, track.ceiling),
         step_backs=track.step_backs + tf.cast(steps_back, tf.float32),
         last_change=log_rate - log_before,
+        # At the lowest loss there is nothing to set back; only the rate falls.
+        was_set_back=tf.cast(steps_back & (track.now > track.best), tf.float32),
         # What the loss was before it was set back says nothing of the weights there are now.
         now=tf.where(steps_back, track.best, track.now),
         before=tf.where(steps_back, track.best, track.before),

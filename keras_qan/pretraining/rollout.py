@@ -102,6 +102,7 @@ class Running(NamedTuple):
 
     weights: Weights
     kept: Weights
+    initial: Weights
     initial_rates: tf.Tensor
     kept_rates: tf.Tensor
     rates: tf.Tensor
@@ -180,6 +181,7 @@ class Steering:
         return Running(
             weights=weights,
             kept=weights,
+            initial=weights,
             initial_rates=rates,
             kept_rates=rates,
             rates=rates,
@@ -308,7 +310,8 @@ class Steering:
     def _apply_graph(
         self, running: Running, optimizers: Optimizers, actions: tf.Tensor, terms: tf.Tensor
     ) -> Running:
-        track = running.track
+        is_copy_bad = tracks.is_copy_bad(running.track)
+        track = tracks.with_copy_of_start(running.track, is_copy_bad)
         is_best = track.now <= track.best
         led_here = tf.where(is_best, running.rates, running.kept_rates)
         backs = tf.zeros_like(is_best)
@@ -330,7 +333,13 @@ class Steering:
             return tf.where(wide, ours, theirs)
 
         keep = functools.partial(tf.nest.map_structure, functools.partial(pick, is_best))
-        kept = keep(running.weights, running.kept)
+        # Weights alone: the optimizer's slots stay those of the copy.
+        from_start = functools.partial(tf.nest.map_structure, functools.partial(pick, is_copy_bad))
+        copied = running.kept._replace(
+            trainable=from_start(running.initial.trainable, running.kept.trainable),
+            moving=from_start(running.initial.moving, running.kept.moving),
+        )
+        kept = keep(running.weights, copied)
         restore = functools.partial(tf.nest.map_structure, functools.partial(pick, backs))
         weights = restore(kept, running.weights)
         # The speed that led astray is not taken back.
