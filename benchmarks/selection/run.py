@@ -96,6 +96,8 @@ def bytes_an_example(selector: selection.Selector) -> float:
     size = selector.num_examples
     arrays = [v for v in selector.variables if v.shape.rank and v.shape[0] == size]
     arrays.append(selector._walks.fresh().members)
+    if isinstance(selector, selection.ClassMix):
+        arrays.append(selector._label_of)
     if selector._walks._by_group is not None:
         arrays.append(selector._walks._by_group)
     return sum(array.dtype.size * array.shape.num_elements() for array in arrays) / size
