@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from arms import selector_for
 
-from keras_qan import LogLossDrop, QANCallback, TrainingState, presets, selection
+from keras_qan import LearningRate, LogLossDrop, QANCallback, TrainingState, presets, selection
 from keras_qan.agents import Random
 
 
@@ -57,10 +57,8 @@ LEARNED = {
     "qan_moves_least": Steered("class_mix", over_all=False),
 }
 
-#: Episodes that an agent learns in have seeds from here on, and the data of the first of them.
+#: Episodes that an agent learns in have seeds from here on.
 FIRST_LEARNING_SEED = 10_000
-
-Fit = Callable[[selection.Selector, QANCallback, int], Any]
 
 
 def selector_of(
@@ -78,6 +76,7 @@ def settings_of(arm: str, selector: selection.Selector) -> dict[str, Any]:
     """What its callback is made of."""
     steered = LEARNED[arm]
     found = presets.default() | {"decide_every": steered.decide_every}
+    found["observations"] = (LearningRate(), TrainingState())
     if selector.actions():
         found = presets.with_selection(found, selector, steered.rate, steered.raw)
         found["reward"] = LogLossDrop(over_all_data=steered.over_all)
@@ -85,25 +84,28 @@ def settings_of(arm: str, selector: selection.Selector) -> dict[str, Any]:
 
 
 def learn(
-    arm: str, directory: Path, episodes: int, selector: Callable[[], selection.Selector], fit: Fit
+    arm: str,
+    directory: Path,
+    episodes: int,
+    selector: Callable[[], selection.Selector],
+    train: Callable[[selection.Selector, QANCallback, range], None],
 ) -> None:
     """Lets an arm's agent learn, or go on learning, up to so many episodes."""
     if not LEARNED[arm].learns:
         return
     steered = selector()
     callback = QANCallback(directory, **settings_of(arm, steered))
-    for episode in range(callback.episodes, episodes):
-        steered.restart(FIRST_LEARNING_SEED + episode)
-        fit(steered, callback, FIRST_LEARNING_SEED + episode)
+    seeds = range(FIRST_LEARNING_SEED + callback.episodes, FIRST_LEARNING_SEED + episodes)
+    if seeds:
+        train(steered, callback, seeds)
 
 
-def callback_of(arm: str, directory: Path, selector: selection.Selector, seed: int) -> QANCallback:
+def callback_of(arm: str, directory: Path, selector: selection.Selector) -> QANCallback:
     """What plays an arm: the learned policy, greedy and frozen, or chance."""
     if LEARNED[arm].learns:
         bound = selector if selector.actions() else None
         return QANCallback.load(directory, explore=False, selector=bound)
     settings = settings_of(arm, selector)
-    settings |= {"agent": Random(seed), "observations": [TrainingState()]}
-    callback = QANCallback(**settings)
+    callback = QANCallback(**settings | {"agent": Random(0), "observations": [TrainingState()]})
     callback.explore = False
     return callback
