@@ -86,6 +86,10 @@ class LossRank(Selector):
         """A sixteenth of the pressure, a quarter, the same, four times, and sixteen times it."""
         return tuple(Press(f).bound_to(self) for f in (1 / 16, 0.25, 1.0, 4.0, 16.0))
 
+    def moves(self) -> tuple[Press, ...]:
+        """A quarter of the pressure, and four times as much."""
+        return Press(0.25).bound_to(self), Press(4.0).bound_to(self)
+
     def press(self, factor: float | tf.Tensor) -> None:
         """Multiplies the pressure, within its bounds; it shows `staleness` batches later."""
         bounds = [math.log(bound) for bound in PRESSURE_BOUNDS]
