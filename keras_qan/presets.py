@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NAMES = ("default", "paper", "transfer")
 
 #: What a selection action has to be worth more than to hold, in nats of the final loss.
-SELECTION_MARGIN = 0.05
+SELECTION_MARGIN = 0.25
 
 
 def default(seed: int = 0) -> dict[str, Any]:

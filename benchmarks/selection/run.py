@@ -170,8 +170,8 @@ class Trainer:
         )
         return {
             "examples_an_epoch": steps * self._task.batch_size,
-            "accuracy": history.history["val_accuracy"],
-            "loss": history.history["val_loss"],
+            "accuracy": history.history.get("val_accuracy", []),
+            "loss": history.history.get("val_loss", []),
             "seconds": time.perf_counter() - start,
             "cpu": time.process_time() - cpu,
             "model": model,
