@@ -11,6 +11,7 @@ from arms import selector_for
 
 from keras_qan import LearningRate, LogLossDrop, QANCallback, TrainingState, presets, selection
 from keras_qan.agents import Random
+from keras_qan.registry import from_config, to_config
 
 
 class Steered(NamedTuple):
@@ -24,6 +25,8 @@ class Steered(NamedTuple):
       least: whether every class keeps half of an even share of each batch.
       over_all: whether it is rewarded by the loss over all data, not by that of the batches.
       decide_every: steps between decisions; None for a twentieth of the training.
+      margin: nats by which an action has to be worth more than to hold. The preset's was that of
+        the results when they were made, and is larger since.
     """
 
     kind: str
@@ -33,6 +36,7 @@ class Steered(NamedTuple):
     least: bool = True
     over_all: bool = True
     decide_every: int | None = None
+    margin: float = 0.05
 
 
 _KINDS = ("class_mix", "loss_rank", "prune")
@@ -80,6 +84,8 @@ def settings_of(arm: str, selector: selection.Selector) -> dict[str, Any]:
     if selector.actions():
         found = presets.with_selection(found, selector, steered.rate, steered.raw)
         found["reward"] = LogLossDrop(over_all_data=steered.over_all)
+        agent = to_config(found["agent"]) | {"margin": steered.margin}
+        found["agent"] = from_config(agent)
     return found
 
 
