@@ -231,8 +231,8 @@ class QANCallback(keras.callbacks.Callback):
         """Finds what is to be watched and steered."""
         self._fit = None
         require_keras_3(self.model)
-        sums = LossSums(self.model)
         controller = self._controller
+        sums = LossSums(self.model, self._estimated_loss())
         student = find_student(self.model, controller.observations, sums, controller.can_step_back)
         self._brain.check_selector()
         self._brain.begin_episode(len(student.kernels), self.explore, self.context)
@@ -367,6 +367,13 @@ class QANCallback(keras.callbacks.Callback):
         companion.on_train_begin()
         return companion
 
+    def _estimated_loss(self) -> tuple[Any, Any] | None:
+        """Sums of the loss over all data, where batches are chosen and the reward asks for them."""
+        if self.selector is None or not getattr(self._controller.reward, "over_all_data", False):
+            return None
+        sums: tuple[Any, Any] = self.selector.loss_sums()
+        return sums
+
     def _decide(self, fit: _Fit) -> None:
         decision = self._controller.decide(
             fit.student,
@@ -428,6 +435,7 @@ class QANCallback(keras.callbacks.Callback):
         fit = self._fit
         if fit is not None and not fit.loss_is_kept:
             self._controller.keep_loss(fit.student)
+            fit.sums.end_epoch()
             fit.loss_is_kept = True
 
     def _warn_of_rival(self, what: str) -> None:

@@ -187,7 +187,9 @@ class Experiment:
             return None
         examples = tf.data.Dataset.from_tensor_slices((splits.train.x, splits.train.y))
         if self.selection == "class_mix":
-            return selection.ClassMix(examples, splits.num_classes, batch_size)
+            # Half of an even share is every class's own, whatever the agent pushes.
+            least = batch_size // (2 * splits.num_classes)
+            return selection.ClassMix(examples, splits.num_classes, batch_size, least=least)
         kinds = {"loss_rank": selection.LossRank, "prune": selection.Prune}
         return kinds[self.selection](examples, batch_size)
 

@@ -102,9 +102,9 @@ def transfer(seed: int = 0) -> dict[str, Any]:
 
 
 def with_selection(
-    settings: dict[str, Any], selector: Selector, rate_actions: bool = True
+    settings: dict[str, Any], selector: Selector, rate_actions: bool = True, raw: bool = False
 ) -> dict[str, Any]:
-    """Settings with a selector's actions beside those on the rate, or in their place.
+    """Settings with a selector's moves beside the actions on the rate, or in their place.
 
     To hold is among the actions, and what the agent does unless another action is worth more by a
     margin: a policy that follows the noise of its values makes batches of a few classes, and the
@@ -114,18 +114,21 @@ def with_selection(
       settings: what another preset gave.
       selector: what chooses the batches.
       rate_actions: whether the actions on the rate stay.
+      raw: whether the agent is given the selector's `actions()` instead of its `moves()`.
     """
     own = [action for action in settings["actions"] if rate_actions]
     if not any(isinstance(action, actions.Hold) for action in own):
         own = [actions.Hold(), *own]
     hold = next(n for n, action in enumerate(own) if isinstance(action, actions.Hold))
     agent = to_config(settings["agent"]) | {"default_action": hold, "margin": SELECTION_MARGIN}
-    observations = settings["observations"]
-    if selector.summary_size:
-        observations = (*observations, selector.observation())
+    seen = [
+        part
+        for part in settings["observations"]
+        if not isinstance(part, observations.WeightStatistics)
+    ]
     return settings | {
-        "actions": (*own, *selector.actions()),
-        "observations": observations,
+        "actions": (*own, *(selector.actions() if raw else selector.moves())),
+        "observations": (*seen, *selector.observations()),
         "agent": from_config(agent),
     }
 

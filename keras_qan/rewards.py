@@ -15,6 +15,9 @@ class Reward(Protocol):
     Attributes:
       uses_validation: whether the last loss of an episode is the validation loss where there is
         one, instead of the last training loss.
+
+    It may have an attribute `over_all_data` too: whether, where the batches are chosen, the losses
+    are to be the selector's estimate over all data, instead of those of the batches.
     """
 
     uses_validation: bool
@@ -42,9 +45,16 @@ class LogLossDrop:
     The undiscounted return telescopes to log L₀ - log L_validation: the fall of the log loss from
     the first step to what counts in the end, so that a policy that is greedy for the next few steps
     does not win (the weakness that Fu et al. 2016 state in their section 6).
+
+    Args:
+      over_all_data: whether, where the batches are chosen, L is the selector's estimate of the loss
+        over all data. The loss of the chosen batches falls when what is easy is chosen.
     """
 
     uses_validation = True
+
+    def __init__(self, over_all_data: bool = True) -> None:
+        self.over_all_data = bool(over_all_data)
 
     def __call__(
         self,

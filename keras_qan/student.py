@@ -69,9 +69,17 @@ class LossSums:
 
     Args:
       model: the compiled model.
+      estimated: total and count that somebody else keeps, in the place of Keras's.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(
+        self, model: keras.Model, estimated: tuple[tf.Variable, tf.Variable] | None = None
+    ) -> None:
+        self._is_estimated = estimated is not None
+        self._is_kept_by_keras = False
+        if estimated is not None:
+            self.total, self.count = estimated
+            return
         tracker = next((m for m in model.metrics if m.name == "loss"), None)
         self._is_kept_by_keras = tracker is not None and hasattr(tracker, "total")
         if tracker is not None and self._is_kept_by_keras:
@@ -82,9 +90,15 @@ class LossSums:
 
     def add(self, loss: float) -> None:
         """Takes in the loss that a custom training step reports, where Keras keeps no sum."""
-        if not self._is_kept_by_keras:
+        if not self._is_kept_by_keras and not self._is_estimated:
             self.total.assign_add(loss)
             self.count.assign_add(1.0)
+
+    def end_epoch(self) -> None:
+        """Sets the sums back to zero, as Keras does with its own."""
+        if not self._is_kept_by_keras:
+            self.total.assign(0.0)
+            self.count.assign(0.0)
 
 
 def find_student(

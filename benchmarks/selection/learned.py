@@ -4,70 +4,114 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from arms import selector_for
 
-from keras_qan import QANCallback, TrainingState, presets, selection
+from keras_qan import LearningRate, LogLossDrop, QANCallback, TrainingState, presets, selection
 from keras_qan.agents import Random
+from keras_qan.registry import from_config, to_config
 
-#: Arm → the selector that it steers, whether it steers the rate, whether it learns.
+
+class Steered(NamedTuple):
+    """An arm that steers.
+
+    Attributes:
+      kind: the selector's.
+      rate: whether it steers the learning rate as well.
+      learns: whether it learns, or acts by chance.
+      raw: whether it has the original's actions, one for each class.
+      least: whether every class keeps half of an even share of each batch.
+      over_all: whether it is rewarded by the loss over all data, not by that of the batches.
+      decide_every: steps between decisions; None for a twentieth of the training.
+      margin: nats by which an action has to be worth more than to hold. The preset's was that of
+        the results when they were made, and is larger since.
+    """
+
+    kind: str
+    rate: bool = False
+    learns: bool = True
+    raw: bool = False
+    least: bool = True
+    over_all: bool = True
+    decide_every: int | None = None
+    margin: float = 0.05
+
+
+_KINDS = ("class_mix", "loss_rank", "prune")
+_ORIGINAL = Steered("class_mix", raw=True, least=False, over_all=False, decide_every=4)
+
+#: Arm → what it steers and how.
 LEARNED = {
-    **{f"qan_{kind}": (kind, False, True) for kind in ("class_mix", "loss_rank", "prune")},
-    **{f"random_{kind}": (kind, False, False) for kind in ("class_mix", "loss_rank", "prune")},
-    "qan_rate": ("uniform", True, True),
-    "qan_joint_class_mix": ("class_mix", True, True),
-    "qan_joint_prune": ("prune", True, True),
+    **{f"qan_{kind}": Steered(kind) for kind in _KINDS},
+    **{f"random_{kind}": Steered(kind, learns=False) for kind in _KINDS},
+    "qan_rate": Steered("uniform", rate=True),
+    "qan_joint_class_mix": Steered("class_mix", rate=True),
+    "qan_joint_prune": Steered("prune", rate=True),
+    # One thing changed at a time, from the original's actions and reward.
+    "qan_pushes": _ORIGINAL,
+    "random_pushes": _ORIGINAL._replace(learns=False),
+    "qan_pushes_all": _ORIGINAL._replace(over_all=True),
+    "qan_pushes_least": _ORIGINAL._replace(least=True),
+    "random_pushes_least": _ORIGINAL._replace(least=True, learns=False),
+    "qan_moves": Steered("class_mix", least=False, over_all=False),
+    "qan_moves_all": Steered("class_mix", least=False),
+    "random_moves": Steered("class_mix", least=False, learns=False),
+    "qan_moves_least": Steered("class_mix", over_all=False),
 }
 
-#: Episodes that an agent learns in have seeds from here on, and the data of the first of them.
+#: Episodes that an agent learns in have seeds from here on.
 FIRST_LEARNING_SEED = 10_000
-
-#: Steps between decisions.
-DECIDE_EVERY = 4
-
-Fit = Callable[[selection.Selector, QANCallback, int], Any]
 
 
 def selector_of(
     arm: str, source: tf.data.Dataset, num_classes: int, batch_size: int, seed: int
 ) -> selection.Selector:
     """The selector that an arm steers."""
-    kind = LEARNED[arm][0]
-    name = "class_mix_balanced" if kind == "class_mix" else kind
-    return selector_for(name, source, num_classes, batch_size, seed)
+    steered = LEARNED[arm]
+    if steered.kind != "class_mix":
+        return selector_for(steered.kind, source, num_classes, batch_size, seed)
+    least = batch_size // (2 * num_classes) if steered.least else 0
+    return selection.ClassMix(source, num_classes, batch_size, least=least, seed=seed)
 
 
 def settings_of(arm: str, selector: selection.Selector) -> dict[str, Any]:
     """What its callback is made of."""
-    _, rate_actions, _ = LEARNED[arm]
-    found = presets.default() | {"decide_every": DECIDE_EVERY}
-    if not selector.actions():
-        return found
-    return presets.with_selection(found, selector, rate_actions)
+    steered = LEARNED[arm]
+    found = presets.default() | {"decide_every": steered.decide_every}
+    found["observations"] = (LearningRate(), TrainingState())
+    if selector.actions():
+        found = presets.with_selection(found, selector, steered.rate, steered.raw)
+        found["reward"] = LogLossDrop(over_all_data=steered.over_all)
+        agent = to_config(found["agent"]) | {"margin": steered.margin}
+        found["agent"] = from_config(agent)
+    return found
 
 
 def learn(
-    arm: str, directory: Path, episodes: int, selector: Callable[[], selection.Selector], fit: Fit
+    arm: str,
+    directory: Path,
+    episodes: int,
+    selector: Callable[[], selection.Selector],
+    train: Callable[[selection.Selector, QANCallback, range], None],
 ) -> None:
     """Lets an arm's agent learn, or go on learning, up to so many episodes."""
-    if not LEARNED[arm][2]:
+    if not LEARNED[arm].learns:
         return
     steered = selector()
     callback = QANCallback(directory, **settings_of(arm, steered))
-    for episode in range(callback.episodes, episodes):
-        steered.restart(FIRST_LEARNING_SEED + episode)
-        fit(steered, callback, FIRST_LEARNING_SEED + episode)
+    seeds = range(FIRST_LEARNING_SEED + callback.episodes, FIRST_LEARNING_SEED + episodes)
+    if seeds:
+        train(steered, callback, seeds)
 
 
-def callback_of(arm: str, directory: Path, selector: selection.Selector, seed: int) -> QANCallback:
+def callback_of(arm: str, directory: Path, selector: selection.Selector) -> QANCallback:
     """What plays an arm: the learned policy, greedy and frozen, or chance."""
-    if LEARNED[arm][2]:
+    if LEARNED[arm].learns:
         bound = selector if selector.actions() else None
         return QANCallback.load(directory, explore=False, selector=bound)
     settings = settings_of(arm, selector)
-    settings |= {"agent": Random(seed), "observations": [TrainingState()]}
-    callback = QANCallback(**settings)
+    callback = QANCallback(**settings | {"agent": Random(0), "observations": [TrainingState()]})
     callback.explore = False
     return callback

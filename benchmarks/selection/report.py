@@ -46,8 +46,8 @@ def training_table(rows: list[dict[str, Any]]) -> str:
     """Each arm beside the uniform one, paired by seed."""
     lines = [
         "| task | arm | seeds | passes to target | ratio to uniform | 95 % | test accuracy "
-        "| minus uniform | 95 % | seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| minus uniform | 95 % | seconds | CPU seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for task, passes in dict.fromkeys((row["task"], row["passes"]) for row in rows):
         own = [row for row in rows if (row["task"], row["passes"]) == (task, passes)]
@@ -72,10 +72,17 @@ def training_table(rows: list[dict[str, Any]]) -> str:
                 f"| {task}, {passes:g} passes | {arm} | {len(seeds)} | {_passes(reached)} "
                 f"| {_with_interval(ratios, '.2f')} | {accuracy:.2f} % "
                 f"| {_with_interval(gains, '+.2f')} "
-                f"| {np.mean([runs[seed]['seconds'] for seed in seeds]):.1f} |"
+                f"| {_times(runs, uniform, 'seconds')} | {_times(runs, uniform, 'cpu')} |"
             )
-        lines.append(f"| | *target: validation accuracy {100 * target:.2f} %* | | | | | | | | |")
+        lines.append(f"| | *target: validation accuracy {100 * target:.2f} %* | | | | | | | | | |")
     return "\n".join(lines)
+
+
+def _times(runs: dict[int, dict[str, Any]], uniform: dict[int, dict[str, Any]], key: str) -> str:
+    """The median over seeds, and that of the ratios to the uniform arm's turn of the same seed."""
+    seeds = sorted(runs.keys() & uniform.keys())
+    own, beside = (np.array([r[seed][key] for seed in seeds]) for r in (runs, uniform))
+    return f"{np.median(own):.1f} (× {np.median(own / beside):.2f})"
 
 
 def _passes(reached: np.ndarray) -> str:
@@ -88,5 +95,7 @@ def _passes(reached: np.ndarray) -> str:
 def _with_interval(values: np.ndarray, form: str) -> str:
     if not values.size:
         return "| "
+    if values.size == 1:  # nothing to draw an interval from
+        return f"{values.mean():{form}} | "
     low, high = interval(list(values))
     return f"{values.mean():{form}} | {low:{form}} … {high:{form}}"

@@ -19,13 +19,14 @@ import platform
 import resource
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import app, flags
 from arms import ARMS, selector_for
-from learned import FIRST_LEARNING_SEED, LEARNED, callback_of, learn, selector_of
+from learned import LEARNED, callback_of, learn, selector_of
 from report import pipeline_table, training_table
 from tasks import TASKS, Task
 
@@ -39,6 +40,7 @@ _TASK = flags.DEFINE_enum("task", "mnist", list(TASKS), "what is trained")
 _ARMS = flags.DEFINE_list(
     "arms", list(ARMS), f"who takes part; with an agent: {', '.join(LEARNED)}"
 )
+_DATA = flags.DEFINE_list("data", ["mnist", "cifar10"], "what the pipelines are of")
 _EPISODES = flags.DEFINE_integer("episodes", 20, "trainings that an agent learns from")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "trainings of each arm")
 _PASSES = flags.DEFINE_float("passes", 0.0, "length of a training; 0 for the task's own")
@@ -55,10 +57,10 @@ def baseline(dataset: tf.data.Dataset, size: int, batch_size: int) -> tf.data.Da
 def pipelines() -> list[dict[str, Any]]:
     """Batches a second of each pipeline, turn by turn."""
     rows = []
-    for name in ("mnist", "cifar10"):
+    for name in _DATA.value:
         train = data.load(name).train
         source = tf.data.Dataset.from_tensor_slices((train.x, train.y))
-        selectors = {arm: selector_for(arm, source, 10, 128, 0) for arm in ARMS}
+        selectors = {arm: selector_for(arm, source, 10, 128, 0) for arm in _ARMS.value}
         made = {"shuffle().batch().prefetch()": baseline(source, len(train), 128)}
         made |= {arm: selector.dataset() for arm, selector in selectors.items()}
         iterators = {arm: iter(pipeline) for arm, pipeline in made.items()}
@@ -96,23 +98,47 @@ def bytes_an_example(selector: selection.Selector) -> float:
     size = selector.num_examples
     arrays = [v for v in selector.variables if v.shape.rank and v.shape[0] == size]
     arrays.append(selector._walks.fresh().members)
+    if isinstance(selector, selection.ClassMix):
+        arrays.append(selector._label_of)
     if selector._walks._by_group is not None:
         arrays.append(selector._walks._by_group)
     return sum(array.dtype.size * array.shape.num_elements() for array in arrays) / size
 
 
+class Player(NamedTuple):
+    """Who trains.
+
+    Attributes:
+      selector: what chooses the batches.
+      batches: its dataset.
+      callback: what steers, if anything does.
+    """
+
+    selector: selection.Selector
+    batches: tf.data.Dataset
+    callback: Any
+
+
 class Trainer:
     """Trains fresh students of a task, from the same weights for the same seed.
+
+    What is compiled is kept: a pipeline, a training step and a policy for each arm.
 
     Args:
       task: what is trained.
       splits: its data.
+      policies: where agents are kept.
     """
 
-    def __init__(self, task: Task, splits: data.Splits) -> None:
-        self._task, self._splits = task, splits
-        example = splits.validation.batches(task.batch_size)
-        self._students = Students(self._build, example)
+    def __init__(self, task: Task, splits: data.Splits, policies: Path) -> None:
+        self._task, self._splits, self._policies = task, splits, policies
+        self._validation = splits.validation.batches(1_000).take(task.validation_batches).cache()
+        self._test = splits.test.batches(1_000).cache()
+        self._students = Students(self._build, self._validation)
+        x, y = task.training_examples(splits, 0)
+        self._source = tf.data.Dataset.from_tensor_slices((x, y))
+        self._size = len(y)
+        self._players: dict[str, Player] = {}
         self.passes = _PASSES.value or task.passes
 
     def _build(self, seed: int) -> keras.Model:
@@ -126,58 +152,69 @@ class Trainer:
         )
         return model
 
-    def source(self, seed: int) -> tuple[tf.data.Dataset, int]:
-        """The training examples, and how many they are."""
-        x, y = self._task.training_examples(self._splits, seed)
-        return tf.data.Dataset.from_tensor_slices((x, y)), len(y)
-
-    def fit(self, selector: selection.Selector, callback: Any, seed: int) -> dict[str, Any]:
-        """One training, validated four times a pass."""
+    def fit(self, player: Player, seed: int, validations: Any = 1) -> dict[str, Any]:
+        """One training, validated four times a pass, or after those parts of a pass alone."""
         model = self._students.fresh(seed)
-        task, splits = self._task, self._splits
-        steps = max(1, selector.steps_per_epoch // 4)
+        player.selector.restart(seed)
+        steps = max(1, player.selector.steps_per_epoch // 4)
         start, cpu = time.perf_counter(), time.process_time()
         history = model.fit(
-            selector.dataset(),
+            player.batches,
             steps_per_epoch=steps,
             epochs=round(4 * self.passes),
             shuffle=False,
             verbose=0,
-            callbacks=[callback, selector.callback()],
-            validation_data=splits.validation.batches(1_000).take(task.validation_batches),
+            callbacks=[player.callback, player.selector.callback()],
+            validation_data=self._validation,
+            validation_freq=validations,
         )
         return {
-            "examples_an_epoch": steps * task.batch_size,
-            "accuracy": history.history["val_accuracy"],
+            "examples_an_epoch": steps * self._task.batch_size,
+            "accuracy": history.history.get("val_accuracy", []),
+            "loss": history.history.get("val_loss", []),
             "seconds": time.perf_counter() - start,
             "cpu": time.process_time() - cpu,
             "model": model,
         }
 
-    def row(self, arm: str, seed: int, policies: Path) -> dict[str, Any]:
-        """One training of an arm, with its score on the test set."""
-        task, splits = self._task, self._splits
-        source, size = self.source(seed)
-        if arm in LEARNED:
-            policy = policies / f"{task.name}-{self.passes:g}-{arm}"
-            make = selector_of
-            first, _ = self.source(FIRST_LEARNING_SEED)
-            learn(
-                arm,
-                policy,
-                _EPISODES.value,
-                lambda: make(arm, first, splits.num_classes, task.batch_size, 0),
-                self.fit,
-            )
-            selector = make(arm, source, splits.num_classes, task.batch_size, seed)
-            found = self.fit(selector, callback_of(arm, policy, selector, seed), seed)
+    def player(self, arm: str) -> Player:
+        """An arm ready to play, its agent having learned."""
+        if arm in self._players:
+            return self._players[arm]
+        args = (self._source, self._splits.num_classes, self._task.batch_size)
+        if arm not in LEARNED:
+            selector = selector_for(arm, *args, 0)
+            callback = keras.callbacks.Callback()
         else:
-            selector = selector_for(arm, source, splits.num_classes, task.batch_size, seed)
-            found = self.fit(selector, keras.callbacks.Callback(), seed)
+            policy = self._policies / f"{self._task.name}-{self.passes:g}-{arm}"
+            learn(arm, policy, _EPISODES.value, lambda: selector_of(arm, *args, 0), self._learn)
+            selector = selector_of(arm, *args, 0)
+            callback = callback_of(arm, policy, selector)
+        self._players[arm] = Player(selector, selector.dataset(), callback)
+        return self._players[arm]
+
+    def _learn(self, selector: selection.Selector, callback: Any, seeds: range) -> None:
+        """Trainings to learn from, validated at their ends alone."""
+        player = Player(selector, selector.dataset(), callback)
+        for seed in seeds:
+            self.fit(player, seed, validations=[round(4 * self.passes)])
+
+    def row(self, arm: str, seed: int) -> dict[str, Any]:
+        """One training of an arm, with its score on the test set."""
+        player = self.player(arm)
+        if arm in LEARNED and not LEARNED[arm].learns:
+            # Its numbers depend on the seed alone, also where a run goes on after a kill.
+            player.callback.agent.restore({"num_choices": np.asarray(seed << 32)})
+        found = self.fit(player, seed)
         model = found.pop("model")
-        loss, accuracy = model.evaluate(splits.test.batches(1_000), verbose=0)
-        named = {"task": task.name, "arm": arm, "seed": seed, "passes": self.passes}
-        return named | {"examples": size} | found | {"test_accuracy": accuracy, "test_loss": loss}
+        loss, accuracy = model.evaluate(self._test, verbose=0)
+        named = {"task": self._task.name, "arm": arm, "seed": seed, "passes": self.passes}
+        return (
+            named
+            | {"examples": self._size}
+            | found
+            | {"test_accuracy": accuracy, "test_loss": loss}
+        )
 
 
 def trainings(path: Path) -> None:
@@ -185,12 +222,13 @@ def trainings(path: Path) -> None:
     task = TASKS[_TASK.value]
     passes = _PASSES.value or task.passes
     done = {(r["task"], r["arm"], r["seed"], r["passes"]) for r in read(path)}
-    trainer = Trainer(task, data.load(task.data, train_fraction=task.train_fraction))
+    splits = data.load(task.data, train_fraction=task.train_fraction)
+    trainer = Trainer(task, splits, path.parent / "policies")
     for seed in range(_SEEDS.value):
         for arm in _ARMS.value:
             if (task.name, arm, seed, passes) in done:
                 continue
-            row = trainer.row(arm, seed, path.parent / "policies")
+            row = trainer.row(arm, seed)
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(

@@ -35,8 +35,8 @@ class Task:
     model: str = "cnn"
     batch_size: int = 128
     learning_rate: float = 0.05
-    passes: float = 8.0
-    validation_batches: int = 2
+    passes: float = 20.0
+    validation_batches: int = 1
 
     def training_examples(self, splits: data.Splits, seed: int) -> Pair:
         """The training examples as this task has them."""
@@ -66,10 +66,11 @@ def wrong_labels(x: np.ndarray, y: np.ndarray, generator: np.random.Generator) -
 TASKS = {
     task.name: task
     for task in (
-        Task("mnist", "mnist", 0.2, unchanged),
-        Task("cifar10", "cifar10", 0.2, unchanged, model="cnn_bn", passes=12.0),
-        Task("imbalanced", "mnist", 0.2, imbalanced, batch_size=32, learning_rate=0.02),
-        Task("wrong_labels", "mnist", 0.2, wrong_labels),
-        Task("digits", "digits", 1.0, unchanged, batch_size=32, learning_rate=0.02),
+        Task("mnist", "mnist", 0.1, unchanged, batch_size=64, learning_rate=0.03, passes=5.0),
+        Task("cifar10", "cifar10", 0.1, unchanged, "cnn_bn", 64, passes=6.0),
+        Task("imbalanced", "mnist", 0.2, imbalanced, batch_size=32, learning_rate=0.02, passes=4.0),
+        # Few images and many passes, so that wrong labels are learned by heart.
+        Task("wrong_labels", "mnist", 0.04, wrong_labels, batch_size=32, learning_rate=0.02),
+        Task("digits", "digits", 1.0, unchanged, batch_size=32, learning_rate=0.02, passes=5.0),
     )
 }

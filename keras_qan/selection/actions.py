@@ -33,6 +33,8 @@ class SelectionAction:
           ValueError: the selector is of a kind that knows no such action, or has not the class.
         """
         self._check_fits(selector)
+        if self.needs_losses:
+            selector.note_losses()
         bound = copy.copy(self)
         bound.selector = selector
         return bound
@@ -65,6 +67,9 @@ class SelectionAction:
     #: The selector's method that it calls.
     steers = ""
 
+    #: Whether it goes by the losses of the examples.
+    needs_losses = False
+
     def _check_fits(self, selector: Any) -> None:
         if not hasattr(selector, self.steers):
             raise ValueError(
@@ -75,7 +80,7 @@ class SelectionAction:
 
 @configurable
 class Push(SelectionAction):
-    """Pushes a class into the queue of a `ClassMix`.
+    """Pushes a class into the queue of a `ClassMix`: the original's raw action.
 
     Args:
       label: the class, at least 0.
@@ -98,6 +103,30 @@ class Push(SelectionAction):
 
     def _select(self, selector: Any) -> None:
         selector.push(self.label)
+
+
+@configurable
+class PushHardest(SelectionAction):
+    """Pushes the class of the highest recent loss into the queue of a `ClassMix`."""
+
+    steers = "push_hardest"
+    needs_losses = True
+
+    def _select(self, selector: Any) -> None:
+        selector.push_hardest()
+
+
+@configurable
+class PushRarest(SelectionAction):
+    """Pushes the class that the queue of a `ClassMix` holds least of.
+
+    From a queue that holds each class once, it pushes class after class: nothing is lost by it.
+    """
+
+    steers = "push_rarest"
+
+    def _select(self, selector: Any) -> None:
+        selector.push_rarest()
 
 
 @configurable

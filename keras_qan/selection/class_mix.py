@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_qan.registry import configurable
-from keras_qan.selection.actions import Push
+from keras_qan.selection.actions import Push, PushHardest, PushRarest
+from keras_qan.selection.class_losses import ClassLosses
 from keras_qan.selection.labels import class_labels
-from keras_qan.selection.selector import Choice, Selector
+from keras_qan.selection.observing import ClassExtremes
+from keras_qan.selection.pipeline import Choice
+from keras_qan.selection.scripts import Script
+from keras_qan.selection.selector import Selector
 from keras_qan.selection.source import Source
 from keras_qan.selection.timeline import Timeline
 from keras_qan.selection.walks import Orders, Walks
@@ -19,52 +22,8 @@ from keras_qan.selection.walks import Orders, Walks
 #: The original's 12 of 128 for each of ten slots; what is left over goes to the newest.
 _SHARE_OF_SLOTS = 15 / 16
 
-
-class Script(Protocol):
-    """Which classes are pushed when no agent does it.
-
-    Attributes:
-      every: batches between pushes, at least 1.
-    """
-
-    every: int
-
-    def classes(self, pushes: tf.Tensor, num_classes: int, seed: tf.Tensor) -> tf.Tensor:
-        """The class of each push: int64 `[S]` for numbers of pushes, int64 `[S]` from 0."""
-        ...
-
-
-@configurable
-class Cycle:
-    """Class after class in turn: class-alternating sampling.
-
-    Args:
-      every: batches between pushes, at least 1.
-    """
-
-    def __init__(self, every: int = 1) -> None:
-        self.every = _checked_every("Cycle", every)
-
-    def classes(self, pushes: tf.Tensor, num_classes: int, seed: tf.Tensor) -> tf.Tensor:
-        """0, 1, 2, … and again."""
-        del seed
-        return pushes % num_classes
-
-
-@configurable
-class Draw:
-    """A class at random at each push: what an agent that has learned nothing would do.
-
-    Args:
-      every: batches between pushes, at least 1.
-    """
-
-    def __init__(self, every: int = 1) -> None:
-        self.every = _checked_every("Draw", every)
-
-    def classes(self, pushes: tf.Tensor, num_classes: int, seed: tf.Tensor) -> tf.Tensor:
-        """Every class with the same probability; a function of the seed and the push."""
-        return _high_bits(_mixed(_mixed(seed) + pushes), 33) % num_classes
+#: What is added to losses before their logarithms are taken.
+_LEAST_LOSS = 1e-3
 
 
 class ClassMix(Selector):
@@ -76,6 +35,9 @@ class ClassMix(Selector):
     they are walked over again in another order. At first the slots hold the classes in turn, from
     class 0 as the newest.
 
+    Nothing keeps a class in the queue, and a class that drops out is forgotten by the model. With
+    `least`, each batch holds so many examples of every class, and the slots share the rest.
+
     With `unbiased`, an example of class c weighs N_c / N · B / (examples of c in the batch), so
     that each class that is in the batch counts as in the data. A class that is not in it is
     missing all the same.
@@ -84,10 +46,11 @@ class ClassMix(Selector):
       dataset: single examples, (x, y) or (x, y, sample_weight), with integer or one-hot classes y;
         any other structure with `label`.
       num_classes: C, at least 2.
-      batch_size: B, at least `slots`.
+      batch_size: B, at least `slots` + C · `least`.
       slots: S, classes in the queue, at least 1.
       newest: examples of the newest slot; by default what is left when the slots share 15/16 of
         the batch in whole numbers (20 of 128). The others share the rest, which must be divisible.
+      least: examples of every class in each batch, whatever the queue holds; 0 in the original.
       script: `Cycle()` or `Draw()`, to push classes without an agent.
       label: from an example, as the dataset gives it, to its class.
       unbiased: whether batches carry weights.
@@ -111,6 +74,7 @@ class ClassMix(Selector):
         *,
         slots: int = 10,
         newest: int | None = None,
+        least: int = 0,
         script: Script | None = None,
         label: Callable[..., Any] | None = None,
         unbiased: bool = False,
@@ -121,10 +85,15 @@ class ClassMix(Selector):
                 f"ClassMix got num_classes={num_classes}; expected at least 2. With one class "
                 "there is nothing to choose; use selection.Uniform."
             )
-        self.slot_sizes = _slot_sizes(batch_size, slots, newest)
+        if least < 0 or int(least) != least:
+            raise ValueError(
+                f"ClassMix got least={least}; expected a number of examples of every class in each "
+                "batch, at least 0."
+            )
+        self.slot_sizes = _slot_sizes(batch_size, slots, newest, num_classes * least)
         source = Source(dataset)
         labels = class_labels(source, num_classes, label)
-        _check_enough(np.bincount(labels, minlength=num_classes), max(self.slot_sizes))
+        _check_enough(np.bincount(labels, minlength=num_classes), max(*self.slot_sizes, least))
         super().__init__(
             source,
             batch_size,
@@ -138,25 +107,47 @@ class ClassMix(Selector):
         self.script = script
         self._first_slots = [slot % num_classes for slot in range(slots)]  # newest first
         self._pushes = Timeline([[float(c)] for c in reversed(self._first_slots)])
-        slot_of = np.repeat(np.arange(slots), self.slot_sizes)
-        within = np.concatenate([np.arange(size) for size in self.slot_sizes])
+        # What every batch holds of each class is as if it had a slot of its own, for good.
+        sizes = [*self.slot_sizes, *[least] * (num_classes if least else 0)]
+        slot_of = np.repeat(np.arange(len(sizes)), sizes)
+        within = np.concatenate([np.arange(size) for size in sizes])
+        self.least = int(least)
+        self._losses = ClassLosses(num_classes)
         with tf.device("/cpu:0"):
+            self._label_of = tf.constant(labels.astype(np.min_scalar_type(num_classes - 1)))  # [N]
             self._slot_of = tf.constant(slot_of, tf.int64)  # [B]
             self._within = tf.constant(within, tf.int64)  # [B]
-            self._sizes = tf.constant(self.slot_sizes, tf.int64)  # [S]
+            self._sizes = tf.constant(sizes, tf.int64)  # [S], or [S + C]
+            self._every_class = tf.range(num_classes if least else 0, dtype=tf.int64)
 
     def actions(self) -> tuple[Push, ...]:
-        """Pushing each class, C of them.
+        """The original's: pushing each class, C of them. An agent does better with `moves()`.
 
         Raises:
           ValueError: a script pushes the classes already.
         """
+        self._check_no_script()
+        return tuple(Push(number).bound_to(self) for number in range(self.num_classes))
+
+    def moves(self) -> tuple[PushHardest | PushRarest, ...]:
+        """Pushing the class of the highest loss, or the one that the queue holds least of.
+
+        Raises:
+          ValueError: a script pushes the classes already.
+        """
+        self._check_no_script()
+        return PushHardest().bound_to(self), PushRarest().bound_to(self)
+
+    def observations(self) -> tuple[ClassExtremes]:
+        """The two classes that `moves` would push, bound to this selector."""
+        return (ClassExtremes().bound_to(self),)
+
+    def _check_no_script(self) -> None:
         if self.script is not None:
             raise ValueError(
                 f"This ClassMix follows {type(self.script).__name__}(); expected no script where "
                 "an agent is to push the classes. Leave script= out."
             )
-        return tuple(Push(number).bound_to(self) for number in range(self.num_classes))
 
     def push(self, label: int | tf.Tensor) -> None:
         """Pushes a class into the queue; it shows `staleness` batches later.
@@ -165,7 +156,51 @@ class ClassMix(Selector):
           label: from 0 to C - 1.
         """
         value = tf.cast(tf.reshape(label, [1]), tf.float64)
-        self._pushes.append(value, self._from())
+        self._pushes.append(value, self._position.first_to_shape())
+
+    def push_hardest(self) -> None:
+        """Pushes the class of the highest recent loss; where none is known, class 0."""
+        self.push(self._hardest())
+
+    def push_rarest(self) -> None:
+        """Pushes the class that the queue holds least of, the longest ago among equals."""
+        self.push(self._rarest())
+
+    def _hardest(self) -> tf.Tensor:
+        means = self._losses.means.read_value()
+        return tf.argmax(tf.where(tf.math.is_nan(means), -1.0, means))
+
+    def _rarest(self) -> tf.Tensor:
+        share, age = self._in_queue()
+        # Shares differ by whole examples, which weigh more than any age.
+        return tf.argmin(100.0 * self.batch_size * share - age)
+
+    def _in_queue(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Each class's share of batches to come, and the pushes since its last, float32 `[C]`.
+
+        The latter is a share of the queue's length: 1 or more for a class that has dropped out.
+        """
+        count = len(self.slot_sizes)
+        classes = tf.cast(self._pushes.rows.read_value()[::-1, 1], tf.int32)  # [L], newest first
+        is_there = tf.one_hot(classes, self.num_classes)  # [L, C]
+        sizes = tf.constant(self.slot_sizes, tf.float32)[:, tf.newaxis]
+        share = (tf.reduce_sum(is_there[:count] * sizes, axis=0) + self.least) / self.batch_size
+        length = classes.shape[0]
+        age = tf.range(length, dtype=tf.float32)[:, tf.newaxis] / count
+        return share, tf.reduce_min(tf.where(is_there > 0.0, age, length / count), axis=0)
+
+    def extremes(self) -> tf.Tensor:
+        """What `ClassExtremes` shows, float32 `[6]`."""
+        means = self._losses.means.read_value()
+        is_known = tf.logical_not(tf.math.is_nan(means))
+        known = tf.where(is_known, means, 0.0)
+        average = tf.reduce_sum(known) / tf.maximum(tf.reduce_sum(tf.cast(is_known, tf.float32)), 1)
+        relative = tf.math.log((known + _LEAST_LOSS) / (average + _LEAST_LOSS))
+        relative = tf.where(is_known, relative, 0.0)
+        share, age = self._in_queue()
+        both = tf.stack([self._hardest(), self._rarest()])
+        parts = [tf.gather(part, both) for part in (relative, share * self.num_classes, age)]
+        return tf.reshape(tf.stack(parts, axis=1), [6])
 
     def queue(self, number: tf.Tensor) -> tf.Tensor:
         """The classes of the slots at a batch, newest first, int64 `[S]`."""
@@ -180,7 +215,7 @@ class ClassMix(Selector):
         return tf.where(push >= 0, pushed, first)
 
     def _choose(self, number: tf.Tensor, counters: tf.Tensor, orders: Orders) -> Choice:
-        slots = self.queue(number)  # [S]
+        slots = tf.concat([self.queue(number), self._every_class], axis=0)  # [S], or [S + C]
         seed = self._seed.read_value()
         # A class in several slots: each slot takes up where the ones before it ended.
         same = tf.cast(slots[:, tf.newaxis] == slots[tf.newaxis, :], tf.int64)
@@ -206,33 +241,34 @@ class ClassMix(Selector):
         del indices
         return tf.cast(counted, tf.float32)
 
+    def _learn(self, indices: tf.Tensor, losses: tf.Tensor) -> None:
+        self._losses.update(tf.cast(tf.gather(self._label_of, indices), tf.int32), losses)
+
+    def _loss_of_all(self) -> tf.Tensor:
+        return self._losses.over_all(tf.cast(self._walks.sizes, tf.float32) / self.num_examples)
+
     def _forget(self) -> None:
         self._pushes.reset()
+        self._losses.reset()
 
     def _state(self) -> dict[str, tf.Variable]:
-        return super()._state() | {"pushes": self._pushes.rows}
+        return super()._state() | {
+            "pushes": self._pushes.rows,
+            "class_losses": self._losses.means,
+        }
 
 
-def _mixed(value: tf.Tensor) -> tf.Tensor:
-    """A number that looks random for each int64: the finalizer of SplitMix64 (Steele 2014)."""
-    value += -7046029254386353131
-    value = tf.bitwise.bitwise_xor(value, _high_bits(value, 30)) * -4658895280553007687
-    value = tf.bitwise.bitwise_xor(value, _high_bits(value, 27)) * -7723592293110705685
-    return tf.bitwise.bitwise_xor(value, _high_bits(value, 31))
-
-
-def _high_bits(value: tf.Tensor, shift: int) -> tf.Tensor:
-    """The bits above so many, as a number of at least 0."""
-    kept = tf.constant(2 ** (64 - shift) - 1, tf.int64)
-    return tf.bitwise.bitwise_and(tf.bitwise.right_shift(value, tf.constant(shift, tf.int64)), kept)
-
-
-def _slot_sizes(batch_size: int, slots: int, newest: int | None) -> tuple[int, ...]:
-    """Examples of each slot, newest first."""
+def _slot_sizes(
+    batch_size: int, slots: int, newest: int | None, reserved: int = 0
+) -> tuple[int, ...]:
+    """Examples of each slot, newest first, where so many of the batch are reserved."""
+    batch_size -= reserved
     if slots < 1 or batch_size < slots:
+        of_which = f" of which least= reserves {reserved}" if reserved else ""
         raise ValueError(
-            f"ClassMix got slots={slots} and batch_size={batch_size}; expected at least one slot, "
-            "and a batch with an example for each. Choose fewer slots, or a larger batch."
+            f"ClassMix got slots={slots} and batch_size={batch_size + reserved}{of_which}; "
+            "expected at least one slot, and a batch with an example for each. Choose fewer slots, "
+            "or a larger batch."
         )
     if newest is None:
         others = max(1, int(_SHARE_OF_SLOTS * batch_size / slots))
@@ -240,7 +276,8 @@ def _slot_sizes(batch_size: int, slots: int, newest: int | None) -> tuple[int, .
     left = batch_size - newest
     if newest < 1 or left < slots - 1 or (slots > 1 and left % (slots - 1)):
         raise ValueError(
-            f"ClassMix got newest={newest} with batch_size={batch_size} and slots={slots}, which "
+            f"ClassMix got newest={newest} with batch_size={batch_size + reserved} and "
+            f"slots={slots}, which "
             f"leaves {left} examples for {slots - 1} slots; expected the same number, at least 1, "
             "for each. Choose newest so that batch_size - newest is a multiple of slots - 1."
         )
@@ -256,11 +293,3 @@ def _check_enough(counts: np.ndarray, share: int) -> None:
             "newest slot's share of a batch, so that one slot need not hold an example twice. "
             "Choose a smaller batch_size, a smaller newest=, or leave the class out."
         )
-
-
-def _checked_every(name: str, every: int) -> int:
-    if every < 1 or int(every) != every:
-        raise ValueError(
-            f"{name} got every={every}; expected a number of batches between pushes, at least 1."
-        )
-    return int(every)

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from keras_qan.selection.actions import Press
 from keras_qan.selection.losses import DECILES, Lists, LossTable
-from keras_qan.selection.selector import Choice, Selector
+from keras_qan.selection.pipeline import Choice
+from keras_qan.selection.selector import Selector
 from keras_qan.selection.source import Source
 from keras_qan.selection.timeline import Timeline
 from keras_qan.selection.uniform import next_of_all
@@ -85,23 +86,28 @@ class LossRank(Selector):
         """A sixteenth of the pressure, a quarter, the same, four times, and sixteen times it."""
         return tuple(Press(f).bound_to(self) for f in (1 / 16, 0.25, 1.0, 4.0, 16.0))
 
+    def moves(self) -> tuple[Press, ...]:
+        """A quarter of the pressure, and four times as much."""
+        return Press(0.25).bound_to(self), Press(4.0).bound_to(self)
+
     def press(self, factor: float | tf.Tensor) -> None:
         """Multiplies the pressure, within its bounds; it shows `staleness` batches later."""
         bounds = [math.log(bound) for bound in PRESSURE_BOUNDS]
         log_pressure = self._pressures.newest()[1] + tf.math.log(tf.cast(factor, tf.float64))
-        self._pressures.append(tf.clip_by_value(log_pressure, *bounds)[tf.newaxis], self._from())
+        within = tf.clip_by_value(log_pressure, *bounds)
+        self._pressures.append(within[tf.newaxis], self._position.first_to_shape())
 
     def log_pressure(self, number: tf.Tensor) -> tf.Tensor:
         """log s at a batch, annealed, float64 `[]`."""
         log_pressure = self._pressures.last(number)[0, 1]
-        total = tf.cast(self._num_steps.read_value(), tf.float64)
+        total = tf.cast(self._position.num_steps.read_value(), tf.float64)
         progress = tf.math.divide_no_nan(tf.cast(number, tf.float64), total)
         left = tf.clip_by_value(1.0 - progress, 0.0, 1.0)
         return log_pressure * left if self.anneal else log_pressure
 
     def summary(self) -> tf.Tensor:
         """Shares of the tenths in late batches, and log s, float32 `[11]`."""
-        log_pressure = tf.cast(self.log_pressure(self._trained.read_value()), tf.float32)
+        log_pressure = tf.cast(self.log_pressure(self._position.trained.read_value()), tf.float32)
         return tf.concat([super().summary(), log_pressure[tf.newaxis]], axis=0)
 
     @property
@@ -146,19 +152,23 @@ class LossRank(Selector):
     def _learn(self, indices: tf.Tensor, losses: tf.Tensor) -> None:
         self._table.update(indices, losses)
 
+    def _loss_of_all(self) -> tf.Tensor:
+        return self._table.mean()
+
     def _plan(self, steps: tf.Tensor) -> None:
         del steps
         since, which = tf.unstack(self._rankings.newest())
-        trained = self._trained.read_value()
+        trained = self._position.trained.read_value()
         # The other list may be written once the pipeline has left it.
         is_free = since <= tf.cast(trained, tf.float64)
-        is_due = self._from() >= self._next_ranking.read_value()
+        begins = self._position.first_to_shape()
+        is_due = begins >= self._next_ranking.read_value()
 
         def rank() -> tf.Tensor:
             other = tf.where(tf.equal(which, 0.0), 1.0, 0.0)
             self._lists.write(tf.cast(other, tf.int32), self._table.ranked())
-            self._rankings.append(tf.cast(other, tf.float64)[tf.newaxis], self._from())
-            return self._next_ranking.assign(self._from() + self.refresh_every)
+            self._rankings.append(tf.cast(other, tf.float64)[tf.newaxis], begins)
+            return self._next_ranking.assign(begins + self.refresh_every)
 
         tf.cond(tf.logical_and(is_free, is_due), rank, self._next_ranking.read_value)
 

@@ -62,6 +62,13 @@ class LossTable(tf.Module):
         losses = self.losses.read_value()
         self._part(tf.sort(losses, direction="DESCENDING"))
 
+    def mean(self) -> tf.Tensor:
+        """The mean of the losses that are known, `[]`; not-a-number before there is one."""
+        losses = self.losses.read_value()
+        is_known = tf.math.is_finite(losses)
+        count = tf.reduce_sum(tf.cast(is_known, tf.float32))
+        return tf.reduce_sum(tf.where(is_known, losses, 0.0)) / count
+
     def tenths(self, indices: tf.Tensor) -> tf.Tensor:
         """How many examples of each tenth batches hold, by their last losses.
 

@@ -67,3 +67,51 @@ class SelectionState:
                 "bound_to(selector)."
             )
         return self.selector.summary()
+
+
+@configurable
+class ClassExtremes:
+    """The hardest and the rarest class of a `ClassMix`, whichever they are.
+
+    What is learned of the hardest class holds for any class that is the hardest: one value function
+    for all, also for data with another number of classes. Of the class with the highest recent
+    loss, and of the one that the queue holds least of, three numbers each: log(its loss / the mean
+    of all classes), its share in the batches to come times C, and the pushes since it was last
+    pushed, as a share of the queue's length.
+    """
+
+    layers: tuple[str | int, ...] | None = ()
+    selector: Any = None
+
+    def bound_to(self, selector: Any) -> ClassExtremes:
+        """The same observation, of that selector.
+
+        Raises:
+          ValueError: the selector knows no classes.
+        """
+        if not hasattr(selector, "extremes"):
+            raise ValueError(
+                f"ClassExtremes cannot see a {type(selector).__name__}; expected a ClassMix. Use "
+                "the selector's own observations()."
+            )
+        selector.note_losses()
+        bound = copy.copy(self)
+        bound.selector = selector
+        return bound
+
+    def size(self, num_kernels: int) -> int:  # noqa: ARG002 - the protocol's word
+        """Six."""
+        return 6
+
+    def __call__(self, situation: Any) -> tf.Tensor:  # noqa: ARG002 - the protocol's word
+        """float32 `[6]`.
+
+        Raises:
+          ValueError: it is not bound to a selector.
+        """
+        if self.selector is None:
+            raise ValueError(
+                "ClassExtremes is not bound to a selector; expected one of a ClassMix's "
+                "observations(), or bound_to(selector)."
+            )
+        return self.selector.extremes()

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from keras_qan.selection.actions import Drop
 from keras_qan.selection.losses import DECILES, Lists, LossTable
-from keras_qan.selection.selector import Choice, Selector
+from keras_qan.selection.pipeline import Choice
+from keras_qan.selection.selector import Selector
 from keras_qan.selection.source import Source
 from keras_qan.selection.timeline import Timeline
 from keras_qan.selection.walks import Orders, Walks
@@ -93,7 +94,7 @@ class Prune(Selector):
 
     def summary(self) -> tf.Tensor:
         """Shares of the tenths in late batches, the ratio, and the share kept, float32 `[12]`."""
-        kept = self._passes.last(self._trained.read_value())[0, 2] / self.num_examples
+        kept = self._passes.last(self._position.trained.read_value())[0, 2] / self.num_examples
         own = tf.stack([self._ratio.read_value(), tf.cast(kept, tf.float32)])
         return tf.concat([super().summary(), own], axis=0)
 
@@ -118,11 +119,14 @@ class Prune(Selector):
     def _learn(self, indices: tf.Tensor, losses: tf.Tensor) -> None:
         self._table.update(indices, losses)
 
+    def _loss_of_all(self) -> tf.Tensor:
+        return self._table.mean()
+
     # Passes.
 
     def _full_from(self) -> tf.Tensor:
         """The batch from which on all examples are seen, int64 `[]`."""
-        total = self._num_steps.read_value()
+        total = self._position.num_steps.read_value()
         pruned = tf.cast((1.0 - self.full_share) * tf.cast(total, tf.float64), tf.int64)
         return tf.where(total > 0, pruned, tf.int64.max)
 
@@ -134,13 +138,14 @@ class Prune(Selector):
         ends = tf.where(begun_full, ends, tf.minimum(ends, full_from))
         is_changed = tf.logical_and(self._is_changed.read_value(), tf.logical_not(begun_full))
         # As many steps again may be done before the next chance to plan.
-        is_due = self._from() + steps > ends
+        soonest = self._position.first_to_shape()
+        is_due = soonest + steps > ends
         # The next list in turn may be written once the pipeline has left it.
         oldest_waiting = self._passes.rows.read_value()[1 - _NUM_LISTS, 0]
-        is_free = oldest_waiting <= tf.cast(self._trained.read_value(), tf.float64)
+        is_free = oldest_waiting <= tf.cast(self._position.trained.read_value(), tf.float64)
 
         def plan() -> tf.Tensor:
-            begins = tf.where(is_changed, self._from(), tf.maximum(self._from(), ends))
+            begins = tf.where(is_changed, soonest, tf.maximum(soonest, ends))
             which = (newest[1] + 1) % _NUM_LISTS
             entries, kept, weight = self._drawn(begins >= full_from)
             self._lists.write(tf.cast(which, tf.int32), entries)

@@ -6,7 +6,7 @@ import abc
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,34 +19,13 @@ from keras_qan.selection.checks import (
 )
 from keras_qan.selection.composition import Composition, Shares
 from keras_qan.selection.observing import SelectionState
-from keras_qan.selection.pipeline import as_written, options, with_weights
+from keras_qan.selection.pipeline import Choice, Pipeline
+from keras_qan.selection.position import STRATEGY_BUFFER, Position
 from keras_qan.selection.source import Source
 from keras_qan.selection.trail import Trail
 from keras_qan.selection.walks import Orders, Walks
 
 _log = logging.getLogger(__name__)
-
-#: Batches that tf.distribute holds back for its devices when there are several.
-STRATEGY_BUFFER = 3
-
-#: An iterator that ended within so many batches was a look at the data, not a training.
-_A_LOOK = 1 + STRATEGY_BUFFER
-
-
-class Choice(NamedTuple):
-    """What goes into one batch.
-
-    Attributes:
-      indices: the examples' numbers, int32 `[B]`.
-      weights: what makes the batch's loss an unbiased estimate, float32 `[B]`.
-      counters: what the selector counts, after this batch, int64 `[S]`.
-      orders: the orders that it walks in.
-    """
-
-    indices: tf.Tensor
-    weights: tf.Tensor
-    counters: tf.Tensor
-    orders: Orders
 
 
 class Selector(tf.Module, abc.ABC):
@@ -70,6 +49,7 @@ class Selector(tf.Module, abc.ABC):
       batch_size: B.
       num_examples: N.
       uses_losses: whether it has to be told the examples' losses.
+      notes_losses: whether it is told them: where it has to be, or `note_losses` was called.
       unbiased: whether batches carry weights that undo the selection in expectation, as
         `sample_weight`.
 
@@ -101,22 +81,19 @@ class Selector(tf.Module, abc.ABC):
         self._composition = Composition(groups)
         self._trail = Trail(batch_size, num_counters)
 
-        def number(value: int) -> tf.Variable:
-            return tf.Variable(tf.constant(value, tf.int64), trainable=False)
-
+        self._position = Position(num_counters)
         with tf.device("/cpu:0"):
-            self._seed = number(seed)
-            self._trained = number(0)
-            self._counters = tf.Variable(tf.zeros([num_counters], tf.int64), trainable=False)
-            # Where the last iterator began: a look at the data is no training.
-            self._trained_before = number(0)
-            self._counters_before = tf.Variable(self._counters, trainable=False)
-            self._is_counted = tf.Variable(False, trainable=False)
-            self._num_steps = number(0)
-            self._delay = number(2)
+            self._seed = tf.Variable(tf.constant(seed, tf.int64), trainable=False)
+            self._loss_total = tf.Variable(0.0, trainable=False)
+            self._loss_count = tf.Variable(0.0, trainable=False)
+        self.notes_losses = self.uses_losses
+        self._sums_losses = False
         self._prefetch, self._buffered = 2, 0
         self._charge = _Charge()
         self._recorder: Any = None
+        self._compile()
+
+    def _compile(self) -> None:
         self._advance = tf.function(functools.partial(self._advance_graph), autograph=False)
 
     # What a user calls.
@@ -133,12 +110,12 @@ class Selector(tf.Module, abc.ABC):
         They were, or may have been, made before the action: `prefetch` and `buffered` of
         `dataset()`, and three more where a distribution strategy feeds several devices.
         """
-        return int(self._delay.numpy())
+        return int(self._position.delay.numpy())
 
     @property
     def trained(self) -> int:
         """Batches that were trained on; where nobody counts them, those that were handed out."""
-        return int(self._trained.numpy())
+        return int(self._position.trained.numpy())
 
     def dataset(
         self,
@@ -170,22 +147,46 @@ class Selector(tf.Module, abc.ABC):
             )
         check_place_for_weights(type(self).__name__, self._source.spec, self.unbiased)
         self._prefetch, self._buffered = prefetch, buffered
-        self._delay.assign(prefetch + buffered)
-        chosen = tf.data.Dataset.range(1).flat_map(as_written(self._choices))
-        batches = chosen.map(as_written(self._fetch))
-        if transform is not None:
-
-            def transformed(marks: Any, batch: Any) -> Any:
-                return marks, transform(*batch) if isinstance(batch, tuple) else transform(batch)
-
-            batches = batches.map(transformed)
-        if prefetch:
-            batches = batches.prefetch(prefetch)
-        return batches.map(as_written(self._hand_out)).with_options(options())
+        self._position.delay.assign(prefetch + buffered)
+        pipeline = Pipeline(
+            self._choose,
+            self._source,
+            self._walks,
+            self._position,
+            self._trail,
+            self.unbiased,
+            self._watch if self.uses_losses else None,
+        )
+        return pipeline.dataset(prefetch, transform)
 
     @abc.abstractmethod
     def actions(self) -> tuple[Any, ...]:
         """What an agent can choose among, bound to this selector."""
+
+    def moves(self) -> tuple[Any, ...]:
+        """The actions that an agent should rather be given: few, and none of them ruinous."""
+        return self.actions()
+
+    def observations(self) -> tuple[Any, ...]:
+        """What an agent with `moves` should see, bound to this selector."""
+        return (self.observation(),) if self.summary_size else ()
+
+    def note_losses(self) -> None:
+        """From now on it wants to be told the examples' losses, whatever it chooses by."""
+        self.notes_losses = True
+
+    def loss_sums(self) -> tuple[tf.Variable, tf.Variable]:
+        """Running sums of an estimate of the loss over all data, and of the steps, `[]` each.
+
+        The loss of the chosen batches falls when what is easy is chosen. This is the mean of the
+        last seen losses of all examples; where they are not kept, of the classes' running means by
+        their shares in the data. Whoever asks for the sums may set them to zero.
+        """
+        self.note_losses()
+        if not self._sums_losses:
+            self._sums_losses = True
+            self._compile()
+        return self._loss_total, self._loss_count
 
     def callback(self) -> Any:
         """A Keras callback that tells the selector how far the training is, and the losses.
@@ -200,7 +201,7 @@ class Selector(tf.Module, abc.ABC):
         """What reads the examples' losses out of training steps, or None if they are not needed."""
         from keras_qan.selection.recorder import LossRecorder
 
-        if self.uses_losses and self._recorder is None:
+        if self.notes_losses and self._recorder is None:
             self._recorder = LossRecorder(self.batch_size)
         return self._recorder
 
@@ -260,11 +261,7 @@ class Selector(tf.Module, abc.ABC):
         if seed is not None:
             check_seed(type(self).__name__, seed)
             self._seed.assign(seed)
-        for variable in (self._trained, self._trained_before, self._num_steps):
-            variable.assign(0)
-        for variable in (self._counters, self._counters_before):
-            variable.assign(tf.zeros_like(variable))
-        self._is_counted.assign(False)
+        self._position.reset()
         self._trail.clear(0)
         self._composition.reset()
         self._forget()
@@ -290,8 +287,7 @@ class Selector(tf.Module, abc.ABC):
                 )
         for name, variable in state.items():
             variable.assign(arrays[name])
-        self._trained_before.assign(self._trained)
-        self._counters_before.assign(self._counters)
+        self._position.settle()
         self._trail.clear(0)
 
     # What a training loop calls; `callback()` does it within Keras's `fit`.
@@ -313,16 +309,11 @@ class Selector(tf.Module, abc.ABC):
           steps_per_call: the most steps that `advance` will be told of at once.
           num_replicas: devices that a distribution strategy feeds.
         """
-        was_counted = bool(self._is_counted.numpy())
-        self._is_counted.assign(True)
-        looked = int(self._trained.numpy()) - int(self._trained_before.numpy())
-        if not was_counted and 0 < looked <= _A_LOOK:
-            self._trained.assign(self._trained_before)
-            self._counters.assign(self._counters_before)
         spread = STRATEGY_BUFFER if num_replicas > 1 else 0
-        self._delay.assign(self._prefetch + self._buffered + spread)
+        self._position.begin(num_steps, self._prefetch + self._buffered + spread)
         self._trail.clear(2 * (self.staleness + steps_per_call) + 8)
-        self._num_steps.assign(0 if num_steps is None else self.trained + num_steps)
+        self._loss_total.assign(0.0)
+        self._loss_count.assign(0.0)
 
     def advance(self, steps: int = 1, losses: tf.Tensor | None = None) -> None:
         """Counts steps that were trained.
@@ -330,13 +321,13 @@ class Selector(tf.Module, abc.ABC):
         Args:
           steps: T, batches since the last call.
           losses: the loss of each of their examples, float32 `[T, B]`, not-a-number where unknown;
-            only selectors with `uses_losses` look at them.
+            only selectors with `notes_losses` look at them.
 
         Raises:
           ValueError: the batches did not come from this selector's dataset.
           RuntimeError: the pipeline is further ahead than was declared.
         """
-        known = losses if self.uses_losses else None
+        known = losses if self.notes_losses else None
         are_ours, lead, newest = self._advance(tf.constant(steps, tf.int64), known)
         if not bool(are_ours):
             raise ValueError(foreign_batches(type(self).__name__, self.trained, int(newest)))
@@ -353,9 +344,7 @@ class Selector(tf.Module, abc.ABC):
     def end(self) -> None:
         """The training is over; iterating counts by itself again."""
         self._charge.fit = None
-        self._is_counted.assign(False)
-        self._trained_before.assign(self._trained)
-        self._counters_before.assign(self._counters)
+        self._position.end()
 
     # What each selector says.
 
@@ -371,6 +360,10 @@ class Selector(tf.Module, abc.ABC):
     def _learn(self, indices: tf.Tensor, losses: tf.Tensor) -> None:
         """Takes in the losses `[T, B]` of examples `[T, B]`."""
 
+    def _loss_of_all(self) -> tf.Tensor:
+        """What all data lose, as far as is known, float32 `[]`."""
+        return tf.constant(float("nan"))
+
     def _plan(self, steps: tf.Tensor) -> None:
         """Prepares what comes next, after so many steps since the last time."""
 
@@ -381,67 +374,21 @@ class Selector(tf.Module, abc.ABC):
         """The variables that have to be kept, by name."""
         return {
             "seed": self._seed,
-            "trained": self._trained,
-            "num_steps": self._num_steps,
-            "counters": self._counters,
+            "trained": self._position.trained,
+            "num_steps": self._position.num_steps,
+            "counters": self._position.counters,
             "composition/counts": self._composition.counts,
             "composition/width": self._composition.width,
             "composition/recent": self._composition.recent,
         }
 
-    def _from(self) -> tf.Tensor:
-        """The first batch that what is done now can still shape, int64 `[]`."""
-        return self._trained.read_value() + self._delay.read_value()
+    # How the steps are counted.
 
-    # The pipeline.
-
-    def _choices(self, _: tf.Tensor) -> tf.data.Dataset:
-        """What one iterator chooses, beginning where the training is."""
-        first = self._trained.read_value()
-        start = (first, self._counters.read_value(), self._walks.fresh())
-
-        def choose(state: Any, _: tf.Tensor) -> Any:
-            number, counters, orders = state
-            choice = self._choose(number, counters, orders)
-            self._trail.write(number, choice.indices, choice.counters)
-            made = (number, choice.indices, choice.weights, choice.counters, number == first)
-            return (number + 1, choice.counters, choice.orders), made
-
-        return tf.data.Dataset.counter().scan(start, as_written(choose))
-
-    def _fetch(
-        self,
-        number: tf.Tensor,
-        indices: tf.Tensor,
-        weights: tf.Tensor,
-        after: tf.Tensor,
-        is_first: tf.Tensor,
-    ) -> Any:
-        """The examples of a batch, and what has to be known when it is handed out."""
-        batch = self._source.batch(indices)
-        if self.unbiased:
-            batch = with_weights(batch, weights)
-        return (number, after, is_first), batch
-
-    def _hand_out(self, marks: Any, batch: Any) -> Any:
-        """Lets a batch go; where nobody says what was trained on, this counts as it."""
-        number, after, is_first = marks
-
-        def count() -> tf.Tensor:
-            before = tf.where(is_first, self._trained, self._trained_before)
-            self._trained_before.assign(before)
-            before = tf.where(is_first, self._counters, self._counters_before)
-            self._counters_before.assign(before)
-            self._trained.assign(number + 1)
-            return self._counters.assign(after)
-
-        tf.cond(self._is_counted, lambda: tf.zeros_like(after), count)
-        if self.uses_losses:
-            # Once, after two passes whose losses nobody gave back.
-            is_late = tf.equal(number, 2 * self.steps_per_epoch)
-            is_unheard = tf.logical_and(is_late, tf.logical_not(self._is_counted))
-            tf.cond(is_unheard, self._complain, lambda: tf.constant(False))
-        return batch
+    def _watch(self, number: tf.Tensor) -> None:
+        """Complains once, after two passes whose losses nobody gave back."""
+        is_late = tf.equal(number, 2 * self.steps_per_epoch)
+        is_unheard = tf.logical_and(is_late, tf.logical_not(self._position.is_counted))
+        tf.cond(is_unheard, self._complain, lambda: tf.constant(False))
 
     def _complain(self) -> tf.Tensor:
         def log() -> np.ndarray:
@@ -457,23 +404,31 @@ class Selector(tf.Module, abc.ABC):
     def _advance_graph(
         self, steps: tf.Tensor, losses: tf.Tensor | None
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        first = self._trained.read_value()
+        first = self._position.trained.read_value()
         are_here, indices, counters = self._trail.read(first, steps)
 
         def take_in() -> tf.Tensor:
-            before = tf.concat([self._counters.read_value()[tf.newaxis], counters[:-1]], axis=0)
+            counted = self._position.counters.read_value()
+            before = tf.concat([counted[tf.newaxis], counters[:-1]], axis=0)
             if self._groups:
                 self._composition.add(first, self._group_counts(indices, counters - before))
             if losses is not None:
                 self._learn(indices, tf.cast(losses, tf.float32))
-            self._counters.assign(counters[-1])
-            self._trained.assign(first + steps)
+                self._add_loss(tf.cast(steps, tf.float32))
+            self._position.advance(first + steps, counters[-1])
             self._plan(steps)
             return tf.constant(True)
 
         tf.cond(are_here, take_in, lambda: tf.constant(False))
         newest = self._trail.newest.read_value()
         return are_here, newest + 1 - (first + steps), newest
+
+    def _add_loss(self, steps: tf.Tensor) -> None:
+        if self._sums_losses:
+            loss = self._loss_of_all()
+            is_known = tf.math.is_finite(loss)
+            self._loss_total.assign_add(tf.where(is_known, steps * loss, 0.0))
+            self._loss_count.assign_add(tf.where(is_known, steps, 0.0))
 
 
 class _Charge:

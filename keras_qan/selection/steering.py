@@ -41,6 +41,7 @@ class SelectorCallback(keras.callbacks.Callback):
                 f"{type(self.selector).__name__} never end. Write "
                 "fit(selector.dataset(), steps_per_epoch=selector.steps_per_epoch)."
             )
+        self._recorder = self.selector.recorder()
         self._done, self._before_epoch, self._has_begun = 0, 0, False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002

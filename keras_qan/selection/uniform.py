@@ -6,7 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_qan.selection.selector import Choice, Selector
+from keras_qan.selection.pipeline import Choice
+from keras_qan.selection.selector import Selector
 from keras_qan.selection.source import Source
 from keras_qan.selection.walks import Orders, Walks
 

@@ -42,3 +42,4 @@ def test_a_reward_comes_back_from_its_settings(reward):
     again = registry.from_config(json.loads(json.dumps(registry.to_config(reward))))
     assert type(again) is type(reward)
     assert again.uses_validation is reward.uses_validation
+    assert registry.to_config(again) == registry.to_config(reward)

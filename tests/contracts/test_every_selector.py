@@ -189,6 +189,7 @@ def test_what_it_keeps_beside_the_data_is_at_most_16_bytes_an_example(make):
     def kept(num_examples):
         selector = make(dataset(num_examples))
         constants = [selector._walks._by_group] if selector._walks._by_group is not None else []
+        constants += [selector._label_of] if isinstance(selector, selection.ClassMix) else []
         values = [v for v in selector.variables if None not in v.shape] + constants
         orders = selector._walks.fresh().members  # what an iterator carries along
         return sum(v.dtype.size * v.shape.num_elements() for v in [*values, orders])
@@ -292,6 +293,32 @@ def test_its_actions_come_back_from_their_settings_and_can_be_bound_again(steere
         with pytest.raises(ValueError, match="not bound to a selector"):
             again.select()
         again.bound_to(selector).select()
+
+
+def test_its_moves_come_back_from_their_settings_and_can_be_bound_again(steered_kind):
+    selector = ready(steered_kind)
+    assert selector.notes_losses or steered_kind == "ClassMix"
+    for part in (*selector.moves(), *selector.observations()):
+        again = registry.from_config(json.loads(json.dumps(registry.to_config(part))))
+        assert again.selector is None
+        assert again.bound_to(selector).selector is selector
+    assert selector.notes_losses
+    sizes = [part.size(1) for part in selector.observations()]
+    seen = tf.concat([part(None) for part in selector.observations()], axis=0)
+    assert seen.shape == [sum(sizes)]
+
+
+def test_what_all_data_lose_is_summed_up_for_an_agent(steered_kind):
+    """With one loss for every example there is nothing to be wrong about, however many steps."""
+    selector = ready(steered_kind)
+    total, count = selector.loss_sums()
+    Training(selector, steps_per_call=4).steps(5, losses=lambda n: np.full(n.shape, 3.0))
+    assert (float(total), float(count)) == (pytest.approx(60.0), 20.0)
+    unknown = [float(total), float(count)]
+    Training(selector).steps(2, losses=lambda n: np.full(n.shape, np.nan))
+    assert float(total) == pytest.approx(3.0 * float(count))  # what is not known is left out
+    selector.begin()
+    assert [float(total), float(count)] == [0.0, 0.0] != unknown
 
 
 def test_what_an_agent_sees_of_it_is_a_vector_of_the_size_that_it_says(kind):

@@ -81,6 +81,90 @@ def test_actions_push_each_class_once(original):
     assert [action.label for action in original.actions()] == list(range(10))
 
 
+@pytest.fixture(scope="module")
+def guarded():
+    """Every class has at least two of 40, and the ten slots share the other 20."""
+    return ClassMix(tens(), num_classes=10, batch_size=40, least=2)
+
+
+def test_every_class_keeps_its_least_share_whatever_is_pushed(guarded):
+    assert guarded.slot_sizes == (11, *[1] * 9)
+    training = Training(guarded, prefetch=0)
+    first = training.step()
+    for _ in range(10):
+        guarded.push(7)
+    batches = np.concatenate([first, training.steps(20)])
+    found = [np.bincount(batch % 10, minlength=10).tolist() for batch in batches]
+    assert found == [[2 + 11] + [2 + 1] * 9, *[[2] * 7 + [2 + 20] + [2] * 2] * 20]
+    counts = np.bincount(batches.ravel(), minlength=1_000)
+    for label in (3, 7):  # without replacement, also where a class has both a slot and its least
+        own = counts[label::10]
+        assert own.max() - own.min() <= 1
+
+
+@pytest.mark.parametrize("least", [-1, 0.5])
+def test_a_least_share_that_makes_no_sense_is_refused(least):
+    with pytest.raises(ValueError, match=f"least={least}"):
+        ClassMix(tens(), 10, 128, least=least)
+
+
+def test_a_least_share_has_to_leave_room_for_the_slots():
+    with pytest.raises(ValueError, match="least= reserves 120"):
+        ClassMix(tens(), 10, 128, least=12)
+
+
+def newest(selector):
+    return int(selector._pushes.newest()[1])
+
+
+def test_the_hardest_class_is_the_one_of_the_highest_recent_loss(guarded):
+    guarded.end()
+    guarded.restart()
+    hardest, _ = guarded.moves()
+    hardest.select()
+    assert newest(guarded) == 0  # nothing known
+    training = Training(guarded, prefetch=0)
+    training.steps(5, losses=lambda numbers: 1.0 + (numbers % 10 == 6))
+    hardest.select()
+    assert newest(guarded) == 6
+    training.steps(20, losses=lambda numbers: 1.0 + (numbers % 10 == 2))
+    hardest.select()
+    assert newest(guarded) == 2
+
+
+def test_pushing_the_rarest_class_goes_round_and_brings_back_what_is_missing(guarded):
+    guarded.end()
+    guarded.restart()
+    _, rarest = guarded.moves()
+
+    def pushed(count):
+        for _ in range(count):
+            rarest.select()
+            yield newest(guarded)
+
+    # The queue holds 0, 1, …, 9, newest first: the oldest is pushed, and none drops out.
+    assert list(pushed(12)) == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 9, 8]
+    for label in (5, 5, 5):
+        guarded.push(label)
+    # 5 5 5 8 9 0 1 2 3 4 now: 6 and 7 are gone, 7 for longer. With each push 3, 2, … drops out.
+    assert list(pushed(5)) == [7, 6, 4, 3, 2]
+
+
+def test_what_an_agent_with_moves_sees_of_the_extremes(guarded):
+    guarded.end()
+    guarded.restart()
+    (extremes,) = guarded.observations()
+    # Nothing is known of the losses; class 0 has 13 of 40, and class 9 has 3 and is the oldest.
+    np.testing.assert_allclose(extremes(None), [0, 13 / 4, 0, 0, 3 / 4, 0.9], atol=1e-6)
+    training = Training(guarded, prefetch=0)
+    training.steps(3, losses=lambda numbers: np.where(numbers % 10 == 6, 4.0, 1.0))
+    mean = (9 * 1.0 + 4.0) / 10
+    expected = [np.log(4.0 / mean), 3 / 4, 0.6, np.log(1.0 / mean), 3 / 4, 0.9]
+    np.testing.assert_allclose(extremes(None), expected, atol=2e-3)
+    with pytest.raises(ValueError, match="cannot see a Uniform"):
+        extremes.bound_to(ready("Uniform"))
+
+
 def test_the_examples_of_a_class_come_without_replacement(fresh):
     training = Training(fresh)
     rng = np.random.default_rng(0)
@@ -162,8 +246,9 @@ def test_drawn_classes_are_uniform_and_follow_from_the_seed():
 
 def test_a_script_leaves_nothing_for_an_agent():
     selector = ClassMix(tens(), 10, 128, script=Draw())
-    with pytest.raises(ValueError, match=r"Leave script= out"):
-        selector.actions()
+    for offered in (selector.actions, selector.moves):
+        with pytest.raises(ValueError, match=r"Leave script= out"):
+            offered()
     for script in (Cycle, Draw):
         with pytest.raises(ValueError, match="every=0"):
             script(0)

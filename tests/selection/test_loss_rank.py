@@ -144,3 +144,13 @@ def test_silence_about_losses_is_noted_in_the_log(caplog):
     for _ in selector.dataset().take(20):
         pass
     assert "Add selector.callback()" in caplog.text
+
+
+def test_moves_are_pressure_down_and_up():
+    selector = ready("LossRank")
+    before = float(selector.log_pressure(tf.constant(0, tf.int64)))
+    for move, factor in zip(selector.moves(), (0.25, 4.0), strict=True):
+        selector.restart()
+        move.select()
+        after = float(selector.log_pressure(tf.constant(10, tf.int64)))
+        assert after - before == pytest.approx(np.log(factor))

@@ -17,6 +17,7 @@ from keras_qan import (
     DQN,
     Exploration,
     Learning,
+    LogLossDrop,
     QANCallback,
     TrainingState,
     actions,
@@ -142,6 +143,26 @@ def test_a_pace_that_knew_of_no_delay_would_credit_the_wrong_decision(monkeypatc
     fit(selector, callback, student)
     told = agent.told.numpy()
     assert np.abs(told[:, 1] - 0.5 * told[:, 0]).max() > 0.1
+
+
+@pytest.mark.parametrize("over_all_data", [True, False])
+def test_choosing_what_is_easy_pays_only_where_the_chosen_batches_are_rewarded(over_all_data):
+    """Whatever is trained on, all data lose the same here: no choice is worth anything."""
+    selector = one_class_at_a_time()
+    agent = Turns()
+    callback = QANCallback(
+        actions=selector.actions(), agent=agent, decide_every=4, reward=LogLossDrop(over_all_data)
+    )
+    callback._brain.controller.agent = agent
+    fit(selector, callback, epochs=2)  # Keras's sums begin anew with an epoch, and so have ours to
+    told = agent.told.numpy()
+    if over_all_data:
+        # Once all four classes were seen, after four decisions.
+        np.testing.assert_allclose(told[4:, 1], 0.0, atol=1e-5)
+        return
+    # Half the difference of the classes' numbers: each is harder than the last, until the easiest.
+    expected = np.where(told[1:-1, 0] == 0, 1.5, -0.5)
+    np.testing.assert_allclose(told[1:-1, 1], expected, atol=1e-5)
 
 
 @pytest.mark.slow
