@@ -73,7 +73,8 @@ def mean_curve(label: str, curves: Sequence[CostCurve], points: int = 200) -> Co
     cost = np.linspace(0.0, end, points)
     value = np.mean([np.interp(cost, curve.cost, curve.value) for curve in curves], axis=0)
     alike = len({len(curve.growths) for curve in curves}) == 1
-    growths = np.mean([curve.growths for curve in curves], axis=0) if alike else np.zeros(0)
+    stacked = np.stack([curve.growths for curve in curves]) if alike else np.zeros((1, 0))
+    growths: Floats = stacked.mean(axis=0)
     return CostCurve(label, cost, value, growths, np.interp(growths, cost, value))
 
 

@@ -102,7 +102,8 @@ class RallyExperiment:
         """The stages."""
         names = layer_names(self._widths(self.widths[0]))
         deepen = self.deepen or ("-",) * len(self.shares)
-        rates = [float(rate) for rate in self.rates] or [None] * len(self.shares)
+        rates: list[float | None] = [float(rate) for rate in self.rates]
+        rates = rates or [None] * len(self.shares)
         found = []
         for share, widths, layers, epochs, rate in zip(
             self.shares, self.widths, deepen, self.epochs, rates, strict=True
