@@ -23,71 +23,86 @@ SMOOTHED = 3
 
 @dataclass(frozen=True)
 class Task:
-    """A task.
+    """A task; all arms of it have Adam and batches of 64.
 
     Args:
       dataset: its name.
       fraction: of the training examples.
       looked_at: validation examples that are looked at.
-      rate: Adam's, constant; the best of several for training from nothing (see RESULTS.md).
-      epochs: of training from nothing.
       widths: of the stages' networks.
       shares: of the stages' examples.
-      passes: of the stages.
+      passes: of the stages over these.
+      rates: of the stages.
+      nothing: passes from nothing at the first rate, and then at the last.
       look_every: steps.
     """
 
     dataset: str
     fraction: float
     looked_at: int
-    rate: float
-    epochs: int
     widths: tuple[tuple[int, ...], ...]
     shares: tuple[float, ...]
     passes: tuple[int, ...]
+    rates: tuple[float, ...]
+    nothing: tuple[int, int]
     look_every: int
 
 
+_SMALL, _MIDDLE, _FULL = (4, 8, 16), (8, 16, 32), (16, 32, 64)
 TASKS = {
     "mnist": Task(
-        "mnist", 0.2, 2_000, 2e-3, 6, ((4, 8, 16), (8, 16, 32), (16, 32, 64)), (0.5, 0.75, 1.0),
-        (6, 3, 3), 39,
+        "mnist", 0.2, 1_500, (_MIDDLE, _MIDDLE, _FULL), (0.5, 1.0, 1.0), (1, 4, 2),
+        (3e-3, 3e-3, 1e-3), (5, 1), 78,
     ),
     "cifar10": Task(
-        "cifar10", 0.24, 2_000, 2e-3, 8, ((4, 8, 16), (8, 16, 32), (16, 32, 64)), (0.5, 0.75, 1.0),
-        (8, 4, 4), 39,
+        "cifar10", 0.24, 1_500, (_MIDDLE, _MIDDLE, _FULL), (0.5, 1.0, 1.0), (1, 5, 2),
+        (3e-3, 3e-3, 1e-3), (6, 1), 91,
+    ),
+    "mnist-three-widths": Task(
+        "mnist", 0.1, 1_500, (_SMALL, _MIDDLE, _FULL), (0.5, 0.9, 1.0), (2, 6, 2),
+        (3e-3, 3e-3, 1e-3), (5, 1), 39,
     ),
 }  # fmt: skip
 
-ARMS = ("from nothing", "rally", "rally, by the rule", "data growth", "network growth",
-        "random padding")  # fmt: skip
+ARMS = (
+    "from nothing",
+    "rally",
+    "data growth",
+    "network growth",
+    "random padding",
+    "rally, by the rule",
+    "middle network alone",
+)
 
 
 def stages(task: Task, arm: str) -> tuple[tuple[int, ...], list[Stage]]:
     """The first network's widths, and the stages of an arm."""
     full, names = task.widths[-1], layer_names(task.widths[-1])
-    if arm == "from nothing":
-        return full, [Stage(1.0, task.epochs)]
-    if arm == "data growth":
-        # As many optimizer steps in each stage as the rally's.
-        pairs = zip(task.shares, task.passes, strict=True)
-        return full, [Stage(share, passes) for share, passes in pairs]
-    shares = task.shares
-    passes = list(task.passes)
+    if arm == "from nothing" or arm == "middle network alone":
+        widths = full if arm == "from nothing" else task.widths[1]
+        found = [Stage(1.0, task.nothing[0], learning_rate=task.rates[0])]
+        return widths, [*found, Stage(1.0, task.nothing[1], learning_rate=task.rates[-1])]
+    passes, shares = list(task.passes), task.shares
     if arm == "network growth":
         # All examples at once; about as many steps in each stage.
-        passes = [max(1, round(p * s)) for p, s in zip(task.passes, shares, strict=True)]
+        passes = [max(1, round(p * s)) for p, s in zip(passes, shares, strict=True)]
         shares = (1.0,) * len(shares)
+    if arm == "data growth":
+        # The full network's steps cost more: as many passes in all as from nothing.
+        passes = [1, sum(task.nothing) - 2, 1]
+        return full, [
+            Stage(share, p, learning_rate=rate)
+            for share, p, rate in zip(shares, passes, task.rates, strict=True)
+        ]
     if arm == "rally, by the rule":
         passes = [4 * p for p in passes[:-1]] + passes[-1:]
-    found = [
-        Stage(share, p, dict(zip(names, widths, strict=True)))
-        for share, p, widths in zip(shares, passes, task.widths, strict=True)
+    return task.widths[0], [
+        Stage(share, p, dict(zip(names, widths, strict=True)), learning_rate=rate)
+        for share, p, widths, rate in zip(shares, passes, task.widths, task.rates, strict=True)
     ]
-    return task.widths[0], found
 
 
-def measured(task: Task, splits: data.Splits, arm: str, seed: int) -> dict[str, Any]:
+def measured(name: str, task: Task, splits: data.Splits, arm: str, seed: int) -> dict[str, Any]:
     """One run of one arm."""
     first, found = stages(task, arm)
     held_out = data.Examples(
@@ -97,10 +112,11 @@ def measured(task: Task, splits: data.Splits, arm: str, seed: int) -> dict[str, 
     def build_model(seed: int) -> keras.Model:
         model = network(splits.input_shape, splits.num_classes, first, seed)
         model.compile(
-            keras.optimizers.Adam(task.rate),
+            keras.optimizers.Adam(task.rates[0]),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
             jit_compile=False,
+            steps_per_execution=13,
         )
         return model
 
@@ -114,7 +130,7 @@ def measured(task: Task, splits: data.Splits, arm: str, seed: int) -> dict[str, 
     )
     report = rally.run(build_model, splits.train, held_out, splits.test)
     return {
-        "task": task.dataset, "seed": seed, "arm": arm, "stages": report.stages,
+        "task": name, "seed": seed, "arm": arm, "stages": report.stages,
         "looks": report.looks, "test": report.test,
     }  # fmt: skip
 
@@ -130,7 +146,7 @@ def run(path: Path, tasks: list[str], seeds: list[int], arms: list[str]) -> None
                 if (name, seed, arm) in there:
                     continue
                 keras.utils.clear_session()
-                row = measured(task, splits, arm, seed)
+                row = measured(name, task, splits, arm, seed)
                 with path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
                 last = row["stages"][-1]
@@ -189,3 +205,25 @@ def report(found: list[dict[str, Any]], name: str) -> None:
             f"| {arm} | {len(of_arm)} | {cells[0]} | {len(reached)} of {len(of_arm)} | {cells[1]} "
             f"| {np.mean(accuracies):.4f} ({low:.4f} … {high:.4f}) | {np.mean(whole):.2f} |"
         )
+
+
+def draw(found: list[dict[str, Any]], folder: Path) -> None:
+    """Writes accuracy against cost, the mean of each arm and its runs, a figure for each task."""
+    from keras_qan.plots.figures import save
+    from keras_qan.plots.rally_figures import cost_figure
+    from keras_qan.plots.rally_series import cost_curve, mean_curve
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in dict.fromkeys(row["task"] for row in found):
+        own = [row for row in found if row["task"] == name]
+        arms = [arm for arm in ("rally", *ARMS[:1], *ARMS[2:]) if any(r["arm"] == arm for r in own)]
+        curves = {
+            arm: [cost_curve(arm, row["looks"]) for row in own if row["arm"] == arm] for arm in arms
+        }
+        means = [mean_curve(arm, runs) for arm, runs in curves.items()]
+        behind = [run for arm in ("rally", "from nothing") for run in curves.get(arm, [])]
+        seeds = len({row["seed"] for row in own})
+        note = (
+            f"{name}, mean of {seeds} seeds; a mark where a stage begins, thin lines: single runs"
+        )
+        save(cost_figure(means, behind, note=note), str(folder / f"{name}.png"))

@@ -25,7 +25,9 @@ sys.path.insert(0, str(HERE))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", choices=("growth", "teachers", "report"), required=True)
-    parser.add_argument("--task", choices=("mnist", "cifar10"), action="append")
+    parser.add_argument(
+        "--task", choices=("mnist", "cifar10", "mnist-three-widths"), action="append"
+    )
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--arms", nargs="*", default=())
     parser.add_argument("--output", type=Path, default=HERE)

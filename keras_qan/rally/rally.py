@@ -156,13 +156,17 @@ class Rally:
         store = Store(self.directory, self._settings(plan))
         data = store.data
         done = len(data["stages"])
-        if self.qan is not None and self.qan.explore and done and data["qan_episodes"] is not None:
+        if self.qan is not None and self.qan.explore and data["qan_episodes"] is not None:
             self.qan = taken_back(self.qan, int(data["qan_episodes"]))
         looked_at = as_examples(validation, "validation").batches(EVALUATION_BATCH)
         model = grown_like(built(build_model, self.seed), plan[:done], growing)
         first_rate = _rate(model)
         if done:
             store.restore(model)
+        elif self.qan is not None:
+            # An agent may have learned elsewhere before.
+            data["qan_episodes"] = self.qan.episodes
+            store.write(model, data)
         for stage in plan[done:]:
             started = time.perf_counter()
             if stage.number > 1:
