@@ -65,7 +65,7 @@ class Rally:
       >>> rally = Rally([Stage(0.25, epochs=2), Stage(1.0, epochs=2, widths={"hidden": 32})])
       >>> report = rally.run(build_model, splits.train, splits.validation)
       >>> [(stage["examples"], stage["parameters"]) for stage in report.stages]
-      [(300, 610), (1201, 2410)]
+      [(301, 610), (1202, 2410)]
     """
 
     def __init__(

@@ -23,7 +23,7 @@ def test_snippets_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     for snippet in SNIPPETS:
         snippet = snippet.replace("epochs=8", "epochs=1").replace("epochs=4", "epochs=1")
         exec(compile(snippet, "rally.md", "exec"), names)
-    assert [stage["examples"] for stage in names["report"].stages] == [601, 901, 1201]
+    assert [stage["examples"] for stage in names["report"].stages] == [601, 902, 1202]
     assert names["pull"].teacher.episodes == 3
     assert capsys.readouterr().out.startswith("1 601 ")
 
