@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from keras_qan.callback import QANCallback
     from keras_qan.checkpoint import CheckpointError
     from keras_qan.early_stopping import CurveStopping
+    from keras_qan.meta_momentum import MetaMomentum
     from keras_qan.metaqnn import MetaQNN, Space
     from keras_qan.observations import (
         LearningRate,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         WeightStatistics,
     )
     from keras_qan.policy import Policy
+    from keras_qan.rally import Rally, Stage
     from keras_qan.rewards import Equation9, LogLossDrop
 
 __version__ = "0.1.0"
@@ -41,7 +43,9 @@ _HOMES = {
         ["LearningRate", "TrainingDynamics", "TrainingState", "WeightStatistics"], "observations"
     ),
     "CurveStopping": "early_stopping",
+    "MetaMomentum": "meta_momentum",
     **dict.fromkeys(["MetaQNN", "Space"], "metaqnn"),
+    **dict.fromkeys(["Rally", "Stage"], "rally"),
     **dict.fromkeys(["Equation9", "LogLossDrop"], "rewards"),
 }
 
@@ -56,12 +60,15 @@ __all__ = [
     "Learning",
     "LearningRate",
     "LogLossDrop",
+    "MetaMomentum",
     "MetaQNN",
     "Policy",
     "QANCallback",
     "Raise",
+    "Rally",
     "Restart",
     "Space",
+    "Stage",
     "StepBack",
     "TrainingDynamics",
     "TrainingState",

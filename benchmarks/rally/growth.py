@@ -1,0 +1,229 @@
+"""Rally against training from nothing, data growth, network growth, and random padding."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_qan import Rally, Stage, data
+from keras_qan.comparison import interval
+from keras_qan.rally import GrowthRule, cost_to
+from keras_qan.rally.networks import layer_names, network
+
+BATCH = 64
+#: Looks that are averaged before a target counts as reached.
+SMOOTHED = 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task; all arms of it have Adam and batches of 64.
+
+    Args:
+      dataset: its name.
+      fraction: of the training examples.
+      looked_at: validation examples that are looked at.
+      widths: of the stages' networks.
+      shares: of the stages' examples.
+      passes: of the stages over these.
+      rates: of the stages.
+      nothing: passes from nothing at the first rate, and then at the last.
+      look_every: steps.
+    """
+
+    dataset: str
+    fraction: float
+    looked_at: int
+    widths: tuple[tuple[int, ...], ...]
+    shares: tuple[float, ...]
+    passes: tuple[int, ...]
+    rates: tuple[float, ...]
+    nothing: tuple[int, int]
+    look_every: int
+
+
+_SMALL, _MIDDLE, _FULL = (4, 8, 16), (8, 16, 32), (16, 32, 64)
+TASKS = {
+    "mnist": Task(
+        "mnist", 0.2, 1_500, (_MIDDLE, _MIDDLE, _FULL), (0.5, 1.0, 1.0), (1, 4, 2),
+        (3e-3, 3e-3, 1e-3), (5, 1), 78,
+    ),
+    "cifar10": Task(
+        "cifar10", 0.24, 1_500, (_MIDDLE, _MIDDLE, _FULL), (0.5, 1.0, 1.0), (1, 5, 2),
+        (3e-3, 3e-3, 1e-3), (6, 1), 91,
+    ),
+    "mnist-three-widths": Task(
+        "mnist", 0.1, 1_500, (_SMALL, _MIDDLE, _FULL), (0.5, 0.9, 1.0), (2, 6, 2),
+        (3e-3, 3e-3, 1e-3), (5, 1), 39,
+    ),
+}  # fmt: skip
+
+ARMS = (
+    "from nothing",
+    "rally",
+    "data growth",
+    "network growth",
+    "random padding",
+    "rally, by the rule",
+    "middle network alone",
+)
+
+
+def stages(task: Task, arm: str) -> tuple[tuple[int, ...], list[Stage]]:
+    """The first network's widths, and the stages of an arm."""
+    full, names = task.widths[-1], layer_names(task.widths[-1])
+    if arm == "from nothing" or arm == "middle network alone":
+        widths = full if arm == "from nothing" else task.widths[1]
+        found = [Stage(1.0, task.nothing[0], learning_rate=task.rates[0])]
+        return widths, [*found, Stage(1.0, task.nothing[1], learning_rate=task.rates[-1])]
+    passes, shares = list(task.passes), task.shares
+    if arm == "network growth":
+        # All examples at once; about as many steps in each stage.
+        passes = [max(1, round(p * s)) for p, s in zip(passes, shares, strict=True)]
+        shares = (1.0,) * len(shares)
+    if arm == "data growth":
+        # The full network's steps cost more: as many passes in all as from nothing.
+        passes = [1, sum(task.nothing) - 2, 1]
+        return full, [
+            Stage(share, p, learning_rate=rate)
+            for share, p, rate in zip(shares, passes, task.rates, strict=True)
+        ]
+    if arm == "rally, by the rule":
+        passes = [4 * p for p in passes[:-1]] + passes[-1:]
+    return task.widths[0], [
+        Stage(share, p, dict(zip(names, widths, strict=True)), learning_rate=rate)
+        for share, p, widths, rate in zip(shares, passes, task.widths, task.rates, strict=True)
+    ]
+
+
+def measured(name: str, task: Task, splits: data.Splits, arm: str, seed: int) -> dict[str, Any]:
+    """One run of one arm."""
+    first, found = stages(task, arm)
+    held_out = data.Examples(
+        splits.validation.x[: task.looked_at], splits.validation.y[: task.looked_at]
+    )
+
+    def build_model(seed: int) -> keras.Model:
+        model = network(splits.input_shape, splits.num_classes, first, seed)
+        model.compile(
+            keras.optimizers.Adam(task.rates[0]),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            jit_compile=False,
+            steps_per_execution=13,
+        )
+        return model
+
+    rally = Rally(
+        found,
+        batch_size=BATCH,
+        look_every=task.look_every,
+        seed=seed,
+        rule=GrowthRule() if "rule" in arm else None,
+        new="random" if arm == "random padding" else "net2net",
+    )
+    report = rally.run(build_model, splits.train, held_out, splits.test)
+    return {
+        "task": name, "seed": seed, "arm": arm, "stages": report.stages,
+        "looks": report.looks, "test": report.test,
+    }  # fmt: skip
+
+
+def run(path: Path, tasks: list[str], seeds: list[int], arms: list[str]) -> None:
+    """Measures what is missing."""
+    there = {(row["task"], row["seed"], row["arm"]) for row in rows(path)}
+    for name in tasks:
+        task = TASKS[name]
+        splits = data.load(task.dataset, train_fraction=task.fraction)
+        for seed in seeds:
+            for arm in arms:
+                if (name, seed, arm) in there:
+                    continue
+                keras.utils.clear_session()
+                row = measured(name, task, splits, arm, seed)
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+                last = row["stages"][-1]
+                print(
+                    name, seed, arm, f"{last['val_accuracy']:.4f}",
+                    f"{row['test']['accuracy']:.4f}",
+                    f"{last['multiply_adds_so_far']:.3g}", f"{last['seconds_so_far']:.0f} s",
+                    flush=True,
+                )  # fmt: skip
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """What is measured."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def smoothed(looks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Looks whose accuracy is the mean of the last few, the first of a stage left out."""
+    own = [look for look in looks if look["look"] or look["stage"] == 1]
+    values = [look["val_accuracy"] for look in own]
+    return [
+        look | {"val_accuracy": float(np.mean(values[max(0, n - SMOOTHED + 1) : n + 1]))}
+        for n, look in enumerate(own)
+    ]
+
+
+def report(found: list[dict[str, Any]], name: str) -> None:
+    """Prints the table of a task."""
+    own = [row for row in found if row["task"] == name]
+    nothing = {row["seed"]: row for row in own if row["arm"] == "from nothing"}
+    print(
+        "\n| arm | seeds | cost to the target | reached | cost / from nothing's to the target "
+        "| test accuracy at the end | cost in all / from nothing's |"
+    )
+    print("|---" * 7 + "|")
+    for arm in [a for a in ARMS if any(row["arm"] == a for row in own)]:
+        of_arm = [row for row in own if row["arm"] == arm and row["seed"] in nothing]
+        costs, ratios, whole = [], [], []
+        for row in of_arm:
+            other = nothing[row["seed"]]
+            target = smoothed(other["looks"])[-1]["val_accuracy"]
+            costs.append(cost_to(smoothed(row["looks"]), target))
+            ratios.append(costs[-1] / cost_to(smoothed(other["looks"]), target))
+            totals = [one["stages"][-1]["multiply_adds_so_far"] for one in (row, other)]
+            whole.append(totals[0] / totals[1])
+        reached = [r for r in ratios if math.isfinite(r)]
+        accuracies = [row["test"]["accuracy"] for row in of_arm]
+        low, high = interval(accuracies)
+        cells = ["–", "–"]
+        if reached:
+            ends = interval(reached)
+            cells[0] = f"{np.mean([c for c in costs if math.isfinite(c)]):.3g}"
+            cells[1] = f"{np.mean(reached):.2f} ({ends[0]:.2f} … {ends[1]:.2f})"
+        print(
+            f"| {arm} | {len(of_arm)} | {cells[0]} | {len(reached)} of {len(of_arm)} | {cells[1]} "
+            f"| {np.mean(accuracies):.4f} ({low:.4f} … {high:.4f}) | {np.mean(whole):.2f} |"
+        )
+
+
+def draw(found: list[dict[str, Any]], folder: Path) -> None:
+    """Writes accuracy against cost, the mean of each arm and its runs, a figure for each task."""
+    from keras_qan.plots.figures import save
+    from keras_qan.plots.rally_figures import cost_figure
+    from keras_qan.plots.rally_series import cost_curve, mean_curve
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in dict.fromkeys(row["task"] for row in found):
+        own = [row for row in found if row["task"] == name]
+        arms = [arm for arm in ("rally", *ARMS[:1], *ARMS[2:]) if any(r["arm"] == arm for r in own)]
+        curves = {
+            arm: [cost_curve(arm, row["looks"]) for row in own if row["arm"] == arm] for arm in arms
+        }
+        means = [mean_curve(arm, runs) for arm, runs in curves.items()]
+        behind = [run for arm in ("rally", "from nothing") for run in curves.get(arm, [])]
+        seeds = len({row["seed"] for row in own})
+        note = (
+            f"{name}, mean of {seeds} seeds; a mark where a stage begins, thin lines: single runs"
+        )
+        save(cost_figure(means, behind, note=note), str(folder / f"{name}.png"))

@@ -1,0 +1,57 @@
+"""The rally, and the pull toward the best student of earlier episodes.
+
+    python benchmarks/rally/run.py --part=growth --task=mnist
+    python benchmarks/rally/run.py --part=growth --task=cifar10
+    python benchmarks/rally/run.py --part=teachers
+    python benchmarks/rally/run.py --part=report
+
+`growth` needs the data sets under `TFDS_DATA_DIR`. Rows go to results*.jsonl as they are found; a
+run that was broken off goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
+sys.path.insert(0, str(HERE))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--part", choices=("growth", "teachers", "report"), required=True)
+    parser.add_argument(
+        "--task", choices=("mnist", "cifar10", "mnist-three-widths"), action="append"
+    )
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--arms", nargs="*", default=())
+    parser.add_argument("--output", type=Path, default=HERE)
+    asked = parser.parse_args()
+    import growth
+
+    tasks = asked.task or list(growth.TASKS)
+    if asked.part == "growth":
+        path = asked.output / "growth.jsonl"
+        growth.run(path, tasks, asked.seeds, list(asked.arms or growth.ARMS))
+        for task in tasks:
+            growth.report(growth.rows(path), task)
+        return
+    import teachers
+
+    path = asked.output / "teachers.jsonl"
+    if asked.part == "teachers":
+        teachers.run(path, asked.seeds, list(asked.arms or teachers.ARMS))
+    else:
+        for task in tasks:
+            growth.report(growth.rows(asked.output / "growth.jsonl"), task)
+        growth.draw(growth.rows(asked.output / "growth.jsonl"), asked.output / "figures")
+    teachers.report(teachers.rows(path))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""How many episodes an agent needs, with and without a pull toward the best earlier student.
+
+Digits, the small convolutional network, an agent that learns from nothing. Every few episodes the
+policy is evaluated greedily on fresh students that nobody pulls, so that what is measured is what
+the agent learned, and not what the teacher gives away. What the pulled students themselves come to
+is noted beside it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_qan import MetaMomentum, QANCallback, data, models
+from keras_qan.agents import DQN, Exploration
+from keras_qan.comparison import interval
+from keras_qan.meta_momentum import Previous, RandomTeacher
+from keras_qan.students import Students
+
+ARMS = ("no teacher", "previous", "random of equal norm", "fully trained (leakage)")
+EPISODES, EVERY, EVALUATED = 40, 8, 4
+EPOCHS, BATCH = 5, 32
+#: Initial rates: of the training episodes log-uniform between, of the evaluations these in turn.
+RATES = (0.002, 0.15)
+#: Of the pull: about a third of an episode's 185 steps.
+STRENGTH, STEPS = 0.02, 60
+
+
+def student(splits: data.Splits, seed: int) -> keras.Model:
+    model = models.build("cnn", splits.input_shape, splits.num_classes, seed=seed)
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=5,
+        jit_compile=False,
+    )
+    return model
+
+
+def fully_trained(splits: data.Splits, seed: int) -> keras.Model:
+    """A teacher that has had eight times an episode's epochs, at a good rate."""
+    model = student(splits, 777_000 + seed)
+    model.optimizer.learning_rate = 0.03
+    model.fit(
+        splits.train.batches(BATCH, seed=seed, drop_remainder=True), epochs=8 * EPOCHS,
+        shuffle=False, verbose=0,
+    )  # fmt: skip
+    return model
+
+
+def pull_of(arm: str, splits: data.Splits, seed: int) -> list[MetaMomentum]:
+    """The callback of an arm, if it has one."""
+    if arm == "no teacher":
+        return []
+    teacher: Any = Previous()
+    if arm.startswith("random"):
+        teacher = RandomTeacher(Previous(), seed)
+    if arm.startswith("fully"):
+        teacher = fully_trained(splits, seed)
+    return [MetaMomentum(teacher, STRENGTH, STEPS)]
+
+
+def trained(
+    students: Students, splits: data.Splits, held: Any, seed: int, rate: float, callbacks: list[Any]
+) -> float:
+    """One training; its log validation loss, at most log 10."""
+    model = students.fresh(seed)
+    model.optimizer.learning_rate = rate
+    history = model.fit(
+        splits.train.batches(BATCH, seed=seed, drop_remainder=True), epochs=EPOCHS,
+        validation_data=held, validation_freq=EPOCHS, shuffle=False, verbose=0,
+        callbacks=callbacks,
+    ).history  # fmt: skip
+    loss = history.get("val_loss", [math.nan])[-1]
+    return min(math.log(loss), math.log(10.0)) if math.isfinite(loss) else math.log(10.0)
+
+
+def measured(arm: str, seed: int, splits: data.Splits) -> dict[str, Any]:
+    """One agent's schooling."""
+    held = splits.validation.batches(256)
+    students = Students(lambda s: student(splits, s), held)
+    agent = DQN(exploration=Exploration(1.0, 0.05, decisions=20 * EPISODES // 2), seed=seed)
+    qan, pulls = QANCallback(agent=agent), pull_of(arm, splits, seed)
+    rng = np.random.default_rng([seed, 5])
+    row: dict[str, Any] = {"arm": arm, "seed": seed, "training": [], "evaluations": []}
+    for episode in range(EPISODES):
+        rate = float(np.exp(rng.uniform(*np.log(RATES))))
+        own = 1_000 * seed + episode
+        row["training"].append(trained(students, splits, held, own, rate, [qan, *pulls]))
+        if (episode + 1) % EVERY == 0:
+            greedy = copy.deepcopy(qan)
+            greedy.explore = False
+            row["evaluations"].append(
+                [
+                    trained(students, splits, held, 500_000 + n, RATES[n % 2], [greedy])
+                    for n in range(EVALUATED)
+                ]
+            )
+    return row
+
+
+def run(path: Path, seeds: list[int], arms: list[str]) -> None:
+    """Measures what is missing."""
+    splits = data.load("digits")
+    there = {(row["seed"], row["arm"]) for row in rows(path)}
+    for seed in seeds:
+        for arm in arms:
+            if (seed, arm) in there:
+                continue
+            keras.utils.clear_session()
+            row = measured(arm, seed, splits)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(seed, arm, [round(float(np.mean(e)), 2) for e in row["evaluations"]], flush=True)
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """What is measured."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def report(found: list[dict[str, Any]]) -> None:
+    """Prints the tables."""
+    evaluations = range(EVERY, EPISODES + 1, EVERY)
+    heads = " | ".join(f"after {n}" for n in evaluations)
+    print(f"\n| arm | seeds | {heads} | last, minus no teacher | episodes to the final quality |")
+    print("|---" * (4 + len(evaluations)) + "|")
+    plain = {row["seed"]: row for row in found if row["arm"] == ARMS[0]}
+    for arm in [a for a in ARMS if any(row["arm"] == a for row in found)]:
+        own = [row for row in found if row["arm"] == arm and row["seed"] in plain]
+        curves = np.array([[np.mean(e) for e in row["evaluations"]] for row in own])
+        cells = " | ".join(f"{value:.2f}" for value in curves.mean(axis=0))
+        gaps = [
+            float(np.mean(row["evaluations"][-1]) - np.mean(plain[row["seed"]]["evaluations"][-1]))
+            for row in own
+        ]
+        low, high = interval(gaps)
+        gap = "" if arm == ARMS[0] else f"{np.mean(gaps):+.2f} ({low:+.2f} … {high:+.2f})"
+        needed = [EVERY * (1 + int(np.argmax(c <= c[-1] + 0.1))) for c in curves]
+        print(
+            f"| {arm} | {len(own)} | {cells} | {gap} "
+            f"| {np.median(needed):g} ({min(needed)} … {max(needed)}) |"
+        )
+    print("\n| arm | the training episodes themselves: first eight | last eight |")
+    print("|---|---|---|")
+    for arm in [a for a in ARMS if any(row["arm"] == a for row in found)]:
+        trainings = np.array([row["training"] for row in found if row["arm"] == arm])
+        print(f"| {arm} | {trainings[:, :8].mean():.2f} | {trainings[:, -8:].mean():.2f} |")

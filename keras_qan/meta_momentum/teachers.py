@@ -1,0 +1,230 @@
+"""Who a student is pulled toward."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+from keras_qan import checkpoint
+from keras_qan.meta_momentum.matching import Weights
+
+
+class Teacher(Protocol):
+    """Who a student is pulled toward, training after training."""
+
+    def weights(self) -> Weights | None:
+        """What to teach in the training that begins; None for nothing."""
+        ...
+
+    def network(self, student: keras.Model) -> keras.Model | None:
+        """The teacher as a model that can be asked; None for nothing to teach."""
+        ...
+
+    def note(self, student: keras.Model, score: float, kind: str) -> None:
+        """Hears how a training ended: the student, its loss, and which loss that is."""
+        ...
+
+
+class Given:
+    """A model that was trained before. It is leakage where it saw more than the student may.
+
+    Args:
+      model: a built model; it is not changed.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        if not model.built:
+            raise ValueError(
+                f"The teacher {model.name!r} is not built, so it has no weights; expected a "
+                "trained model. Call it on data, or model.build(input_shape)."
+            )
+        self.model = model
+
+    def weights(self) -> Weights | None:
+        """The model's present weights."""
+        return Weights.of(self.model)
+
+    def network(self, student: keras.Model) -> keras.Model | None:  # noqa: ARG002
+        """The model itself."""
+        return self.model
+
+    def note(self, student: keras.Model, score: float, kind: str) -> None:
+        """Learns nothing."""
+
+
+class Previous:
+    """The best student of earlier trainings.
+
+    It teaches nothing in the first training. The best is the one whose last validation loss is
+    lowest, or the last training loss where a training has no validation; one that was validated
+    takes the place of one that was not.
+
+    Args:
+      directory: where it is kept, gone on from if it is there; by default in memory alone.
+
+    Attributes:
+      episodes: trainings that were noted.
+      score: the best one's loss; infinity before the first.
+      kind: "val_loss" or "loss"; empty before the first.
+
+    Raises:
+      CheckpointError: the files in the directory are damaged.
+    """
+
+    STEM = "teacher"
+
+    def __init__(self, directory: str | Path | None = None) -> None:
+        self.directory = None if directory is None else Path(directory)
+        self.episodes = 0
+        self.score = math.inf
+        self.kind = ""
+        self._best: Weights | None = None
+        self._networks: list[tuple[Any, keras.Model]] = []
+        if self.directory is not None:
+            saved = checkpoint.read_newest(self.directory, self.STEM)
+            if saved is not None:
+                self.set_state(*saved)
+
+    def weights(self) -> Weights | None:
+        """The best student's weights so far."""
+        return self._best
+
+    def network(self, student: keras.Model) -> keras.Model | None:
+        """A clone of the student with the best student's weights."""
+        weights = self.weights()
+        return None if weights is None else self._clone(student, weights)
+
+    def note(self, student: keras.Model, score: float, kind: str) -> None:
+        """Keeps the student if it is the best so far, and writes that down."""
+        self.episodes += 1
+        better = score < self.score and (kind == self.kind or kind == "val_loss" or not self.kind)
+        validated_at_last = kind == "val_loss" and self.kind == "loss"
+        if math.isfinite(score) and (better or validated_at_last):
+            self._best, self.score, self.kind = Weights.of(student), float(score), kind
+        if self.directory is not None and self._best is not None:
+            checkpoint.write_next(self.directory, self.STEM, *self.get_state())
+
+    def get_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """All it knows, as arrays by name and plain data."""
+        best = self._best or Weights((), ())
+        arrays = {f"weight/{place}": array for place, array in enumerate(best.arrays)}
+        data = {"paths": list(best.paths), "episodes": self.episodes, "kind": self.kind}
+        return arrays, data | {"score": self.score if math.isfinite(self.score) else None}
+
+    def set_state(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
+        """Takes up what `get_state` gave.
+
+        Raises:
+          CheckpointError: it is something else.
+        """
+        try:
+            paths = tuple(str(path) for path in data["paths"])
+            found = tuple(arrays[f"weight/{place}"] for place in range(len(paths)))
+            score, kind, episodes = data["score"], str(data["kind"]), int(data["episodes"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise checkpoint.CheckpointError(
+                f"This is no teacher's state: {error!r} is missing or wrong. Expected what "
+                "Previous.get_state() gave."
+            ) from error
+        self._best = Weights(paths, found) if paths else None
+        self.score = math.inf if score is None else float(score)
+        self.kind, self.episodes = kind, episodes
+
+    def _clone(self, student: keras.Model, weights: Weights) -> keras.Model:
+        network = next((one for known, one in self._networks if known is student), None)
+        if network is None:
+            network = keras.models.clone_model(student)
+            self._networks = [(student, network)]
+        shapes = [tuple(variable.shape) for variable in network.weights]
+        if shapes != [tuple(array.shape) for array in weights.arrays]:
+            raise ValueError(
+                f"The best student of earlier trainings has weights of other shapes than model "
+                f"{student.name!r}; expected students of one architecture. Use one MetaMomentum "
+                "for each architecture."
+            )
+        network.set_weights(list(weights.arrays))
+        return network
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Previous:
+        """Itself: what one training found, the others are to know."""
+        memo[id(self)] = self
+        return self
+
+
+class RandomTeacher:
+    """The control: a random network whose kernels have the norms of another teacher's.
+
+    Each kernel is drawn anew for each training, w ~ N(0, 1) scaled to ‖w‖ = ‖w*‖. What a pull
+    toward it brings comes of the pull, and not of what a teacher knows.
+
+    Args:
+      like: whose norms; it hears of the students in this one's stead.
+      seed: of the draws.
+    """
+
+    def __init__(self, like: Teacher, seed: int = 0) -> None:
+        self.like = like
+        self._seed = seed
+        self._drawn = 0
+
+    def weights(self) -> Weights | None:
+        """Random kernels; what is no kernel is the other teacher's."""
+        other = self.like.weights()
+        if other is None:
+            return None
+        generator = np.random.default_rng([self._seed, self._drawn])
+        self._drawn += 1
+        arrays = list(other.arrays)
+        for place in other.kernels():
+            drawn = generator.normal(size=arrays[place].shape)
+            drawn *= np.linalg.norm(arrays[place]) / np.linalg.norm(drawn)
+            arrays[place] = drawn.astype(arrays[place].dtype)
+        return Weights(other.paths, tuple(arrays))
+
+    def network(self, student: keras.Model) -> keras.Model | None:
+        """A clone of the other teacher's network, with random kernels."""
+        network = self.like.network(student)
+        weights = self.weights()
+        if network is None or weights is None:
+            return None
+        clone = keras.models.clone_model(network)
+        clone.set_weights(list(weights.arrays))
+        return clone
+
+    def note(self, student: keras.Model, score: float, kind: str) -> None:
+        """Tells the other teacher."""
+        self.like.note(student, score, kind)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RandomTeacher:
+        """One with the same draws to come, which shares what the other teacher knows."""
+        made = RandomTeacher(copy.deepcopy(self.like, memo), self._seed)
+        made._drawn = self._drawn
+        return made
+
+
+def teacher_of(asked: Any, directory: str | Path | None) -> Teacher:
+    """The teacher that a user asks for: a model, "previous", or an object that is one.
+
+    Raises:
+      ValueError: it is something else, or a directory is given for one that has nothing to keep.
+    """
+    if isinstance(asked, str) and asked == "previous":
+        return Previous(directory)
+    if directory is not None:
+        raise ValueError(
+            f"MetaMomentum got directory={str(directory)!r} with a teacher of its own, which has "
+            'nothing to keep; expected one with teacher="previous" alone. Leave it out.'
+        )
+    if isinstance(asked, keras.Model):
+        return Given(asked)
+    if all(callable(getattr(asked, name, None)) for name in ("weights", "network", "note")):
+        return asked
+    raise ValueError(
+        f'MetaMomentum got teacher={asked!r}; expected a trained keras.Model, or "previous" for '
+        "the best student of earlier trainings."
+    )

@@ -1,0 +1,25 @@
+"""The rally: data and network grow together, stage by stage.
+
+`Rally([Stage(...), ...]).run(build_model, train, validation)` trains a small network on a small
+subset, grows both with `net2net`, and goes on until all is full. `costs.multiply_adds` counts what
+a model's training costs.
+"""
+
+from keras_qan.rally.automatic import GrowthRule
+from keras_qan.rally.costs import Cost, multiply_adds, register_cost
+from keras_qan.rally.planning import Planned
+from keras_qan.rally.rally import Rally
+from keras_qan.rally.report import Report, cost_to
+from keras_qan.rally.stage import Stage
+
+__all__ = [
+    "Cost",
+    "GrowthRule",
+    "Planned",
+    "Rally",
+    "Report",
+    "Stage",
+    "cost_to",
+    "multiply_adds",
+    "register_cost",
+]

@@ -1,0 +1,110 @@
+"""A rally in its directory: settings, checkpoints, and logs for people and figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_qan import checkpoint
+from keras_qan.run_log import plain
+
+_STEM = "rally"
+_SETTINGS = "settings.json"
+LOGS = ("stages", "looks")
+
+
+class Store:
+    """Keeps a rally, if it has a directory.
+
+    Args:
+      directory: where, or None.
+      settings: what the rally is made of; one that is there has to have the same.
+
+    Raises:
+      ValueError: the directory holds a rally with other settings.
+      CheckpointError: its files are damaged.
+    """
+
+    def __init__(self, directory: Path | None, settings: dict[str, Any]) -> None:
+        self.directory = directory
+        self._saved: tuple[dict[str, np.ndarray], dict[str, Any]] | None = None
+        if directory is None:
+            return
+        path = directory / _SETTINGS
+        present = json.loads(json.dumps(plain(settings)))
+        if not path.exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            _replace(path, json.dumps(present, indent=1) + "\n")
+            return
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise checkpoint.CheckpointError(
+                f"{path} is not whole: {error}. Start anew in another directory."
+            ) from error
+        keys = sorted(present.keys() | saved.keys())
+        differing = [key for key in keys if saved.get(key) != present.get(key)]
+        if differing:
+            raise ValueError(
+                f"{directory} holds a rally with other {', '.join(differing)}; expected the same, "
+                "so that it can go on. Use another directory, or give what it was made with: "
+                + "; ".join(f"{key}={json.dumps(saved.get(key))[:300]}" for key in differing)
+            )
+        self._saved = checkpoint.read_newest(directory, _STEM)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the last finished stage left: `stages`, `looks`, `qan_episodes`, `test`."""
+        if self._saved is None:
+            return {"stages": [], "looks": [], "qan_episodes": None, "test": {}}
+        return dict(self._saved[1])
+
+    def restore(self, model: keras.Model) -> None:
+        """Gives a network of the last finished stage's shape its weights and optimizer's state.
+
+        Raises:
+          CheckpointError: it has another shape.
+        """
+        assert self._saved is not None
+        arrays = self._saved[0]
+        model.optimizer.build(model.trainable_variables)
+        for name, variables in _variables(model).items():
+            found = [arrays.get(f"{name}/{place}") for place in range(len(variables))]
+            for variable, array in zip(variables, found, strict=True):
+                if array is None or tuple(array.shape) != tuple(variable.shape):
+                    raise checkpoint.CheckpointError(
+                        f"{self.directory} holds other weights than build_model and the stages "
+                        f"lead to, first {variable.path}; expected the same build_model as before. "
+                        "Use another directory."
+                    )
+                variable.assign(array)
+
+    def write(self, model: keras.Model, data: dict[str, Any]) -> None:
+        """Writes where the rally stands after a stage, and the logs anew."""
+        if self.directory is None:
+            return
+        arrays = {
+            f"{name}/{place}": keras.ops.convert_to_numpy(variable)
+            for name, variables in _variables(model).items()
+            for place, variable in enumerate(variables)
+        }
+        data = plain(data)
+        checkpoint.write_next(self.directory, _STEM, arrays, data)
+        self._saved = arrays, data
+        for log in LOGS:
+            lines = [json.dumps(record) for record in data[log]]
+            _replace(self.directory / f"{log}.jsonl", "".join(f"{line}\n" for line in lines))
+
+
+def _variables(model: keras.Model) -> dict[str, list[Any]]:
+    return {"model": list(model.variables), "optimizer": list(model.optimizer.variables)}
+
+
+def _replace(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.aside")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)

@@ -1,0 +1,337 @@
+"""The rally: what grows, what it notes, and that it goes on after a kill."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from rally.rally_cases import TEST, TRAIN, VALIDATION, build_model, data
+
+from keras_qan import QANCallback, Rally, Stage
+from keras_qan.agents.scripted import Random
+from keras_qan.rally import GrowthRule, cost_to
+from keras_qan.rally.subsets import Subsets, as_examples
+
+STAGES = [
+    Stage(0.25, epochs=2),
+    Stage(0.5, epochs=2, widths={"hidden": 8}),
+    Stage(1.0, epochs=2, widths={"hidden": 12}, deepen=["hidden"]),
+]
+
+
+def run(rally, **more):
+    return rally.run(build_model, TRAIN, VALIDATION, **more)
+
+
+def with_dropout(seed):
+    return build_model(seed, dropout=0.3)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A rally through all stages, kept in a directory."""
+    rally = Rally(STAGES, tmp_path_factory.mktemp("whole"), batch_size=20)
+    return rally.run(with_dropout, TRAIN, VALIDATION, TEST)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_subsets_are_nested_and_stratified():
+    examples = as_examples(TRAIN, "train")
+    subsets = Subsets(examples, seed=3)
+    small, large = set(subsets.members(60)), set(subsets.members(120))
+    assert small < large
+    share = np.bincount(examples.y) / len(examples)
+    for size in (60, 120):
+        found = np.bincount(subsets.of(size).y)
+        assert np.all(np.abs(found - share * size) < 1.0)
+    assert subsets.of(240) is examples
+    assert set(Subsets(examples, seed=4).members(60)) != small
+
+
+def test_data_and_network_grow_and_the_costs_add_up(whole):
+    report = whole
+    # 6·w + w·3 multiply-adds forward, and 6·w + 2·w·3 backward; deepened by w·w and 2·w·w.
+    forward = [9 * 4, 9 * 8, 9 * 12 + 144]
+    backward = [12 * 4, 12 * 8, 12 * 12 + 288]
+    steps = [2 * 3, 2 * 6, 2 * 12]
+    costs = [20 * s * (f + b) for s, f, b in zip(steps, forward, backward, strict=True)]
+    assert [s["examples"] for s in report.stages] == [60, 120, 240]
+    assert [s["forward_multiply_adds"] for s in report.stages] == forward
+    assert [s["backward_multiply_adds"] for s in report.stages] == backward
+    assert [s["steps"] for s in report.stages] == steps
+    assert [s["multiply_adds"] for s in report.stages] == costs
+    assert report.multiply_adds == sum(costs)
+    assert [layer.name for layer in report.model.layers] == [
+        "hidden", "hidden_deeper", "dropout", "logits",
+    ]  # fmt: skip
+    assert report.model.get_layer("hidden_deeper").units == 12
+    assert set(report.test) == {"loss", "accuracy"}
+    assert all(stage["seconds"] > 0.0 for stage in report.stages)
+    assert report.looks[-1]["seconds"] == pytest.approx(sum(s["seconds"] for s in report.stages))
+
+
+def test_growing_changes_neither_function_nor_the_optimizers_count(whole):
+    for before, after in zip(whole.stages, whole.stages[1:], strict=False):
+        assert after["val_loss_at_start"] == pytest.approx(before["val_loss"], rel=1e-5)
+    assert int(whole.model.optimizer.iterations) == 6 + 12 + 24
+
+
+def test_random_padding_does_change_it():
+    report = run(Rally(STAGES[:2], batch_size=20, new="random"))
+    assert report.stages[1]["val_loss_at_start"] != pytest.approx(
+        report.stages[0]["val_loss"], rel=1e-3
+    )
+
+
+def test_it_learns():
+    report = run(Rally([Stage(0.5, epochs=10), Stage(1.0, 10, {"hidden": 16})], batch_size=20))
+    first, last = report.looks[0]["val_accuracy"], report.looks[-1]["val_accuracy"]
+    assert last > max(first + 0.2, 0.75)
+    cost = report.cost_to(0.5 * (first + last))
+    assert 0.0 < cost < report.multiply_adds
+
+
+def test_one_stage_of_everything_is_an_ordinary_training():
+    report = run(Rally([Stage(1.0, epochs=3)], batch_size=20, seed=5))
+    model = build_model(5)
+    seed = int(np.random.SeedSequence([5, 1]).generate_state(1)[0] >> 1)
+    batches = as_examples(TRAIN, "train").batches(20, seed=seed)
+    as_in_a_rally = as_examples(VALIDATION, "validation").batches(256)
+    model.evaluate(as_in_a_rally, verbose=0)
+    model.fit(batches, epochs=3, shuffle=False, verbose=0)
+    for one, other in zip(report.model.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_each_stage_begins_with_its_own_rate():
+    seen = []
+
+    class Rates(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            seen.append(float(self.model.optimizer.learning_rate))
+
+        def on_train_end(self, logs=None):
+            self.model.optimizer.learning_rate = 1e-5  # as something that anneals leaves it
+
+    stages = [Stage(0.5), Stage(0.5, widths={"hidden": 8}), Stage(1.0, learning_rate=0.003)]
+    run(Rally(stages, batch_size=20), callbacks=[Rates()])
+    assert seen == pytest.approx([0.01, 0.01, 0.003])
+
+
+class KilledError(Exception):
+    pass
+
+
+class Kill(keras.callbacks.Callback):
+    """Ends the process, as it were, in the fit with that number."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.left = number
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.left == 0:
+            raise KilledError
+
+    def on_train_end(self, logs=None):
+        self.left -= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_a_rally_that_was_killed_goes_on_to_the_same_end(tmp_path, whole, stage):
+    def go(**more):
+        rally = Rally(STAGES, tmp_path, batch_size=20)
+        return rally.run(with_dropout, TRAIN, VALIDATION, TEST, **more)
+
+    with pytest.raises(KilledError):
+        go(callbacks=[Kill(stage)])
+    report = go()
+    for one, other in zip(whole.model.get_weights(), report.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert whole.test == report.test
+
+    def timeless(records):
+        return [{k: v for k, v in r.items() if "seconds" not in k} for r in records]
+
+    for log in ("stages", "looks"):
+        logs = [timeless(lines(folder / f"{log}.jsonl")) for folder in (whole.directory, tmp_path)]
+        assert logs[0] == logs[1]
+    # Finished: nothing is trained again, and all is told again.
+    again = go(callbacks=[Kill(0)])
+    assert again.stages == report.stages
+    np.testing.assert_array_equal(again.model.get_weights()[0], report.model.get_weights()[0])
+
+
+def test_another_rally_in_the_directory_is_refused_with_what_differs(tmp_path):
+    run(Rally([Stage(0.5)], tmp_path, batch_size=20))
+    with pytest.raises(ValueError, match=r"holds a rally with other seed; .*seed=0"):
+        run(Rally([Stage(0.5)], tmp_path, batch_size=20, seed=1))
+    with pytest.raises(ValueError, match="other plan"):
+        Rally([Stage(0.5)], tmp_path, batch_size=20).run(
+            lambda seed: build_model(seed, width=5), TRAIN, VALIDATION
+        )
+
+
+@pytest.mark.slow
+def test_one_agent_goes_through_all_stages_and_through_a_kill(tmp_path):
+    def qan(name):
+        return QANCallback(tmp_path / name / "qan", agent=Random(0), decide_every=2)
+
+    whole = run(Rally(STAGES, tmp_path / "whole", qan=qan("whole"), batch_size=20))
+    episodes = lines(tmp_path / "whole" / "qan" / "episodes.jsonl")
+    assert [episode["stage"] for episode in episodes] == [1, 2, 3]
+    assert all(e["initial_learning_rate"] == pytest.approx(0.01) for e in episodes)
+    with pytest.raises(KilledError):
+        run(Rally(STAGES, tmp_path / "run", qan=qan("run"), batch_size=20), callbacks=[Kill(1)])
+    # As if the kill had come between the agent's writing of stage 2 and the rally's.
+    more = qan("run")
+    model = build_model(0)
+    model.fit(*TRAIN, epochs=1, verbose=0, callbacks=[more])
+    assert more.episodes == 2
+    rally = Rally(STAGES, tmp_path / "run", qan=qan("run"), batch_size=20)
+    report = run(rally)
+    assert rally.qan.episodes == 3
+    for one, other in zip(whole.model.get_weights(), report.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_rule_grows_when_the_gain_per_cost_falls_below_what_growth_brings():
+    rule = GrowthRule(width_gain=0.1, window=1)
+    # (0.5 − 0.3)(1 − √(1/4)) = 0.1 by data, and 0.1 · 0.5 · log₂ 4 = 0.1 by width.
+    assert rule.expected(0.3, 0.5, (100, 400), (10, 40)) == pytest.approx(0.2)
+    assert rule.expected(0.6, 0.5, (100, 400), (10, 10)) == 0.0
+    # A gain of 0.1 for 50, against 0.2 for 200 or for 50.
+    assert not rule.says_grow([0.6, 0.5], 50.0, 0.2, 200.0)
+    assert rule.says_grow([0.6, 0.5], 50.0, 0.2, 50.0)
+    assert not rule.says_grow([0.6], 50.0, 0.2, 50.0)
+    # Over two looks: 0.4 for 100.
+    assert not GrowthRule(window=2).says_grow([0.9, 0.6, 0.5], 50.0, 0.2, 100.0)
+
+
+def test_a_stage_ends_early_by_the_rule_and_the_last_one_never():
+    stages = [Stage(0.25, epochs=40), Stage(1.0, epochs=3, widths={"hidden": 12})]
+    report = run(Rally(stages, batch_size=20, rule=GrowthRule(width_gain=0.5)))
+    first, last = report.stages
+    assert first["ended_by_rule"]
+    assert 2 <= first["looks"] < 40
+    assert first["steps"] == 3 * first["looks"]
+    assert last["looks"] == 3
+    assert not last["ended_by_rule"]
+
+
+def test_looks_can_be_closer_than_passes():
+    report = run(Rally([Stage(1.0, epochs=2)], batch_size=20, look_every=5))
+    # 24 steps are rounded to five looks.
+    assert [look["step"] for look in report.looks] == [0, 5, 10, 15, 20, 25]
+
+
+def test_the_cost_of_a_target_is_linear_between_looks():
+    looks = [
+        {"val_accuracy": a, "val_loss": b, "multiply_adds": c}
+        for a, b, c in [(0.1, 2.0, 0), (0.5, 1.0, 100), (0.5, 1.1, 100), (0.9, 0.5, 300)]
+    ]
+    assert cost_to(looks, 0.3) == pytest.approx(50.0)
+    assert cost_to(looks, 0.7) == pytest.approx(200.0)
+    assert cost_to(looks, 0.8, "val_loss") == pytest.approx(200.0)
+    assert cost_to(looks, 0.95) == float("inf")
+    assert cost_to(looks, 0.05) == 0
+
+
+def stage(examples=0.5, **more):
+    return lambda: Stage(examples, **more)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (stage(0.0), r"examples=0.0; expected a share in \(0, 1\]"),
+        (stage(1.5), "examples=1.5"),
+        (stage(0), "examples=0;"),
+        (stage(True), "examples=True"),
+        (stage("all"), "examples='all'"),
+        (stage(epochs=0), "epochs=0"),
+        (stage(widths={"hidden": 0}), "'hidden' has 0"),
+        (stage(deepen="hidden"), r"for example \['hidden'\]"),
+        (stage(learning_rate=0.0), "learning_rate=0.0"),
+        (lambda: Rally([]), "at least one stage"),
+        (lambda: Rally([Stage(0.5), Stage(0.4)]), "Stage 2 has examples=0.4 and the one before it"),
+        (
+            lambda: Rally([Stage(0.5, widths={"a": 8}), Stage(0.6), Stage(1.0, widths={"a": 4})]),
+            "Stage 3 asks for 4 units in layer 'a', which has 8",
+        ),
+        (lambda: Rally([Stage(0.5)], batch_size=0), "batch_size=0"),
+        (lambda: Rally([Stage(0.5)], new="copies"), "new='copies'"),
+        (lambda: Rally([Stage(0.5)], rule=0.5), "expected GrowthRule"),
+        (lambda: Rally([Stage(0.5)], qan="shipped"), "expected a QANCallback"),
+        (
+            lambda: Rally([Stage(0.5)], "x", qan=QANCallback(agent=Random(0))),
+            "could not go on after a kill",
+        ),
+        (lambda: GrowthRule(width_gain=-1.0), "width_gain=-1.0"),
+    ],
+)
+def test_bad_arguments_are_refused_with_what_to_do(made, message):
+    with pytest.raises(ValueError, match=message):
+        made()
+
+
+def test_something_else_than_a_stage_is_refused():
+    with pytest.raises(TypeError, match="expected Stage"):
+        Rally([0.5, 1.0])
+
+
+def untrainable(seed):
+    model = build_model(seed)
+
+    def train_step(data):
+        raise AssertionError("trained before all was tried out")
+
+    model.train_step = train_step
+    return model
+
+
+RARE = (np.concatenate([TRAIN[0], data(2, seed=7)[0]]), np.concatenate([TRAIN[1], [3, 3]]))
+
+
+@pytest.mark.parametrize(
+    ("stages", "train", "message"),
+    [
+        ([Stage(0.5), Stage(1.0, widths={"logits": 5})], TRAIN,
+         "growth of stage 2 is refused before anything is trained: .*output"),
+        ([Stage(0.5), Stage(1.0, deepen=["logits"])], TRAIN, "growth of stage 2 is refused"),
+        ([Stage(0.5), Stage(1.0, widths={"hiden": 9})], TRAIN, "growth of stage 2 is refused"),
+        ([Stage(0.5), Stage(1.0, widths={"hidden": 3})], TRAIN,
+         "Stage 2 asks for 3 units in layer 'hidden', which has 4"),
+        ([Stage(100), Stage(0.25)], TRAIN, "Stage 2 has 60 examples and the one before it 100"),
+        ([Stage(19), Stage(1.0)], TRAIN, "Stage 1 has 19 examples and a batch has 20"),
+        ([Stage(30), Stage(1.0)], RARE, "Stage 1 has 30 examples and none of class 3"),
+        ([Stage(241)], TRAIN, "asks for 241 examples, and there are 240"),
+        ([Stage(0.5)], TRAIN[0], "or a pair"),
+        ([Stage(0.5)], (TRAIN[0], TRAIN[1] / 2.0), "one integer class for each example"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_refused_before_anything_is_trained(stages, train, message):
+    with pytest.raises(ValueError, match=message):
+        Rally(stages, batch_size=20).run(untrainable, train, VALIDATION)
+
+
+def test_a_model_that_is_not_compiled_is_refused():
+    with pytest.raises(TypeError, match="expected a compiled"):
+        Rally([Stage(0.5)]).run(
+            lambda seed: keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)]),
+            TRAIN, VALIDATION,
+        )  # fmt: skip
+
+
+def test_a_stage_that_diverges_says_so():
+    stages = [Stage(0.5, learning_rate=1e30)]
+    with pytest.raises(RuntimeError, match="Stage 1 diverged"):
+        Rally(stages, batch_size=20).run(
+            lambda seed: build_model(seed, optimizer=keras.optimizers.SGD(0.1)), TRAIN, VALIDATION
+        )
