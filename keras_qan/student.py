@@ -14,7 +14,7 @@ from keras_qan.steered import Student
 
 
 def require_keras_3(model: Any) -> None:
-    """Raises TypeError for a model of Keras 2, and ValueError for one that is not compiled."""
+    """Raises TypeError for a model of Keras 2, and ValueError for one that cannot be trained."""
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"QANCallback got a model of class {type(model).__module__}.{type(model).__name__}; "
@@ -25,6 +25,13 @@ def require_keras_3(model: Any) -> None:
         raise ValueError(
             f"Model {model.name!r} is not compiled: it has no optimizer whose learning rate could "
             "be adjusted. Call model.compile(optimizer, loss) before fit."
+        )
+    replicas, steps = model.distribute_strategy.num_replicas_in_sync, model.steps_per_execution
+    if replicas > 1 and steps > 1:
+        raise ValueError(
+            f"Model {model.name!r} is compiled with steps_per_execution={steps} under a strategy "
+            f"of {replicas} replicas; expected 1, as Keras's fit fails with more. Compile it "
+            "without steps_per_execution."
         )
 
 

@@ -1,0 +1,111 @@
+"""What the workers of one training tell each other: values from all, and the chief's word."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import tensorflow as tf
+
+
+class Team:
+    """The workers that train one model in step, under a multi-worker strategy.
+
+    Every method is a meeting: all workers have to call it, in the same order, or all wait.
+
+    Args:
+      strategy: the strategy that they share.
+
+    Attributes:
+      size: how many workers.
+      index: which of them this process is; the chief is 0.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        resolver = strategy.cluster_resolver
+        workers = resolver.cluster_spec().as_dict()
+        self.strategy = strategy
+        self.size = sum(len(workers.get(kind, ())) for kind in ("chief", "worker"))
+        ahead = len(workers.get("chief", ())) if resolver.task_type == "worker" else 0
+        self.index = ahead + int(resolver.task_id)
+        self._replicas = strategy.num_replicas_in_sync // self.size
+        self._gathered = tf.function(self.gather, reduce_retracing=True)
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether the agent and the run directory are this process's."""
+        return self.index == 0
+
+    def gather(self, values: tf.Tensor) -> tf.Tensor:
+        """Each worker's values.
+
+        To be called within a compiled function.
+
+        Args:
+          values: this worker's, `[...]`, of the same shape on all.
+
+        Returns:
+          `[W, ...]`, the chief's first, the same on all.
+        """
+
+        def meet(own: tf.Tensor) -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            return context.all_gather(own[tf.newaxis], axis=0)
+
+        # [R, ...]: replicas are numbered worker by worker.
+        everyone = self.strategy.run(meet, args=(values,))
+        return self.strategy.experimental_local_results(everyone)[0][:: self._replicas]
+
+    def from_chief(self, value: Any) -> Any:
+        """The chief's value, on every worker.
+
+        Args:
+          value: plain JSON data; what others than the chief give is not looked at.
+        """
+        text = json.dumps(value).encode() if self.is_chief else b""
+        length = int(self._gathered(tf.constant(len(text)))[0])
+        padded = tf.constant(list(text.ljust(length, b" ")), tf.int32)
+        chiefs = self._gathered(padded)[0].numpy()
+        return json.loads(bytes(chiefs.astype("uint8")))
+
+    def agree(self, what: str, *numbers: float) -> None:
+        """Makes sure that all workers hold the same numbers.
+
+        Args:
+          what: what they are, for the message.
+          *numbers: this worker's.
+
+        Raises:
+          RuntimeError: on every worker, where those of one differ from the chief's.
+        """
+        found = self._gathered(tf.constant(numbers, tf.float64)).numpy()
+        for index, row in enumerate(found):
+            if row.tobytes() != found[0].tobytes():
+                raise RuntimeError(
+                    f"Worker {index} has {what} = {row.tolist()} and the chief has "
+                    f"{found[0].tolist()}; expected the same, as they train one model. Give every "
+                    "worker the same code, seed, data and callbacks, and start again from the "
+                    "last checkpoint."
+                )
+
+
+_present: Team | None = None
+
+
+def team_of(strategy: tf.distribute.Strategy) -> Team | None:
+    """The team behind a strategy; None where one process does it all."""
+    global _present
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return None
+    if _present is None or _present.strategy is not strategy:
+        team = Team(strategy)
+        if team.size == 1:
+            return None
+        # TensorFlow lets a process join one team in its life.
+        _present = team
+    return _present
+
+
+def present_team() -> Team | None:
+    """The team that this process has joined, if any."""
+    return _present
