@@ -9,8 +9,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_qan.distribute import team_of
 from keras_qan.observations import Observation, TrainingDynamics, watched_kernels
-from keras_qan.steered import Student
+from keras_qan.steered import Mirrors, Student
 
 
 def require_keras_3(model: Any) -> None:
@@ -105,29 +106,42 @@ def find_student(
       ValueError: a layer to watch is missing, or the learning rate cannot be assigned.
     """
     kernels = [
-        kernel.value
+        _replicas(kernel.value)[0]
         for part in observations
         if part.layers != ()
         for kernel in watched_kernels(model, part.layers)
     ]
     wants_motion = any(isinstance(part, TrainingDynamics) for part in observations)
     watched = kernels if wants_motion else []
-    rates = rate_variables(model)
+    rates = [_replicas(rate) for rate in rate_variables(model)]
+    totals, counts = _replicas(sums.total), _replicas(sums.count)
     saved = _what_a_step_back_restores(model) if can_step_back else []
     return Student(
         kernels=kernels,
-        rates=rates,
-        loss_total=sums.total,
-        loss_count=sums.count,
+        rates=[rate[0] for rate in rates],
+        loss_total=totals[0],
+        loss_count=counts[0],
         motion=[_room_for(kernel) for kernel in watched for _ in range(3)],
         saved=saved,
         copies=[_room_for(variable) for variable in saved],
         optimizer=tf.constant(_optimizer_traits(model), tf.float32),
+        mirrors=Mirrors(
+            rates=[rate[1:] for rate in rates],
+            loss_totals=totals[1:],
+            loss_counts=counts[1:],
+            team=team_of(model.distribute_strategy),
+        ),
     )
 
 
+def _replicas(variable: tf.Variable) -> list[tf.Variable]:
+    """A variable on each device of this process; itself where no strategy mirrors it."""
+    return list(getattr(variable, "values", [variable]))
+
+
 def _room_for(variable: tf.Variable) -> tf.Variable:
-    return tf.Variable(tf.zeros_like(variable), trainable=False)
+    with tf.device(variable.device):
+        return tf.Variable(tf.zeros_like(variable), trainable=False)
 
 
 def _what_a_step_back_restores(model: keras.Model) -> list[tf.Variable]:
@@ -137,8 +151,9 @@ def _what_a_step_back_restores(model: keras.Model) -> list[tf.Variable]:
         optimizer.build(model.trainable_variables)
     rates = {id(rate) for rate in rate_variables(model)}
     return [
-        variable.value
+        replica
         for variable in [*model.variables, *optimizer.variables]
+        for replica in _replicas(variable.value)
         if variable.dtype.startswith(("float", "bfloat")) and id(variable.value) not in rates
     ]
 

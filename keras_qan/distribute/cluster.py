@@ -63,7 +63,7 @@ class Cluster:
         if not isinstance(task, dict):
             raise _refusal(text, "in which 'task' is missing or not an object")
         kind, index = task.get("type"), task.get("index")
-        if kind not in jobs:
+        if not isinstance(kind, str) or kind not in jobs:
             raise _refusal(
                 text, f"in which the task is of type {kind!r} and the cluster has {sorted(jobs)}"
             )

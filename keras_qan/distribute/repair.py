@@ -1,10 +1,9 @@
 """Keras's `fit` under MultiWorkerMirroredStrategy (keras#20585), made to work by the strategy.
 
-Keras 3 asks the strategy twice for what it cannot give. Before training, `Trainer._maybe_symbolic_build`
-reduces a whole batch, a tuple, in one call, to learn its shapes. After each step, `reduce_per_replica`
-takes the mean of each metric, a scalar, over its axis 0. Under MirroredStrategy neither happens that
-way. Both calls go through `Strategy.reduce`, so a strategy that answers them is enough, and nothing of
-Keras is touched.
+Keras 3 asks the strategy twice for what it cannot give. Before training, `_maybe_symbolic_build`
+reduces a whole batch, a tuple, in one call, to learn its shapes. After each step,
+`reduce_per_replica` takes the mean of each metric, a scalar, over its axis 0. Both calls go through
+`Strategy.reduce`, so a strategy that answers them is enough, and nothing of Keras is touched.
 """
 
 from __future__ import annotations
@@ -47,7 +46,9 @@ class RepairedMultiWorkerMirroredStrategy(tf.distribute.MultiWorkerMirroredStrat
           The reduced value, the same on every worker; of a batch, this worker's part.
         """
         if axis is None and isinstance(value, tuple | list | dict):
-            return tf.nest.map_structure(lambda part: self.experimental_local_results(part)[0], value)
+            return tf.nest.map_structure(
+                lambda part: self.experimental_local_results(part)[0], value
+            )
         if axis == 0 and _is_scalar(self.experimental_local_results(value)[0]):
             axis = None
         return super().reduce(reduce_op, value, axis)

@@ -66,7 +66,9 @@ def from_name(name: str = "auto") -> tf.distribute.Strategy:
 
 def _auto() -> tf.distribute.Strategy:
     if os.environ.get("TF_CONFIG"):
-        logging.warning("TF_CONFIG is set, and auto stays on this host: say multi_worker to use it.")
+        logging.warning(
+            "TF_CONFIG is set, and auto stays on this host; say multi_worker to use it."
+        )
     gpus = _gpus(may_come_late=True)
     return tf.distribute.MirroredStrategy(gpus) if len(gpus) > 1 else _on_one(gpus)
 

@@ -29,7 +29,7 @@ class Team:
         ahead = len(workers.get("chief", ())) if resolver.task_type == "worker" else 0
         self.index = ahead + int(resolver.task_id)
         self._replicas = strategy.num_replicas_in_sync // self.size
-        self._gathered = tf.function(self.gather, reduce_retracing=True)
+        self._gathered = tf.function(self.gather, reduce_retracing=True, autograph=False)
 
     @property
     def is_chief(self) -> bool:
@@ -39,14 +39,15 @@ class Team:
     def gather(self, values: tf.Tensor) -> tf.Tensor:
         """Each worker's values.
 
-        To be called within a compiled function.
-
         Args:
           values: this worker's, `[...]`, of the same shape on all.
 
         Returns:
           `[W, ...]`, the chief's first, the same on all.
         """
+
+        if tf.executing_eagerly():
+            return self._gathered(values)
 
         def meet(own: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()
@@ -63,9 +64,9 @@ class Team:
           value: plain JSON data; what others than the chief give is not looked at.
         """
         text = json.dumps(value).encode() if self.is_chief else b""
-        length = int(self._gathered(tf.constant(len(text)))[0])
+        length = int(self.gather(tf.constant(len(text)))[0])
         padded = tf.constant(list(text.ljust(length, b" ")), tf.int32)
-        chiefs = self._gathered(padded)[0].numpy()
+        chiefs = self.gather(padded)[0].numpy()
         return json.loads(bytes(chiefs.astype("uint8")))
 
     def agree(self, what: str, *numbers: float) -> None:
@@ -78,7 +79,7 @@ class Team:
         Raises:
           RuntimeError: on every worker, where those of one differ from the chief's.
         """
-        found = self._gathered(tf.constant(numbers, tf.float64)).numpy()
+        found = self.gather(tf.constant(numbers, tf.float64)).numpy()
         for index, row in enumerate(found):
             if row.tobytes() != found[0].tobytes():
                 raise RuntimeError(
