@@ -18,7 +18,7 @@ from keras_qan.actions import Action, Schedule, label
 from keras_qan.agents import Agent
 from keras_qan.agents.shared import SharedAgent
 from keras_qan.controller import Controller, Decision
-from keras_qan.distribute import Team, present_team
+from keras_qan.distribute import Team, directory_here
 from keras_qan.observations import Observation
 from keras_qan.registry import from_config, is_configurable, to_config
 from keras_qan.rewards import Reward
@@ -137,10 +137,7 @@ class Brain:
         given.check()
         self.selector: Any = _selector_of(given, selector)
         self.team: Team | None = None
-        # Where several workers train one model, the directory is the chief's alone.
-        here = present_team()
-        is_chief = here is None or here.is_chief
-        self.directory = None if directory is None or not is_chief else Path(directory)
+        self.directory = None if directory is None else directory_here(Path(directory))
         self.episodes = 0
         self.steps = 0
         self.returns: list[float] = []

@@ -305,7 +305,9 @@ class QANCallback(keras.callbacks.Callback):
         fit = self._running
         logs = {} if logs is None else logs
         logs["learning_rate"] = float(fit.student.rates[0].numpy())
-        fit.validation_loss = logs.get("val_loss", fit.validation_loss)
+        if "val_loss" in logs:
+            fit.validation_loss = float(logs["val_loss"])
+            self._controller.hear_validation(fit.validation_loss)
         if not fit.pace.knows_length:
             fit.pace.set_length(fit.pace.steps_in_epoch, fit.num_epochs or 1)
         step = fit.pace.step

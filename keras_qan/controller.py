@@ -228,6 +228,11 @@ class Controller:
             self._remember(track.start())
             self._share.assign(1.0)
 
+    def hear_validation(self, loss: float) -> None:
+        """Takes in a validation loss that `fit` reports."""
+        log_loss = track.relative_log(tf.constant(loss, tf.float32), self._first_loss)
+        self._remember(track.with_validation(self._recall(), log_loss))
+
     def keep_loss(self, student: Student) -> None:
         """Keeps what was counted of the loss before Keras sets its sums back to zero."""
         self._left_over.assign(self._since(steered.loss_sums(student)))

@@ -85,7 +85,7 @@ def transfer(seed: int = 0) -> dict[str, Any]:
             actions.Raise(1.6),
             actions.Raise(5.0),
         ),
-        "observations": (observations.TrainingDynamics(),),
+        "observations": (observations.TrainingDynamics(), observations.Generalisation()),
         "reward": LogLossDrop(),
         "agent": DQN(
             hidden=(128, 128),
@@ -93,7 +93,7 @@ def transfer(seed: int = 0) -> dict[str, Any]:
             learning=Learning(rate=1e-4, updates=4, n_step=48, warm_up=60),
             seed=seed,
             default_action=2,
-            margin=0.03,
+            margin=0.01,
         ),
         "rate_bounds": (1e-7, 10.0),
         "dense_start": True,

@@ -44,6 +44,8 @@ class Student(NamedTuple):
       saved: all that a step back restores: weights and optimizer slots. Empty where no action is
         a `StepBack`.
       copies: room for a copy of each of them.
+      velocities: slots that a step back sets to zero instead: steps, which carry the learning rate
+        that led astray.
       optimizer: whether it scales its gradients (1 or 0), and log(1 / (1 - momentum)), `[2]`.
       mirrors: the rates and sums of further devices; `saved` and `copies` hold those of all.
     """
@@ -55,6 +57,7 @@ class Student(NamedTuple):
     motion: Sequence[tf.Variable] = ()
     saved: Sequence[tf.Variable] = ()
     copies: Sequence[tf.Variable] = ()
+    velocities: Sequence[tf.Variable] = ()
     optimizer: Any = (1.0, 0.0)
     mirrors: Mirrors = Mirrors()
 
@@ -115,10 +118,11 @@ def clear_loss_sums(student: Student, condition: tf.Tensor) -> None:
 
 
 def restore(student: Student, condition: tf.Tensor) -> None:
-    """Sets weights and optimizer slots back to their copies where the condition holds."""
+    """Sets weights and slots back to their copies, without speed, where the condition holds."""
 
     def restore() -> tf.Tensor:
         assign(student.saved, student.copies)
+        assign(student.velocities, [tf.zeros_like(each) for each in student.velocities])
         return tf.constant(True)
 
     tf.cond(condition, restore, lambda: tf.constant(False))

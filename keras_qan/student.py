@@ -42,13 +42,8 @@ def rate_variables(model: keras.Model) -> list[tf.Variable]:
     Raises:
       ValueError: a learning rate is a schedule or a callable, which cannot be assigned to.
     """
-    optimizer = model.optimizer
-    while hasattr(optimizer, "inner_optimizer"):  # LossScaleOptimizer
-        optimizer = optimizer.inner_optimizer
     found = []
-    for part in getattr(optimizer, "optimizers", None) or [optimizer]:
-        while hasattr(part, "inner_optimizer"):
-            part = part.inner_optimizer
+    for part in _parts(model.optimizer):
         rate = getattr(part, "_learning_rate", None)
         if not isinstance(rate, keras.Variable):
             kind = (
@@ -63,6 +58,18 @@ def rate_variables(model: keras.Model) -> list[tf.Variable]:
             )
         found.append(rate.value)
     return found
+
+
+def _parts(optimizer: Any) -> list[Any]:
+    """The optimizers that a LossScaleOptimizer or a MultiOptimizer is made of, or itself."""
+    optimizer = _innermost(optimizer)
+    return [_innermost(part) for part in getattr(optimizer, "optimizers", None) or [optimizer]]
+
+
+def _innermost(optimizer: Any) -> Any:
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
 
 
 class LossSums:
@@ -115,7 +122,8 @@ def find_student(
     watched = kernels if wants_motion else []
     rates = [_replicas(rate) for rate in rate_variables(model)]
     totals, counts = _replicas(sums.total), _replicas(sums.count)
-    saved = _what_a_step_back_restores(model) if can_step_back else []
+    velocities = _velocities(model) if can_step_back else []
+    saved = _what_a_step_back_restores(model, velocities) if can_step_back else []
     return Student(
         kernels=kernels,
         rates=[rate[0] for rate in rates],
@@ -124,6 +132,7 @@ def find_student(
         motion=[_room_for(kernel) for kernel in watched for _ in range(3)],
         saved=saved,
         copies=[_room_for(variable) for variable in saved],
+        velocities=[replica for slot in velocities for replica in _replicas(slot)],
         optimizer=tf.constant(_optimizer_traits(model), tf.float32),
         mirrors=Mirrors(
             rates=[rate[1:] for rate in rates],
@@ -144,12 +153,25 @@ def _room_for(variable: tf.Variable) -> tf.Variable:
         return tf.Variable(tf.zeros_like(variable), trainable=False)
 
 
-def _what_a_step_back_restores(model: keras.Model) -> list[tf.Variable]:
+def _velocities(model: keras.Model) -> list[tf.Variable]:
+    """The slots of SGD and RMSprop that are sums of steps, and so hold the learning rate."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    slots: list[Any] = []
+    for part in _parts(model.optimizer):
+        if isinstance(part, keras.optimizers.SGD) and part.momentum:
+            slots += part.momentums
+        elif isinstance(part, keras.optimizers.RMSprop) and part.momentum:
+            slots += part._momentums
+    return [slot.value for slot in slots]
+
+
+def _what_a_step_back_restores(
+    model: keras.Model, velocities: Sequence[tf.Variable]
+) -> list[tf.Variable]:
     """Weights, statistics and optimizer slots; not the rate, not the counts, no random states."""
     optimizer = model.optimizer
-    if not optimizer.built:
-        optimizer.build(model.trainable_variables)
-    rates = {id(rate) for rate in rate_variables(model)}
+    rates = {id(variable) for variable in [*rate_variables(model), *velocities]}
     return [
         replica
         for variable in [*model.variables, *optimizer.variables]
@@ -160,10 +182,7 @@ def _what_a_step_back_restores(model: keras.Model) -> list[tf.Variable]:
 
 def _optimizer_traits(model: keras.Model) -> tuple[float, float]:
     """Whether the (first) optimizer scales its gradients, and log(1 / (1 - momentum)) if not."""
-    optimizer = model.optimizer
-    while hasattr(optimizer, "inner_optimizer"):
-        optimizer = optimizer.inner_optimizer
-    optimizer = (getattr(optimizer, "optimizers", None) or [optimizer])[0]
+    optimizer = _parts(model.optimizer)[0]
     if not isinstance(optimizer, keras.optimizers.SGD):
         return 1.0, 0.0
     return 0.0, -math.log(1.0 - min(float(optimizer.momentum), 0.999))

@@ -15,6 +15,7 @@ from keras_qan.controller import Controller
 from keras_qan.observations import TrainingDynamics, TrainingState
 from keras_qan.rewards import LogLossDrop
 from keras_qan.steered import Moment, Student
+from keras_qan.student import LossSums, find_student
 
 BACK, HOLD, UP = 0, 1, 2
 
@@ -51,6 +52,7 @@ class Training:
             loss_count=tf.Variable(0.0),
             saved=saved,
             copies=[tf.Variable([math.nan]) for _ in saved],
+            velocities=[tf.Variable([0.0])],
         )
         self.steps = 0
         self.controller.begin(self.student, self.moment(), explore=False)
@@ -85,6 +87,41 @@ def test_it_restores_weights_and_slots_of_the_lowest_loss():
     training.decide(0.5)
     assert (float(training.weight[0]), float(training.slot[0])) == (2.0, -2.0)
     assert training.rate == pytest.approx(0.3)
+
+
+def test_it_takes_the_speed_away_that_led_astray():
+    training = Training(HOLD, HOLD, HOLD, BACK)
+    training.student.velocities[0].assign([7.0])
+    training.decide(1.0)
+    training.decide(0.4)
+    assert float(training.student.velocities[0][0]) == 7.0
+    training.decide(0.6)
+    assert float(training.student.velocities[0][0]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [
+        (keras.optimizers.SGD(0.1, momentum=0.9), 2),
+        (keras.optimizers.SGD(0.1), 0),
+        (keras.optimizers.RMSprop(0.1, momentum=0.9), 2),
+        (keras.optimizers.Adam(0.1), 0),  # its moments are means of gradients
+    ],
+    ids=["momentum", "sgd", "rmsprop", "adam"],
+)
+def test_speed_is_what_the_rate_is_a_factor_of(optimizer, expected):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile(optimizer, "mse")
+    found = find_student(model, [TrainingState()], LossSums(model), can_step_back=True)
+    assert [v.shape for v in found.velocities] == [[3, 2], [2]][:expected]
+    taken = [v for v in optimizer.variables if _is_in(v, found.velocities)]
+    assert all(v.path.endswith("_momentum") for v in taken)
+    assert len(taken) == expected
+    assert not any(_is_in(v, found.saved) for v in taken)
+
+
+def _is_in(variable, others):
+    return any(variable.value is other for other in others)
 
 
 def test_at_the_lowest_loss_it_only_lowers_the_rate():

@@ -257,33 +257,53 @@ class DQN:
             return q_values
         return q_values + self.margin * tf.one_hot(self.default_action, self._num_actions)
 
-    def take_in(self, observations: tf.Tensor, actions: tf.Tensor, returns: tf.Tensor) -> None:
-        """Remembers decisions whose whole return is known already, and learns nothing yet.
+    def fit_values(
+        self,
+        states: np.ndarray,
+        values: np.ndarray,
+        updates: int,
+        seed: int,
+        batch_size: int = 512,
+    ) -> float:
+        """Fits both networks to values that are known, and the normalisation to the states.
+
+        The error is squared; Adam's rate falls from 1e-3 along a cosine.
 
         Args:
-          observations: the states, float32 `[N, F]`.
-          actions: the actions' indices, int64 `[N]`.
-          returns: what came of them down to the end of their episodes, float32 `[N]`.
+          states: float32 `[N, F]`.
+          values: of every action there, float32 `[N, A]`.
+          updates: how many, at least 1.
+          seed: which states each of them sees.
+          batch_size: states in one.
+
+        Returns:
+          The mean error of the last tenth of the updates.
         """
+        parts = open_tf_agents()
+        self._normaliser.fit(states)
+        x, y = self._normaliser(tf.constant(states, tf.float32)), tf.constant(values, tf.float32)
+        optimizers = parts.tf_keras.optimizers
+        falling = optimizers.schedules.CosineDecay(1e-3, updates)
+        optimizer = optimizers.Adam(falling, jit_compile=False)
+        weights = self._network.trainable_weights
+        optimizer.build(weights)
 
-        def body(number: tf.Tensor) -> tf.Tensor:
-            self._normaliser.update(observations[number], tf.constant(1.0))
-            self._replay.add(
-                observations[number], actions[number], returns[number], tf.constant(0.0)
+        @tf.function(autograph=False)
+        def update(number: tf.Tensor) -> tf.Tensor:
+            rows = tf.random.stateless_uniform(
+                [batch_size], [seed, number], 0, len(states), tf.int32
             )
-            return number + 1
+            with tf.GradientTape() as tape:
+                found = self._network(tf.gather(x, rows))[0]
+                loss = tf.reduce_mean(tf.square(found - tf.gather(y, rows)))
+            optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+            return loss
 
-        tf.while_loop(lambda number: number < tf.shape(actions)[0], body, [tf.constant(0)])
-
-    def update(self, times: tf.Tensor) -> tf.Tensor:
-        """Makes so many updates from the replay memory, int32 `[]`; the mean loss, float32 `[]`."""
-
-        def body(number: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return number + 1, total + self._update()
-
-        start = (tf.constant(0), tf.constant(0.0))
-        _, total = tf.while_loop(lambda number, _: number < times, body, start)
-        return total / tf.cast(times, tf.float32)
+        losses = [update(number) for number in tf.range(updates)]
+        target = self._agent._target_q_network.variables
+        for theirs, ours in zip(target, self._network.variables, strict=True):
+            theirs.assign(ours)
+        return float(tf.reduce_mean(losses[-max(updates // 10, 1) :]))
 
     def _update_once(self) -> tf.Tensor:
         batch = self._replay.sample(self.learning.batch_size, self._next_seed())

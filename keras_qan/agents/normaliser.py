@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -25,6 +26,12 @@ class Normaliser:
         deviation = features - self._mean
         mean = self._mean.assign_add(weight * deviation / tf.maximum(count, 1.0))
         self._squares.assign_add(weight * deviation * (features - mean))
+
+    def fit(self, states: np.ndarray) -> None:
+        """Takes the statistics of these states, float32 `[N, F]`, in place of those so far."""
+        self._count.assign(float(len(states)))
+        self._mean.assign(states.mean(axis=0, dtype=np.float64))
+        self._squares.assign(states.var(axis=0, dtype=np.float64) * len(states))
 
     def __call__(self, features: tf.Tensor) -> tf.Tensor:
         """(x - mean) / deviation, within ±limit; zero for a feature that has not varied yet.

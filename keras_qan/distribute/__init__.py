@@ -2,6 +2,6 @@
 
 from keras_qan.distribute.cluster import Cluster
 from keras_qan.distribute.strategies import NAMES, from_name
-from keras_qan.distribute.team import Team, present_team, team_of
+from keras_qan.distribute.team import Team, directory_here, present_team, team_of
 
-__all__ = ["NAMES", "Cluster", "Team", "from_name", "present_team", "team_of"]
+__all__ = ["NAMES", "Cluster", "Team", "directory_here", "from_name", "present_team", "team_of"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -35,6 +38,12 @@ class Team:
     def is_chief(self) -> bool:
         """Whether the agent and the run directory are this process's."""
         return self.index == 0
+
+    @functools.cached_property
+    def scratch(self) -> Path:
+        """A folder that goes when the process does, for what the chief alone keeps."""
+        self._scratch = tempfile.TemporaryDirectory(prefix="keras_qan_worker_")
+        return Path(self._scratch.name)
 
     def gather(self, values: tf.Tensor) -> tf.Tensor:
         """Each worker's values.
@@ -110,3 +119,15 @@ def team_of(strategy: tf.distribute.Strategy) -> Team | None:
 def present_team() -> Team | None:
     """The team that this process has joined, if any."""
     return _present
+
+
+def directory_here(directory: Path) -> Path:
+    """Where this process writes what belongs into a directory: there, or nowhere that stays.
+
+    Several workers run the same program, and only the chief writes the run directory; the others
+    write aside, into a folder that goes when they do.
+    """
+    team = present_team()
+    if team is None or team.is_chief or directory.is_relative_to(team.scratch):
+        return directory
+    return Path(tempfile.mkdtemp(dir=team.scratch))

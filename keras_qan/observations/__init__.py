@@ -4,7 +4,12 @@ An observation is anything with the two methods of `Observation`; `WeightStatist
 `LearningRate` and `TrainingState` are the ones that come with the package.
 """
 
-from keras_qan.observations.dynamics import NUM_MOTIONS, TrainingDynamics, motion
+from keras_qan.observations.dynamics import (
+    NUM_MOTIONS,
+    Generalisation,
+    TrainingDynamics,
+    motion,
+)
 from keras_qan.observations.state import (
     LearningRate,
     Observation,
@@ -17,6 +22,7 @@ from keras_qan.observations.watching import watched_kernels
 
 __all__ = [
     "NUM_MOTIONS",
+    "Generalisation",
     "LearningRate",
     "Observation",
     "Situation",

@@ -56,6 +56,31 @@ class TrainingDynamics:
         return tf.concat([tf.stack(numbers, axis=-1), situation.motion], axis=-1)
 
 
+@configurable
+class Generalisation:
+    """4 numbers of the validation losses that `fit` reports: what the training loss cannot tell.
+
+    Whether there was a report yet; and, all zeros before the first: how far the validation loss
+    lies above the training loss, above its own lowest, and above the report before. Differences
+    are of logarithms and clipped to ±4.
+    """
+
+    layers: tuple[str | int, ...] | None = ()
+
+    def size(self, num_kernels: int) -> int:  # noqa: ARG002 - the protocol's word
+        """4."""
+        return 4
+
+    def __call__(self, situation: Situation) -> tf.Tensor:
+        """float32 `[..., 4]`."""
+        track = situation.track
+        above = [
+            track.validated * tf.clip_by_value(track.validation - other, -4.0, 4.0)
+            for other in (track.now, track.validation_best, track.validation_before)
+        ]
+        return tf.stack([track.validated, *above], axis=-1)
+
+
 def motion(
     kernel: tf.Tensor, before: tf.Tensor, last: tf.Tensor, start: tf.Tensor, steps: tf.Tensor
 ) -> tf.Tensor:

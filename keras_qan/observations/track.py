@@ -28,6 +28,10 @@ class Track(NamedTuple):
       ceiling: the log of the lowest rate that was stepped back from, or `NO_CEILING`.
       step_backs: how often the training was set back.
       last_change: log(rate / rate before) of the last decision.
+      validated: 1 once a validation loss was reported, 0 before.
+      validation: log(validation loss / first loss) of the last report; 0 before any.
+      validation_before: that of the report before.
+      validation_best: the lowest so far.
     """
 
     now: tf.Tensor
@@ -37,12 +41,16 @@ class Track(NamedTuple):
     ceiling: tf.Tensor
     step_backs: tf.Tensor
     last_change: tf.Tensor
+    validated: tf.Tensor
+    validation: tf.Tensor
+    validation_before: tf.Tensor
+    validation_best: tf.Tensor
 
 
 def start(shape: tuple[int, ...] = ()) -> Track:
     """A training that has not begun."""
     zeros = tf.zeros(shape)
-    return Track(zeros, zeros, zeros, zeros, zeros + NO_CEILING, zeros, zeros)
+    return Track(*[zeros] * len(Track._fields))._replace(ceiling=zeros + NO_CEILING)
 
 
 def relative_log(loss: tf.Tensor, first_loss: tf.Tensor) -> tf.Tensor:
@@ -60,6 +68,17 @@ def with_loss(track: Track, log_loss: tf.Tensor) -> Track:
         before=track.now,
         earlier=track.before,
         best=tf.minimum(track.best, log_loss),
+    )
+
+
+def with_validation(track: Track, log_loss: tf.Tensor) -> Track:
+    """The track after a validation of that loss."""
+    is_first = track.validated < 0.5
+    return track._replace(
+        validated=tf.ones_like(track.validated),
+        validation=log_loss,
+        validation_before=tf.where(is_first, log_loss, track.validation),
+        validation_best=tf.where(is_first, log_loss, tf.minimum(track.validation_best, log_loss)),
     )
 
 

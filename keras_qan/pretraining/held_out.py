@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_qan.actions import Cosine, Follow, Hold
+from keras_qan.observations import TrainingDynamics
 from keras_qan.pretraining.population import Population
 from keras_qan.pretraining.rollout import Chooser, Steering
 from keras_qan.pretraining.tasks import HELD_OUT, Template
@@ -34,6 +35,7 @@ class Case(NamedTuple):
       template: task and network.
       kind: the optimizer.
       num_steps: the length of the training.
+      num_validations: how often it reports its validation loss.
       constant_rate: the best constant rate.
       constant: its mean score.
       cosine: the best cosine's mean score.
@@ -42,30 +44,37 @@ class Case(NamedTuple):
     template: Template
     kind: Kind
     num_steps: int
+    num_validations: int
     constant_rate: float
     constant: float
     cosine: float
 
 
 CASES = (
-    (HELD_OUT[0], Kind(False, 0.9, 0.0), 250),
-    (HELD_OUT[1], Kind(True, 0.9, 0.0), 150),
-    (HELD_OUT[2], Kind(False, 0.9, 0.0), 400),
-    (HELD_OUT[3], Kind(True, 0.9, 0.004), 300),
-    (HELD_OUT[3], Kind(False, 0.9, 0.0), 200),
-    (HELD_OUT[4], Kind(True, 0.9, 0.0), 300),
-    (HELD_OUT[4], Kind(False, 0.0, 0.0), 400),
+    (HELD_OUT[0], Kind(False, 0.9, 0.0), 250, 8),
+    (HELD_OUT[1], Kind(True, 0.9, 0.0), 150, 0),
+    (HELD_OUT[2], Kind(False, 0.9, 0.0), 400, 12),
+    (HELD_OUT[3], Kind(True, 0.9, 0.004), 300, 10),
+    (HELD_OUT[3], Kind(False, 0.9, 0.0), 200, 0),
+    (HELD_OUT[4], Kind(True, 0.9, 0.0), 300, 5),
+    (HELD_OUT[4], Kind(False, 0.0, 0.0), 400, 12),
+    (HELD_OUT[5], Kind(True, 0.9, 0.0), 120, 10),
+    (HELD_OUT[6], Kind(False, 0.9, 0.0), 150, 10),
+    (HELD_OUT[7], Kind(True, 0.9, 0.004), 200, 0),
 )
+
+#: Schedules look at nothing; a state there must be.
+_STATE = (TrainingDynamics(),)
 
 
 def reference(num_tasks: int = 6, seed: int = 1_000_000) -> list[Case]:
     """Tunes constant rates and cosines on the held-out tasks."""
     cases = []
-    for template, kind, num_steps in CASES:
+    for template, kind, num_steps, num_validations in CASES:
         population = Population(template, num_tasks, len(GRID))
         scale = 0.1 if kind.adaptive else 1.0 - kind.momentum
         rates = np.tile(np.array(GRID) * scale, num_tasks)
-        steering = Steering(population, (Hold(), Follow(Cosine())), (0.0, np.inf))
+        steering = Steering(population, (Hold(), Follow(Cosine())), (0.0, np.inf), _STATE)
         task = population.draw(seed)
         scores = []
         for action in (0, 1):
@@ -75,7 +84,8 @@ def reference(num_tasks: int = 6, seed: int = 1_000_000) -> list[Case]:
             )  # fmt: skip
             scores.append(episodes.scores.reshape(num_tasks, -1).mean(axis=0))
         best = int(np.argmin(scores[0]))
-        cases.append(Case(template, kind, num_steps, rates[best], scores[0].min(), scores[1].min()))
+        tuned = (rates[best], scores[0].min(), scores[1].min())
+        cases.append(Case(template, kind, num_steps, num_validations, *tuned))
     return cases
 
 
@@ -91,6 +101,7 @@ def evaluate(
         episodes = steering.run(
             population.draw(seed), optimizers([case.kind] * num_tasks, len(FROM)), rates,
             case.num_steps, seed, Chooser(training.q_values, greedy(population.size)),
+            case.num_validations,
         )  # fmt: skip
         rows.append(episodes.scores.reshape(num_tasks, -1).mean(axis=0))
     return np.array(rows)

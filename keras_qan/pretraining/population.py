@@ -189,7 +189,7 @@ class Population:
             functools.partial(self._advance_graph), autograph=False, jit_compile=True
         )
         self._validate = tf.function(
-            functools.partial(self._validate_graph), autograph=False, jit_compile=True
+            functools.partial(self.validation_losses), autograph=False, jit_compile=True
         )
 
     def draw(self, seed: int) -> tuple[Data, Weights]:
@@ -312,7 +312,8 @@ class Population:
         """Each student's validation loss, `[P]`."""
         return self._validate(data, weights).numpy()
 
-    def _validate_graph(self, data: Data, weights: Weights) -> tf.Tensor:
+    def validation_losses(self, data: Data, weights: Weights) -> tf.Tensor:
+        """What `validate` gives, as a part of a larger program."""
         x, y = (
             tf.repeat(part, self.students, axis=0)
             for part in (data.validation_x, data.validation_y)

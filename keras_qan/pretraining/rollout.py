@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qan.actions import Action, Schedule, StepBack
-from keras_qan.observations import Situation, TrainingDynamics
+from keras_qan.observations import Observation, Situation
 from keras_qan.observations import track as tracks
 from keras_qan.observations.dynamics import motion
 from keras_qan.observations.track import Track
@@ -71,14 +72,28 @@ class Course:
       optimizers: the students' optimizers.
       num_steps: the length of the training.
       seed: the order of the examples follows from it.
+      num_validations: how often the validation loss is reported, at equal distances and the last
+        time at the end; 0 for never.
 
     Attributes:
       decisions: the steps after which a decision is taken.
+      validations: the steps after which the validation loss is reported; where a decision is
+        taken after the same step, it comes first, as in `fit`.
     """
 
-    def __init__(self, data: Data, optimizers: Optimizers, num_steps: int, seed: int) -> None:
+    def __init__(
+        self,
+        data: Data,
+        optimizers: Optimizers,
+        num_steps: int,
+        seed: int,
+        num_validations: int = 0,
+    ) -> None:
         self.data, self.optimizers = data, optimizers
         self.num_steps, self.seed = num_steps, seed
+        self.validations = frozenset(
+            num_steps * (n + 1) // num_validations for n in range(num_validations)
+        )
         self.decisions = dense_decisions(num_steps)
 
 
@@ -110,7 +125,7 @@ class Steering:
       population: what is trained.
       actions: what can be chosen.
       rate_bounds: the lowest and the highest rate.
-      observation: the state.
+      observations: the parts of the state; none of them may look at the kernels themselves.
       schedule: what every rate is multiplied by, from a training's beginning to its end.
     """
 
@@ -119,19 +134,22 @@ class Steering:
         population: Population,
         actions: Sequence[Action],
         rate_bounds: tuple[float, float],
-        observation: TrainingDynamics | None = None,
+        observations: Sequence[Observation],
         schedule: Schedule | None = None,
     ) -> None:
         self.population = population
         self.actions = tuple(actions)
         self.schedule = schedule
         self.rate_bounds = rate_bounds
-        self.observation = observation or TrainingDynamics()
+        self.observations = tuple(observations)
         self._back = next(
             (n for n, action in enumerate(actions) if isinstance(action, StepBack)), None
         )
         self._observe = tf.function(
             functools.partial(self._observe_graph), autograph=False, jit_compile=True
+        )
+        self._validated = tf.function(
+            functools.partial(self._validated_graph), autograph=False, jit_compile=True
         )
         self._apply = tf.function(
             functools.partial(self._apply_graph), autograph=False, jit_compile=True
@@ -145,11 +163,12 @@ class Steering:
         num_steps: int,
         seed: int,
         choose: Chooser,
+        num_validations: int = 0,
     ) -> Episodes:
         """Trains the population from the beginning to the end."""
         data, weights = task
         running = self.begin(weights, initial_rates)
-        course = Course(data, optimizers, num_steps, seed)
+        course = Course(data, optimizers, num_steps, seed, num_validations)
         running, rows = self.go(running, course, choose, 0, len(course.decisions))
         columns = (np.stack(column) for column in zip(*rows, strict=True))
         return Episodes(Row(*columns), self.scores(course, running))
@@ -196,7 +215,7 @@ class Steering:
             actions = np.where(given >= 0, given, values.argmax(axis=1))
             forced = jumped.numpy() if self._back is not None else np.zeros(len(actions), bool)
             actions = np.where(forced, self._back or 0, actions)
-            running = self._apply(running, tf.constant(actions, tf.int32), terms)
+            running = self._apply(running, course.optimizers, tf.constant(actions, tf.int32), terms)
             rows.append(
                 Row(
                     states.numpy(),
@@ -208,21 +227,39 @@ class Steering:
             )
             middle = tf.constant((step + end) / 2 / course.num_steps, tf.float32)
             share = 1.0 if self.schedule is None else self.schedule(middle)
-            weights, first_loss, rest = self.population.advance(
-                course.data,
-                running.weights,
-                course.optimizers,
-                running.rates * share,
-                course.seed,
-                step,
-                end,
-            )
-            running = running._replace(
-                weights=weights,
-                first_loss=first_loss if number == 0 else running.first_loss,
-                interval_loss=rest,
-            )
+            running = self._train(running, course, running.rates * share, step, end)
         return running, rows
+
+    def _train(
+        self, running: Running, course: Course, rates: tf.Tensor, step: int, end: int
+    ) -> Running:
+        """Trains from step to step, and hears of the validation loss in between where it is due."""
+        cuts = sorted({step, end} | {v for v in course.validations if step < v < end})
+        total = tf.zeros_like(rates)
+        for begin, stop in itertools.pairwise(cuts):
+            if begin in course.validations:
+                memory = self._validated(
+                    running.track, course.data, running.weights, running.first_loss
+                )
+                running = running._replace(track=memory)
+            weights, first, rest = self.population.advance(
+                course.data, running.weights, course.optimizers, rates, course.seed, begin, stop
+            )
+            if stop > begin + 1:
+                total += rest * (stop - begin - 1)
+            # The first loss after a decision is that of the weights before it.
+            if begin > step:
+                total += first
+            running = running._replace(
+                weights=weights, first_loss=first if begin == 0 else running.first_loss
+            )
+        return running._replace(interval_loss=total / (end - step - 1))
+
+    def _validated_graph(
+        self, memory: Track, data: Data, weights: Weights, first_loss: tf.Tensor
+    ) -> Track:
+        loss = self.population.validation_losses(data, weights)
+        return tracks.with_validation(memory, tracks.relative_log(loss, first_loss))
 
     def scores(self, course: Course, running: Running) -> np.ndarray:
         """log(validation loss / first training loss), `[P]`, at most `WORST`."""
@@ -263,12 +300,14 @@ class Steering:
             num_steps=num_steps,
             interval=interval,
         )
-        state = self.observation(situation)
+        state = tf.concat([part(situation) for part in self.observations], axis=-1)
         state = tf.where(tf.math.is_finite(state), state, 0.0)
         moved = [now - before for now, before in zip(watched, running.before, strict=True)]
         return running._replace(track=track, moved=moved), state, tracks.has_jumped(track)
 
-    def _apply_graph(self, running: Running, actions: tf.Tensor, terms: tf.Tensor) -> Running:
+    def _apply_graph(
+        self, running: Running, optimizers: Optimizers, actions: tf.Tensor, terms: tf.Tensor
+    ) -> Running:
         track = running.track
         is_best = track.now <= track.best
         led_here = tf.where(is_best, running.rates, running.kept_rates)
@@ -282,7 +321,9 @@ class Steering:
                 outcomes.append(action.next_rate(running.rates, running.initial_rates, terms[0]))
         low, high = self.rate_bounds
         chosen = tf.gather(tf.stack(outcomes, axis=1), actions, batch_dims=1)
-        chosen = tf.clip_by_value(chosen, low, high)
+        # Holding a rate that lies outside the bounds is holding it.
+        is_held = tf.equal(chosen, running.rates)
+        chosen = tf.where(is_held, chosen, tf.clip_by_value(chosen, low, high))
 
         def pick(condition: tf.Tensor, ours: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
             wide = tf.reshape(condition, [-1] + [1] * (len(ours.shape) - 1))
@@ -292,6 +333,10 @@ class Steering:
         kept = keep(running.weights, running.kept)
         restore = functools.partial(tf.nest.map_structure, functools.partial(pick, backs))
         weights = restore(kept, running.weights)
+        # The speed that led astray is not taken back.
+        stops = backs & ~is_best & (optimizers.adaptive < 0.5)
+        slots = [pick(stops, tf.zeros_like(slot), slot) for slot in weights.first_slots]
+        weights = weights._replace(first_slots=slots)
         return running._replace(
             weights=weights,
             kept=kept,

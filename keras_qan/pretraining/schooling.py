@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from keras_qan import checkpoint, presets
-from keras_qan.agents import DQN, Exploration, Learning
 from keras_qan.brain import Settings
 from keras_qan.policy import Policy
 from keras_qan.pretraining import held_out
@@ -20,31 +19,11 @@ from keras_qan.pretraining.tasks import HELD_OUT, TRAINING
 from keras_qan.pretraining.training import PolicyTraining
 from keras_qan.progress import Progress
 
-#: Rounds in which the agent only watches, and updates it makes after each later one.
-WATCHED_ROUNDS = 8
-UPDATES = 30
-
-#: The margin of the default action while populations are trained. The policy that comes of it has
-#: a larger one (`presets.transfer`), which is better on held-out tasks; what is visited in training
-#: may be more various.
-MARGIN = 0.015
+#: Rounds between two fits of the agent to all branches so far, and the updates of a fit.
+FIT_EVERY = 100
+UPDATES = 3000
 
 _STEM = "training"
-
-
-def student_of_populations(seed: int) -> DQN:
-    """The agent as it learns from populations: returns are whole, so nothing is bootstrapped."""
-    shipped = presets.transfer()["agent"]
-    return DQN(
-        hidden=shipped.hidden,
-        exploration=Exploration(),
-        learning=Learning(rate=1e-3, batch_size=512, n_step=1, target_tau=0.005),
-        replay_capacity=100_000,
-        double=False,
-        seed=seed,
-        default_action=shipped.default_action,
-        margin=MARGIN,
-    )
 
 
 def school(
@@ -77,7 +56,8 @@ def school(
     settings = presets.transfer(seed)
     training = PolicyTraining(
         settings["actions"],
-        student_of_populations(seed),
+        settings["observations"],
+        settings["agent"],
         settings["rate_bounds"],
         seed,
         templates=TRAINING,
@@ -92,11 +72,11 @@ def school(
     with progress:
         progress.start("rounds", training.rounds, rounds, 1)
         while training.rounds < rounds:
-            figures: dict[str, Any] = training.round(
-                0 if training.rounds < WATCHED_ROUNDS else UPDATES
-            )
+            figures: dict[str, Any] = training.round()
+            if training.rounds % FIT_EVERY == 0 or training.rounds == rounds:
+                figures["error"] = training.fit(UPDATES)
             if training.rounds % evaluate_every == 0 or training.rounds == rounds:
-                behind = behind_cosine(training, cases, settings["agent"].margin)
+                behind = behind_cosine(training, cases)
                 figures |= summary(behind)
                 if figures["mean"] < best_score:
                     best_score = figures["mean"]
@@ -110,14 +90,9 @@ def school(
     return Policy.load(directory / "best.qan")
 
 
-def behind_cosine(
-    training: PolicyTraining, cases: Sequence[held_out.Case], margin: float
-) -> np.ndarray:
+def behind_cosine(training: PolicyTraining, cases: Sequence[held_out.Case]) -> np.ndarray:
     """Mean log validation loss minus the tuned cosine's, `[len(cases), len(held_out.FROM)]`."""
-    training.set_margin(margin)
-    found = held_out.evaluate(training, cases)
-    training.set_margin(MARGIN)
-    return found - np.array([[case.cosine] for case in cases])
+    return held_out.evaluate(training, cases) - np.array([[case.cosine] for case in cases])
 
 
 def summary(behind: np.ndarray) -> dict[str, float]:
@@ -174,7 +149,8 @@ def _keep(directory: Path, training: PolicyTraining, seed: int, best_score: floa
         "best_score": best_score,
         "random": training.rng.bit_generator.state,
     }
-    checkpoint.write_next(directory, _STEM, training.agent.arrays(), data)
+    arrays = training.agent.parameters() | training.branches.arrays()
+    checkpoint.write_next(directory, _STEM, arrays, data)
 
 
 def _go_on(
@@ -185,7 +161,8 @@ def _go_on(
             f"The directory holds a training with seed={data['seed']}, and seed={seed} is asked "
             "for. Use another directory, or the seed that it was begun with."
         )
-    training.agent.restore(arrays)
+    training.agent.adopt(arrays)
+    training.branches.restore(arrays)
     training.rng.bit_generator.state = data["random"]
     training.rounds = int(data["rounds"])
     return float(data["best_score"])

@@ -164,6 +164,14 @@ TRAINING = (
     Template("regression", 20, 3, (32,), "tanh", num_train=3000),
     Template("regression", 16, 1, (24, 24), batch_norm=True, num_train=3000),
     Template("regression", 24, 24, (20, 8, 20), batch_size=24, num_train=3000),
+    # So few examples that the training loss soon says nothing of new ones.
+    Template("digits", 64, 10, (32,), num_train=250),
+    Template("clusters", 30, 3, (24, 24), num_train=250),
+    Template("teacher", 16, 2, (32,), "tanh", num_train=300),
+    Template("regression", 12, 1, (32,), num_train=250),
+    # Inputs and networks of the size that small image classifiers have.
+    Template("clusters", 128, 10, (64, 32), batch_size=48, num_train=4000),
+    Template("digits", 64, 10, (8, 12), "relu", True, True, 24),
 )
 
 #: What policies are chosen by: other networks, other sizes, other seeds.
@@ -173,4 +181,7 @@ HELD_OUT = (
     Template("clusters", 25, 7, (80,), batch_size=48, num_train=2500),
     Template("teacher", 24, 6, (40, 40), batch_norm=True, num_train=2500),
     Template("regression", 20, 2, (56, 28), "gelu", batch_size=48, num_train=2500),
+    Template("clusters", 25, 2, (28, 28), num_train=350),
+    Template("regression", 10, 1, (44,), num_train=300),
+    Template("digits", 64, 10, (40,), "gelu", num_train=200),
 )

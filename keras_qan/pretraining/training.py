@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +11,8 @@ import tensorflow as tf
 
 from keras_qan.actions import Action, Schedule
 from keras_qan.agents import DQN
-from keras_qan.observations import TrainingDynamics
+from keras_qan.observations import Observation
+from keras_qan.pretraining.branches import Branches
 from keras_qan.pretraining.population import Optimizers, Population
 from keras_qan.pretraining.rollout import WORST, Chooser, Course, Row, Steering, branch
 from keras_qan.pretraining.tasks import TRAINING, Template
@@ -23,6 +23,10 @@ ADAM_RATES = (1e-5, 0.3)
 
 #: The range that the number of steps in a training is drawn from.
 STEPS = (60, 500)
+
+#: The range that the number of validations in a training is drawn from, and how many have none.
+VALIDATIONS = (3, 17)
+UNVALIDATED = 0.25
 
 
 class Kind(NamedTuple):
@@ -56,6 +60,11 @@ def draw_rate(kind: Kind, rng: np.random.Generator) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high)))) * gain
 
 
+def draw_validations(rng: np.random.Generator) -> int:
+    """How often a training reports its validation loss: in one of four never."""
+    return 0 if rng.random() < UNVALIDATED else int(rng.integers(*VALIDATIONS))
+
+
 class PolicyTraining:
     """Trains a DQN on populations of small trainings.
 
@@ -65,7 +74,8 @@ class PolicyTraining:
     everything else equal, and it is large: a policy that took the action back at the next
     decision would hide it. What is learned are the action values Q of the policy that follows
     the schedule, and acting greedily by them at every decision is one step of policy improvement
-    over it (a rollout policy, Bertsekas et al. 1997). Values of a fixed policy do not age.
+    over it (a rollout policy, Bertsekas et al. 1997). Values of a fixed policy do not age: all
+    branches stay, and at each `fit` the agent's network is fitted to all of them (`Branches`).
 
     With l the log of the final validation loss over the first training loss, an action missed
     the share m = (l_a - min_b l_b) / (0.3 + |min_b l_b|) of the possible fall, and its return is
@@ -73,44 +83,39 @@ class PolicyTraining:
 
     Args:
       actions: what can be chosen.
+      observations: the parts of the state.
       agent: what is trained.
       rate_bounds: the lowest and the highest learning rate.
       seed: everything follows from it.
       num_tasks: tasks in a population.
       templates: which tasks and networks.
       noise: the probability of a random action before the branching.
-      observation: the state.
       schedule: what every rate is multiplied by.
     """
 
     def __init__(
         self,
         actions: Sequence[Action],
+        observations: Sequence[Observation],
         agent: DQN,
         rate_bounds: tuple[float, float],
         seed: int = 0,
         num_tasks: int = 16,
         templates: Sequence[Template] = TRAINING,
         noise: float = 0.15,
-        observation: TrainingDynamics | None = None,
         schedule: Schedule | None = None,
     ) -> None:
         self.actions, self.agent, self.rate_bounds = tuple(actions), agent, rate_bounds
         self.schedule = schedule
-        self.observation = observation or TrainingDynamics()
+        self.observations = tuple(observations)
         self.num_tasks, self.templates, self.noise = num_tasks, tuple(templates), noise
         self.rng = np.random.default_rng(seed)
         self.rounds = 0
-        self.agent.build(self.observation.size(2), len(self.actions))
+        num_features = sum(part.size(2) for part in self.observations)
+        self.branches = Branches(num_features, len(self.actions))
+        self.agent.build(num_features, len(self.actions))
         self.q_values = tf.function(agent.preferences, autograph=False)
-        self._take_in = tf.function(agent.take_in, autograph=False, reduce_retracing=True)
-        self._update = tf.function(agent.update, autograph=False)
         self._steering: dict[tuple[Template, int, int], Steering] = {}
-
-    def set_margin(self, margin: float) -> None:
-        """Acts with another margin of the default action from now on."""
-        self.agent.margin = margin
-        self.q_values = tf.function(self.agent.preferences, autograph=False)
 
     def steering(self, template: Template, num_tasks: int, students: int) -> Steering:
         """The compiled population of a template."""
@@ -118,12 +123,17 @@ class PolicyTraining:
         if key not in self._steering:
             population = Population(template, num_tasks, students)
             self._steering[key] = Steering(
-                population, self.actions, self.rate_bounds, self.observation, self.schedule
+                population, self.actions, self.rate_bounds, self.observations, self.schedule
             )
         return self._steering[key]
 
-    def round(self, updates: int) -> dict[str, float]:
-        """One population, and as many updates of the agent.
+    def fit(self, updates: int) -> float:
+        """Fits the agent to all branches so far, in so many updates; the mean error."""
+        values = self.branches.smoothed(self.rounds)
+        return self.agent.fit_values(self.branches.states, values, updates, self.rounds)
+
+    def round(self) -> dict[str, float]:
+        """Trains one population, and keeps what its branches showed.
 
         Returns:
           Figures of the round.
@@ -131,18 +141,16 @@ class PolicyTraining:
         rng = self.rng
         template = self.templates[int(rng.integers(len(self.templates)))]
         row, scores = self._branched(template)
-        free = row.free
-        states, actions, returns = row.states[free], row.actions[free], self._returns(scores)[free]
-        self._take_in(
-            tf.constant(states), tf.constant(actions, tf.int64), tf.constant(returns, tf.float32)
-        )
+        returns = self._returns(scores)
+        # The students of a task are in one state; where it forces a step back, nothing was chosen.
+        first = slice(None, None, len(self.actions))
+        free = row.free[first]
+        self.branches.add(row.states[first][free], returns[free])
         self.rounds += 1
-        loss = float(self._update(tf.constant(updates)).numpy()) if updates else math.nan
         return {
             "round": self.rounds,
-            "loss": loss,
             "score": float(scores.mean()),
-            "missed": float(-returns.mean()) if len(returns) else 0.0,
+            "missed": float(-returns.mean()),
             "diverged": float(np.mean(scores >= WORST)),
         }
 
@@ -155,14 +163,15 @@ class PolicyTraining:
         seed = int(rng.integers(2**31 - 1))
         one, many = self.steering(template, tasks, 1), self.steering(template, tasks, students)
         data, weights = one.population.draw(seed)
-        course = Course(data, optimizers(kinds, 1), num_steps, seed)
+        reports = draw_validations(rng)
+        course = Course(data, optimizers(kinds, 1), num_steps, seed, reports)
         at = int(rng.integers(len(course.decisions)))
         noise = rng.random((at, tasks)) < self.noise
         random = np.where(noise, rng.integers(students, size=(at, tasks)), -1)
         running = one.begin(weights, rates)
         running, _ = one.go(running, course, Chooser(self.q_values, random.__getitem__), 0, at)
         running = branch(running, students)
-        course = Course(data, optimizers(kinds, students), num_steps, seed)
+        course = Course(data, optimizers(kinds, students), num_steps, seed, reports)
         every = np.tile(np.arange(students), tasks)
         default = np.full(tasks * students, self.agent.default_action)
 
@@ -175,11 +184,11 @@ class PolicyTraining:
         return rows[0], many.scores(course, running)
 
     def _returns(self, scores: np.ndarray) -> np.ndarray:
-        """G of each student, `[P]`."""
+        """G of each task's actions, `[G, A]`."""
         of_task = scores.reshape(self.num_tasks, len(self.actions))
         best = of_task.min(axis=1, keepdims=True)
         missed = (of_task - best) / (0.3 + np.abs(best))
-        return (-np.tanh(3.0 * missed) / 3.0).reshape(-1)
+        return -np.tanh(3.0 * missed) / 3.0
 
 
 def greedy(size: int) -> Callable[[int], np.ndarray]:

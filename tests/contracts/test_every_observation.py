@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_qan import observations, registry
 from keras_qan.observations import (
+    Generalisation,
     LearningRate,
     Situation,
     TrainingDynamics,
@@ -22,6 +23,7 @@ OBSERVATIONS = [
     LearningRate(),
     TrainingState(),
     TrainingDynamics(),
+    Generalisation(),
 ]
 KERNELS = [tf.random.stateless_normal(shape, [0, 1]) for shape in ([3, 3, 2, 4], [5, 3])]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_qan.observations import Situation, TrainingDynamics, motion, track
+from keras_qan.observations import Generalisation, Situation, TrainingDynamics, motion, track
 
 
 def situation(rate=0.1, momentum=0.9, adaptive=0.0, scale=1.0, **memory):
@@ -54,6 +54,22 @@ def test_motion_by_hand():
     # ‖Δw‖ = 4, ‖w‖ = 5, √n = 2; Δw · last = 4, ‖last‖ = √2; ‖w - w₀‖ = ‖(3, 1)‖, ‖w₀‖ = 3.
     expected = [math.log(4 / (5 * 2)), 4 / (4 * math.sqrt(2)), math.log(math.sqrt(10) / 3)]
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_generalisation_by_hand():
+    memory = {"now": -3.0, "validated": 1.0, "validation": -1.0, "validation_before": -1.25}
+    found = Generalisation()(situation(**memory, validation_best=-1.5)).numpy()
+    assert found.tolist() == [1.0, 2.0, 0.5, 0.25]
+
+
+def test_without_a_validation_nothing_is_said_of_generalisation():
+    assert Generalisation()(situation(now=-3.0)).numpy().tolist() == [0.0] * 4
+
+
+def test_a_validation_loss_beyond_all_bounds_is_clipped():
+    memory = {"now": -20.0, "validated": 1.0, "validation": 2.0}
+    found = Generalisation()(situation(**memory, validation_best=-20.0)).numpy()
+    assert found.tolist() == [1.0, 4.0, 4.0, 2.0]
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])

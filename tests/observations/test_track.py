@@ -60,3 +60,17 @@ def test_an_ordinary_decision_leaves_ceiling_and_losses_alone():
     memory = track.with_rate(memory, tf.constant(0.5), tf.constant(1.0), tf.constant(False))
     assert (float(memory.ceiling), float(memory.step_backs)) == (NO_CEILING, 0.0)
     assert float(memory.now) == 1.5
+
+
+def test_the_first_validation_is_its_own_best_and_the_one_before():
+    memory = track.with_validation(track.start(), tf.constant(-0.5))
+    found = (memory.validated, memory.validation, memory.validation_before, memory.validation_best)
+    assert [float(value) for value in found] == [1.0, -0.5, -0.5, -0.5]
+
+
+def test_validations_move_up_and_the_best_stays():
+    memory = track.start()
+    for loss in (-1.0, -3.0, -2.0):
+        memory = track.with_validation(memory, tf.constant(loss))
+    found = (memory.validation, memory.validation_before, memory.validation_best)
+    assert [float(value) for value in found] == [-2.0, -3.0, -3.0]

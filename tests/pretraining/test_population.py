@@ -109,27 +109,29 @@ def test_a_student_of_a_population_trains_as_keras_trains_it(case):
     assert population.validate(data, after)[student] == pytest.approx(expected, rel=2e-3)
 
 
-@pytest.mark.parametrize("rate", [0.003, 0.05, 40.0])
-def test_the_callback_steers_a_keras_model_as_the_population_is_steered(rate):
+@pytest.mark.parametrize(("rate", "reports"), [(0.003, 5), (0.05, 5), (0.05, 0), (40.0, 5)])
+def test_the_callback_steers_a_keras_model_as_the_population_is_steered(rate, reports):
     """Same states, same actions, same rates: what is learned in the one holds in the other."""
     task = template()
     population = Population(task, num_tasks=1, students=1)
     data, weights = population.draw(SEED)
     settings = presets.transfer()
     agent = settings["agent"]
-    agent.build(17, len(settings["actions"]))
+    size = sum(part.size(2) for part in settings["observations"])
+    agent.build(size, len(settings["actions"]))
     # Parameters with which every action is taken now and then.
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(4)
     parameters = {n: v + 0.3 * rng.normal(size=v.shape) for n, v in agent.parameters().items()}
     parameters["normaliser/count"] = np.float32(100.0)
-    parameters["normaliser/squares"] = np.full(17, 400.0, np.float32)
+    parameters["normaliser/squares"] = np.full(size, 400.0, np.float32)
     agent.adopt(parameters)
     steering = Steering(
-        population, settings["actions"], settings["rate_bounds"], schedule=settings["schedule"]
-    )
+        population, settings["actions"], settings["rate_bounds"], settings["observations"],
+        settings["schedule"],
+    )  # fmt: skip
     episodes = steering.run(
         (data, weights), optimizers(SGD, 1), np.array([rate]), NUM_STEPS, SEED,
-        Chooser(agent.preferences, greedy(1)),
+        Chooser(agent.preferences, greedy(1)), reports,
     )  # fmt: skip
     rows = episodes.decisions
     assert len(set(rows.actions[:, 0])) > 1
@@ -144,9 +146,12 @@ def test_the_callback_steers_a_keras_model_as_the_population_is_steered(rate):
             rates.append(float(model.optimizer.learning_rate.numpy()))
             states.append(callback._controller._observation.numpy())
 
+    validation = (data.validation_x[0].numpy(), data.validation_y[0].numpy())
+    epochs = {"epochs": reports, "steps_per_epoch": NUM_STEPS // reports} if reports else {}
     model.fit(
-        batches(population, data, task, 0), shuffle=False, verbose=0, callbacks=[callback, Note()]
-    )
+        batches(population, data, task, 0), shuffle=False, verbose=0, callbacks=[callback, Note()],
+        validation_data=validation if reports else None, **epochs,
+    )  # fmt: skip
     at = dense_decisions(NUM_STEPS)
     middles = (np.array(at) + np.array([*at[1:], NUM_STEPS])) / 2 / NUM_STEPS
     shares = 0.5 * (1.0 + np.cos(np.pi * middles))
@@ -176,7 +181,12 @@ def test_a_branched_training_goes_on_as_the_unbroken_one():
         return steering.go(running, course, chooser, first, last)[0]
 
     alone, many = (
-        Steering(Population(task, 2, students), settings["actions"], (1e-7, 10.0))
+        Steering(
+            Population(task, 2, students),
+            settings["actions"],
+            (1e-7, 10.0),
+            settings["observations"],
+        )
         for students in (1, 3)
     )
     data, weights = alone.population.draw(SEED)

@@ -20,7 +20,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(held_out, "CASES", ((TINY, Kind(False, 0.9, 0.0), 10),))
     monkeypatch.setattr(held_out, "FROM", (0.1, 1.0))
     monkeypatch.setattr(held_out, "GRID", (0.03, 0.3))
-    monkeypatch.setattr(schooling, "WATCHED_ROUNDS", 1)
+    monkeypatch.setattr(schooling, "FIT_EVERY", 1)
     monkeypatch.setattr(schooling, "UPDATES", 2)
 
 
@@ -54,7 +54,7 @@ def test_what_an_action_missed_is_a_share_of_what_the_task_allows():
     lesson.num_tasks, lesson.actions = 2, (0, 1)
     scores = np.array([-2.7, -2.4, -0.1, -0.1])
     # 0.3 of 2.7 + 0.3 is a tenth; tanh(0.3) / 3.
-    expected = [0.0, -np.tanh(0.3) / 3, 0.0, 0.0]
+    expected = [[0.0, -np.tanh(0.3) / 3], [0.0, 0.0]]
     np.testing.assert_allclose(lesson._returns(scores), expected)
 
 
