@@ -168,10 +168,12 @@ class Experiment:
     def open_strategy(self) -> contextlib.AbstractContextManager[Any]:
         """The scope that models are made in; at the first call, devices are set up and listed.
 
-        With one device and nothing asked for, there is none: TensorFlow uses that device anyway.
+        With "auto" and one device there is none: TensorFlow uses that device anyway. Nor where
+        steps_per_execution is above 1, which Keras cannot do on several.
         """
         strategy = _strategy(self.strategy)
-        if self.strategy == "auto" and strategy.num_replicas_in_sync == 1:
+        is_alone = strategy.num_replicas_in_sync == 1 or self.steps_per_execution > 1
+        if self.strategy == "auto" and is_alone:
             return contextlib.nullcontext()
         return strategy.scope()
 
