@@ -8,13 +8,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 
 class Team:
     """The workers that train one model in step, under a multi-worker strategy.
 
-    Every method is a meeting: all workers have to call it, in the same order, or all wait.
+    To make one, and every method, is a meeting: all workers have to call it, in the same order, or
+    all wait.
 
     Args:
       strategy: the strategy that they share.
@@ -32,6 +34,12 @@ class Team:
         ahead = len(workers.get("chief", ())) if resolver.task_type == "worker" else 0
         self.index = ahead + int(resolver.task_id)
         self._replicas = strategy.num_replicas_in_sync // self.size
+        self._order: np.ndarray | None = None
+        self._gathered = tf.function(self.gather, reduce_retracing=True, autograph=False)
+        # TensorFlow orders what it gathers by names of devices, which is nowhere promised.
+        found = np.argsort(self.gather(tf.constant(self.index)).numpy())
+        if (found != np.arange(self.size)).any():
+            self._order = found
         self._gathered = tf.function(self.gather, reduce_retracing=True, autograph=False)
 
     @property
@@ -62,9 +70,10 @@ class Team:
             context = tf.distribute.get_replica_context()
             return context.all_gather(own[tf.newaxis], axis=0)
 
-        # [R, ...]: replicas are numbered worker by worker.
+        # [R, ...]: the replicas of a worker are side by side.
         everyone = self.strategy.run(meet, args=(values,))
-        return self.strategy.experimental_local_results(everyone)[0][:: self._replicas]
+        workers = self.strategy.experimental_local_results(everyone)[0][:: self._replicas]
+        return workers if self._order is None else tf.gather(workers, self._order)
 
     def from_chief(self, value: Any) -> Any:
         """The chief's value, on every worker.
