@@ -156,7 +156,8 @@ def _room_for(variable: tf.Variable) -> tf.Variable:
 def _velocities(model: keras.Model) -> list[tf.Variable]:
     """The slots of SGD and RMSprop that are sums of steps, and so hold the learning rate."""
     if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
     slots: list[Any] = []
     for part in _parts(model.optimizer):
         if isinstance(part, keras.optimizers.SGD) and part.momentum:

@@ -35,12 +35,12 @@ class Team:
         self.index = ahead + int(resolver.task_id)
         self._replicas = strategy.num_replicas_in_sync // self.size
         self._order: np.ndarray | None = None
-        self._gathered = tf.function(self.gather, reduce_retracing=True, autograph=False)
+        self._compiled: dict[Any, Any] = {}
         # TensorFlow orders what it gathers by names of devices, which is nowhere promised.
         found = np.argsort(self.gather(tf.constant(self.index)).numpy())
         if (found != np.arange(self.size)).any():
             self._order = found
-        self._gathered = tf.function(self.gather, reduce_retracing=True, autograph=False)
+            self._compiled.clear()
 
     @property
     def is_chief(self) -> bool:
@@ -62,9 +62,11 @@ class Team:
         Returns:
           `[W, ...]`, the chief's first, the same on all.
         """
-
         if tf.executing_eagerly():
-            return self._gathered(values)
+            form = values.dtype, tuple(values.shape)
+            if form not in self._compiled:
+                self._compiled[form] = tf.function(functools.partial(self.gather), autograph=False)
+            return self._compiled[form](values)
 
         def meet(own: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()
@@ -83,6 +85,8 @@ class Team:
         """
         text = json.dumps(value).encode() if self.is_chief else b""
         length = int(self.gather(tf.constant(len(text)))[0])
+        # In whole pages, so that few lengths have to be compiled.
+        length += -length % 4096
         padded = tf.constant(list(text.ljust(length, b" ")), tf.int32)
         chiefs = self.gather(padded)[0].numpy()
         return json.loads(bytes(chiefs.astype("uint8")))
