@@ -8,6 +8,9 @@ import pytest
 import tensorflow as tf
 from distribute.workers import ROOT, run_workers
 
+# A machine that others work on too takes many times what a quiet one does.
+pytestmark = pytest.mark.timeout(2000)
+
 MODEL = """
 import keras, numpy as np, tensorflow as tf
 

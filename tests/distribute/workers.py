@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 #: Seconds after which workers are given up; they take a tenth of it on a quiet machine.
-LIMIT = 400
+LIMIT = 900
 
 
 def free_ports(number: int) -> list[int]:
