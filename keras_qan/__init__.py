@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_qan import actions, drmad, selection
+    from keras_qan import actions, distribute, drmad, selection
     from keras_qan.actions import Decay, Hold, Raise, Restart, StepBack
     from keras_qan.agents import DQN, Exploration, Learning
     from keras_qan.callback import QANCallback
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 #: Rooms that are public by their own names.
-_ROOMS = ("actions", "drmad", "selection")
+_ROOMS = ("actions", "distribute", "drmad", "selection")
 
 _HOMES = {
     "QANCallback": "callback",
@@ -74,6 +74,7 @@ __all__ = [
     "TrainingState",
     "WeightStatistics",
     "actions",
+    "distribute",
     "drmad",
     "selection",
 ]

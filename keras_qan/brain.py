@@ -16,7 +16,9 @@ import numpy as np
 from keras_qan import checkpoint
 from keras_qan.actions import Action, Schedule, label
 from keras_qan.agents import Agent
+from keras_qan.agents.shared import SharedAgent
 from keras_qan.controller import Controller, Decision
+from keras_qan.distribute import Team, directory_here
 from keras_qan.observations import Observation
 from keras_qan.registry import from_config, is_configurable, to_config
 from keras_qan.rewards import Reward
@@ -134,13 +136,15 @@ class Brain:
     ) -> None:
         given.check()
         self.selector: Any = _selector_of(given, selector)
-        self.directory = None if directory is None else Path(directory)
+        self.team: Team | None = None
+        self.directory = None if directory is None else directory_here(Path(directory))
         self.episodes = 0
         self.steps = 0
         self.returns: list[float] = []
         self._arrays: dict[str, np.ndarray] | None = None
         self._parameters = parameters
         self._num_kernels: int | None = None
+        self._is_built = False
         self.log: RunLog | None = None
         self.finished: set[tuple[str, str, int]] = set()
         self.last_episode: dict[str, Any] = {}
@@ -264,12 +268,55 @@ class Brain:
 
     # One episode.
 
+    def join(self, team: Team | None) -> None:
+        """Makes the brains of several workers one: the chief's, on which all of them act.
+
+        The others let go of agent and directory, and take over the chief's settings and counts.
+
+        Args:
+          team: the workers that train the model, or None where one process does it all.
+
+        Raises:
+          ValueError: it has been in trainings with others, or alone.
+        """
+        if team is self.team:
+            return
+        if self.team is not None or self._is_built:
+            raise ValueError(
+                "A QANCallback that has been in trainings by itself got a model of a multi-worker "
+                "strategy, or the other way round; expected one or the other for all its life. "
+                "Save it, and go on with QANCallback.load(directory) in another process."
+            )
+        assert team is not None
+        self.team = team
+        shared = team.from_chief(
+            {
+                "settings": self.settings.config(),
+                "episodes": self.episodes,
+                "steps": self.steps,
+                "num_kernels": self._num_kernels,
+                "returns": self.returns,
+                "finished": sorted(self.finished),
+            }
+        )
+        if not team.is_chief:
+            self.directory = self.log = self._arrays = self._parameters = None
+            if _as_json(self.settings.config()) != shared["settings"]:
+                self.settings = Settings.from_config(shared["settings"])
+                self._bind()
+                self._make_controller()
+            self.episodes, self.steps = shared["episodes"], shared["steps"]
+            self._num_kernels, self.returns = shared["num_kernels"], shared["returns"]
+            self.finished = {(arm, phase, number) for arm, phase, number in shared["finished"]}
+        self.controller.agent = SharedAgent(self.controller.agent, team)
+
     def begin_episode(self, num_kernels: int, explore: bool, context: dict[str, Any]) -> None:
         """Makes ready for a student with so many watched kernels.
 
         Raises:
           ValueError: the agent knows states of another size.
         """
+        self._is_built = True
         first = self._num_kernels if self._num_kernels is not None else num_kernels
         self.controller.build(first)
         if self._arrays is not None:
@@ -300,7 +347,9 @@ class Brain:
             self.log.scalar(name, value, self.steps + step)
 
     def record_decision(self, decision: Decision, number: int, step: int, greedy: bool) -> None:
-        """Writes down one decision."""
+        """Writes down one decision, which has to be the same on all workers."""
+        if self.team is not None:
+            self.team.agree("step, action, learning rate", step, decision.action, decision.rate)
         if self.log is None:
             return
         action = label(self.controller.actions[decision.action])

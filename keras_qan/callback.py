@@ -19,6 +19,7 @@ from keras_qan.actions import Action, Schedule
 from keras_qan.agents import Agent
 from keras_qan.brain import Brain, Settings
 from keras_qan.controller import Controller, Decision
+from keras_qan.distribute import Team, team_of
 from keras_qan.gain import Gain, gain
 from keras_qan.observations import Observation
 from keras_qan.pace import Pace
@@ -178,6 +179,10 @@ class QANCallback(keras.callbacks.Callback):
         """Writes records to the other callback's directory from now on."""
         self._brain.log = other._brain.log
 
+    def join(self, team: Team | None) -> None:
+        """Makes it one of several workers' that act on the chief's decisions; `fit` does it too."""
+        self._brain.join(team)
+
     @contextlib.contextmanager
     def writing_later(self) -> Iterator[Callable[..., None]]:
         """Within the block, an episode's records wait for a call with what else is to be noted."""
@@ -231,6 +236,7 @@ class QANCallback(keras.callbacks.Callback):
         """Finds what is to be watched and steered."""
         self._fit = None
         require_keras_3(self.model)
+        self.join(team_of(self.model.distribute_strategy))
         controller = self._controller
         sums = LossSums(self.model, self._estimated_loss())
         student = find_student(self.model, controller.observations, sums, controller.can_step_back)

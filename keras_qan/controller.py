@@ -235,13 +235,12 @@ class Controller:
 
     def keep_loss(self, student: Student) -> None:
         """Keeps what was counted of the loss before Keras sets its sums back to zero."""
-        sums = tf.stack([student.loss_total, student.loss_count])
-        self._left_over.assign(self._since(sums))
+        self._left_over.assign(self._since(steered.loss_sums(student)))
         self._counted.assign(tf.zeros([2]))
 
     def mean_loss(self, student: Student) -> float:
         """The mean training loss since the last decision."""
-        total, count = self._since(tf.stack([student.loss_total, student.loss_count])).numpy()
+        total, count = self._since(steered.loss_sums(student)).numpy()
         return float(total / count) if count else float("nan")
 
     @staticmethod
@@ -332,15 +331,13 @@ class Controller:
 
     def _since(self, sums: tf.Tensor) -> tf.Tensor:
         """Total and count of the losses since the last decision, float32 `[2]`."""
-        sums = tf.cast(sums, tf.float32)
         # A smaller count than was seen means that somebody set the sums back in between.
         before = tf.where(sums[1] >= self._counted[1], self._counted, tf.zeros([2]))
         return sums - before + self._left_over
 
     def _interval_loss(self, student: Student) -> tf.Tensor:
         """The mean loss since the last call; counting starts anew."""
-        total, count = student.loss_total, student.loss_count
-        sums = tf.stack([tf.cast(total, tf.float32), tf.cast(count, tf.float32)])
+        sums = steered.loss_sums(student)
         since = self._since(sums)
         loss = since[0] / since[1]
         if self.can_step_back:
@@ -348,8 +345,7 @@ class Controller:
             # tell the losses that follow. The epoch's mean goes on without what was set back.
             usable = tf.math.is_finite(sums[0]) & (loss < LARGEST_LOSS * self._first_loss)
             usable |= tf.equal(since[1], 0.0)
-            total.assign(tf.where(usable, total, tf.zeros_like(total)))
-            count.assign(tf.where(usable, count, tf.zeros_like(count)))
+            steered.clear_loss_sums(student, ~usable)
             sums = tf.where(usable, sums, tf.zeros([2]))
         self._counted.assign(sums)
         self._left_over.assign(tf.zeros([2]))
@@ -414,8 +410,7 @@ class Controller:
             self._keep_or_restore(student, steps_back, memory)
             self._kept_rates.assign(tf.where(steps_back, chosen, kept_rates))
         assigned = chosen if self.schedule is None else chosen * self._next_share(terms)
-        for number, rate in enumerate(student.rates):
-            rate.assign(tf.cast(assigned[number], rate.dtype))
+        steered.assign_rates(student, assigned)
         self._remember(track.with_rate(memory, rates[0], chosen[0], steps_back))
         steered.assign(student.motion[0::3], student.kernels if student.motion else [])
         self._observation.assign(observation)

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qan import arms as arm_room
-from keras_qan import comparison, run_log
+from keras_qan import comparison, distribute, run_log
 from keras_qan.callback import QANCallback
 from keras_qan.progress import Progress
 from keras_qan.selection import Selector
@@ -92,7 +92,7 @@ class Report:
     """What a run showed.
 
     Attributes:
-      rows: the table, as `comparison.compare` gives it.
+      rows: the table, as `comparison.compare` gives it; of several workers, the chief has it.
       directory: where everything is.
       episodes: training episodes, all in all.
     """
@@ -154,11 +154,16 @@ def run_episodes(
     if learning_rates is not None:
         _check_rates("learning_rates", learning_rates)
     progress = progress or Progress()
+    team = distribute.present_team()
+    if team is not None:
+        learner.join(team)
     students = Students(task.build_model, task.validation)
     _write_origin(directory, seed)
     with progress:
         _learn(task, students, learner, episodes, learning_rates, seed, progress)
         _evaluate(task, students, learner, evaluation, seed, progress)
+    if team is not None and not team.is_chief:
+        return Report([], directory, learner.episodes)
     rows = comparison.compare(
         run_log.read(directory, "episodes"), run_log.read(directory, "epochs")
     )

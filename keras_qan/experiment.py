@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from keras_qan import arms as arm_room
-from keras_qan import data, models, presets, selection
+from keras_qan import data, distribute, models, presets, selection
 from keras_qan.callback import QANCallback
 from keras_qan.episodes import Evaluation, Report, Task, run_episodes
 from keras_qan.progress import Progress
@@ -24,7 +26,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 SELECTIONS = ("class_mix", "loss_rank", "prune")
 
 #: What may differ when a run is gone on with.
-_MAY_GROW = ("episodes", "arms", "eval_seeds", "directory", "resume")
+_MAY_GROW = ("episodes", "arms", "eval_seeds", "directory", "resume", "strategy")
 
 
 def _said(text: str, default: Any) -> Any:
@@ -71,6 +73,11 @@ class Experiment:
         f"who is compared: {', '.join(arm_room.NAMES)}", ("qan", "random", "constant", "cosine")
     )
     eval_seeds: int = _said("unseen seeds that each arm is trained with", 5)
+    strategy: str = _said(
+        f"devices that share each batch: {', '.join(distribute.NAMES)}; auto takes all local GPUs, "
+        "multi_worker the hosts in TF_CONFIG",
+        "auto",
+    )
     data_dir: str = _said("folder of prepared data sets; by default TFDS_DATA_DIR's", "")
 
     def __post_init__(self) -> None:
@@ -108,6 +115,16 @@ class Experiment:
                 "rate_actions is False and selection is empty, so that nothing is left to steer; "
                 "expected one of them. Name a selection, for example class_mix."
             )
+        if self.strategy not in distribute.NAMES:
+            raise ValueError(
+                f"strategy is {self.strategy!r}; expected one of {', '.join(distribute.NAMES)}."
+            )
+        if self.steps_per_execution > 1 and self.strategy in ("mirrored", "multi_worker"):
+            raise ValueError(
+                f"steps_per_execution is {self.steps_per_execution} with strategy "
+                f"{self.strategy}; expected 1, as Keras's fit fails with more on several devices. "
+                "Leave one of them out."
+            )
         presets.by_name(self.preset)
         self.evaluation()
 
@@ -121,8 +138,18 @@ class Experiment:
         Raises:
           FileExistsError: the directory holds a run and `resume` is not set.
           FileNotFoundError: `resume` is set and the directory holds no run.
-          ValueError: the run in the directory was made with other flags.
+          ValueError: the run in the directory was made with other flags, or TF_CONFIG is unusable.
+          RuntimeError: TensorFlow had begun before the strategy could be made.
         """
+        self.open_strategy()  # before anything else uses a device
+        team = distribute.present_team()
+        if (
+            team is not None
+            and not team.is_chief
+            and not self.directory.startswith(str(team.scratch))
+        ):
+            aside = str(distribute.directory_here(Path(self.directory)))
+            return dataclasses.replace(self, directory=aside, resume=False).run(progress)
         directory = self._open_directory()
         task = self.task()
         return run_episodes(
@@ -137,6 +164,18 @@ class Experiment:
             seed=self.seed,
             progress=progress,
         )
+
+    def open_strategy(self) -> contextlib.AbstractContextManager[Any]:
+        """The scope that models are made in; at the first call, devices are set up and listed.
+
+        With "auto" and one device there is none: TensorFlow uses that device anyway. Nor where
+        steps_per_execution is above 1, which Keras cannot do on several.
+        """
+        strategy = _strategy(self.strategy)
+        is_alone = strategy.num_replicas_in_sync == 1 or self.steps_per_execution > 1
+        if self.strategy == "auto" and is_alone:
+            return contextlib.nullcontext()
+        return strategy.scope()
 
     def learner(self, directory: Path, selector: Selector | None = None) -> QANCallback:
         """The callback that learns, with the selector's actions where one is given."""
@@ -154,20 +193,21 @@ class Experiment:
         )
 
         def build_model(seed: int) -> keras.Model:
-            model = models.build(
-                self.model,
-                splits.input_shape,
-                splits.num_classes,
-                seed=seed,
-                weight_decay=self.weight_decay,
-            )
-            model.compile(
-                self._optimizer(),
-                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                metrics=["accuracy"],
-                steps_per_execution=self.steps_per_execution,
-                jit_compile=False,
-            )
+            with self.open_strategy():
+                model = models.build(
+                    self.model,
+                    splits.input_shape,
+                    splits.num_classes,
+                    seed=seed,
+                    weight_decay=self.weight_decay,
+                )
+                model.compile(
+                    self._optimizer(),
+                    keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                    metrics=["accuracy"],
+                    steps_per_execution=self.steps_per_execution,
+                    jit_compile=False,
+                )
             return model
 
         batch_size = min(self.batch_size, len(splits.train))
@@ -257,3 +297,9 @@ class Experiment:
                 f"{', '.join(sorted(differing))}. Repeat its own with "
                 f"--flagfile={directory}/flags.txt, or use another --directory."
             )
+
+
+@functools.cache
+def _strategy(name: str) -> tf.distribute.Strategy:
+    """One strategy of each name for the process: workers meet once, and models share theirs."""
+    return distribute.from_name(name)

@@ -10,6 +10,26 @@ import tensorflow as tf
 from keras_qan.observations import NUM_MOTIONS, motion
 
 
+class Mirrors(NamedTuple):
+    """The same variables on further devices, and further workers; nothing where there is one.
+
+    A distribution strategy's own variables are no arguments for a compiled function, which would
+    go on with those of the first model that it was called with: theirs are told apart by shape
+    alone. So the controller is given each device's.
+
+    Attributes:
+      rates: for each learning rate, the same on the other devices.
+      loss_totals: the other devices' sums of losses, each `[]`.
+      loss_counts: and numbers of examples.
+      team: the workers, where there are several.
+    """
+
+    rates: Sequence[Sequence[tf.Variable]] = ()
+    loss_totals: Sequence[tf.Variable] = ()
+    loss_counts: Sequence[tf.Variable] = ()
+    team: Any = None
+
+
 class Student(NamedTuple):
     """What the controller reads and writes of the model in training: TensorFlow variables.
 
@@ -29,6 +49,7 @@ class Student(NamedTuple):
       velocities: slots that a step back sets to zero instead: steps, which carry the learning rate
         that led astray.
       optimizer: whether it scales its gradients (1 or 0), and log(1 / (1 - momentum)), `[2]`.
+      mirrors: the rates and sums of further devices; `saved` and `copies` hold those of all.
     """
 
     kernels: list[tf.Variable]
@@ -41,6 +62,7 @@ class Student(NamedTuple):
     initial: Sequence[tf.Variable] = ()
     velocities: Sequence[tf.Variable] = ()
     optimizer: Any = (1.0, 0.0)
+    mirrors: Mirrors = Mirrors()
 
 
 class Moment(NamedTuple):
@@ -65,6 +87,37 @@ def assign(variables: Sequence[tf.Variable], values: Sequence[Any]) -> None:
     """Assigns value by value."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(tf.convert_to_tensor(value))
+
+
+def assign_rates(student: Student, rates: tf.Tensor) -> None:
+    """Assigns the learning rates, `[K]`, on every device."""
+    mirrors = student.mirrors.rates or [()] * len(student.rates)
+    for number, (rate, others) in enumerate(zip(student.rates, mirrors, strict=True)):
+        for variable in (rate, *others):
+            variable.assign(tf.cast(rates[number], variable.dtype))
+
+
+def loss_sums(student: Student) -> tf.Tensor:
+    """Total and count of the epoch's losses on all devices of all workers, float32 `[2]`."""
+    mirrors = student.mirrors
+    parts = [
+        tf.stack([tf.cast(total, tf.float32), tf.cast(count, tf.float32)])
+        for total, count in zip(
+            (student.loss_total, *mirrors.loss_totals),
+            (student.loss_count, *mirrors.loss_counts),
+            strict=True,
+        )
+    ]
+    own = tf.add_n(parts) if len(parts) > 1 else parts[0]
+    return own if mirrors.team is None else tf.reduce_sum(mirrors.team.gather(own), axis=0)
+
+
+def clear_loss_sums(student: Student, condition: tf.Tensor) -> None:
+    """Sets the epoch's sums back to zero on every device where the condition holds."""
+    mirrors = student.mirrors
+    own = (student.loss_total, student.loss_count)
+    for variable in (*own, *mirrors.loss_totals, *mirrors.loss_counts):
+        variable.assign(tf.where(condition, tf.zeros_like(variable), variable))
 
 
 def restore(student: Student, condition: tf.Tensor) -> None:

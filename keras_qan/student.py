@@ -9,12 +9,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_qan.distribute import team_of
 from keras_qan.observations import Observation, TrainingDynamics, watched_kernels
-from keras_qan.steered import Student
+from keras_qan.steered import Mirrors, Student
 
 
 def require_keras_3(model: Any) -> None:
-    """Raises TypeError for a model of Keras 2, and ValueError for one that is not compiled."""
+    """Raises TypeError for a model of Keras 2, and ValueError for one that cannot be trained."""
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"QANCallback got a model of class {type(model).__module__}.{type(model).__name__}; "
@@ -25,6 +26,13 @@ def require_keras_3(model: Any) -> None:
         raise ValueError(
             f"Model {model.name!r} is not compiled: it has no optimizer whose learning rate could "
             "be adjusted. Call model.compile(optimizer, loss) before fit."
+        )
+    replicas, steps = model.distribute_strategy.num_replicas_in_sync, model.steps_per_execution
+    if replicas > 1 and steps > 1:
+        raise ValueError(
+            f"Model {model.name!r} is compiled with steps_per_execution={steps} under a strategy "
+            f"of {replicas} replicas; expected 1, as Keras's fit fails with more. Compile it "
+            "without steps_per_execution."
         )
 
 
@@ -119,39 +127,53 @@ def find_student(
       ValueError: a layer to watch is missing, or the learning rate cannot be assigned.
     """
     kernels = [
-        kernel.value
+        _replicas(kernel.value)[0]
         for part in observations
         if part.layers != ()
         for kernel in watched_kernels(model, part.layers)
     ]
     wants_motion = any(isinstance(part, TrainingDynamics) for part in observations)
     watched = kernels if wants_motion else []
-    rates = rate_variables(model)
+    rates = [_replicas(rate) for rate in rate_variables(model)]
+    totals, counts = _replicas(sums.total), _replicas(sums.count)
     velocities = _velocities(model) if can_step_back else []
     weights, slots = _what_a_step_back_restores(model, velocities) if can_step_back else ([], [])
     saved = [*weights, *slots]
     return Student(
         kernels=kernels,
-        rates=rates,
-        loss_total=sums.total,
-        loss_count=sums.count,
+        rates=[rate[0] for rate in rates],
+        loss_total=totals[0],
+        loss_count=counts[0],
         motion=[_room_for(kernel) for kernel in watched for _ in range(3)],
         saved=saved,
         copies=[_room_for(variable) for variable in saved],
         initial=[_room_for(variable) for variable in weights],
-        velocities=velocities,
+        velocities=[replica for slot in velocities for replica in _replicas(slot)],
         optimizer=tf.constant(_optimizer_traits(model), tf.float32),
+        mirrors=Mirrors(
+            rates=[rate[1:] for rate in rates],
+            loss_totals=totals[1:],
+            loss_counts=counts[1:],
+            team=team_of(model.distribute_strategy),
+        ),
     )
 
 
+def _replicas(variable: tf.Variable) -> list[tf.Variable]:
+    """A variable on each device of this process; itself where no strategy mirrors it."""
+    return list(getattr(variable, "values", [variable]))
+
+
 def _room_for(variable: tf.Variable) -> tf.Variable:
-    return tf.Variable(tf.zeros_like(variable), trainable=False)
+    with tf.device(variable.device):
+        return tf.Variable(tf.zeros_like(variable), trainable=False)
 
 
 def _velocities(model: keras.Model) -> list[tf.Variable]:
     """The slots of SGD and RMSprop that are sums of steps, and so hold the learning rate."""
     if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
     slots: list[Any] = []
     for part in _parts(model.optimizer):
         if isinstance(part, keras.optimizers.SGD) and part.momentum:
@@ -169,8 +191,9 @@ def _what_a_step_back_restores(
 
     def usable(variables: Sequence[keras.Variable]) -> list[tf.Variable]:
         return [
-            variable.value
+            replica
             for variable in variables
+            for replica in _replicas(variable.value)
             if variable.dtype.startswith(("float", "bfloat")) and id(variable.value) not in left_out
         ]
 

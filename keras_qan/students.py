@@ -49,8 +49,9 @@ class Students:
             self._kept, self._kept_form = model, form
             model.evaluate(self._example, verbose=0)
             return model
-        model.optimizer.build(model.trainable_variables)
-        self._kept.optimizer.build(self._kept.trainable_variables)
+        for each in (model, self._kept):
+            with each.distribute_strategy.scope():
+                each.optimizer.build(each.trainable_variables)
         for pair in (
             zip(self._kept.variables, model.variables, strict=True),
             zip(self._kept.optimizer.variables, model.optimizer.variables, strict=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -55,29 +56,36 @@ def grown_model(
             f"learning_rate={learning_rate} was given, but model '{model.name}' is not compiled, "
             "so it has no optimizer. Compile it first, or leave the argument out."
         )
-    result = rebuilt(model, plan, insertions)
-    pairs: list[tuple[Any, Any, Weight | None]] = []
-    changed = []
-    for old, made in result.layers:
-        entries = {id(one.variable): one for one in _weights_of(plan, old)}
-        if any(one.axes for one in entries.values()):
-            changed.append(old)
-        for before, after in _variables(old, made):
-            one = entries.get(id(before))
-            _set(before, after, one, new, noise, generator)
-            pairs.append((before, after, one))
-    _warn_of_penalties(changed)
-    if getattr(model, "compiled", False):
-        compile_like(model, result.model, learning_rate)
-        if model.optimizer is not None:
-            carry_slots(
-                model.optimizer,
-                result.model.optimizer,
-                pairs,
-                result.model.trainable_variables,
-                template,
-            )
+    with _scope_of(model):
+        result = rebuilt(model, plan, insertions)
+        pairs: list[tuple[Any, Any, Weight | None]] = []
+        changed = []
+        for old, made in result.layers:
+            entries = {id(one.variable): one for one in _weights_of(plan, old)}
+            if any(one.axes for one in entries.values()):
+                changed.append(old)
+            for before, after in _variables(old, made):
+                one = entries.get(id(before))
+                _set(before, after, one, new, noise, generator)
+                pairs.append((before, after, one))
+        _warn_of_penalties(changed)
+        if getattr(model, "compiled", False):
+            compile_like(model, result.model, learning_rate)
+            if model.optimizer is not None:
+                carry_slots(
+                    model.optimizer,
+                    result.model.optimizer,
+                    pairs,
+                    result.model.trainable_variables,
+                    template,
+                )
     return result
+
+
+def _scope_of(model: Any) -> AbstractContextManager[Any]:
+    """Where a model under a `tf.distribute` strategy grows: under the same one."""
+    strategy = getattr(model, "_distribute_strategy", None)
+    return nullcontext() if strategy is None else strategy.scope()
 
 
 def _weights_of(plan: Plan, layer: Any) -> list[Weight]:

@@ -80,11 +80,15 @@ def main(arguments: list[str]) -> None:
     """Runs the experiment that the flags describe."""
     if len(arguments) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(arguments[1:])}")
-    logging.set_verbosity(logging.WARNING)  # TensorFlow Datasets reports every file it opens
     try:
-        report = experiment_from_flags().run(progress.for_terminal())
-    except (ValueError, OSError) as error:
+        experiment = experiment_from_flags()
+        experiment.open_strategy()  # lists the devices in the log
+        logging.set_verbosity(logging.WARNING)  # TensorFlow Datasets reports every file it opens
+        report = experiment.run(progress.for_terminal())
+    except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"train_qan: {error}")
+    if not report.rows:
+        return  # a worker that is not the chief
     figures = plots.draw(report.directory)
     console = Console(width=None if Console().is_terminal else 132)
     show(report.rows, console)

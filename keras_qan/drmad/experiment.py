@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_qan import data, models
+from keras_qan import data, distribute, models
 from keras_qan.drmad import hyperparameters as kinds
 from keras_qan.drmad.hyperparameters import Hyperparameter
 from keras_qan.drmad.methods import Drmad, Method, chosen
@@ -69,6 +69,10 @@ class TuneExperiment:
     step_size: float = _said("of the outer rule, on the raw scale", 0.1)
     seed: int = _said("what everything random follows from", 0)
     check_steps: int = _said("length of a training to compare with exact first; 0 for none", 0)
+    strategy: str = _said(
+        "devices that share each batch: auto, one_device, mirrored; by default TensorFlow's first",
+        "",
+    )
     data_dir: str = _said("folder of prepared data sets; by default TFDS_DATA_DIR's", "")
 
     def __post_init__(self) -> None:
@@ -78,6 +82,11 @@ class TuneExperiment:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 0.")
         if self.initial_deviation < 0.0:
             raise ValueError(f"initial_deviation is {self.initial_deviation}; expected at least 0.")
+        if self.strategy not in ("", "auto", "one_device", "mirrored"):
+            raise ValueError(
+                f"strategy is {self.strategy!r}; expected auto, one_device, mirrored or none. "
+                "The reverse pass shares each batch among the devices of one machine alone."
+            )
         self.tuned()
 
     def tuned(self) -> list[Hyperparameter]:
@@ -116,6 +125,8 @@ class TuneExperiment:
         Returns:
           The tuner, and the best model's test metrics.
         """
+        # Before anything else uses a device.
+        strategy = distribute.from_name(self.strategy) if self.strategy else None
         splits = data.load(
             self.dataset,
             validation_fraction=self.validation_fraction,
@@ -133,6 +144,7 @@ class TuneExperiment:
                 seed=self.seed,
             ),
             "outer": Outer(self.rule, self.step_size),
+            "strategy": strategy,
         }
         directory = Path(self.directory) if self.directory else None
 

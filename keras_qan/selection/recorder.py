@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_qan.distribute import team_of
 from keras_qan.selection.per_example import PerExampleLosses
 
 
@@ -105,12 +106,14 @@ class LossRecorder:
                 "with a fixed number."
             )
         rows = tf.range(self._seen - steps, self._seen) % self._steps_per_call
-        parts = [
-            tf.gather(losses, rows)[:, :width]
-            for losses, width in zip(self._local(self._losses), self._widths, strict=True)
-        ]
+        parts = [tf.gather(losses, rows) for losses in self._local(self._losses)]
+        team = team_of(self._strategy)
+        if team is not None:
+            # Each worker has the losses of its own part of the batch: [R, T, B / R] of all.
+            parts = tf.unstack(tf.reshape(team.gather(tf.stack(parts)), [-1, *parts[0].shape]))
         with tf.device("/cpu:0"):
-            return tf.concat(parts, axis=1)
+            widths = zip(parts, self._widths, strict=True)
+            return tf.concat([losses[:, :width] for losses, width in widths], axis=1)
 
     def _make_variables(self, model: keras.Model, steps_per_call: int) -> None:
         strategy = model.distribute_strategy
