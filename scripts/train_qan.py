@@ -6,6 +6,7 @@ python scripts/train_qan.py --flagfile=configs/digits_lr.flags
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
 from typing import Any
 
@@ -14,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_qan import plots, progress
+from keras_qan.engine import TaskError, WorkerDiedError
+from keras_qan.episodes import Stopped
 from keras_qan.experiment import Experiment
 
 
@@ -83,7 +86,10 @@ def main(arguments: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # TensorFlow Datasets reports every file it opens
     try:
         report = experiment_from_flags().run(progress.for_terminal())
-    except (ValueError, OSError) as error:
+    except Stopped as stopped:
+        print(f"train_qan: {stopped}", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
+    except (ValueError, OSError, ImportError, TaskError, WorkerDiedError) as error:
         sys.exit(f"train_qan: {error}")
     figures = plots.draw(report.directory)
     console = Console(width=None if Console().is_terminal else 132)
