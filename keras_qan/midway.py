@@ -176,7 +176,14 @@ class MidwayCallback(keras.callbacks.Callback):
         callback, arrays, data = self._callback, self._arrays, self._data
         if callback.selector is not None:
             callback.selector.restore(_under("selector/", arrays))
-        for name, variable in self._variables().items():
+        optimizer = self.model.optimizer
+        if not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
+        variables = self._variables()
+        saved = {name for name in arrays if name.startswith(("model/", "optimizer/"))}
+        if saved != variables.keys():
+            raise ValueError(f"it has {len(saved)} variables, and the model {len(variables)}")
+        for name, variable in variables.items():
             dtype = variable.value.numpy().dtype
             value = arrays[name]
             variable.assign(value.view(dtype) if dtype.kind == "V" else value)

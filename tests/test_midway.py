@@ -117,7 +117,7 @@ def test_a_selector_goes_on_with_the_very_same_batches(tmp_path):
         task = make_task(epochs=3)
         x, y = next(iter(task.train(0).unbatch().batch(96)))
         examples = tf.data.Dataset.from_tensor_slices((x, y))
-        mix = selection.ClassMix(examples, num_classes=2, batch_size=8)
+        mix = selection.ClassMix(examples, num_classes=2, batch_size=16)
         task = dataclasses.replace(task, selector=mix)
         if after is not None:
             build = task.build_model
