@@ -68,9 +68,11 @@ class Case:
         self.folder = folder
 
     def mutated(self, rng: random.Random) -> bytes:
+        """Another mutation."""
         raise NotImplementedError
 
     def open(self, path: Path) -> None:
+        """Opens a file as a user would."""
         raise NotImplementedError
 
     #: What may be raised.
@@ -88,6 +90,7 @@ class Sealed(Case):
         self.content = path.read_bytes()
 
     def mutated(self, rng: random.Random) -> bytes:
+        """Another mutation."""
         kind = rng.random()
         if kind < 0.2:
             return rng.choice(m.BYTES)(self.content, rng)
@@ -115,6 +118,7 @@ class APolicy(Sealed):
     room = "policy"
 
     def open(self, path: Path) -> None:
+        """Opens it."""
         Policy.load(path)
 
 
@@ -122,6 +126,7 @@ class ARun(Sealed):
     """A run's newest checkpoint, opened as `QANCallback.load(..., explore=False)` does."""
 
     def open(self, path: Path) -> None:
+        """Opens it."""
         folder = path.parent / "agent"
         folder.mkdir(exist_ok=True)
         (folder / "agent-00000001.ckpt").write_bytes(path.read_bytes())
@@ -144,9 +149,11 @@ class ALog(Case):
         self.content = (folder / "source" / "episodes.jsonl").read_bytes()
 
     def mutated(self, rng: random.Random) -> bytes:
+        """Another mutation."""
         return m.lines(self.content, rng)
 
     def open(self, path: Path) -> None:
+        """Opens it."""
         folder = path.parent / "log"
         folder.mkdir(exist_ok=True)
         (folder / "episodes.jsonl").write_bytes(path.read_bytes())
@@ -161,9 +168,11 @@ class Flags(Case):
     refusals = (ValueError, FileNotFoundError)
 
     def mutated(self, rng: random.Random) -> bytes:
+        """Another mutation."""
         return rng.choice(m.BYTES)(Experiment().flags().encode(), rng)
 
     def open(self, path: Path) -> None:
+        """Opens it."""
         folder = path.parent / "flags"
         folder.mkdir(exist_ok=True)
         (folder / "flags.txt").write_bytes(path.read_bytes())
@@ -258,7 +267,13 @@ def main(arguments: list[str]) -> None:
     del arguments
     rows, started = [], time.time()
     total = flags.FLAGS.mutations
-    shares = {"policy, small": 0.4, "policy, shipped": 0.05, "run": 0.35, "log": 0.15, "flags": 0.05}
+    shares = {
+        "policy, small": 0.4,
+        "policy, shipped": 0.05,
+        "run": 0.35,
+        "log": 0.15,
+        "flags": 0.05,
+    }
     with tempfile.TemporaryDirectory() as name:
         for kind, make in cases(Path(name)).items():
             left, batch = round(total * shares[kind]), 0

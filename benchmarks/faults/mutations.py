@@ -83,7 +83,7 @@ def change_zip_field(body: bytes, rng: random.Random) -> bytes:
     return bytes(changed[: len(body)])
 
 
-def compress(body: bytes, rng: random.Random) -> bytes:
+def compress(body: bytes, rng: random.Random) -> bytes:  # noqa: ARG001
     """A bomb: zeros that take no place."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", rng.choice([zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])) as z:
@@ -113,7 +113,7 @@ def overlap(body: bytes, rng: random.Random) -> bytes:
     return body[:offset] + table * times + bytes(new_end)
 
 
-def hostile_header(body: bytes, rng: random.Random) -> bytes:
+def hostile_header(body: bytes, rng: random.Random) -> bytes:  # noqa: ARG001
     """An array whose header promises what is not there, or what is no number."""
     shapes: list[Any] = [
         (1 << 50,),
@@ -143,7 +143,7 @@ def hostile_header(body: bytes, rng: random.Random) -> bytes:
     return members({DATA: npy(np.frombuffer(b"{}", np.uint8)), "a": member})
 
 
-def with_pickle(body: bytes, rng: random.Random) -> bytes:
+def with_pickle(body: bytes, rng: random.Random) -> bytes:  # noqa: ARG001
     """Something that would run if it were unpickled."""
     attack = pickle.dumps(Attack())
     if rng.random() < 0.5:

@@ -141,7 +141,7 @@ class Replay:
         columns = {n: c.shape[1:] for n, c in self._columns().items()}
         types = {n: c.dtype.as_numpy_dtype for n, c in self._columns().items()}
         rows = {name: np.zeros((0, *columns[name]), types[name]) for name in columns}
-        return rows | {name: np.int64(0) for name in ("written", "ended", "oldest")}
+        return rows | {name: np.zeros((), np.int64) for name in ("written", "ended", "oldest")}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes over what `arrays` gave.

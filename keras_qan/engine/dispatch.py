@@ -80,7 +80,7 @@ class Workforce(abc.ABC):
     def map(self, calls: Sequence[Call]) -> Iterator[Any]:
         """Does the tasks; see `Engine.map`."""
         waiting = deque(_Job(number, call) for number, call in enumerate(calls))
-        ends: dict[int, Any] = {}
+        ends: dict[int, Exception | tuple[Any]] = {}
         busy: dict[int, _Job] = {}
         try:
             for number in range(len(calls)):
@@ -100,10 +100,10 @@ class Workforce(abc.ABC):
                         if isinstance(end, Exception):
                             # What comes after it will not be asked for.
                             waiting = deque(j for j in waiting if j.number < job.number)
-                end = ends.pop(number)
-                if isinstance(end, Exception):
-                    raise end
-                yield end[0]
+                found = ends.pop(number)
+                if isinstance(found, Exception):
+                    raise found
+                yield found[0]
         finally:
             for worker in busy:
                 self.give_up(worker)

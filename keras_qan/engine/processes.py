@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from typing import cast
 
 from keras_qan.engine.calls import Call
 from keras_qan.engine.dispatch import Outcome, Workforce
@@ -63,10 +64,11 @@ class Processes(Workforce):
         """What came in within a while."""
         workers = {each.connection: number for number, each in self._staff.items()}
         ended = []
-        for connection in wait(list(workers), _PATIENCE):
-            number = workers[connection]  # type: ignore[index]
+        for ready in wait(list(workers), _PATIENCE):
+            connection = cast("Connection", ready)
+            number = workers[connection]
             try:
-                kind, value = connection.recv()  # type: ignore[union-attr]
+                kind, value = connection.recv()
                 ended.append((number, Outcome(kind, value)))
             except (EOFError, OSError):
                 ended.append((number, Outcome("died", self._dismiss(number))))
