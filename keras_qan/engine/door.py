@@ -14,6 +14,10 @@ from keras_qan.engine.dispatch import Outcome, Workforce
 #: Seconds after which a wait comes back with nothing, so that signals are seen to.
 _PATIENCE = 1.0
 
+#: How often a cluster on this machine is started: Ray gives up after half a minute, which is too
+#: short where the machine is busy.
+_STARTS = 3
+
 
 def open_ray() -> Any:
     """Ray.
@@ -132,26 +136,25 @@ class _Performer:
 
 
 def _connect(ray: Any, workers: int, address: str) -> None:
-    try:
-        if address:
-            ray.init(address=address, log_to_driver=False, configure_logging=False)
+    quiet = {"log_to_driver": False, "configure_logging": False}
+    # The processes of a cluster of one's own inherit these; this one has them only meanwhile.
+    paths = os.pathsep.join(filter(None, sys.path))
+    for attempt in range(1, _STARTS + 1):
+        try:
+            if address:
+                ray.init(address=address, **quiet)
+                return
+            with _environment(RAY_USAGE_STATS_ENABLED="0", PYTHONPATH=paths):
+                ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
             return
-        # The cluster's processes inherit these; this one has them only until they have started.
-        paths = os.pathsep.join(filter(None, sys.path))
-        with _environment(RAY_USAGE_STATS_ENABLED="0", PYTHONPATH=paths):
-            ray.init(
-                address="local",
-                num_cpus=workers,
-                include_dashboard=False,
-                log_to_driver=False,
-                configure_logging=False,
-            )
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-        raise ConnectionError(
-            f"Ray could not be reached with ray_address={address!r}: {error}. Start a cluster with "
-            "`ray start --head` and give its address, or leave ray_address out for one on this "
-            "machine."
-        ) from error
+        except Exception as error:  # Ray raises whatever comes, a bare Exception where it is slow
+            ray.shutdown()
+            if address or attempt == _STARTS:
+                raise ConnectionError(
+                    f"Ray could not be reached with ray_address={address!r}: {error}. Start a "
+                    "cluster with `ray start --head` and give its address, or leave ray_address "
+                    "out for one on this machine; on a machine that is busy, try again."
+                ) from error
 
 
 @contextlib.contextmanager
