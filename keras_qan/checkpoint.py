@@ -194,8 +194,16 @@ def _number(path: Path) -> int:
     return int(match["number"]) if match else 0
 
 
-def read_newest(folder: Path, stem: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+def read_newest(
+    folder: Path, stem: str, set_aside: bool = False
+) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     """Reads the newest whole checkpoint of a series; warns of damaged ones on the way.
+
+    Args:
+      folder: where the series is.
+      stem: its name.
+      set_aside: whether a damaged one is taken out of the series, as `<stem>.damaged`, so that it
+        is none of the three that are kept; for who writes the series.
 
     Returns:
       Arrays and data, or None where the series is empty.
@@ -209,13 +217,16 @@ def read_newest(folder: Path, stem: str) -> tuple[dict[str, np.ndarray], dict[st
         try:
             found = read(path)
         except CheckpointError as error:
-            faults.append(str(error))
+            faults.append((path, str(error)))
             continue
-        for fault in faults:
+        for damaged, fault in faults:
             warnings.warn(f"{fault} Going on from {path.name}.", RuntimeWarning, stacklevel=3)
+            if set_aside:
+                damaged.replace(folder / f"{stem}.damaged")
         return found
     if faults:
         raise CheckpointError(
-            f"None of the {len(faults)} checkpoints in {folder} is whole. " + " ".join(faults)
+            f"None of the {len(faults)} checkpoints in {folder} is whole. "
+            + " ".join(fault for _, fault in faults)
         )
     return None

@@ -26,6 +26,7 @@ import numpy as np
 from absl import app, flags
 
 from keras_qan import checkpoint, engine, run_log
+from keras_qan.engine.door import _connect
 from keras_qan.episodes import Task, _Run
 from keras_qan.experiment import Experiment
 from keras_qan.midway import Midway

