@@ -242,10 +242,11 @@ class Brain:
         importlib.import_module("keras_qan.selection")
         try:
             saved = Settings.from_config(data["settings"])
+            saved.check()
             self.episodes, self.steps = int(data["episodes"]), int(data["steps"])
             self._num_kernels = int(data["num_kernels"])
             self.returns = [float(value) for value in data.get("returns", [])]
-        except (KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever is tripped over is the checkpoint's fault
             raise checkpoint.CheckpointError(
                 f"The checkpoint does not hold what this version expects: {error}."
             ) from error
