@@ -309,9 +309,13 @@ def count_finished(directory: Path) -> int:
 
 
 def records(directory: Path, file: str) -> list[dict[str, Any]]:
-    """A run's records without the time they took."""
+    """A run's records without the time they took, episode by episode.
+
+    An episode that is played again, its checkpoint being damaged, is written down later.
+    """
     found = run_log.read(directory, file)
-    return [{k: v for k, v in record.items() if k != "seconds"} for record in found]
+    found = [{k: v for k, v in record.items() if k != "seconds"} for record in found]
+    return sorted(found, key=lambda record: (record["phase"], record["episode"], record["arm"]))
 
 
 def difference(one: Path, other: Path) -> str | None:
