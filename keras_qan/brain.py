@@ -162,7 +162,7 @@ class Brain:
             _check_writable(self.directory)
             # Until the last of the copies that share this brain is gone.
             weakref.finalize(self, Lock(self.directory).release)
-            saved = checkpoint.read_newest(self.directory / "agent", self.STEM, set_aside=True)
+            saved = checkpoint.read_newest(self.directory / "agent", self.STEM)
         self.settings = _merge(given, defaults)
         if given.observations is None and self.selector is not None and self.selector.summary_size:
             parts = (*(self.settings.observations or ()), self.selector.observation())

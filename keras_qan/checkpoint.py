@@ -169,6 +169,8 @@ def write_next(
 ) -> Path:
     """Writes the next of a series of checkpoints and keeps the last three.
 
+    A damaged one is none of the three.
+
     Returns:
       The new file, `<folder>/<stem>-<number>.ckpt`.
     """
@@ -178,9 +180,34 @@ def write_next(
     path = folder / f"{stem}-{number:08d}.ckpt"
     files.remove_leftovers(folder, stem)
     write(path, arrays, data)
-    for old in older[:-2]:
+    _whole[path] = _mark(path)
+    whole = [old for old in older if _is_whole(old)]
+    for old in older[: older.index(whole[-2])] if len(whole) > 1 else []:
         old.unlink(missing_ok=True)
+        _whole.pop(old, None)
     return path
+
+
+#: What this process knows to be whole: when it was written and how long it is.
+_whole: dict[Path, tuple[int, int]] = {}
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the checksum is right; looked at once, unless the file changes."""
+    if _whole.get(path) == _mark(path):
+        return True
+    try:
+        with path.open("rb") as file:
+            _check_sum(path, file)
+    except CheckpointError:
+        return False
+    _whole[path] = _mark(path)
+    return True
 
 
 def series(folder: Path, stem: str) -> list[Path]:
@@ -194,16 +221,8 @@ def _number(path: Path) -> int:
     return int(match["number"]) if match else 0
 
 
-def read_newest(
-    folder: Path, stem: str, set_aside: bool = False
-) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+def read_newest(folder: Path, stem: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     """Reads the newest whole checkpoint of a series; warns of damaged ones on the way.
-
-    Args:
-      folder: where the series is.
-      stem: its name.
-      set_aside: whether a damaged one is taken out of the series, as `<stem>.damaged`, so that it
-        is none of the three that are kept; for who writes the series.
 
     Returns:
       Arrays and data, or None where the series is empty.
@@ -217,16 +236,13 @@ def read_newest(
         try:
             found = read(path)
         except CheckpointError as error:
-            faults.append((path, str(error)))
+            faults.append(str(error))
             continue
-        for damaged, fault in faults:
+        for fault in faults:
             warnings.warn(f"{fault} Going on from {path.name}.", RuntimeWarning, stacklevel=3)
-            if set_aside:
-                damaged.replace(folder / f"{stem}.damaged")
         return found
     if faults:
         raise CheckpointError(
-            f"None of the {len(faults)} checkpoints in {folder} is whole. "
-            + " ".join(fault for _, fault in faults)
+            f"None of the {len(faults)} checkpoints in {folder} is whole. " + " ".join(faults)
         )
     return None

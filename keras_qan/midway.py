@@ -51,7 +51,7 @@ class Midway:
 
     def _read(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         try:
-            return checkpoint.read_newest(self._folder, _STEM, set_aside=True)
+            return checkpoint.read_newest(self._folder, _STEM)
         except checkpoint.CheckpointError as error:
             # The agent's own checkpoint is at the training's beginning.
             warnings.warn(
