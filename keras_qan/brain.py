@@ -6,12 +6,14 @@ import copy
 import importlib
 import math
 import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_qan import checkpoint
 from keras_qan.actions import Action, Schedule, label
@@ -19,6 +21,7 @@ from keras_qan.agents import Agent
 from keras_qan.agents.shared import SharedAgent
 from keras_qan.controller import Controller, Decision
 from keras_qan.distribute import Team, directory_here
+from keras_qan.lock import Lock
 from keras_qan.observations import Observation
 from keras_qan.registry import from_config, is_configurable, to_config
 from keras_qan.rewards import Reward
@@ -53,11 +56,17 @@ class Settings:
                     f"observations holds {len(watching)} parts that watch layers; expected one. "
                     "Name all layers in it: WeightStatistics(['stem', 'head'])."
                 )
-        if self.decide_every is not None and self.decide_every < 1:
+        if self.decide_every is not None and (
+            self.decide_every < 1 or int(self.decide_every) != self.decide_every
+        ):
             raise ValueError(
                 f"decide_every is {self.decide_every}; expected at least 1 step between decisions, "
                 "or None for a twentieth of the training."
             )
+        for name, method in (("agent", "act"), ("reward", "__call__"), ("schedule", "__call__")):
+            part = getattr(self, name)
+            if part is not None and (isinstance(part, type) or not hasattr(part, method)):
+                raise TypeError(f"{name} is {part!r}; expected an object with {method!r}.")
         if self.rate_bounds is not None:
             low, high = self.rate_bounds
             if not (0.0 < low < high and math.isfinite(high)):
@@ -75,10 +84,12 @@ class Settings:
         """Makes again what `config` gave.
 
         Raises:
-          ValueError: the configuration names what is not registered.
-          TypeError: it has other fields.
+          ValueError: the configuration is none of this version's settings.
         """
-        return cls(**{name: from_config(value) for name, value in config.items()})
+        try:
+            return cls(**{name: from_config(value) for name, value in config.items()})
+        except Exception as error:  # whatever a constructor trips over is the configuration's fault
+            raise ValueError(f"the settings cannot be read: {error}") from error
 
     @property
     def is_empty(self) -> bool:
@@ -122,6 +133,7 @@ class Brain:
     Raises:
       ValueError: the settings are unusable, or the directory holds a run with others.
       OSError: the directory cannot be written.
+      DirectoryInUseError: another process writes to it.
     """
 
     STEM = "agent"
@@ -145,12 +157,15 @@ class Brain:
         self._parameters = parameters
         self._num_kernels: int | None = None
         self._is_built = False
+        self._study: Any = None
         self.log: RunLog | None = None
         self.finished: set[tuple[str, str, int]] = set()
         self.last_episode: dict[str, Any] = {}
         saved = None
         if self.directory is not None:
             _check_writable(self.directory)
+            # Until the last of the copies that share this brain is gone.
+            weakref.finalize(self, Lock(self.directory).release)
             saved = checkpoint.read_newest(self.directory / "agent", self.STEM)
         self.settings = _merge(given, defaults)
         if given.observations is None and self.selector is not None and self.selector.summary_size:
@@ -188,10 +203,25 @@ class Brain:
             )
         if writable:
             return cls(Settings(), defaults, directory, selector=selector)
-        brain = cls(Settings(), defaults, None, selector=selector)
         saved = checkpoint.read_newest(folder, cls.STEM)
         assert saved is not None
-        brain._take_over(Settings(), *saved)
+        return cls.of(*saved, defaults, selector)
+
+    @classmethod
+    def of(
+        cls,
+        arrays: dict[str, np.ndarray],
+        data: dict[str, Any],
+        defaults: Settings,
+        selector: Any = None,
+    ) -> Brain:
+        """Makes one, without a directory, of what `save` writes.
+
+        Raises:
+          ValueError: it does not fit the selector, or is not what this version expects.
+        """
+        brain = cls(Settings(), defaults, None, selector=selector)
+        brain._take_over(Settings(), arrays, data)
         brain._make_controller()
         return brain
 
@@ -216,10 +246,11 @@ class Brain:
         importlib.import_module("keras_qan.selection")
         try:
             saved = Settings.from_config(data["settings"])
+            saved.check()
             self.episodes, self.steps = int(data["episodes"]), int(data["steps"])
             self._num_kernels = int(data["num_kernels"])
             self.returns = [float(value) for value in data.get("returns", [])]
-        except (KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever is tripped over is the checkpoint's fault
             raise checkpoint.CheckpointError(
                 f"The checkpoint does not hold what this version expects: {error}."
             ) from error
@@ -411,15 +442,48 @@ class Brain:
             raise ValueError(
                 "There is nothing to save yet: the agent is built in the first fit. Train first."
             )
-        data = {
+        arrays = self.controller.agent.arrays()
+        return checkpoint.write_next(target / "agent", self.STEM, arrays, self.as_data())
+
+    def as_data(self) -> dict[str, Any]:
+        """Settings and counters as plain data."""
+        return {
             "settings": self.settings.config(),
             "episodes": self.episodes,
             "steps": self.steps,
             "num_kernels": self._num_kernels,
             "returns": self.returns,
         }
-        arrays = self.controller.agent.arrays()
-        return checkpoint.write_next(target / "agent", self.STEM, arrays, data)
+
+    # Episodes that other processes play.
+
+    def arrays_to_act(self, stream: int) -> dict[str, np.ndarray]:
+        """What the agent of another process needs to act as this one would; see `DQN`."""
+        agent: Any = self.controller.agent
+        if hasattr(agent, "arrays_to_act"):
+            return agent.arrays_to_act(stream)
+        return agent.arrays()
+
+    def know(self, arrays: dict[str, np.ndarray]) -> None:
+        """Restores the agent from these arrays when the next episode begins."""
+        self._arrays = arrays
+
+    def learn_from(self, transitions: dict[str, np.ndarray]) -> None:
+        """Goes through an episode that another process played: looks at each state, then learns.
+
+        Args:
+          transitions: see `agents.gathering.Gathering.take`.
+        """
+        if self._study is None:
+            agent = self.controller.agent
+
+            def study(observation: Any, action: Any, reward: Any, discount: Any) -> Any:
+                agent.act(observation, tf.constant(True))
+                return agent.learn(observation, action, reward, discount)
+
+            self._study = tf.function(study, autograph=False)
+        for parts in zip(*transitions.values(), strict=True):
+            self._study(*map(tf.constant, parts))
 
 
 def _selector_of(given: Settings, selector: Any) -> Any:

@@ -10,9 +10,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
+import numpy as np
 
 from keras_qan import presets
 from keras_qan.actions import Action, Schedule
@@ -127,9 +128,14 @@ class QANCallback(keras.callbacks.Callback):
           CheckpointError: the run's checkpoints are damaged.
           ValueError: the run's actions do not fit the selector.
         """
+        brain = Brain.load(directory, _default_settings(), writable=explore, selector=selector)
+        return cls.of(brain, explore)
+
+    @classmethod
+    def of(cls, brain: Brain, explore: bool) -> QANCallback:
+        """A callback around a brain that was made elsewhere."""
         callback = cls.__new__(cls)
         keras.callbacks.Callback.__init__(callback)
-        brain = Brain.load(directory, _default_settings(), writable=explore, selector=selector)
         callback._adopt(brain, explore)
         return callback
 
@@ -141,6 +147,11 @@ class QANCallback(keras.callbacks.Callback):
         self._defers_writing = False
         self._warned_of_rival = False
         self._fit: _Fit | None = None
+
+    @property
+    def brain(self) -> Brain:
+        """What it shares with its copies."""
+        return self._brain
 
     @property
     def episodes(self) -> int:
@@ -205,10 +216,7 @@ class QANCallback(keras.callbacks.Callback):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> QANCallback:
         """A callback for another training that shares agent, counters and directory."""
-        copy = type(self).__new__(type(self))
-        memo[id(self)] = copy
-        keras.callbacks.Callback.__init__(copy)
-        copy._adopt(self._brain, self.explore)
+        memo[id(self)] = copy = type(self).of(self._brain, self.explore)
         return copy
 
     def __reduce__(self) -> Any:
@@ -364,6 +372,51 @@ class QANCallback(keras.callbacks.Callback):
             )
         return self._fit
 
+    def pause(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Where the running `fit` is at the end of an epoch, but for model, agent and selector.
+
+        Returns:
+          Arrays by name, and plain data.
+        """
+        fit = self._running
+        rooms = [
+            *fit.student.motion,
+            *fit.student.copies,
+            *fit.student.initial,
+            fit.sums.total,
+            fit.sums.count,
+        ]
+        arrays = {f"room/{number}": np.array(room.numpy()) for number, room in enumerate(rooms)}
+        arrays |= {f"controller/{n}": value for n, value in self._controller.arrays().items()}
+        own = {name: getattr(fit, name) for name in _Fit.KEPT}
+        own = {n: v.item() if isinstance(v, np.generic) else v for n, v in own.items()}
+        seconds = time.perf_counter() - fit.started
+        return arrays, {"fit": own, "pace": dict(vars(fit.pace)), "seconds": seconds}
+
+    def go_on(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
+        """Goes on, in a `fit` that has just begun, from where `pause` was called.
+
+        Raises:
+          KeyError: something is missing.
+        """
+        fit = self._running
+        rooms = [
+            *fit.student.motion,
+            *fit.student.copies,
+            *fit.student.initial,
+            fit.sums.total,
+            fit.sums.count,
+        ]
+        for number, room in enumerate(rooms):
+            room.assign(arrays[f"room/{number}"])
+        prefix = "controller/"
+        notes = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        self._controller.restore(notes)
+        for name in _Fit.KEPT:
+            setattr(fit, name, data["fit"][name])
+        vars(fit.pace).update({name: data["pace"][name] for name in vars(fit.pace)})
+        fit.started = time.perf_counter() - data["seconds"]
+
     def _companion(self) -> keras.callbacks.Callback:
         """What looks after the selector in this fit; where there is none, what does nothing."""
         selector = self.selector
@@ -469,6 +522,20 @@ class _Fit:
     has_diverged: bool = False
     num_rescues: int = 0
     started: float = dataclasses.field(default_factory=time.perf_counter)
+
+    #: What `pause` keeps as plain data.
+    KEPT: ClassVar = (
+        "num_epochs",
+        "first_loss",
+        "validation_loss",
+        "initial_rate",
+        "last_rate",
+        "num_decisions",
+        "total_reward",
+        "loss_is_kept",
+        "has_diverged",
+        "num_rescues",
+    )
 
     def count(self, decision: Decision) -> None:
         """Adds what a decision brought in to the return."""

@@ -233,6 +233,41 @@ class Controller:
         log_loss = track.relative_log(tf.constant(loss, tf.float32), self._first_loss)
         self._remember(track.with_validation(self._recall(), log_loss))
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What it knows of the running episode, beside the agent and the student, by name."""
+        found = {name: np.array(variable.numpy()) for name, variable in self._notes().items()}
+        found["open_transitions"] = np.asarray(self._open_transitions)
+        found["is_waiting"] = np.asarray(self._is_waiting)
+        return found
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Goes on with the episode that `arrays` was called in.
+
+        Raises:
+          KeyError: an array is missing.
+        """
+        for name, variable in self._notes().items():
+            variable.assign(arrays[name])
+        self._open_transitions = int(arrays["open_transitions"])
+        self._is_waiting = bool(arrays["is_waiting"])
+
+    def _notes(self) -> dict[str, tf.Variable]:
+        return {
+            "observation": self._observation,
+            "action": self._action,
+            "waiting_observation": self._waiting_observation,
+            "waiting_action": self._waiting_action,
+            "first_loss": self._first_loss,
+            "log_loss": self._log_loss,
+            "smoothed": self._smoothed,
+            "initial_rates": self._initial_rates,
+            "kept_rates": self._kept_rates,
+            "track": self._track,
+            "share": self._share,
+            "counted": self._counted,
+            "left_over": self._left_over,
+        }
+
     def keep_loss(self, student: Student) -> None:
         """Keeps what was counted of the loss before Keras sets its sums back to zero."""
         self._left_over.assign(self._since(steered.loss_sums(student)))

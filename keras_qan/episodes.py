@@ -2,67 +2,29 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import json
 import math
 import os
 import platform
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_qan import arms as arm_room
-from keras_qan import comparison, distribute, run_log
+from keras_qan import comparison, distribute, files, run_log
 from keras_qan.callback import QANCallback
+from keras_qan.engine import Engine, Local
+from keras_qan.midway import Midway
+from keras_qan.plays import Play, Stage, call_for, make_ready, note, take_in
 from keras_qan.progress import Progress
-from keras_qan.selection import Selector
-from keras_qan.students import Students
+from keras_qan.stopping import Stopped, StopRequests
+from keras_qan.task import Task
 
-
-@dataclass(frozen=True)
-class Task:
-    """A training that can be repeated from a seed.
-
-    Attributes:
-      build_model: seed → compiled model; its initial weights follow from the seed.
-      train: seed → training batches; their order follows from the seed.
-      validation: what rewards and choices look at.
-      epochs: of one training, at least 1.
-      test: what is looked at once, after an evaluation's training; None if there is none.
-      selector: what chooses the batches of the arms that have its actions, anew from the seed in
-        each training; the other arms are trained on `train`.
-      steps: optimizer steps in an epoch of those arms; None for as many as hold all examples once.
-    """
-
-    build_model: Callable[[int], keras.Model]
-    train: Callable[[int], tf.data.Dataset]
-    validation: tf.data.Dataset
-    epochs: int
-    test: tf.data.Dataset | None = None
-    selector: Selector | None = None
-    steps: int | None = None
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a training of no epochs."""
-        if self.epochs < 1:
-            raise ValueError(f"epochs is {self.epochs}; expected at least 1.")
-
-    @functools.cached_property
-    def _pipeline(self) -> tf.data.Dataset:
-        assert self.selector is not None
-        return self.selector.dataset()
-
-    def selected(self) -> tf.data.Dataset:
-        """The selector's batches: one pipeline for all trainings."""
-        return self._pipeline
+__all__ = ["Evaluation", "Report", "Stopped", "Task", "run_episodes"]
 
 
 @dataclass(frozen=True)
@@ -115,16 +77,22 @@ def run_episodes(
     learning_rates: tuple[float, float] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    engine: Engine | None = None,
+    save_every_epochs: int | None = 0,
 ) -> Report:
     """Lets QAN learn over episodes, then compares what it learned with other arms.
 
     The policy is evaluated greedily (ε = 0, frozen), on seeds that no training episode had, and
     each arm starts from the same weights and sees the same batches in the same order. What the
-    directory already holds is not done again: a run that was killed goes on, and at most the
-    episode it was in is lost.
+    directory already holds is not done again: a run that was killed goes on, and ends as it would
+    have, to the last bit on one CPU.
+
+    With an engine of N workers, episodes are played N at a time with the policy that there is when
+    a round begins, and learned from in their order: the same for the same N, another run than one
+    by one. The evaluation is the same for any N.
 
     Args:
-      task: what is trained.
+      task: what is trained; with several workers it says its `source`.
       learner: the callback that learns; it must have a directory.
       episodes: training episodes, all in all; at least 0.
       evaluation: how to compare; by default four arms on five seeds.
@@ -132,12 +100,17 @@ def run_episodes(
         default the one that `build_model` compiles with.
       seed: training episode e has the seed `seed + e`, evaluations have later ones.
       progress: where to show progress; by default nowhere.
+      engine: what plays the episodes; by default this process, one by one.
+      save_every_epochs: epochs after which a training in this process is saved so that it can be
+        gone on with; 0 for as often as takes at most a hundredth of its time, None for never.
 
     Returns:
       The report; `evaluation.json` in the directory holds the same rows.
 
     Raises:
       ValueError: an argument is out of range, or the learner has no directory.
+      Stopped: the process got SIGTERM; everything finished is written.
+      OSError: the disk is full; everything finished is written.
     """
     evaluation = evaluation or Evaluation()
     directory = learner.directory
@@ -151,17 +124,24 @@ def run_episodes(
             f"run_episodes got episodes={episodes}, seed={seed}; expected at least 0 episodes and "
             f"a seed from 0 to {FIRST_UNSEEN_SEED // 2 - 1}."
         )
+    if save_every_epochs is not None and save_every_epochs < 0:
+        raise ValueError(
+            f"save_every_epochs is {save_every_epochs}; expected a number of epochs, 0 for as "
+            "often as costs little, or None for never."
+        )
     if learning_rates is not None:
         _check_rates("learning_rates", learning_rates)
     progress = progress or Progress()
     team = distribute.present_team()
     if team is not None:
         learner.join(team)
-    students = Students(task.build_model, task.validation)
+        save_every_epochs = None  # the workers would have to save, and to go on, together
     _write_origin(directory, seed)
-    with progress:
-        _learn(task, students, learner, episodes, learning_rates, seed, progress)
-        _evaluate(task, students, learner, evaluation, seed, progress)
+    with StopRequests() as stop, progress:
+        midway = Midway(directory, save_every_epochs, stop.held)
+        run = _Run(Stage(task, learner, seed, midway), stop, engine or Local(), progress, seed)
+        run.learn(episodes, learning_rates)
+        run.evaluate(evaluation)
     if team is not None and not team.is_chief:
         return Report([], directory, learner.episodes)
     rows = comparison.compare(
@@ -171,108 +151,81 @@ def run_episodes(
     return Report(rows, directory, learner.episodes)
 
 
-def _learn(
-    task: Task,
-    students: Students,
-    learner: QANCallback,
-    episodes: int,
-    learning_rates: tuple[float, float] | None,
-    seed: int,
-    progress: Progress,
-) -> None:
-    progress.start("learning", learner.episodes, episodes, task.epochs)
-    for episode in range(learner.episodes, episodes):
-        episode_seed = seed + episode
-        model = students.fresh(episode_seed)
+@dataclass(frozen=True)
+class _Run:
+    """What learning and evaluating share."""
+
+    stage: Stage
+    stop: StopRequests
+    engine: Engine
+    progress: Progress
+    seed: int
+
+    def learn(self, episodes: int, learning_rates: tuple[float, float] | None) -> None:
+        """Plays and learns until there are so many episodes."""
+        learner, epochs = self.stage.learner, self.stage.task.epochs
+        self.progress.start("learning", learner.episodes, episodes, epochs)
+        if not self.engine.is_here and learner.episodes < episodes:
+            make_ready(learner, self.stage, self.seed)
+        while learner.episodes < episodes:
+            size = 1 if self.engine.is_here else self.engine.workers
+            numbers = range(learner.episodes, min(learner.episodes + size, episodes))
+            plays = [self._training(number, learning_rates) for number in numbers]
+            if self.engine.is_here:
+                self.stage.play(plays[0], self.progress)
+                self.progress.advance()
+            else:
+                self._learn_from_round(plays)
+
+    def _learn_from_round(self, plays: list[Play]) -> None:
+        learner = self.stage.learner
+        calls = [
+            call_for(play, self.stage.task, learner, self.seed, stream=play.number + 1)
+            for play in plays
+        ]
+        for played in self.engine.map(calls):
+            with self.stop.held():
+                take_in(learner, played)
+            self.progress.advance()
+        # Once a round, so that a run that goes on begins the next round where this one ended.
+        with self.stop.held():
+            learner.save()
+
+    def _training(self, number: int, learning_rates: tuple[float, float] | None) -> Play:
+        seed, rate = self.seed + number, None
         if learning_rates is not None:
             low, high = np.log(learning_rates)
-            drawn = np.random.default_rng([episode_seed, 1]).uniform(low, high)
-            _start_with(model, float(np.exp(drawn)))
-        learner.context = {"arm": "qan", "phase": "train", "episode": episode, "seed": episode_seed}
-        learner.explore = True
-        _train(task, model, learner, episode_seed, progress)
-        progress.advance()
+            rate = float(np.exp(np.random.default_rng([seed, 1]).uniform(low, high)))
+        return Play("qan", "train", number, seed, rate)
 
-
-def _evaluate(
-    task: Task,
-    students: Students,
-    learner: QANCallback,
-    evaluation: Evaluation,
-    seed: int,
-    progress: Progress,
-) -> None:
-    """Interleaves arms, rates and seeds, so that no arm has the machine to itself."""
-    rates: list[float | None] = list(evaluation.learning_rates) or [None]
-    plays = [(s, rate) for s in range(evaluation.seeds) for rate in rates]
-    progress.start("evaluating", 0, len(plays) * len(evaluation.arms), task.epochs)
-    callbacks = {arm: _callback_of(arm, learner, seed) for arm in evaluation.arms}
-    for number, (seed_number, rate) in enumerate(plays):
-        play_seed = FIRST_UNSEEN_SEED + seed + seed_number
-        for arm in evaluation.arms:
-            if learner.has_finished(arm, "evaluate", number):
-                progress.advance()
-                continue
-            model = students.fresh(play_seed)
-            if rate is not None:
-                _start_with(model, rate)
-            callback = callbacks[arm]
-            if arm == "random":
-                # Its numbers depend on the play alone, also where a run goes on after a kill.
-                callback.agent.restore({"num_choices": np.asarray(number << 32)})
-            callback.context = {
-                "arm": arm,
-                "phase": "evaluate",
-                "episode": number,
-                "seed": play_seed,
-            }
-            _train(task, model, callback, play_seed, progress, test=task.test)
-            progress.advance()
-
-
-def _callback_of(arm: str, learner: QANCallback, seed: int) -> QANCallback:
-    if arm == "qan":
-        callback = copy.deepcopy(learner)
-    else:
-        callback = arm_room.scripted(arm, learner, seed)
-        callback.log_to(learner)
-    callback.explore = False
-    return callback
-
-
-def _train(
-    task: Task,
-    model: keras.Model,
-    callback: QANCallback,
-    seed: int,
-    progress: Progress,
-    test: tf.data.Dataset | None = None,
-) -> None:
-    """One `fit`; its record is written when the test set, if it is its turn, has been looked at."""
-    chosen = task.selector is not None and callback.selector is task.selector
-    if task.selector is not None and chosen:
-        task.selector.restart(seed)
-        train, steps = task.selected(), task.steps or task.selector.steps_per_epoch
-    else:
-        train, steps = task.train(seed), None
-    with callback.writing_later() as write, warnings.catch_warnings():
-        # A training that diverges is an outcome here: its record and the table say so.
-        warnings.filterwarnings("ignore", "The training loss is not finite", RuntimeWarning)
-        model.fit(
-            train,
-            steps_per_epoch=steps,
-            validation_data=task.validation,
-            epochs=task.epochs,
-            shuffle=False,  # the batches are shuffled already, by their seed
-            verbose=0,
-            callbacks=[callback, progress.epochs()],
-        )
-        scores = {} if test is None else model.evaluate(test, verbose=0, return_dict=True)
-        write(**{f"test_{name}": float(value) for name, value in scores.items()})
-
-
-def _start_with(model: keras.Model, rate: float) -> None:
-    model.optimizer.learning_rate = rate
+    def evaluate(self, evaluation: Evaluation) -> None:
+        """Interleaves arms, rates and seeds, so that no arm has the machine to itself."""
+        learner, task = self.stage.learner, self.stage.task
+        rates: list[float | None] = list(evaluation.learning_rates) or [None]
+        pairs = [(number, rate) for number in range(evaluation.seeds) for rate in rates]
+        plays = [
+            Play(arm, "evaluate", place, FIRST_UNSEEN_SEED + self.seed + number, rate)
+            for place, (number, rate) in enumerate(pairs)
+            for arm in evaluation.arms
+        ]
+        left = [
+            play for play in plays if not learner.has_finished(play.arm, play.phase, play.number)
+        ]
+        self.progress.start("evaluating", len(plays) - len(left), len(plays), task.epochs)
+        if self.engine.is_here:
+            for play in left:
+                self.stage.play(play, self.progress)
+                self.progress.advance()
+            return
+        if not left:
+            return
+        make_ready(learner, self.stage, self.seed)
+        calls = [call_for(play, task, learner, self.seed) for play in left]
+        steps = dict.fromkeys(evaluation.arms, 0) | {"qan": learner.brain.steps}
+        for play, played in zip(left, self.engine.map(calls), strict=True):
+            with self.stop.held():
+                steps[play.arm] = note(learner, played, steps[play.arm])
+            self.progress.advance()
 
 
 def _check_rates(name: str, rates: Sequence[float]) -> None:
@@ -299,6 +252,4 @@ def _write_origin(directory: Path, seed: int) -> None:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    aside = path.with_suffix(".aside")
-    aside.write_text(json.dumps(run_log.plain(value), indent=1), encoding="utf-8")
-    aside.replace(path)
+    files.replace(path, json.dumps(run_log.plain(value), indent=1))

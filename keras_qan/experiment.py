@@ -14,9 +14,11 @@ import keras
 import tensorflow as tf
 
 from keras_qan import arms as arm_room
-from keras_qan import data, distribute, models, presets, selection
+from keras_qan import data, distribute, files, models, presets, selection
 from keras_qan.callback import QANCallback
+from keras_qan.engine import ENGINES, Call, engine_by_name
 from keras_qan.episodes import Evaluation, Report, Task, run_episodes
+from keras_qan.lock import Lock
 from keras_qan.progress import Progress
 from keras_qan.selection import Selector
 
@@ -26,7 +28,16 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 SELECTIONS = ("class_mix", "loss_rank", "prune")
 
 #: What may differ when a run is gone on with.
-_MAY_GROW = ("episodes", "arms", "eval_seeds", "directory", "resume", "strategy")
+_MAY_GROW = (
+    "episodes",
+    "arms",
+    "eval_seeds",
+    "directory",
+    "resume",
+    "strategy",
+    "ray_address",
+    "save_every_epochs",
+)
 
 
 def _said(text: str, default: Any) -> Any:
@@ -79,14 +90,29 @@ class Experiment:
         "auto",
     )
     data_dir: str = _said("folder of prepared data sets; by default TFDS_DATA_DIR's", "")
+    engine: str = _said(
+        "what plays the episodes: local (this machine) or ray (pip install -e .[ray])", "local"
+    )
+    workers: int = _said("episodes played at once, each by a process of its own if above 1", 1)
+    ray_address: str = _said("of a Ray cluster; by default one of its own on this machine", "")
+    threads: int = _said(
+        "CPU threads of each training; 0 for one for each core. Results agree to the last bit for "
+        "the same number only",
+        0,
+    )
+    save_every_epochs: int = _said(
+        "epochs between saves of a training that is not over; 0 for as often as takes at most 1 % "
+        "of its time, -1 for never",
+        0,
+    )
 
     def __post_init__(self) -> None:
         """Checks every field that the rooms below do not check themselves."""
-        at_least_one = ("epochs", "batch_size", "eval_seeds", "steps_per_execution")
+        at_least_one = ("epochs", "batch_size", "eval_seeds", "steps_per_execution", "workers")
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
-        for name in ("episodes", "decide_every", "seed"):
+        for name in ("episodes", "decide_every", "seed", "threads"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 0.")
         if not 0.0 < self.train_fraction <= 1.0:
@@ -125,6 +151,21 @@ class Experiment:
                 f"{self.strategy}; expected 1, as Keras's fit fails with more on several devices. "
                 "Leave one of them out."
             )
+        if self.strategy == "multi_worker" and (self.engine != "local" or self.workers > 1):
+            raise ValueError(
+                f"strategy is multi_worker with engine {self.engine} and workers={self.workers}; "
+                "expected one model on several hosts, or several episodes at once, not both. Leave "
+                "engine and workers out, or use another strategy."
+            )
+        if self.engine not in ENGINES or (self.ray_address and self.engine != "ray"):
+            raise ValueError(
+                f"engine is {self.engine!r} and ray_address {self.ray_address!r}; expected one of "
+                f"{', '.join(ENGINES)}, and an address with ray alone."
+            )
+        if self.save_every_epochs < -1:
+            raise ValueError(
+                f"save_every_epochs is {self.save_every_epochs}; expected at least -1 (never)."
+            )
         presets.by_name(self.preset)
         self.evaluation()
 
@@ -138,9 +179,12 @@ class Experiment:
         Raises:
           FileExistsError: the directory holds a run and `resume` is not set.
           FileNotFoundError: `resume` is set and the directory holds no run.
-          ValueError: the run in the directory was made with other flags, or TF_CONFIG is unusable.
+          DirectoryInUseError: another process is at the run in the directory.
+          ImportError: Ray is asked for and not installed.
           RuntimeError: TensorFlow had begun before the strategy could be made.
+          ValueError: the run in the directory was made with other flags, or TF_CONFIG is unusable.
         """
+        self.use_threads()
         self.open_strategy()  # before anything else uses a device
         team = distribute.present_team()
         if (
@@ -150,20 +194,44 @@ class Experiment:
         ):
             aside = str(distribute.directory_here(Path(self.directory)))
             return dataclasses.replace(self, directory=aside, resume=False).run(progress)
-        directory = self._open_directory()
-        task = self.task()
-        return run_episodes(
-            task,
-            self.learner(directory, task.selector),
-            episodes=self.episodes,
-            evaluation=self.evaluation(),
-            learning_rates=(
-                self.learning_rate[0] / self.learning_rate_spread,
-                self.learning_rate[-1] * self.learning_rate_spread,
-            ),
-            seed=self.seed,
-            progress=progress,
+        directory = self._choose_directory()
+        directory.mkdir(parents=True, exist_ok=True)
+        engine = engine_by_name(
+            self.engine, self.workers, self.ray_address, threads=self.threads or None
         )
+        with Lock(directory), engine:
+            self._open(directory)
+            task = self.task()
+            return run_episodes(
+                task,
+                self.learner(directory, task.selector),
+                episodes=self.episodes,
+                evaluation=self.evaluation(),
+                learning_rates=(
+                    self.learning_rate[0] / self.learning_rate_spread,
+                    self.learning_rate[-1] * self.learning_rate_spread,
+                ),
+                seed=self.seed,
+                progress=progress,
+                engine=engine,
+                save_every_epochs=None if self.save_every_epochs < 0 else self.save_every_epochs,
+            )
+
+    def use_threads(self) -> None:
+        """Sets TensorFlow's threads, if so many are asked for; before anything else uses it.
+
+        Raises:
+          ValueError: TensorFlow has begun with another number.
+        """
+        if self.threads in (0, tf.config.threading.get_intra_op_parallelism_threads()):
+            return
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(self.threads)
+        except RuntimeError as error:
+            raise ValueError(
+                f"threads is {self.threads}, and TensorFlow has begun already; expected to set it "
+                "first in the process. Leave it at 0, or run scripts/train_qan.py."
+            ) from error
 
     def open_strategy(self) -> contextlib.AbstractContextManager[Any]:
         """The scope that models are made in; at the first call, devices are set up and listed.
@@ -219,6 +287,10 @@ class Experiment:
             epochs=self.epochs,
             selector=self._selector(splits, batch_size),
             steps=len(splits.train) // batch_size,
+            source=Call(
+                f"{__name__}:task_of",
+                {"fields": dataclasses.asdict(self) | {"directory": "", "resume": False}},
+            ),
         )
 
     def _selector(self, splits: data.Splits, batch_size: int) -> Selector | None:
@@ -257,24 +329,32 @@ class Experiment:
                 lines.append(f"--{field.name}={text}")
         return "\n".join(lines) + "\n"
 
-    def _open_directory(self) -> Path:
+    def _choose_directory(self) -> Path:
         directory = Path(self.directory) if self.directory else self._next_directory()
+        if self.resume and not (self.directory and directory.is_dir()):
+            raise FileNotFoundError(
+                f"There is no run to resume in {self.directory or 'no directory'!r}; expected "
+                "--directory to name the folder of a run."
+            )
+        return directory
+
+    def _open(self, directory: Path) -> None:
+        """Checks that the run in the directory is this one, and notes the flags."""
         path = directory / "flags.txt"
         if path.exists() and not self.resume:
             raise FileExistsError(
                 f"{directory} holds a run already. Set --resume to go on with it, or give another "
                 "--directory."
             )
-        if self.resume:
-            if not self.directory or not path.exists():
-                raise FileNotFoundError(
-                    f"There is no run to resume in {self.directory or 'no directory'!r}; expected "
-                    "--directory to name a folder with a flags.txt."
-                )
-            self._require_same(path.read_text(encoding="utf-8"), directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.flags(), encoding="utf-8")
-        return directory
+        if path.exists():
+            self._require_same(path.read_text(encoding="utf-8", errors="replace"), directory)
+        elif self.resume and any((directory / name).exists() for name in ("agent", "run.json")):
+            raise FileNotFoundError(
+                f"There is no run to resume in {str(directory)!r}: its flags.txt is gone; expected "
+                "one. Write down there the flags that it was made with, one a line."
+            )
+        files.remove_leftovers(directory, "flags.txt")
+        files.replace(path, self.flags())
 
     def _next_directory(self) -> Path:
         stem = f"{self.dataset}_{self.model}"
@@ -285,12 +365,14 @@ class Experiment:
 
     def _require_same(self, saved: str, directory: Path) -> None:
         def settled(text: str) -> set[str]:
-            def name(line: str) -> str:
-                return line.removeprefix("--no").removeprefix("--").split("=")[0]
+            return {line for line in text.splitlines() if line and _flag(line) not in _MAY_GROW}
 
-            return {line for line in text.splitlines() if line and name(line) not in _MAY_GROW}
-
-        differing = settled(saved) ^ settled(self.flags())
+        before, now = settled(saved), settled(self.flags())
+        known = {_flag(line) for line in before}
+        standard = settled(Experiment().flags())
+        # A run of an earlier version says nothing of flags that came later.
+        now = {line for line in now if _flag(line) in known or line not in standard}
+        differing = before ^ now
         if differing:
             raise ValueError(
                 f"The run in {directory} was made with other flags: "
@@ -303,3 +385,14 @@ class Experiment:
 def _strategy(name: str) -> tf.distribute.Strategy:
     """One strategy of each name for the process: workers meet once, and models share theirs."""
     return distribute.from_name(name)
+
+
+def _flag(line: str) -> str:
+    """The name of the flag that a line of a flag file sets."""
+    name = line.split("=")[0].removeprefix("--")
+    return name.removeprefix("no") if name.startswith("no") and "=" not in line else name
+
+
+def task_of(fields: dict[str, Any]) -> Task:
+    """The task of an experiment with these fields: what its workers call."""
+    return Experiment(**fields).task()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from keras_qan.brain import Settings
 
 #: The largest file that is read as a policy, in bytes.
 LARGEST_FILE = 1 << 20
+
+#: The largest replay memory that a policy may ask for, in bytes.
+LARGEST_MEMORY = 1 << 28
 
 #: What the file says it is.
 FORMAT = "keras_qan policy 1"
@@ -83,7 +87,7 @@ class Policy:
                 f"{source} has {size:,} bytes; expected a policy of at most {LARGEST_FILE:,}. The "
                 "checkpoint of a run is opened with QANCallback.load(directory)."
             )
-        arrays, data = checkpoint.read(source)
+        arrays, data = checkpoint.read(source, room_for_data=LARGEST_FILE)
         if data.get("format") != FORMAT:
             raise checkpoint.CheckpointError(
                 f"{source} holds {data.get('format', 'a checkpoint')!r}; expected {FORMAT!r}. The "
@@ -92,11 +96,47 @@ class Policy:
         try:
             settings = Settings.from_config(data["settings"])
             settings.check()
+            _check_fits(settings, arrays)
             return cls(settings, arrays, dict(data["provenance"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise checkpoint.CheckpointError(
                 f"{source} does not hold what this version expects of a policy: {error}."
             ) from error
+
+
+def _check_fits(settings: Settings, arrays: dict[str, np.ndarray]) -> None:
+    """Raises ValueError where an agent of these settings cannot have known these arrays."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name!r} holds numbers that are none")
+    agent = settings.agent
+    if not isinstance(agent, DQN):
+        raise ValueError(f"its agent is {agent!r}; expected a DQN")
+    if settings.actions is None or settings.observations is None:
+        raise ValueError("it names no actions or no observations")
+    first = arrays["network/0"].shape
+    sizes = [first[0] if first else 0, *agent.hidden, len(settings.actions)]
+    state = {sum(part.size(kernels) for part in settings.observations) for kernels in (1, 2)}
+    if len(state) == 1 and state != {sizes[0]}:
+        raise ValueError(f"its network takes {sizes[0]} numbers of a state of {state.pop()}")
+    shapes: dict[str, tuple[int, ...]] = {
+        "normaliser/count": (),
+        "normaliser/mean": (sizes[0],),
+        "normaliser/squares": (sizes[0],),
+    }
+    for place, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+        for group in ("network", "target"):
+            shapes[f"{group}/{2 * place}"] = (inputs, outputs)
+            shapes[f"{group}/{2 * place + 1}"] = (outputs,)
+    found = {name: array.shape for name, array in arrays.items()}
+    if found != shapes or any(array.dtype != np.float32 for array in arrays.values()):
+        raise ValueError(f"it holds arrays of shapes {found}; expected float32 of {shapes}")
+    memory = 4 * (sizes[0] + 6) * agent.replay_capacity
+    if memory > LARGEST_MEMORY:
+        raise ValueError(
+            f"its replay_capacity of {agent.replay_capacity} would take {memory:,} bytes; expected "
+            f"at most {LARGEST_MEMORY:,}"
+        )
 
 
 @functools.cache

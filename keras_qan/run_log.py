@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from keras_qan import files, plain_json
+
 #: The files of a run directory, one JSON object a line. An episode's own record comes last: where
 #: it stands, the others are complete.
 FILES = ("decisions", "epochs", "episodes")
+
+#: Bytes of Python objects that a line may become, beyond eight times its length.
+_ROOM_FOR_A_LINE = 1 << 16
 
 
 class RunLog:
@@ -57,14 +63,40 @@ class RunLog:
         self.directory.mkdir(parents=True, exist_ok=True)
         for name, lines in self._lines.items():
             if lines:
-                with self._path(name).open("a", encoding="utf-8") as file:
-                    file.write("\n".join(lines) + "\n")
+                files.append(self._path(name), "\n".join(lines) + "\n")
         if self._scalars:
-            with self._writer().as_default():
-                for name, value, step in self._scalars:
-                    tf.summary.scalar(name, value, step=step)
-            self._writer().flush()
+            try:
+                with self._writer().as_default():
+                    for name, value, step in self._scalars:
+                        tf.summary.scalar(name, value, step=step)
+                self._writer().flush()
+            except tf.errors.OpError as error:
+                raise OSError(
+                    f"TensorBoard's events could not be written to {self.directory}: "
+                    f"{error.message}. Free some space, and go on from the last good state."
+                ) from error
         self.drop()
+
+    def gathered(self) -> dict[str, Any]:
+        """What was gathered since the last `write`, as plain data."""
+        return {
+            "context": dict(self.context),
+            "lines": {name: list(lines) for name, lines in self._lines.items()},
+            "scalars": [list(scalar) for scalar in self._scalars],
+        }
+
+    def take_up(self, gathered: dict[str, Any], first_step: int = 0) -> None:
+        """Takes over what another log had gathered, in place of its own.
+
+        Args:
+          gathered: what `gathered` gave.
+          first_step: added to the steps of its scalars.
+        """
+        self.context = dict(gathered["context"])
+        self._lines = {name: list(gathered["lines"].get(name, ())) for name in FILES}
+        self._scalars = [
+            (name, value, int(step) + first_step) for name, value, step in gathered["scalars"]
+        ]
 
     def _writer(self) -> Any:
         arm = "/".join(str(self.context[k]) for k in ("arm", "phase") if k in self.context) or "qan"
@@ -87,36 +119,74 @@ class RunLog:
           (arm, phase, episode) of the episodes that stay.
         """
 
-        def key(record: dict[str, Any]) -> tuple[str, str, int]:
-            return record.get("arm", ""), record.get("phase", ""), record.get("episode", -1)
-
+        found = (_key(record) for record in read(self.directory, "episodes"))
         finished = {
-            key(record)
-            for record in read(self.directory, "episodes")
-            if record.get("phase") != "train" or record.get("episode", -1) < num_train_episodes
+            key
+            for key in found
+            if key is not None and (key[1] != "train" or key[2] < num_train_episodes)
         }
         for name in FILES:
             path = self._path(name)
             if not path.exists():
                 continue
-            kept = [r for r in read(self.directory, name) if key(r) in finished]
+            kept = [r for r in read(self.directory, name) if _key(r) in finished]
             text = "".join(json.dumps(record) + "\n" for record in kept)
-            if text != path.read_text(encoding="utf-8"):
-                aside = path.with_suffix(".aside")
-                aside.write_text(text, encoding="utf-8")
-                aside.replace(path)
+            files.remove_leftovers(self.directory, name)
+            if text.encode() != path.read_bytes():
+                files.replace(path, text)
         return finished
 
 
+class Gathering(RunLog):
+    """A log without a directory: keeps what the last episode would have written.
+
+    Attributes:
+      kept: what `gathered` gave at the last `write`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Path())
+        self.kept: dict[str, Any] = self.gathered()
+
+    def write(self) -> None:
+        """Keeps what was gathered."""
+        self.kept = self.gathered()
+        self.drop()
+
+
+def _key(record: dict[str, Any]) -> tuple[str, str, int] | None:
+    """Which episode a record is of; None where it does not say so."""
+    arm, phase, episode = (record.get(name) for name in ("arm", "phase", "episode"))
+    if isinstance(arm, str) and isinstance(phase, str) and type(episode) is int:
+        return arm, phase, episode
+    return None
+
+
 def read(directory: Path, file: str) -> list[dict[str, Any]]:
-    """Reads the records of one of `FILES`; a last line that was cut short is left out."""
+    """Reads the records of one of `FILES`.
+
+    A last line that was cut short is left out; of other lines that are no records a warning tells.
+    """
     path = directory / f"{file}.jsonl"
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    records, damaged = [], []
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+            record = plain_json.parse(line, 8 * len(line) + _ROOM_FOR_A_LINE)
+        except ValueError:
+            record = None
+        if isinstance(record, dict):
+            records.append(record)
+        elif number < len(lines):
+            damaged.append(number)
+    if damaged:
+        warnings.warn(
+            f"{path} holds {len(damaged)} damaged lines, which are left out: "
+            f"{', '.join(map(str, damaged[:5]))}{' …' * (len(damaged) > 5)}. They were changed "
+            "after they had been written; look at the disk.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return records
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_qan import plots, progress
+from keras_qan.engine import TaskError, WorkerDiedError
 from keras_qan.metaqnn.experiment import Report, SearchExperiment
 
 _DEFINE: dict[type, Any] = {
@@ -64,7 +65,7 @@ def main(arguments: list[str]) -> None:
     try:
         experiment = experiment_from_flags()
         report = experiment.run(progress.for_terminal())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError, TaskError, WorkerDiedError) as error:
         sys.exit(f"search_metaqnn: {error}")
     directory = report.search.directory
     (directory / "flags.txt").write_text(experiment.flags(), encoding="utf-8")

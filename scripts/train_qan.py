@@ -6,6 +6,7 @@ python scripts/train_qan.py --flagfile=configs/digits_lr.flags
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
 from typing import Any
 
@@ -14,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_qan import plots, progress
+from keras_qan.engine import TaskError, WorkerDiedError
+from keras_qan.episodes import Stopped
 from keras_qan.experiment import Experiment
 
 
@@ -82,10 +85,14 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError(f"Unexpected arguments: {' '.join(arguments[1:])}")
     try:
         experiment = experiment_from_flags()
+        experiment.use_threads()
         experiment.open_strategy()  # lists the devices in the log
         logging.set_verbosity(logging.WARNING)  # TensorFlow Datasets reports every file it opens
         report = experiment.run(progress.for_terminal())
-    except (ValueError, OSError, RuntimeError) as error:
+    except Stopped as stopped:
+        print(f"train_qan: {stopped}", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
+    except (ValueError, OSError, RuntimeError, ImportError, TaskError, WorkerDiedError) as error:
         sys.exit(f"train_qan: {error}")
     if not report.rows:
         return  # a worker that is not the chief

@@ -224,6 +224,18 @@ def test_a_damaged_newest_checkpoint_is_warned_of_and_the_one_before_used(tmp_pa
     assert checkpoint.write_next(tmp_path, "agent", {}, {}).name == "agent-00000004.ckpt"
 
 
+def test_a_damaged_checkpoint_is_none_of_the_three(tmp_path):
+    # Damaged again and again, there is always a whole one to go back to.
+    for number in range(2):
+        checkpoint.write_next(tmp_path, "agent", {}, {"n": number})
+    for _ in range(5):
+        newest = checkpoint.write_next(tmp_path, "agent", {}, {"n": 9})
+        newest.write_bytes(b"")
+        with pytest.warns(RuntimeWarning, match="it is empty"):
+            found = checkpoint.read_newest(tmp_path, "agent")
+        assert found[1] == {"n": 1}
+
+
 def test_a_series_without_a_whole_checkpoint_is_an_error_that_names_each(tmp_path):
     for _ in range(2):
         checkpoint.write_next(tmp_path, "agent", SAMPLE, {}).write_bytes(b"")

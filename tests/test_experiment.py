@@ -202,3 +202,45 @@ def test_the_arms_that_choose_batches_share_their_number_with_those_that_do_not(
     assert len(set(steps.values())) == 1
     decisions = run_log.read(tmp_path, "decisions")
     assert {record["arm"] for record in decisions if "shares" in record} == {"qan", "random"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"engine": "cluster"}, "expected one of local, ray"),
+        ({"ray_address": "auto"}, "an address with ray alone"),
+        ({"workers": 0}, "workers is 0"),
+        ({"threads": -1}, "threads is -1"),
+        ({"save_every_epochs": -2}, r"at least -1 \(never\)"),
+    ],
+)
+def test_unusable_engine_or_saving_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Experiment(**fields)
+
+
+def test_a_run_of_an_earlier_version_is_gone_on_with(tmp_path):
+    later = ("--engine", "--workers", "--ray_address", "--threads", "--save_every_epochs")
+    lines = [x for x in Experiment(**TINY).flags().splitlines() if not x.startswith(later)]
+    (tmp_path / "flags.txt").write_text("\n".join(lines))
+    Experiment(**TINY, directory=str(tmp_path), resume=True)._open(tmp_path)
+    (tmp_path / "flags.txt").write_text("\n".join(lines))
+    other = Experiment(**TINY, workers=2, directory=str(tmp_path), resume=True)
+    with pytest.raises(ValueError, match="--workers=2"):
+        other._open(tmp_path)
+
+
+def test_a_run_that_was_killed_before_it_noted_its_flags_is_begun(tmp_path):
+    Experiment(**TINY, directory=str(tmp_path), resume=True)._open(tmp_path)
+    assert "--epochs=1" in (tmp_path / "flags.txt").read_text()
+
+
+def test_workers_make_the_same_task():
+    experiment = Experiment(**TINY, learning_rate=(0.01, 0.1))
+    made = experiment.task().source.perform()
+    model = made.build_model(4)
+    expected = experiment.task().build_model(4)
+    for one, other in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    batches = [next(iter(task.train(7)))[0].numpy() for task in (made, experiment.task())]
+    np.testing.assert_array_equal(*batches)

@@ -359,6 +359,16 @@ class DQN:
         groups = ("network/", "target/", "normaliser/")
         return {n: v.numpy() for n, v in self._variables().items() if n.startswith(groups)}
 
+    def arrays_to_act(self, stream: int) -> dict[str, np.ndarray]:
+        """What `restore` of another process needs so that it acts as this agent would: no memory.
+
+        Args:
+          stream: which numbers it explores by; each episode has its own, from 1.
+        """
+        memory = {f"replay/{name}": rows for name, rows in self._replay.no_arrays().items()}
+        draws = {"counters/0": np.int64(stream << 32)}
+        return {n: v.numpy() for n, v in self._variables().items()} | draws | memory
+
     def adopt(self, parameters: dict[str, np.ndarray]) -> None:
         """Takes over what `parameters` of an agent with networks of the same sizes gave.
 

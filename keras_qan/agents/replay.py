@@ -136,6 +136,13 @@ class Replay:
             "oldest": np.int64(oldest),
         }
 
+    def no_arrays(self) -> dict[str, np.ndarray]:
+        """What `arrays` of an empty memory gives."""
+        columns = {n: c.shape[1:] for n, c in self._columns().items()}
+        types = {n: c.dtype.as_numpy_dtype for n, c in self._columns().items()}
+        rows = {name: np.zeros((0, *columns[name]), types[name]) for name in columns}
+        return rows | {name: np.zeros((), np.int64) for name in ("written", "ended", "oldest")}
+
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes over what `arrays` gave.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_qan import checkpoint
+from keras_qan import checkpoint, files
 from keras_qan.run_log import plain
 
 _STEM = "search"
@@ -55,6 +55,4 @@ def write(directory: Path, arrays: dict[str, np.ndarray], data: dict[str, Any]) 
 
 
 def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.aside")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    files.replace(path, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from keras_qan.drmad.settings import Training, rate_and_momentum
 from keras_qan.drmad.state import Standing
 from keras_qan.drmad.student import Student
 from keras_qan.drmad.training import DivergedError, Runs
+from keras_qan.lock import Lock
 
 _VALIDATION_BATCH = 256
 
@@ -62,6 +64,7 @@ class Tuner:
       ValueError: an argument, the model or the data does not fit; the message says which and what
         to do.
       CheckpointError: the directory holds a damaged search.
+      DirectoryInUseError: another process writes to the directory.
 
     Example:
       >>> tuner = Tuner(build_model, train, validation, [L2(per="weight")])  # doctest: +SKIP
@@ -97,6 +100,8 @@ class Tuner:
         self._standing = Standing(raws, Descent(self.outer, raws))
         building.require_replayable(Runs(self._loops, 1), raws)
         if self.directory is not None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            weakref.finalize(self, Lock(self.directory).release)
             found = store.take_up(self.directory, self._settings())
             if found is not None:
                 self._standing.unpack(*found, self._student)

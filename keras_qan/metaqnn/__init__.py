@@ -26,6 +26,7 @@ _HOMES = {
     **dict.fromkeys(["EpsilonSchedule", "Learning", "QTable"], "q_learning"),
     **dict.fromkeys(["Recipe", "Stopping"], "recipe"),
     "MetaQNN": "search",
+    "trials_on": "elsewhere",
     **dict.fromkeys(["ImpossibleSpaceError", "Space"], "space"),
 }
 
@@ -43,6 +44,7 @@ __all__ = [
     "State",
     "Stopping",
     "architecture",
+    "trials_on",
 ]
 
 

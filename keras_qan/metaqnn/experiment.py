@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_qan import data, progress
+from keras_qan.engine import Engine, engine_by_name
+from keras_qan.metaqnn.elsewhere import trials_on
 from keras_qan.metaqnn.q_learning import EpsilonSchedule, Learning
 from keras_qan.metaqnn.recipe import Recipe, Stopping
 from keras_qan.metaqnn.search import MetaQNN
@@ -63,6 +65,11 @@ class SearchExperiment:
     warm_start: bool = _said("whether models start from their nearest relative", False)
     retrain: int = _said("how many of the best are trained anew in the end; 0 for none", 10)
     ensemble: int = _said("how many of these are averaged", 5)
+    engine: str = _said(
+        "what trains the models: local (this machine) or ray (pip install -e .[ray])", "local"
+    )
+    workers: int = _said("models trained at once, each by a process of its own if above 1", 1)
+    ray_address: str = _said("of a Ray cluster; by default one of its own on this machine", "")
     final: str = _said("recipe of the retraining: same, or paper for CIFAR-10's", "same")
 
     def __post_init__(self) -> None:
@@ -70,7 +77,7 @@ class SearchExperiment:
             raise ValueError(f"space is {self.space!r}; expected one of {', '.join(SPACES)}.")
         if self.final not in ("same", "paper"):
             raise ValueError(f"final is {self.final!r}; expected same or paper.")
-        for name in ("models", "epochs", "decay_every"):
+        for name in ("models", "epochs", "decay_every", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
         for name in ("schedule", "validation_examples", "max_parameters", "retrain", "max_seconds"):
@@ -82,12 +89,18 @@ class SearchExperiment:
         self.learning()
         self.rule()
 
-    def search(self) -> MetaQNN:
+    def search(self, workers: Engine | None = None) -> MetaQNN:
         """The search, gone on from where its directory is.
+
+        Args:
+          workers: what trains the models; by default this process.
 
         Raises:
           ValueError: the directory holds another search.
         """
+        more: dict[str, Any] = {}
+        if workers is not None and not workers.is_here:
+            more = {"engine": trials_on(workers), "parallel": workers.workers}
         return MetaQNN(
             self.architectures(),
             self._splits(),
@@ -97,12 +110,14 @@ class SearchExperiment:
             self.recipe(),
             self.rule(),
             self.warm_start,
+            **more,
         )
 
     def run(self, watch: progress.Progress | None = None) -> Report:
         """Searches, trains the best anew, and reports them on the test examples."""
-        search = self.search()
-        search.run(self.models, watch)
+        with engine_by_name(self.engine, self.workers, self.ray_address) as workers:
+            search = self.search(workers)
+            search.run(self.models, watch)
         if not self.retrain:
             return Report(search, [], [], None)
         recipe = Recipe.paper_final() if self.final == "paper" else None

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from keras_qan import files
 from keras_qan.run_log import plain
 
 MODELS = "models.jsonl"
@@ -117,9 +118,7 @@ def open_directory(directory: Path, settings: dict[str, Any]) -> None:
 
 def write_aside(path: Path, text: str) -> None:
     """Writes a file aside and renames it, so that it is there whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    files.replace(path, text)
 
 
 def _model(path: Path, line: str) -> Model:

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 
 from keras_qan import progress
 from keras_qan.early_stopping import CurvePredictor, CurveStopping
+from keras_qan.lock import Lock
 from keras_qan.metaqnn import records
 from keras_qan.metaqnn.agent import Agent
 from keras_qan.metaqnn.ensemble import Ensemble, retrained
@@ -60,6 +62,7 @@ class MetaQNN:
     Raises:
       ImpossibleSpaceError: nothing of the space fits the data.
       ValueError: the labels do not match the classes, or the directory holds another search.
+      DirectoryInUseError: another process writes to the directory.
 
     Example:
       >>> search = MetaQNN(Space.small_images(), "digits", "runs/metaqnn")  # doctest: +SKIP
@@ -95,6 +98,8 @@ class MetaQNN:
         self.stopping = stopping
         self.warm_start = warm_start
         self._engine, self._parallel = engine, parallel
+        self.directory.mkdir(parents=True, exist_ok=True)
+        weakref.finalize(self, Lock(self.directory).release)
         records.open_directory(self.directory, self._settings())
         self._stopper = self._make_stopper()
         self._nursery = Nursery(self.directory / "weights", self.grammar)

@@ -1,0 +1,56 @@
+"""Engines by name."""
+
+from __future__ import annotations
+
+import os
+
+from keras_qan.engine.local import Local
+from keras_qan.engine.processes import Processes
+from keras_qan.engine.protocol import Engine
+
+#: The names that `engine_by_name` knows.
+ENGINES = ("local", "ray")
+
+
+def engine_by_name(
+    name: str = "local", workers: int = 1, ray_address: str = "", threads: int | None = None
+) -> Engine:
+    """An engine; use it in a `with` statement.
+
+    Args:
+      name: "local" for this machine (one worker is this very process), or "ray".
+      workers: tasks done at once, at least 1.
+      ray_address: of a Ray cluster; "" for one of its own on this machine.
+      threads: that TensorFlow uses in each worker; by default as many as in this process. Results
+        agree to the last bit only among workers, and with this process, that have as many.
+
+    Returns:
+      The engine; its workers start with the first task.
+
+    Raises:
+      ImportError: Ray is asked for and not installed.
+      ValueError: there is no such engine, or a number is out of range.
+    """
+    if name not in ENGINES:
+        raise ValueError(f"engine is {name!r}; expected one of {', '.join(ENGINES)}.")
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; expected at least 1.")
+    if ray_address and name != "ray":
+        raise ValueError(f"ray_address is {ray_address!r}; expected it with engine=ray alone.")
+    if name == "local" and workers == 1:
+        return Local()
+    if threads is None:
+        threads = threads_here()
+    if name == "local":
+        return Processes(workers, threads)
+    from keras_qan.engine.door import Ray
+
+    return Ray(workers, threads, ray_address)
+
+
+def threads_here() -> int:
+    """How many threads TensorFlow computes an operation with in this process."""
+    import tensorflow as tf
+
+    count = tf.config.threading.get_intra_op_parallelism_threads()
+    return count or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count
