@@ -162,7 +162,8 @@ def _speed(tasks: dict[str, Rows], factors: Sequence[float]) -> str:
             reached = np.isfinite(steps).sum()
             # The lower of the two middle ones: a mean with "never" would be no number.
             cells.append((sorted(steps)[(len(steps) - 1) // 2], f"{reached} of {len(steps)}"))
-        own = cells[0][0]
+        # Where the constant rate itself does not get there, the whole training is the measure.
+        own = cells[0][0] if np.isfinite(cells[0][0]) else rows[0]["steps"][-1]
         text = [
             f"{steps / own:.2f} ({reached})" if np.isfinite(steps) else f"never ({reached})"
             for steps, reached in cells
