@@ -156,7 +156,11 @@ def main(_: list[str]) -> None:
             gap = float((mean - reference).mean())
             figures = f"{mean.mean():.4f} | {gap:+.4f} ({low:+.4f} … {high:+.4f})"
             print(f"| {name} | {len(columns)} | {figures} |", flush=True)
-            row = {"state": name, "missed": mean.mean(), "of_each_fit": [f.mean() for f in fits]}
+            row = {
+                "state": name,
+                "missed": float(mean.mean()),
+                "of_each_fit": [float(f.mean()) for f in fits],
+            }
             file.write(json.dumps(row | {"minus_all": gap, "low": low, "high": high}) + "\n")
 
 
