@@ -379,14 +379,7 @@ class QANCallback(keras.callbacks.Callback):
           Arrays by name, and plain data.
         """
         fit = self._running
-        rooms = [
-            *fit.student.motion,
-            *fit.student.copies,
-            *fit.student.initial,
-            fit.sums.total,
-            fit.sums.count,
-        ]
-        arrays = {f"room/{number}": np.array(room.numpy()) for number, room in enumerate(rooms)}
+        arrays = {f"room/{number}": np.array(room.numpy()) for number, room in enumerate(fit.rooms)}
         arrays |= {f"controller/{n}": value for n, value in self._controller.arrays().items()}
         own = {name: getattr(fit, name) for name in _Fit.KEPT}
         own = {n: v.item() if isinstance(v, np.generic) else v for n, v in own.items()}
@@ -400,14 +393,7 @@ class QANCallback(keras.callbacks.Callback):
           KeyError: something is missing.
         """
         fit = self._running
-        rooms = [
-            *fit.student.motion,
-            *fit.student.copies,
-            *fit.student.initial,
-            fit.sums.total,
-            fit.sums.count,
-        ]
-        for number, room in enumerate(rooms):
+        for number, room in enumerate(fit.rooms):
             room.assign(arrays[f"room/{number}"])
         prefix = "controller/"
         notes = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
@@ -522,6 +508,12 @@ class _Fit:
     has_diverged: bool = False
     num_rescues: int = 0
     started: float = dataclasses.field(default_factory=time.perf_counter)
+
+    @property
+    def rooms(self) -> list[Any]:
+        """What `pause` keeps as arrays."""
+        student, sums = self.student, self.sums
+        return [*student.motion, *student.copies, *student.initial, sums.total, sums.count]
 
     #: What `pause` keeps as plain data.
     KEPT: ClassVar = (

@@ -21,6 +21,7 @@ from absl import app, flags
 
 from keras_qan import presets
 from keras_qan.agents import DQN
+from keras_qan.comparison import interval
 from keras_qan.observations.filters import NUM_FEATURES, kernel_features
 from keras_qan.policy import shipped
 from keras_qan.pretraining.branches import Branches
@@ -126,13 +127,6 @@ def fit_and_miss(
     agent.fit_values(*branches.lessons(seed), 4000, seed)
     values = agent.preferences(tf.constant(test["states"][:, columns], tf.float32))
     return missed(test["scores"], values.numpy().argmax(axis=1))
-
-
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Bootstrap 95 % interval of the mean."""
-    rng = np.random.default_rng(0)
-    means = [rng.choice(values, len(values)).mean() for _ in range(2000)]
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 
 
 def main(_: list[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_qan import checkpoint, presets
+from keras_qan import checkpoint, files, presets
 from keras_qan.brain import Settings
 from keras_qan.policy import Policy
 from keras_qan.pretraining import held_out
@@ -85,8 +85,7 @@ def school(
                         directory / "best.qan"
                     )
                 _keep(directory, training, seed, best_score)
-            with (directory / "rounds.jsonl").open("a") as file:
-                file.write(json.dumps(figures) + "\n")
+            files.append(directory / "rounds.jsonl", json.dumps(figures) + "\n")
             progress.advance()
     return Policy.load(directory / "best.qan")
 
@@ -159,7 +158,7 @@ def _drop_later_rounds(path: Path, rounds: int) -> None:
     if path.exists():
         lines = path.read_text().splitlines()
         kept = [line for line in lines if json.loads(line)["round"] <= rounds]
-        path.write_text("".join(f"{line}\n" for line in kept))
+        files.replace(path, "".join(f"{line}\n" for line in kept))
 
 
 def _go_on(

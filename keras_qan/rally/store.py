@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_qan import checkpoint
+from keras_qan import checkpoint, files
 from keras_qan.run_log import plain
 
 _STEM = "rally"
@@ -38,7 +38,7 @@ class Store:
         present = json.loads(json.dumps(plain(settings)))
         if not path.exists():
             directory.mkdir(parents=True, exist_ok=True)
-            _replace(path, json.dumps(present, indent=1) + "\n")
+            files.replace(path, json.dumps(present, indent=1) + "\n")
             return
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
@@ -97,14 +97,8 @@ class Store:
         self._saved = arrays, data
         for log in LOGS:
             lines = [json.dumps(record) for record in data[log]]
-            _replace(self.directory / f"{log}.jsonl", "".join(f"{line}\n" for line in lines))
+            files.replace(self.directory / f"{log}.jsonl", "".join(f"{line}\n" for line in lines))
 
 
 def _variables(model: keras.Model) -> dict[str, list[Any]]:
     return {"model": list(model.variables), "optimizer": list(model.optimizer.variables)}
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.aside")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
