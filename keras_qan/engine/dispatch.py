@@ -91,7 +91,10 @@ class Workforce(abc.ABC):
                             busy[worker].attempts += 1
                             self.start(worker, busy[worker].call)
                     for worker, outcome in self.wait():
-                        job = busy.pop(worker)
+                        job = busy.pop(worker, None)
+                        if job is None:  # died idle: replaced when there is a task for it
+                            _log.warning("An idle worker died (%s).", outcome.value)
+                            continue
                         end = _end_of(job, outcome)
                         if end is None:
                             waiting.appendleft(job)

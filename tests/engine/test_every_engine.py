@@ -109,6 +109,14 @@ def test_a_worker_killed_from_outside_costs_nothing_but_time(many):
     assert list(results) == [2, 4, 6, 8, 10, 12, 14]
 
 
+def test_a_worker_that_dies_idle_while_another_works_is_replaced(many):
+    list(many.map(twice(1, 2, seconds=[0.3, 0.3])))  # both are there
+    results = many.map([Call(f"{TASKS}:pid"), *twice(2, seconds=[1.0])])
+    os.kill(next(results), 9)
+    assert list(results) == [4]
+    assert list(many.map(twice(1, 2, 3))) == [2, 4, 6]
+
+
 def test_there_are_as_many_workers_as_asked_for(many):
     pids = set(many.map([Call(f"{TASKS}:pid") for _ in range(8)]))
     assert len(pids) <= many.workers
