@@ -13,6 +13,7 @@ ARMS = (
     "class_mix_random",
     "loss_rank",
     "loss_rank_unbiased",
+    "loss_rank_easy",
     "prune",
 )
 
@@ -26,6 +27,10 @@ def selector_for(
     if arm.startswith("class_mix"):
         script = {"cycle": selection.Cycle(), "random": selection.Draw()}.get(arm.split("_")[-1])
         return selection.ClassMix(source, num_classes, batch_size, script=script, seed=seed)
+    if arm == "loss_rank_easy":
+        return selection.LossRank(source, batch_size, pressure=0.01, anneal=False, seed=seed)
+    if arm == "loss_rank_level":  # where an agent starts: no pressure, until it moves it
+        return selection.LossRank(source, batch_size, pressure=1.0, anneal=False, seed=seed)
     if arm.startswith("loss_rank"):
         return selection.LossRank(source, batch_size, unbiased=arm.endswith("unbiased"), seed=seed)
     return selection.Prune(source, batch_size, seed=seed)

@@ -25,8 +25,6 @@ class Steered(NamedTuple):
       least: whether every class keeps half of an even share of each batch.
       over_all: whether it is rewarded by the loss over all data, not by that of the batches.
       decide_every: steps between decisions; None for a twentieth of the training.
-      margin: nats by which an action has to be worth more than to hold. The preset's was that of
-        the results when they were made, and is larger since.
     """
 
     kind: str
@@ -36,7 +34,6 @@ class Steered(NamedTuple):
     least: bool = True
     over_all: bool = True
     decide_every: int | None = None
-    margin: float = 0.05
 
 
 _KINDS = ("class_mix", "loss_rank", "prune")
@@ -71,20 +68,23 @@ def selector_of(
     """The selector that an arm steers."""
     steered = LEARNED[arm]
     if steered.kind != "class_mix":
-        return selector_for(steered.kind, source, num_classes, batch_size, seed)
+        kind = "loss_rank_level" if steered.kind == "loss_rank" else steered.kind
+        return selector_for(kind, source, num_classes, batch_size, seed)
     least = batch_size // (2 * num_classes) if steered.least else 0
     return selection.ClassMix(source, num_classes, batch_size, least=least, seed=seed)
 
 
-def settings_of(arm: str, selector: selection.Selector) -> dict[str, Any]:
-    """What its callback is made of."""
+def settings_of(
+    arm: str, selector: selection.Selector, margin: float = presets.SELECTION_MARGIN
+) -> dict[str, Any]:
+    """What its callback is made of; the margin is that by which a move has to beat holding."""
     steered = LEARNED[arm]
     found = presets.default() | {"decide_every": steered.decide_every}
     found["observations"] = (LearningRate(), TrainingState())
     if selector.actions():
         found = presets.with_selection(found, selector, steered.rate, steered.raw)
         found["reward"] = LogLossDrop(over_all_data=steered.over_all)
-        agent = to_config(found["agent"]) | {"margin": steered.margin}
+        agent = to_config(found["agent"]) | {"margin": margin}
         found["agent"] = from_config(agent)
     return found
 
@@ -95,12 +95,13 @@ def learn(
     episodes: int,
     selector: Callable[[], selection.Selector],
     train: Callable[[selection.Selector, QANCallback, range], None],
+    margin: float = presets.SELECTION_MARGIN,
 ) -> None:
     """Lets an arm's agent learn, or go on learning, up to so many episodes."""
     if not LEARNED[arm].learns:
         return
     steered = selector()
-    callback = QANCallback(directory, **settings_of(arm, steered))
+    callback = QANCallback(directory, **settings_of(arm, steered, margin))
     seeds = range(FIRST_LEARNING_SEED + callback.episodes, FIRST_LEARNING_SEED + episodes)
     if seeds:
         train(steered, callback, seeds)

@@ -49,8 +49,10 @@ def training_table(rows: list[dict[str, Any]]) -> str:
         "| minus uniform | 95 % | seconds | CPU seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for task, passes in dict.fromkeys((row["task"], row["passes"]) for row in rows):
-        own = [row for row in rows if (row["task"], row["passes"]) == (task, passes)]
+    keys = ("task", "passes", "schedule")
+    for group in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
+        task, passes, schedule = group
+        own = [row for row in rows if tuple(row[key] for key in keys) == group]
         by_arm: dict[str, dict[int, dict[str, Any]]] = {}
         for row in own:
             by_arm.setdefault(row["arm"], {})[row["seed"]] = row
@@ -69,7 +71,8 @@ def training_table(rows: list[dict[str, Any]]) -> str:
             )
             accuracy = 100 * np.mean([runs[seed]["test_accuracy"] for seed in seeds])
             lines.append(
-                f"| {task}, {passes:g} passes | {arm} | {len(seeds)} | {_passes(reached)} "
+                f"| {task}, {passes:g} passes, {schedule} rate | {arm} | {len(seeds)} "
+                f"| {_passes(reached)} "
                 f"| {_with_interval(ratios, '.2f')} | {accuracy:.2f} % "
                 f"| {_with_interval(gains, '+.2f')} "
                 f"| {_times(runs, uniform, 'seconds')} | {_times(runs, uniform, 'cpu')} |"

@@ -2,12 +2,15 @@
 
     TFDS_DATA_DIR=… python benchmarks/selection/run.py --part=pipelines
     TFDS_DATA_DIR=… python benchmarks/selection/run.py --part=trainings --task=mnist
-    TFDS_DATA_DIR=… python benchmarks/selection/run.py --part=table
+    TFDS_DATA_DIR=… python benchmarks/selection/run.py --part=trainings --schedule=cosine \
+      --arms=uniform,uniform@0.6,prune@0.6
+    python benchmarks/selection/run.py --part=table
 
 `pipelines`: batches a second beside `shuffle().batch().prefetch()`, in turn, and bytes an example
 beside the data. `trainings`: passes over as many examples as there are until a fixed accuracy, for
 each arm and seed, from the same weights; each is a line of the results file, and those that are
-there are not trained again. `table`: the results as Markdown.
+there are not trained again; `arm@0.6` has 0.6 of the task's passes, and its schedule over them.
+`table`: the results as Markdown.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from learned import LEARNED, callback_of, learn, selector_of
 from report import pipeline_table, training_table
 from tasks import TASKS, Task
 
-from keras_qan import data, models, selection
+from keras_qan import data, models, presets, selection
 from keras_qan.students import Students
 
 _PART = flags.DEFINE_enum(
@@ -44,6 +47,12 @@ _DATA = flags.DEFINE_list("data", ["mnist", "cifar10"], "what the pipelines are 
 _EPISODES = flags.DEFINE_integer("episodes", 20, "trainings that an agent learns from")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "trainings of each arm")
 _PASSES = flags.DEFINE_float("passes", 0.0, "length of a training; 0 for the task's own")
+_MARGIN = flags.DEFINE_float(
+    "margin", presets.SELECTION_MARGIN, "nats by which an agent's move has to beat holding"
+)
+_SCHEDULE = flags.DEFINE_enum(
+    "schedule", "constant", ["constant", "cosine"], "how the rate goes where no agent steers it"
+)
 _ROUNDS = flags.DEFINE_integer("rounds", 10, "turns of each pipeline")
 _BATCHES = flags.DEFINE_integer("batches", 300, "batches in a turn")
 _RESULTS = flags.DEFINE_string("results", "runs/benchmarks/selection", "where results are kept")
@@ -119,6 +128,30 @@ class Player(NamedTuple):
     callback: Any
 
 
+class Annealed(keras.callbacks.Callback):
+    """The rate at step t of T is its first times ½(1 + cos(π t/T)).
+
+    Args:
+      steps: T.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._steps, self._first, self._step = steps, 0.0, 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Notes the first rate."""
+        del logs
+        self._first, self._step = float(self.model.optimizer.learning_rate), 0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Sets the rate of this step."""
+        del batch, logs
+        share = 0.5 * (1.0 + np.cos(np.pi * self._step / self._steps))
+        self.model.optimizer.learning_rate.assign(self._first * share)
+        self._step += 1
+
+
 class Trainer:
     """Trains fresh students of a task, from the same weights for the same seed.
 
@@ -152,19 +185,23 @@ class Trainer:
         )
         return model
 
-    def fit(self, player: Player, seed: int, validations: Any = 1) -> dict[str, Any]:
+    def fit(self, player: Player, seed: int, passes: float, validations: Any = 1) -> dict[str, Any]:
         """One training, validated four times a pass, or after those parts of a pass alone."""
         model = self._students.fresh(seed)
         player.selector.restart(seed)
         steps = max(1, player.selector.steps_per_epoch // 4)
+        epochs = round(4 * passes)
+        callbacks = [player.callback, player.selector.callback()]
+        if _SCHEDULE.value == "cosine":
+            callbacks.append(Annealed(steps * epochs))
         start, cpu = time.perf_counter(), time.process_time()
         history = model.fit(
             player.batches,
             steps_per_epoch=steps,
-            epochs=round(4 * self.passes),
+            epochs=epochs,
             shuffle=False,
             verbose=0,
-            callbacks=[player.callback, player.selector.callback()],
+            callbacks=callbacks,
             validation_data=self._validation,
             validation_freq=validations,
         )
@@ -186,8 +223,15 @@ class Trainer:
             selector = selector_for(arm, *args, 0)
             callback = keras.callbacks.Callback()
         else:
-            policy = self._policies / f"{self._task.name}-{self.passes:g}-{arm}"
-            learn(arm, policy, _EPISODES.value, lambda: selector_of(arm, *args, 0), self._learn)
+            policy = self._policies / f"{self._task.name}-{self.passes:g}-{_MARGIN.value:g}-{arm}"
+            learn(
+                arm,
+                policy,
+                _EPISODES.value,
+                lambda: selector_of(arm, *args, 0),
+                self._learn,
+                _MARGIN.value,
+            )
             selector = selector_of(arm, *args, 0)
             callback = callback_of(arm, policy, selector)
         self._players[arm] = Player(selector, selector.dataset(), callback)
@@ -197,18 +241,20 @@ class Trainer:
         """Trainings to learn from, validated at their ends alone."""
         player = Player(selector, selector.dataset(), callback)
         for seed in seeds:
-            self.fit(player, seed, validations=[round(4 * self.passes)])
+            self.fit(player, seed, self.passes, validations=[round(4 * self.passes)])
 
     def row(self, arm: str, seed: int) -> dict[str, Any]:
         """One training of an arm, with its score on the test set."""
-        player = self.player(arm)
+        selection_arm, _, share = arm.partition("@")
+        player = self.player(selection_arm)
         if arm in LEARNED and not LEARNED[arm].learns:
             # Its numbers depend on the seed alone, also where a run goes on after a kill.
             player.callback.agent.restore({"num_choices": np.asarray(seed << 32)})
-        found = self.fit(player, seed)
+        found = self.fit(player, seed, self.passes * float(share or 1.0))
         model = found.pop("model")
         loss, accuracy = model.evaluate(self._test, verbose=0)
         named = {"task": self._task.name, "arm": arm, "seed": seed, "passes": self.passes}
+        named["schedule"] = _SCHEDULE.value
         return (
             named
             | {"examples": self._size}
@@ -221,12 +267,14 @@ def trainings(path: Path) -> None:
     """Every arm and seed that the results file does not hold yet, arms in turn."""
     task = TASKS[_TASK.value]
     passes = _PASSES.value or task.passes
-    done = {(r["task"], r["arm"], r["seed"], r["passes"]) for r in read(path)}
+    done = {(r["task"], r["arm"], r["seed"], r["passes"], r["schedule"]) for r in read(path)}
     splits = data.load(task.data, train_fraction=task.train_fraction)
     trainer = Trainer(task, splits, path.parent / "policies")
     for seed in range(_SEEDS.value):
         for arm in _ARMS.value:
-            if (task.name, arm, seed, passes) in done:
+            if _SCHEDULE.value != "constant" and arm.partition("@")[0] in LEARNED:
+                raise app.UsageError(f"{arm} has its own schedule; leave out --schedule.")
+            if (task.name, arm, seed, passes, _SCHEDULE.value) in done:
                 continue
             row = trainer.row(arm, seed)
             with path.open("a", encoding="utf-8") as file:

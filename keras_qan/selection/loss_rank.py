@@ -15,8 +15,8 @@ from keras_qan.selection.timeline import Timeline
 from keras_qan.selection.uniform import next_of_all
 from keras_qan.selection.walks import Orders
 
-#: Where pressures end: 1 is none; with the highest, nearly every draw is of the first tenth.
-PRESSURE_BOUNDS = (1.0, 1e8)
+#: Where pressures end: 1 is none; at the ends nearly every draw is of the first tenth of the ranks.
+PRESSURE_BOUNDS = (1e-8, 1e8)
 
 
 class LossRank(Selector):
@@ -24,6 +24,9 @@ class LossRank(Selector):
 
     p_i ∝ exp(-log(s) · i / N) for the example of rank i = 0 … N - 1, the highest loss first: the
     first is s times as likely as the last. Their pressure falls from s to 1 over the training.
+    Below 1 it is the lowest loss that is likeliest, as in self-paced learning (Kumar et al. 2010):
+    what is labelled wrongly is hard, and then seldom comes.
+
     Losses come out of the training steps themselves, and the ranks are found anew after every
     `refresh_every` batches; the original recomputed all losses at intervals, which costs forward
     passes. Before the first ranks, all examples are walked over once.
@@ -33,8 +36,8 @@ class LossRank(Selector):
     Args:
       dataset: single examples of any structure.
       batch_size: B, at most N.
-      pressure: s, from 1 (all alike) to 1e8.
-      anneal: whether the pressure falls to 1 at the end, as log s · (1 - t/T). T is the length of
+      pressure: s, from 1e-8 (the easiest first) over 1 (all alike) to 1e8 (the hardest first).
+      anneal: whether the pressure goes to 1 at the end, as log s · (1 - t/T). T is the length of
         the `fit` that `callback()` is in; where it is not known, the pressure stays.
       refresh_every: batches between rankings; by default as many as hold N examples.
       unbiased: whether batches carry weights.
@@ -61,8 +64,8 @@ class LossRank(Selector):
         low, high = PRESSURE_BOUNDS
         if not low <= pressure <= high:
             raise ValueError(
-                f"LossRank got pressure={pressure}; expected a number from {low:g} (every example "
-                f"alike) to {high:g}."
+                f"LossRank got pressure={pressure}; expected a number from {low:g} (the easiest "
+                f"first) over 1 (every example alike) to {high:g} (the hardest first)."
             )
         if refresh_every is not None and refresh_every < 1:
             raise ValueError(
@@ -133,8 +136,9 @@ class LossRank(Selector):
     def _drawn_ranks(self, number: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Ranks int64 `[B]`, each drawn by itself, and weights float32 `[B]`."""
         size = tf.constant(self.num_examples, tf.float64)
-        # Below this the draws are uniform to seven digits; it keeps the fractions well defined.
-        log_s = tf.maximum(self.log_pressure(number), 1e-7)
+        log_s = self.log_pressure(number)
+        # Nearer to 0 the draws are uniform to seven digits; it keeps the fractions well defined.
+        log_s = tf.where(tf.abs(log_s) < 1e-7, tf.constant(1e-7, tf.float64), log_s)
         uniform = tf.random.stateless_uniform(
             [self.batch_size], tf.stack([-1 - seed, number]), dtype=tf.float64
         )
