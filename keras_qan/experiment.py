@@ -64,6 +64,9 @@ class Experiment:
     epochs: int = _said("epochs of each training", 10)
     batch_size: int = _said("examples in a batch", 32)
     train_fraction: float = _said("share of the training examples to use, in (0, 1]", 1.0)
+    wrong_labels: float = _said(
+        "share of the training examples that are given a wrong label, in [0, 1)", 0.0
+    )
     optimizer: str = _said("the students' optimizer: sgd, adam, adamw", "sgd")
     momentum: float = _said("of sgd, in [0, 1)", 0.9)
     nesterov: bool = _said("whether sgd's momentum is Nesterov's", False)
@@ -119,6 +122,8 @@ class Experiment:
             raise ValueError(
                 f"train_fraction is {self.train_fraction}; expected a share in (0, 1]."
             )
+        if not 0.0 <= self.wrong_labels < 1.0:
+            raise ValueError(f"wrong_labels is {self.wrong_labels}; expected a share in [0, 1).")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(
                 f"optimizer is {self.optimizer!r}; expected one of {', '.join(OPTIMIZERS)}."
@@ -259,6 +264,11 @@ class Experiment:
         splits = data.load(
             self.dataset, train_fraction=self.train_fraction, data_dir=self.data_dir or None
         )
+        if self.wrong_labels:
+            train = splits.train.with_wrong_labels(
+                self.wrong_labels, num_classes=splits.num_classes, seed=self.seed
+            )
+            splits = dataclasses.replace(splits, train=train)
 
         def build_model(seed: int) -> keras.Model:
             with self.open_strategy():
@@ -302,8 +312,10 @@ class Experiment:
             # Half of an even share is every class's own, whatever the agent pushes.
             least = batch_size // (2 * splits.num_classes)
             return selection.ClassMix(examples, splits.num_classes, batch_size, least=least)
-        kinds = {"loss_rank": selection.LossRank, "prune": selection.Prune}
-        return kinds[self.selection](examples, batch_size)
+        if self.selection == "loss_rank":
+            # The agent begins without pressure, and moves it toward the hard or the easy.
+            return selection.LossRank(examples, batch_size, pressure=1.0, anneal=False)
+        return selection.Prune(examples, batch_size)
 
     def _optimizer(self) -> keras.optimizers.Optimizer:
         rate = self.learning_rate[0]

@@ -37,6 +37,7 @@ TINY = {
         ("episodes", -1, "episodes is -1"),
         ("train_fraction", 0.0, r"\(0, 1\]"),
         ("train_fraction", 1.5, r"\(0, 1\]"),
+        ("wrong_labels", 1.0, r"wrong_labels is 1\.0.*\[0, 1\)"),
         ("optimizer", "sdg", "expected one of sgd"),
         ("momentum", 1.0, r"\[0, 1\)"),
         ("learning_rate", (), "at least one"),
@@ -51,6 +52,22 @@ TINY = {
 def test_unusable_field_is_refused(field, value, message):
     with pytest.raises(ValueError, match=message):
         Experiment(**{field: value})
+
+
+def test_wrong_labels_are_among_the_training_examples_alone_and_the_pressure_begins_at_none():
+    settings = {"dataset": "digits", "epochs": 1, "selection": "loss_rank"}
+    right, wrong = Experiment(**settings).task(), Experiment(**settings, wrong_labels=0.5).task()
+    labels = [
+        {part: np.concatenate([y for _, y in getattr(t, part)]) for part in ("validation", "test")}
+        for t in (right, wrong)
+    ]
+    for part in ("validation", "test"):
+        np.testing.assert_array_equal(labels[0][part], labels[1][part])
+    trained = [np.concatenate([y for _, y in t.train(0)]) for t in (right, wrong)]
+    # Another class for half of them: the same order, so example by example.
+    assert 0.4 < np.mean(trained[0] != trained[1]) < 0.6
+    assert wrong.selector.pressure == 1.0
+    assert not wrong.selector.anneal
 
 
 @pytest.mark.slow

@@ -46,6 +46,7 @@ LEARNED = {
     "qan_rate": Steered("uniform", rate=True),
     "qan_joint_class_mix": Steered("class_mix", rate=True),
     "qan_joint_prune": Steered("prune", rate=True),
+    "qan_joint_loss_rank": Steered("loss_rank", rate=True),
     # One thing changed at a time, from the original's actions and reward.
     "qan_pushes": _ORIGINAL,
     "random_pushes": _ORIGINAL._replace(learns=False),

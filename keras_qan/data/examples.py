@@ -44,6 +44,36 @@ class Examples:
     def __len__(self) -> int:
         return len(self.y)
 
+    def with_wrong_labels(self, share: float, *, num_classes: int, seed: int = 0) -> "Examples":
+        """Returns the same inputs, some of them with a class that is not theirs.
+
+        Each example is mislabelled with probability `share`, and then has one of the other classes,
+        each as likely: symmetric label noise.
+
+        Args:
+            share: in [0, 1).
+            num_classes: C, at least 2.
+            seed: what is drawn follows from it, at least 0.
+
+        Raises:
+            ValueError: if the share or the number of classes is out of range.
+
+        Example:
+            >>> examples = Examples(np.zeros((1000, 2), np.float32), np.zeros(1000, np.int64))
+            >>> wrong = examples.with_wrong_labels(0.2, num_classes=10)
+            >>> bool(0.15 < np.mean(wrong.y != 0) < 0.25)
+            True
+        """
+        if not 0.0 <= share < 1.0 or num_classes < 2:
+            raise ValueError(
+                f"Received share={share} and num_classes={num_classes}; expected a share in [0, 1) "
+                "and at least two classes, so that there is another one. Choose others."
+            )
+        generator = np.random.default_rng([seed, 0x1ABE1])
+        is_wrong = generator.random(len(self)) < share
+        others = (self.y + generator.integers(1, num_classes, len(self))) % num_classes
+        return Examples(self.x, np.where(is_wrong, others, self.y))
+
     def batches(
         self, batch_size: int, *, seed: int | None = None, drop_remainder: bool = False
     ) -> "tf.data.Dataset":
