@@ -18,7 +18,7 @@ import numpy as np
 from keras_qan import presets
 from keras_qan.actions import Action, Schedule
 from keras_qan.agents import Agent
-from keras_qan.brain import Brain, Settings
+from keras_qan.brain import Brain
 from keras_qan.controller import Controller, Decision
 from keras_qan.distribute import Team, team_of
 from keras_qan.gain import Gain, gain
@@ -26,6 +26,7 @@ from keras_qan.observations import Observation
 from keras_qan.pace import Pace
 from keras_qan.policy import Policy, shipped
 from keras_qan.rewards import Reward
+from keras_qan.settings import Settings
 from keras_qan.steered import Student
 from keras_qan.student import LossSums, find_student, require_keras_3
 
@@ -542,15 +543,14 @@ def _policy(asked: Policy | str | Path | None, given: Settings) -> Policy | None
       ValueError: a policy is asked for together with what only it can say.
     """
     if asked is _UNSAID:
-        return shipped() if given.is_empty else None
+        return None if given.said else shipped()
     if asked is None:
         return None
-    if not given.is_empty:
-        said = [name for name, value in vars(given).items() if value is not None]
+    if given.said:
         raise ValueError(
-            f"QANCallback got policy={asked!r} and {', '.join(said)}; expected one or the other: a "
-            "policy comes with the actions, observations and agent it was learned with. Leave the "
-            "others out, or give policy=None to learn from nothing."
+            f"QANCallback got policy={asked!r} and {', '.join(given.said)}; expected one or the "
+            "other: a policy comes with the actions, observations and agent it was learned with. "
+            "Leave the others out, or give policy=None to learn from nothing."
         )
     if isinstance(asked, Policy):
         return asked

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_qan import checkpoint
 from keras_qan.agents import DQN, Leaning
-from keras_qan.brain import Settings
+from keras_qan.settings import Settings
 
 #: The largest file that is read as a policy, in bytes.
 LARGEST_FILE = 1 << 20

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from keras_qan import checkpoint, files, presets
-from keras_qan.brain import Settings
 from keras_qan.policy import Policy
 from keras_qan.pretraining import held_out
 from keras_qan.pretraining.tasks import HELD_OUT, TRAINING
 from keras_qan.pretraining.training import PolicyTraining
 from keras_qan.progress import Progress
+from keras_qan.settings import Settings
 
 #: Rounds between two fits of the agent to all branches so far, and the updates of a fit.
 FIT_EVERY = 100
