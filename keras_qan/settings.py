@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from keras_qan.actions import Action, Schedule
 from keras_qan.agents import Agent
@@ -40,11 +42,12 @@ class Settings:
                     f"observations holds {len(watching)} parts that watch layers; expected one. "
                     "Name all layers in it: WeightStatistics(['stem', 'head'])."
                 )
-        if self.decide_every is not None and (
-            self.decide_every < 1 or int(self.decide_every) != self.decide_every
+        every = self.decide_every
+        if every is not None and (
+            not isinstance(every, Real) or every < 1 or not float(every).is_integer()
         ):
             raise ValueError(
-                f"decide_every is {self.decide_every}; expected at least 1 step between decisions, "
+                f"decide_every is {every!r}; expected at least 1 step between decisions, "
                 "or None for a twentieth of the training."
             )
         for name, method in (("agent", "act"), ("reward", "__call__"), ("schedule", "__call__")):
@@ -52,11 +55,12 @@ class Settings:
             if part is not None and (isinstance(part, type) or not hasattr(part, method)):
                 raise TypeError(f"{name} is {part!r}; expected an object with {method!r}.")
         if self.rate_bounds is not None:
-            low, high = self.rate_bounds
-            if not (0.0 < low < high and math.isfinite(high)):
+            bounds = np.asarray(self.rate_bounds)
+            is_pair = bounds.shape == (2,) and bounds.dtype.kind in "fiu"
+            if not (is_pair and 0.0 < bounds[0] < bounds[1] and np.isfinite(bounds[1])):
                 raise ValueError(
-                    f"rate_bounds is {self.rate_bounds}; expected a lowest and a highest learning "
-                    "rate, both positive and finite, the lowest first."
+                    f"rate_bounds is {self.rate_bounds!r}; expected a lowest and a highest "
+                    "learning rate, both positive and finite, the lowest first: (1e-5, 0.3)."
                 )
 
     def config(self) -> dict[str, Any]:
