@@ -1,4 +1,4 @@
-"""What outlives a training, and what copies of a callback share: settings, agent, directory."""
+"""What outlives a training, and what copies of a callback share: agent, counters, directory."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import importlib
 import math
 import tempfile
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,98 +15,19 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qan import checkpoint
-from keras_qan.actions import Action, Schedule, label
-from keras_qan.agents import Agent
+from keras_qan.actions import label
 from keras_qan.agents.shared import SharedAgent
 from keras_qan.controller import Controller, Decision
 from keras_qan.distribute import Team, directory_here
 from keras_qan.lock import Lock
-from keras_qan.observations import Observation
-from keras_qan.registry import from_config, is_configurable, to_config
-from keras_qan.rewards import Reward
+from keras_qan.registry import is_configurable
 from keras_qan.run_log import RunLog
+from keras_qan.settings import Settings, as_json
+
+__all__ = ["RETURNS_KEPT", "Brain", "Settings"]
 
 #: Returns of single trainings that are kept to tell whether the agent still gains.
 RETURNS_KEPT = 100
-
-
-@dataclass
-class Settings:
-    """What a callback is made of; None where nothing was said."""
-
-    actions: Sequence[Action] | None = None
-    observations: Sequence[Observation] | None = None
-    reward: Reward | None = None
-    agent: Agent | None = None
-    decide_every: int | None = None
-    rate_bounds: tuple[float, float] | None = None
-    dense_start: bool | None = None
-    schedule: Schedule | None = None
-
-    def check(self) -> None:
-        """Raises ValueError or TypeError for what no training could be steered with."""
-        if self.actions is not None:
-            _check_list("actions", self.actions, "next_rate", "[Decay(0.95), Restart()]")
-        if self.observations is not None:
-            _check_list("observations", self.observations, "size", "[WeightStatistics()]")
-            watching = [part for part in self.observations if part.layers != ()]
-            if len(watching) > 1:
-                raise ValueError(
-                    f"observations holds {len(watching)} parts that watch layers; expected one. "
-                    "Name all layers in it: WeightStatistics(['stem', 'head'])."
-                )
-        if self.decide_every is not None and (
-            self.decide_every < 1 or int(self.decide_every) != self.decide_every
-        ):
-            raise ValueError(
-                f"decide_every is {self.decide_every}; expected at least 1 step between decisions, "
-                "or None for a twentieth of the training."
-            )
-        for name, method in (("agent", "act"), ("reward", "__call__"), ("schedule", "__call__")):
-            part = getattr(self, name)
-            if part is not None and (isinstance(part, type) or not hasattr(part, method)):
-                raise TypeError(f"{name} is {part!r}; expected an object with {method!r}.")
-        if self.rate_bounds is not None:
-            low, high = self.rate_bounds
-            if not (0.0 < low < high and math.isfinite(high)):
-                raise ValueError(
-                    f"rate_bounds is {self.rate_bounds}; expected a lowest and a highest learning "
-                    "rate, both positive and finite, the lowest first."
-                )
-
-    def config(self) -> dict[str, Any]:
-        """As plain data, for the run directory."""
-        return {field.name: to_config(getattr(self, field.name)) for field in fields(self)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Settings:
-        """Makes again what `config` gave.
-
-        Raises:
-          ValueError: the configuration is none of this version's settings.
-        """
-        try:
-            return cls(**{name: from_config(value) for name, value in config.items()})
-        except Exception as error:  # whatever a constructor trips over is the configuration's fault
-            raise ValueError(f"the settings cannot be read: {error}") from error
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was said at all."""
-        return all(getattr(self, field.name) is None for field in fields(self))
-
-
-def _check_list(name: str, values: Sequence[Any], method: str, example: str) -> None:
-    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-        raise ValueError(
-            f"{name} is {values!r}; expected a list with at least one entry, for example {example}."
-        )
-    for value in values:
-        if isinstance(value, type) or not callable(getattr(value, method, None)):
-            raise TypeError(
-                f"{name} holds {value!r}, which has no method {method!r}; expected objects as in "
-                f"{name}={example}."
-            )
 
 
 class Brain:
@@ -147,7 +67,7 @@ class Brain:
         selector: Any = None,
     ) -> None:
         given.check()
-        self.selector: Any = _selector_of(given, selector)
+        self.selector: Any = given.selector(selector)
         self.team: Team | None = None
         self.directory = None if directory is None else directory_here(Path(directory))
         self.episodes = 0
@@ -167,7 +87,7 @@ class Brain:
             # Until the last of the copies that share this brain is gone.
             weakref.finalize(self, Lock(self.directory).release)
             saved = checkpoint.read_newest(self.directory / "agent", self.STEM)
-        self.settings = _merge(given, defaults)
+        self.settings = given.over(defaults)
         if given.observations is None and self.selector is not None and self.selector.summary_size:
             parts = (*(self.settings.observations or ()), self.selector.observation())
             self.settings = replace(self.settings, observations=parts)
@@ -254,48 +174,19 @@ class Brain:
             raise checkpoint.CheckpointError(
                 f"The checkpoint does not hold what this version expects: {error}."
             ) from error
-        for field in fields(Settings):
-            asked = getattr(given, field.name)
-            if asked is None:
-                continue
-            asked, found = to_config(asked), to_config(getattr(saved, field.name))
-            if _as_json(asked) != _as_json(found):
-                raise ValueError(
-                    f"The directory {self.directory} holds a run with {field.name}={found}, and "
-                    f"{field.name}={asked} is asked for. Leave the argument out to go on with that "
-                    "run, or use another directory."
-                )
+        given.require_in(saved, self.directory)
         self.settings = saved
         self._bind()
         self._arrays = arrays
 
     def _bind(self) -> None:
         """Binds what was read from a directory, where a selector is known."""
-        if self.selector is None:
-            return
-
-        def bound(parts: Sequence[Any] | None) -> Sequence[Any] | None:
-            return parts and tuple(
-                part.bound_to(self.selector) if hasattr(part, "bound_to") else part
-                for part in parts
-            )
-
-        self.settings = replace(
-            self.settings,
-            actions=bound(self.settings.actions),
-            observations=bound(self.settings.observations),
-        )
+        if self.selector is not None:
+            self.settings = self.settings.bound_to(self.selector)
 
     def check_selector(self) -> None:
         """Raises ValueError where an action or observation has no selector yet."""
-        parts: list[Any] = [*(self.settings.actions or ()), *(self.settings.observations or ())]
-        for part in parts:
-            if hasattr(part, "bound_to") and part.selector is None:
-                raise ValueError(
-                    f"{type(part).__name__} has no selector to act on or to observe; expected one "
-                    "whose dataset the model is trained on. Use selector.actions() and "
-                    "selector.observation(), or QANCallback.load(directory, selector=selector)."
-                )
+        self.settings.check_bound()
 
     # One episode.
 
@@ -332,7 +223,7 @@ class Brain:
         )
         if not team.is_chief:
             self.directory = self.log = self._arrays = self._parameters = None
-            if _as_json(self.settings.config()) != shared["settings"]:
+            if as_json(self.settings.config()) != shared["settings"]:
                 self.settings = Settings.from_config(shared["settings"])
                 self._bind()
                 self._make_controller()
@@ -484,35 +375,6 @@ class Brain:
             self._study = tf.function(study, autograph=False)
         for parts in zip(*transitions.values(), strict=True):
             self._study(*map(tf.constant, parts))
-
-
-def _selector_of(given: Settings, selector: Any) -> Any:
-    """The one selector that actions and observations are bound to, or None.
-
-    Raises:
-      ValueError: there are several.
-    """
-    parts: list[Any] = [*(given.actions or ()), *(given.observations or ())]
-    found = [part.selector for part in parts if getattr(part, "selector", None) is not None]
-    found += [] if selector is None else [selector]
-    if any(other is not found[0] for other in found):
-        raise ValueError(
-            "QANCallback got actions or observations of several selectors; expected those of one, "
-            "as a model is trained on one dataset. Use one selector's actions() and observation()."
-        )
-    return found[0] if found else None
-
-
-def _merge(given: Settings, defaults: Settings) -> Settings:
-    said = {f.name: getattr(given, f.name) for f in fields(given)}
-    return replace(defaults, **{name: value for name, value in said.items() if value is not None})
-
-
-def _as_json(value: Any) -> Any:
-    """Lists for tuples, as a configuration that went through a file has them."""
-    if isinstance(value, dict):
-        return {key: _as_json(item) for key, item in value.items()}
-    return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _check_writable(directory: Path) -> None:

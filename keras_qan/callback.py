@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import inspect
 import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,22 +16,18 @@ import numpy as np
 from keras_qan import presets
 from keras_qan.actions import Action, Schedule
 from keras_qan.agents import Agent
-from keras_qan.brain import Brain, Settings
+from keras_qan.brain import Brain
 from keras_qan.controller import Controller, Decision
 from keras_qan.distribute import Team, team_of
 from keras_qan.gain import Gain, gain
 from keras_qan.observations import Observation
 from keras_qan.pace import Pace
-from keras_qan.policy import Policy, shipped
+from keras_qan.policy import UNSAID, Policy, policy_to_start_from
 from keras_qan.rewards import Reward
-from keras_qan.steered import Student
+from keras_qan.rivals import Rivals
+from keras_qan.running import RunningFit
+from keras_qan.settings import Settings
 from keras_qan.student import LossSums, find_student, require_keras_3
-
-#: Callbacks of Keras that set the learning rate too.
-RIVALS = ("ReduceLROnPlateau", "LearningRateScheduler")
-
-#: Stands for an argument that was not given, where None says something.
-_UNSAID: Any = object()
 
 #: How often a training whose loss is no number is set back before it is given up.
 MAX_RESCUES = 20
@@ -98,13 +92,13 @@ class QANCallback(keras.callbacks.Callback):
         rate_bounds: tuple[float, float] | None = None,
         dense_start: bool | None = None,
         schedule: Schedule | None = None,
-        policy: Policy | str | Path | None = _UNSAID,
+        policy: Policy | str | Path | None = UNSAID,
     ) -> None:
         super().__init__()
         given = Settings(
             actions, observations, reward, agent, decide_every, rate_bounds, dense_start, schedule
         )
-        known = _policy(policy, given)
+        known = policy_to_start_from(policy, given)
         if known is None:
             self._adopt(Brain(given, _default_settings(), directory), explore=True)
             return
@@ -145,8 +139,8 @@ class QANCallback(keras.callbacks.Callback):
         self.explore = explore
         self.context: dict[str, Any] = {}
         self._defers_writing = False
-        self._warned_of_rival = False
-        self._fit: _Fit | None = None
+        self._rivals = Rivals()
+        self._fit: RunningFit | None = None
 
     @property
     def brain(self) -> Brain:
@@ -231,14 +225,7 @@ class QANCallback(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         """Notes the model, and warns of callbacks in the same `fit` that set the rate too."""
         super().set_model(model)
-        self._warned_of_rival = False
-        for neighbour in _callbacks_of_same_fit():
-            kind = next((name for name in RIVALS if name in _class_names(neighbour)), None)
-            if kind is not None and not self._warned_of_rival:
-                self._warn_of_rival(
-                    f"{kind} sets the learning rate in the same fit as QANCallback: they will "
-                    "overrule each other."
-                )
+        self._rivals.look_round()
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Finds what is to be watched and steered."""
@@ -251,7 +238,7 @@ class QANCallback(keras.callbacks.Callback):
         self._brain.check_selector()
         self._brain.begin_episode(len(student.kernels), self.explore, self.context)
         pace = Pace(self.settings.decide_every, bool(self.settings.dense_start))
-        self._fit = _Fit(student, sums, pace, self._companion())
+        self._fit = RunningFit(student, sums, pace, self._companion())
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Takes the first decision of the training."""
@@ -364,7 +351,7 @@ class QANCallback(keras.callbacks.Callback):
         return self._brain.controller
 
     @property
-    def _running(self) -> _Fit:
+    def _running(self) -> RunningFit:
         if self._fit is None:
             raise RuntimeError(
                 "QANCallback got a hook of Keras outside of fit. In a training loop of your own, "
@@ -379,12 +366,8 @@ class QANCallback(keras.callbacks.Callback):
           Arrays by name, and plain data.
         """
         fit = self._running
-        arrays = {f"room/{number}": np.array(room.numpy()) for number, room in enumerate(fit.rooms)}
-        arrays |= {f"controller/{n}": value for n, value in self._controller.arrays().items()}
-        own = {name: getattr(fit, name) for name in _Fit.KEPT}
-        own = {n: v.item() if isinstance(v, np.generic) else v for n, v in own.items()}
-        seconds = time.perf_counter() - fit.started
-        return arrays, {"fit": own, "pace": dict(vars(fit.pace)), "seconds": seconds}
+        notes = {f"controller/{n}": value for n, value in self._controller.arrays().items()}
+        return fit.arrays() | notes, fit.notes()
 
     def go_on(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
         """Goes on, in a `fit` that has just begun, from where `pause` was called.
@@ -392,16 +375,10 @@ class QANCallback(keras.callbacks.Callback):
         Raises:
           KeyError: something is missing.
         """
-        fit = self._running
-        for number, room in enumerate(fit.rooms):
-            room.assign(arrays[f"room/{number}"])
         prefix = "controller/"
         notes = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
         self._controller.restore(notes)
-        for name in _Fit.KEPT:
-            setattr(fit, name, data["fit"][name])
-        vars(fit.pace).update({name: data["pace"][name] for name in vars(fit.pace)})
-        fit.started = time.perf_counter() - data["seconds"]
+        self._running.restore(arrays, data)
 
     def _companion(self) -> keras.callbacks.Callback:
         """What looks after the selector in this fit; where there is none, what does nothing."""
@@ -419,7 +396,7 @@ class QANCallback(keras.callbacks.Callback):
         sums: tuple[Any, Any] = self.selector.loss_sums()
         return sums
 
-    def _decide(self, fit: _Fit) -> None:
+    def _decide(self, fit: RunningFit) -> None:
         decision = self._controller.decide(
             fit.student,
             fit.pace.moment(),
@@ -427,15 +404,10 @@ class QANCallback(keras.callbacks.Callback):
             fit.pace.is_delayed,
         )
         fit.pace.decided()
-        if not math.isclose(decision.rate_found, fit.last_rate, rel_tol=1e-5):
-            self._warn_of_rival(
-                f"QAN left the learning rate at {fit.last_rate:.6g} and found it at "
-                f"{decision.rate_found:.6g}: another callback sets it too (ReduceLROnPlateau, "
-                "LearningRateScheduler?)."
-            )
+        self._rivals.compare(fit.last_rate, decision.rate_found)
         self._note(decision)
 
-    def _can_go_on(self, fit: _Fit) -> bool:
+    def _can_go_on(self, fit: RunningFit) -> bool:
         """Whether a training whose loss is no number can be set back and go on."""
         fit.num_rescues += 1
         return self._controller.can_step_back and fit.num_rescues <= MAX_RESCUES
@@ -452,7 +424,7 @@ class QANCallback(keras.callbacks.Callback):
         )
         fit.num_decisions += 1
 
-    def _first_loss(self, fit: _Fit) -> float:
+    def _first_loss(self, fit: RunningFit) -> float:
         loss = self._controller.mean_loss(fit.student)
         if loss <= 0.0:
             warnings.warn(
@@ -463,7 +435,7 @@ class QANCallback(keras.callbacks.Callback):
             )
         return loss
 
-    def _stop_diverged(self, fit: _Fit) -> None:
+    def _stop_diverged(self, fit: RunningFit) -> None:
         if fit.has_diverged:
             return
         fit.has_diverged = True
@@ -483,94 +455,6 @@ class QANCallback(keras.callbacks.Callback):
             fit.sums.end_epoch()
             fit.loss_is_kept = True
 
-    def _warn_of_rival(self, what: str) -> None:
-        if not self._warned_of_rival:
-            self._warned_of_rival = True
-            warnings.warn(f"{what} Leave one of them out.", UserWarning, stacklevel=4)
-
-
-@dataclasses.dataclass
-class _Fit:
-    """What belongs to one `fit` alone."""
-
-    student: Student
-    sums: LossSums
-    pace: Pace
-    companion: keras.callbacks.Callback
-    num_epochs: int | None = None
-    first_loss: float | None = None
-    validation_loss: float | None = None
-    initial_rate: float = math.nan
-    last_rate: float = math.nan
-    num_decisions: int = 0
-    total_reward: float = 0.0
-    loss_is_kept: bool = False
-    has_diverged: bool = False
-    num_rescues: int = 0
-    started: float = dataclasses.field(default_factory=time.perf_counter)
-
-    @property
-    def rooms(self) -> list[Any]:
-        """What `pause` keeps as arrays."""
-        student, sums = self.student, self.sums
-        return [*student.motion, *student.copies, *student.initial, sums.total, sums.count]
-
-    #: What `pause` keeps as plain data.
-    KEPT: ClassVar = (
-        "num_epochs",
-        "first_loss",
-        "validation_loss",
-        "initial_rate",
-        "last_rate",
-        "num_decisions",
-        "total_reward",
-        "loss_is_kept",
-        "has_diverged",
-        "num_rescues",
-    )
-
-    def count(self, decision: Decision) -> None:
-        """Adds what a decision brought in to the return."""
-        if math.isfinite(decision.reward):
-            self.total_reward += decision.reward
-
-
-def _policy(asked: Policy | str | Path | None, given: Settings) -> Policy | None:
-    """The policy to start from, if any.
-
-    Raises:
-      ValueError: a policy is asked for together with what only it can say.
-    """
-    if asked is _UNSAID:
-        return shipped() if given.is_empty else None
-    if asked is None:
-        return None
-    if not given.is_empty:
-        said = [name for name, value in vars(given).items() if value is not None]
-        raise ValueError(
-            f"QANCallback got policy={asked!r} and {', '.join(said)}; expected one or the other: a "
-            "policy comes with the actions, observations and agent it was learned with. Leave the "
-            "others out, or give policy=None to learn from nothing."
-        )
-    if isinstance(asked, Policy):
-        return asked
-    return shipped() if asked == "shipped" else Policy.load(asked)
-
 
 def _default_settings() -> Settings:
     return Settings(**presets.default())
-
-
-def _class_names(value: object) -> set[str]:
-    return {cls.__name__ for cls in type(value).__mro__}
-
-
-def _callbacks_of_same_fit() -> list[Any]:
-    """The callbacks beside ours; Keras tells a callback its model but not its neighbours."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        container = frame.f_locals.get("self")
-        if isinstance(container, keras.callbacks.CallbackList):
-            return list(container.callbacks)
-        frame = frame.f_back
-    return []

@@ -4,52 +4,31 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_qan import steered
-from keras_qan.actions import Action, Schedule, StepBack
+from keras_qan.actions import Action, Schedule
 from keras_qan.agents import Agent
+from keras_qan.decision import Decision, Terms
+from keras_qan.interval_loss import IntervalLoss
 from keras_qan.observations import Observation, Situation, track
 from keras_qan.observations.track import LOG_LOSS_BOUNDS, Track
+from keras_qan.repertoire import Repertoire
 from keras_qan.rewards import Reward
 from keras_qan.steered import Moment, Student
 
 __all__ = ["LOG_LOSS_BOUNDS", "PARTS_OF_TRAINING", "Controller", "Decision", "Moment", "Student"]
 
-#: Above so many times the first loss, a loss is taken out of Keras's running sums when the training
-#: is set back.
+#: Above so many times the first loss, a loss is taken out of Keras's running sums where a training
+#: can be set back.
 LARGEST_LOSS = 100.0
 
 #: A fixed part of the training, in decisions, over which the log loss is smoothed and its slope
 #: taken: a twentieth of it.
 PARTS_OF_TRAINING = 20
-
-
-class Decision(NamedTuple):
-    """What one turn did; Python numbers.
-
-    Attributes:
-      action: the chosen action's index.
-      rate: the learning rate that was assigned (the first optimizer's).
-      rate_found: the learning rate before.
-      reward: what the decision before this one was worth; not-a-number at the first.
-      loss: the mean training loss since the decision before; not-a-number at the first.
-      epsilon: the probability of a random action.
-      td_loss: the agent's loss; not-a-number where it learned nothing.
-      q_values: the estimated value of each action, `[A]`.
-    """
-
-    action: int
-    rate: float
-    rate_found: float
-    reward: float
-    loss: float
-    epsilon: float
-    td_loss: float
-    q_values: list[float]
 
 
 class Controller:
@@ -91,9 +70,7 @@ class Controller:
         self._open_transitions = 0
         self._is_waiting = False
         self._built_for: int | None = None
-        self._step_back = next(
-            (n for n, action in enumerate(self.actions) if isinstance(action, StepBack)), None
-        )
+        self._repertoire = Repertoire(self.actions, rate_bounds)
 
     def build(self, num_kernels: int) -> None:
         """Makes the variables of the agent and of an episode for so many watched kernels.
@@ -128,10 +105,7 @@ class Controller:
             self._kept_rates = tf.Variable(tf.zeros([0]), shape=[None], trainable=False)
             self._track = tf.Variable(tf.stack(track.start()), trainable=False)
             self._share = tf.Variable(1.0, trainable=False)
-            # The loss since the last decision is counted as a difference of Keras's running sums:
-            # what stood there at the decision, and what was left over from epochs since.
-            self._counted = tf.Variable(tf.zeros([2]), trainable=False)
-            self._left_over = tf.Variable(tf.zeros([2]), trainable=False)
+            self._losses = IntervalLoss()
         self._begin = _compiled(self._begin_graph)
         self._decide = _compiled(self._decide_graph)
         self._end = _compiled(self._end_graph)
@@ -140,7 +114,7 @@ class Controller:
     @property
     def can_step_back(self) -> bool:
         """Whether a training can be set back."""
-        return self._step_back is not None
+        return self._repertoire.step_back is not None
 
     # What the callback calls.
 
@@ -156,8 +130,8 @@ class Controller:
         rates = [float(rate.numpy()) for rate in student.rates]
         self._initial_rates.assign(rates)
         self._kept_rates.assign(rates)
-        packed = self._begin(student, self._terms(moment, False, explore))
-        return self._unpack(packed)
+        packed = self._begin(student, Terms.of(moment, False, explore))
+        return Decision.of(packed)
 
     def start_from(self, loss: float) -> None:
         """Notes the loss of the first step, which every later loss is compared with."""
@@ -181,10 +155,10 @@ class Controller:
             it is the decision before the last that is credited.
         """
         learns = explore and (self._is_waiting or not delayed)
-        packed = self._decide(student, self._terms(moment, learns, explore), delayed=delayed)
+        packed = self._decide(student, Terms.of(moment, learns, explore), delayed=delayed)
         self._is_waiting = delayed
         self._open_transitions += int(learns)
-        return self._unpack(packed)
+        return Decision.of(packed)
 
     def end(
         self,
@@ -208,11 +182,11 @@ class Controller:
         """
         given = final_loss is not None
         loss = tf.constant(final_loss if given else 0.0, tf.float32)
-        terms = self._terms(moment._replace(progress=1.0), explore, explore)
+        terms = Terms.of(moment._replace(progress=1.0), explore, explore)
         packed = self._end(student, terms, loss, tf.constant(given), delayed=self._is_waiting)
         self._open_transitions = 0
         self._is_waiting = False
-        return self._unpack(packed)
+        return Decision.of(packed)
 
     def abandon(self) -> None:
         """Forgets an episode that was broken off, for example by an exception in `fit`."""
@@ -221,8 +195,8 @@ class Controller:
         self._open_transitions = 0
         self._is_waiting = False
         if self._built_for is not None:
-            for variable in (self._counted, self._left_over, self._smoothed):
-                variable.assign(tf.zeros_like(variable))
+            self._losses.reset()
+            self._smoothed.assign(tf.zeros_like(self._smoothed))
             self._log_loss.assign(0.0)
             self._first_loss.assign(1.0)
             self._remember(track.start())
@@ -264,36 +238,21 @@ class Controller:
             "kept_rates": self._kept_rates,
             "track": self._track,
             "share": self._share,
-            "counted": self._counted,
-            "left_over": self._left_over,
+            "counted": self._losses.counted,
+            "left_over": self._losses.left_over,
         }
 
     def keep_loss(self, student: Student) -> None:
         """Keeps what was counted of the loss before Keras sets its sums back to zero."""
-        self._left_over.assign(self._since(steered.loss_sums(student)))
-        self._counted.assign(tf.zeros([2]))
+        self._losses.keep(student)
 
     def mean_loss(self, student: Student) -> float:
         """The mean training loss since the last decision."""
-        total, count = self._since(steered.loss_sums(student)).numpy()
-        return float(total / count) if count else float("nan")
-
-    @staticmethod
-    def _terms(moment: Moment, learns: bool, explore: bool) -> _Terms:
-        numbers = tf.constant([*moment, learns, explore], tf.float32)
-        return _Terms(*tf.unstack(numbers))
-
-    @staticmethod
-    def _unpack(packed: tf.Tensor) -> Decision:
-        numbers = packed.numpy().tolist()
-        rate, found, reward, loss, epsilon, td_loss = numbers[1:7]
-        return Decision(
-            int(numbers[0]), rate, found, reward, loss, epsilon, td_loss, q_values=numbers[7:]
-        )
+        return self._losses.mean(student)
 
     # What is compiled.
 
-    def _begin_graph(self, student: Student, terms: _Terms) -> tf.Tensor:
+    def _begin_graph(self, student: Student, terms: Terms) -> tf.Tensor:
         nothing = tf.constant(np.nan)
         steered.assign(student.initial, student.saved[: len(student.initial)])
         zeros = [tf.zeros_like(kernel) for kernel in student.kernels]
@@ -302,7 +261,7 @@ class Controller:
                 steered.assign(student.motion[room::3], values)
         return self._act(student, terms, reward=nothing, loss=nothing, td_loss=nothing)
 
-    def _decide_graph(self, student: Student, terms: _Terms, delayed: bool) -> tf.Tensor:
+    def _decide_graph(self, student: Student, terms: Terms, delayed: bool) -> tf.Tensor:
         loss = self._interval_loss(student)
         log_loss = track.relative_log(loss, self._first_loss)
         reward, td_loss = self._credit(log_loss, terms, tf.constant(1.0), delayed)
@@ -317,16 +276,16 @@ class Controller:
     def _end_graph(
         self,
         student: Student,
-        terms: _Terms,
+        terms: Terms,
         final_loss: tf.Tensor,
         is_given: tf.Tensor,
         delayed: bool,
     ) -> tf.Tensor:
-        interval_loss = self._left_over[0] / self._left_over[1]
+        interval_loss = self._losses.left_over[0] / self._losses.left_over[1]
         loss = tf.where(is_given, final_loss, interval_loss)
         # Without a step since the losses were marked, nothing is known of the last decision; that
         # it was neither good nor bad is not the same as a loss that is no number.
-        has_steps = self._left_over[1] > 0.0
+        has_steps = self._losses.left_over[1] > 0.0
         relative = functools.partial(track.relative_log, first_loss=self._first_loss)
         last = tf.where(has_steps, relative(interval_loss), self._log_loss)
         final = tf.where(is_given, relative(final_loss), last)
@@ -364,30 +323,13 @@ class Controller:
         self._waiting_observation.assign(self._observation)
         self._waiting_action.assign(self._action)
 
-    def _since(self, sums: tf.Tensor) -> tf.Tensor:
-        """Total and count of the losses since the last decision, float32 `[2]`."""
-        # A smaller count than was seen means that somebody set the sums back in between.
-        before = tf.where(sums[1] >= self._counted[1], self._counted, tf.zeros([2]))
-        return sums - before + self._left_over
-
     def _interval_loss(self, student: Student) -> tf.Tensor:
         """The mean loss since the last call; counting starts anew."""
-        sums = steered.loss_sums(student)
-        since = self._since(sums)
-        loss = since[0] / since[1]
-        if self.can_step_back:
-            # Beside a sum that is no number, or is beyond all others, Keras's float32 would not
-            # tell the losses that follow. The epoch's mean goes on without what was set back.
-            usable = tf.math.is_finite(sums[0]) & (loss < LARGEST_LOSS * self._first_loss)
-            usable |= tf.equal(since[1], 0.0)
-            steered.clear_loss_sums(student, ~usable)
-            sums = tf.where(usable, sums, tf.zeros([2]))
-        self._counted.assign(sums)
-        self._left_over.assign(tf.zeros([2]))
-        return loss
+        largest = LARGEST_LOSS * self._first_loss if self.can_step_back else None
+        return self._losses.take(student, largest)
 
     def _credit(
-        self, log_loss: tf.Tensor, terms: _Terms, discount: tf.Tensor, delayed: bool
+        self, log_loss: tf.Tensor, terms: Terms, discount: tf.Tensor, delayed: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Reward of the last decision (the waiting one if `delayed`), and what is learned of it."""
         reward = self.reward(self._log_loss.value(), log_loss, terms.num_decisions)
@@ -404,7 +346,7 @@ class Controller:
     def _act(
         self,
         student: Student,
-        terms: _Terms,
+        terms: Terms,
         reward: tf.Tensor,
         loss: tf.Tensor,
         td_loss: tf.Tensor,
@@ -433,12 +375,13 @@ class Controller:
         observation = tf.where(tf.math.is_finite(observation), observation, 0.0)
         choice = self.agent.act(observation, terms.explore > 0.0)
         steered.note_motion(student)
-        action = self._with_step_back_forced(choice.action, memory)
-        steps_back = tf.equal(action, self._step_back if self.can_step_back else -1)
-        self._select(action)
+        repertoire = self._repertoire
+        action = repertoire.with_step_back_forced(choice.action, track.has_jumped(memory))
+        steps_back = repertoire.is_step_back(action)
+        repertoire.select(action)
         kept_rates = tf.reshape(self._kept_rates, rates.shape)
         kept_rates = tf.where(memory.now <= memory.best, rates, kept_rates)
-        chosen = self._next_rates(action, rates, kept_rates, initial_rates, terms.progress)
+        chosen = repertoire.next_rates(action, rates, kept_rates, initial_rates, terms.progress)
         if self.can_step_back:
             memory = track.with_copy_of_start(memory, is_copy_bad)
             steered.discredit(student, is_copy_bad)
@@ -453,7 +396,7 @@ class Controller:
         head = [tf.cast(action, tf.float32), assigned[0], found[0], reward, loss]
         return tf.concat([tf.stack([*head, choice.epsilon, td_loss]), choice.q_values], axis=0)
 
-    def _next_share(self, terms: _Terms) -> tf.Tensor:
+    def _next_share(self, terms: Terms) -> tf.Tensor:
         """The schedule's share for the interval that follows, `[]`."""
         assert self.schedule is not None
         middle = terms.progress + 0.5 * terms.interval / terms.num_steps
@@ -461,47 +404,6 @@ class Controller:
         share = tf.maximum(self.schedule(tf.minimum(middle, 1.0)), 1e-6)
         self._share.assign(share)
         return share
-
-    def _with_step_back_forced(self, action: tf.Tensor, memory: Track) -> tf.Tensor:
-        if self._step_back is None:
-            return action
-        return tf.where(track.has_jumped(memory), tf.cast(self._step_back, tf.int64), action)
-
-    def _select(self, action: tf.Tensor) -> None:
-        """Lets an action that chooses what comes next do so."""
-        choosing = [getattr(each, "select", None) for each in self.actions]
-        if not any(choosing):
-            return
-
-        def branch(select: Callable[[], None] | None) -> Callable[[], tf.Tensor]:
-            def run() -> tf.Tensor:
-                if select is not None:
-                    select()
-                return tf.constant(True)
-
-            return run
-
-        tf.switch_case(tf.cast(action, tf.int32), [branch(select) for select in choosing])
-
-    def _next_rates(
-        self,
-        action: tf.Tensor,
-        rates: tf.Tensor,
-        kept_rates: tf.Tensor,
-        initial_rates: tf.Tensor,
-        progress: tf.Tensor,
-    ) -> tf.Tensor:
-        """The learning rates that an action leads to, within the bounds, `[K]`."""
-        outcomes = [
-            each.rate_after(rates, kept_rates)
-            if isinstance(each, StepBack)
-            else each.next_rate(rates, initial_rates, progress)
-            for each in self.actions
-        ]
-        outcome = tf.gather(tf.stack(outcomes), action)
-        low, high = self.rate_bounds
-        # Holding a rate that lies outside the bounds is holding it.
-        return tf.where(outcome == rates, rates, tf.clip_by_value(outcome, low, high))
 
     def _keep_or_restore(self, student: Student, steps_back: tf.Tensor, memory: Track) -> None:
         """Copies the weights of the lowest loss so far, and restores the copy on a step back."""
@@ -513,18 +415,6 @@ class Controller:
 
         tf.cond(is_best, keep, lambda: tf.constant(False))
         steered.restore(student, steps_back & ~is_best)
-
-
-class _Terms(NamedTuple):
-    """`Moment` and whether the agent learns and explores, as tensors `[]`, float32."""
-
-    progress: tf.Tensor
-    num_decisions: tf.Tensor
-    num_steps: tf.Tensor
-    interval: tf.Tensor
-    taken: tf.Tensor
-    learns: tf.Tensor
-    explore: tf.Tensor
 
 
 def _compiled(function: Callable[..., Any]) -> Any:

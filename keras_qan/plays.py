@@ -14,13 +14,14 @@ import numpy as np
 
 from keras_qan import arms as arm_room
 from keras_qan.agents.gathering import Gathering as GatheringAgent
-from keras_qan.brain import Brain, Settings
+from keras_qan.brain import Brain
 from keras_qan.callback import QANCallback
 from keras_qan.engine import Call
 from keras_qan.midway import Midway, MidwayCallback
 from keras_qan.presets import default
 from keras_qan.progress import Progress
 from keras_qan.run_log import Gathering as GatheringLog
+from keras_qan.settings import Settings
 from keras_qan.student import LossSums, find_student
 from keras_qan.students import Students
 from keras_qan.task import Task

@@ -14,13 +14,16 @@ import numpy as np
 
 from keras_qan import checkpoint
 from keras_qan.agents import DQN, Leaning
-from keras_qan.brain import Settings
+from keras_qan.settings import Settings
 
 #: The largest file that is read as a policy, in bytes.
 LARGEST_FILE = 1 << 20
 
 #: The largest replay memory that a policy may ask for, in bytes.
 LARGEST_MEMORY = 1 << 28
+
+#: Stands for an argument that was not given, where None says something.
+UNSAID: Any = object()
 
 #: What the file says it is.
 FORMAT = "keras_qan policy 1"
@@ -143,3 +146,30 @@ def _check_fits(settings: Settings, arrays: dict[str, np.ndarray]) -> None:
 def shipped() -> Policy:
     """The policy that ships with the package."""
     return Policy.load(Path(__file__).parent / "policies" / "default.qan")
+
+
+def policy_to_start_from(asked: Policy | str | Path | None, given: Settings) -> Policy | None:
+    """The policy that a callback starts from, if any.
+
+    Args:
+      asked: what its argument `policy` is; `UNSAID` where it was not given.
+      given: the other arguments.
+
+    Raises:
+      FileNotFoundError: there is no file of that name.
+      CheckpointError: the file is damaged, or no policy.
+      ValueError: a policy is asked for together with what only it can say.
+    """
+    if asked is UNSAID:
+        return None if given.said else shipped()
+    if asked is None:
+        return None
+    if given.said:
+        raise ValueError(
+            f"QANCallback got policy={asked!r} and {', '.join(given.said)}; expected one or the "
+            "other: a policy comes with the actions, observations and agent it was learned with. "
+            "Leave the others out, or give policy=None to learn from nothing."
+        )
+    if isinstance(asked, Policy):
+        return asked
+    return shipped() if asked == "shipped" else Policy.load(asked)

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from rich.console import Console
 from rich.table import Table
 
@@ -147,23 +147,41 @@ def parsed_widths(names: list[str]) -> list[tuple[int, int]]:
     return pairs
 
 
+def place(directory: str) -> Path | None:
+    """Returns the folder for the table, made if it is not there; None if there is to be none."""
+    if not directory:
+        return None
+    folder = Path(directory)
+    if (folder / "grid.csv").exists():
+        raise FileExistsError(
+            f"{folder} holds a grid.csv already; expected a folder without one. Give another "
+            "--directory, or move the table away."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def main(arguments: list[str]) -> None:
     """Runs the grid that the flags describe."""
-    del arguments
+    if len(arguments) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(arguments[1:])}")
+    logging.set_verbosity(logging.WARNING)  # TensorFlow Datasets reports every file it opens
     asked = flags.FLAGS
-    rows = grid(
-        dataset=asked.dataset,
-        widths=parsed_widths(asked.widths),
-        first_epochs=max(1, round(asked.first_epochs * asked.scale)),
-        grid_epochs=max(1, round(asked.grid_epochs * asked.scale)),
-        train_fraction=asked.train_fraction,
-        batch_size=asked.batch_size,
-        learning_rate=asked.learning_rate,
-        seeds=asked.seeds,
-    )
-    if asked.directory:
-        folder = Path(asked.directory)
-        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder = place(asked.directory)
+        rows = grid(
+            dataset=asked.dataset,
+            widths=parsed_widths(asked.widths),
+            first_epochs=max(1, round(asked.first_epochs * asked.scale)),
+            grid_epochs=max(1, round(asked.grid_epochs * asked.scale)),
+            train_fraction=asked.train_fraction,
+            batch_size=asked.batch_size,
+            learning_rate=asked.learning_rate,
+            seeds=asked.seeds,
+        )
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"grow_grid: {error}")
+    if folder is not None:
         own = asked.get_key_flags_for_module(sys.argv[0])
         lines = [flag.serialize() for flag in own if flag.name != "directory"]
         (folder / "flags.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -22,8 +22,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Received {argv[1:]}; expected flags only, as in --run=runs/mine.")
     try:
         written = draw(_RUN.value, output=_OUTPUT.value)
-    except (NotADirectoryError, EmptyRunError) as error:
-        sys.exit(f"{error}")
+    except (OSError, EmptyRunError) as error:
+        sys.exit(f"plot_run: {error}")
     for path in written:
         print(path)
 

@@ -24,20 +24,25 @@ _SEED = flags.DEFINE_integer("seed", 0, "everything follows from it", lower_boun
 _OUT = flags.DEFINE_string("out", None, "the policy file; by default policy.qan in the directory")
 
 
-def main(_: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Trains, or goes on where a run in the directory was broken off."""
+    if len(arguments) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(arguments[1:])}")
     directory = Path(_DIRECTORY.value)
     out = Path(_OUT.value) if _OUT.value else directory / "policy.qan"
     command = f"python {' '.join(sys.argv)}"
-    best = schooling.school(
-        directory,
-        rounds=_ROUNDS.value,
-        evaluate_every=_EVALUATE_EVERY.value,
-        seed=_SEED.value,
-        command=command,
-        progress=progress.for_terminal(),
-    )
-    best.save(out)
+    try:
+        best = schooling.school(
+            directory,
+            rounds=_ROUNDS.value,
+            evaluate_every=_EVALUATE_EVERY.value,
+            seed=_SEED.value,
+            command=command,
+            progress=progress.for_terminal(),
+        )
+        best.save(out)
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"train_policy: {error}")
     logging.info("The policy is in %s.", out)
     print(f"The policy is in {out}: {best.provenance['score']}")
 

@@ -39,9 +39,20 @@ def define_flags(holder: flags.FlagValues = flags.FLAGS) -> None:
 def experiment_from_flags(holder: flags.FlagValues = flags.FLAGS) -> Experiment:
     """Reads the flags into an Experiment."""
     values: dict[str, Any] = {f.name: holder[f.name].value for f in dataclasses.fields(Experiment)}
-    values["learning_rate"] = tuple(float(rate) for rate in values["learning_rate"])
+    values["learning_rate"] = tuple(map(rate, values["learning_rate"]))
     values["arms"] = tuple(values["arms"])
     return Experiment(**values)
+
+
+def rate(text: str) -> float:
+    """Reads an initial learning rate."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(
+            f"learning_rate holds {text!r}; expected numbers with commas between. Write for "
+            "example --learning_rate=0.01,0.1."
+        ) from None
 
 
 def show(rows: list[dict[str, Any]], console: Console) -> None:

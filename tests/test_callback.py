@@ -540,7 +540,10 @@ def test_unknown_callback_that_sets_the_rate_is_noticed():
         ({"actions": [Decay]}, "no method 'next_rate'"),
         ({"observations": []}, "at least one entry"),
         ({"decide_every": 0}, "at least 1 step"),
+        ({"decide_every": "50"}, "decide_every is '50'; expected at least 1 step"),
         ({"rate_bounds": (0.0, 1.0)}, "positive and finite"),
+        ({"rate_bounds": 0.1}, r"rate_bounds is 0.1; expected a lowest and a highest"),
+        ({"rate_bounds": ("1e-5", "0.1")}, "positive and finite"),
         ({"rate_bounds": (1.0, 0.1)}, "lowest first"),
     ],
 )

@@ -6,12 +6,14 @@ import time
 
 import keras
 import numpy as np
-import tensorflow_datasets as tfds
 
 import net2net
+from keras_qan.data.door import prepared_builder, read_images
 
 L = keras.layers
 BATCH, HELD_OUT, RATE = 64, 2000, 1e-3
+EXAMPLES = 22_000
+"""How many of the training images are used, the first on the disk."""
 EVERY = {"mnist": 20, "cifar10": 40}
 """Steps between two looks at the images held out."""
 FILTERS = {"mnist": (8, 16, 64), "cifar10": (12, 24, 64)}
@@ -20,8 +22,8 @@ FACTOR = {"mnist": 4, "cifar10": 2}
 
 def loaded(name: str) -> tuple[np.ndarray, ...]:
     """Return training images and labels and those held out of them; the test set is not seen."""
-    data = tfds.as_numpy(tfds.load(name, split="train[:22000]", batch_size=-1, download=False))
-    images, labels = data["image"].astype("float32") / 255.0, data["label"]
+    read = read_images(prepared_builder(name, data_dir=None), "train")
+    images, labels = read.pixels[:EXAMPLES].astype("float32") / 255.0, read.labels[:EXAMPLES]
     return images[HELD_OUT:], labels[HELD_OUT:], images[:HELD_OUT], labels[:HELD_OUT]
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from keras_qan import checkpoint, files, presets
-from keras_qan.brain import Settings
+from keras_qan.lock import Lock
 from keras_qan.policy import Policy
 from keras_qan.pretraining import held_out
 from keras_qan.pretraining.tasks import HELD_OUT, TRAINING
 from keras_qan.pretraining.training import PolicyTraining
 from keras_qan.progress import Progress
+from keras_qan.settings import Settings
 
 #: Rounds between two fits of the agent to all branches so far, and the updates of a fit.
 FIT_EVERY = 100
@@ -51,8 +52,16 @@ def school(
     Raises:
       ValueError: the directory holds a run with another seed.
       CheckpointError: its checkpoints are damaged.
+      DirectoryInUseError: another process trains one there.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    with Lock(directory):
+        return _school(directory, rounds, evaluate_every, seed, command, progress or Progress())
+
+
+def _school(
+    directory: Path, rounds: int, evaluate_every: int, seed: int, command: str, progress: Progress
+) -> Policy:
     settings = presets.transfer(seed)
     training = PolicyTraining(
         settings["actions"],
@@ -69,7 +78,6 @@ def school(
         best_score = _go_on(training, seed, *saved)
     _drop_later_rounds(directory / "rounds.jsonl", training.rounds)
     cases = held_out.reference()
-    progress = progress or Progress()
     with progress:
         progress.start("rounds", training.rounds, rounds, 1)
         while training.rounds < rounds:

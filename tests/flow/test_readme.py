@@ -49,6 +49,12 @@ def test_every_flag_file_of_the_readme_exists_and_every_one_is_named():
     assert in_commands | in_table == there
 
 
+@pytest.mark.parametrize(("folder", "ending"), [("scripts", "py"), ("docs", "md")])
+def test_every_script_and_every_guide_is_named(folder, ending):
+    for path in (ROOT / folder).glob(f"*.{ending}"):
+        assert f"{folder}/{path.name}" in README, path.name
+
+
 def test_every_make_target_of_the_readme_exists():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make ([\w-]+)", README, flags=re.MULTILINE):

@@ -6,12 +6,12 @@ import pytest
 import tensorflow as tf
 
 from keras_qan import Policy, QANCallback, presets
-from keras_qan.brain import Settings
 from keras_qan.pace import dense_decisions
 from keras_qan.pretraining.population import Optimizers, Population
 from keras_qan.pretraining.rollout import Chooser, Course, Steering, branch
 from keras_qan.pretraining.tasks import Template
 from keras_qan.pretraining.training import greedy
+from keras_qan.settings import Settings
 
 # Each population is compiled as one program.
 pytestmark = pytest.mark.slow

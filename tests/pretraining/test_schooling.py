@@ -1,6 +1,9 @@
 """A policy from nothing to a file, on tasks small enough to wait for."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,8 @@ from keras_qan import Policy, QANCallback
 from keras_qan.pretraining import held_out, schooling, training
 from keras_qan.pretraining.tasks import SOURCES, Template, draw
 from keras_qan.pretraining.training import KINDS, Kind, draw_rate
+
+ROOT = Path(__file__).parents[2]
 
 TINY = Template("clusters", 5, 2, (4,), batch_size=4, num_train=40, num_validation=20)
 
@@ -49,6 +54,26 @@ def test_a_policy_is_trained_kept_and_gone_on_with(tiny, tmp_path):
     assert QANCallback(policy=Policy.load(tmp_path / "b" / "best.qan")).explore is False
     with pytest.raises(ValueError, match=r"training with seed=3, and seed=4"):
         school(tmp_path / "b", 4, seed=4)
+
+
+def test_two_trainings_in_one_directory_are_refused(tiny, tmp_path):
+    holder = (
+        "import sys, time\n"
+        "from keras_qan.lock import Lock\n"
+        "held = Lock(sys.argv[1])\n"
+        "print('held', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT
+    ) as other:
+        try:
+            assert other.stdout.readline() == b"held\n"
+            with pytest.raises(OSError, match=rf"written to by process {other.pid}"):
+                school(tmp_path, 1)
+        finally:
+            other.kill()
+    assert not (tmp_path / "rounds.jsonl").exists()
 
 
 def test_what_an_action_missed_is_a_share_of_what_the_task_allows():
