@@ -64,7 +64,7 @@ def two_workers(directory: Path, log: Path) -> list[int]:
 def codes_of(children: list[int], seconds: float) -> list[int | None]:
     """How they ended; None for one that has not within so many seconds."""
     end = time.monotonic() + seconds
-    codes: list[int | None] = [None, None]
+    codes: list[int | None] = [None] * len(children)
     while None in codes and time.monotonic() < end:
         for place, child in enumerate(children):
             if codes[place] is None:
@@ -99,7 +99,7 @@ def broken_off(name: str, folder: Path, rng: random.Random, kills: int) -> dict[
             if codes[place] is None:
                 # The one that is left cannot go on; it is given a while to say so.
                 if place != chosen:
-                    codes[place] = codes_of([children[place]] * 2, GRACE)[0]
+                    codes[place] = codes_of([children[place]], GRACE)[0]
                 if codes[place] is None:
                     os.kill(children[place], signal.SIGKILL)
                     lives.code_of(children[place])
