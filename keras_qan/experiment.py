@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras_qan import arms as arm_room
 from keras_qan import data, distribute, files, models, presets, selection
 from keras_qan.callback import QANCallback
-from keras_qan.engine import ENGINES, Call, engine_by_name
+from keras_qan.engine import ENGINES, Call, engine_by_name, set_threads
 from keras_qan.episodes import Evaluation, Report, Task, run_episodes
 from keras_qan.lock import Lock
 from keras_qan.progress import Progress
@@ -228,15 +228,7 @@ class Experiment:
         Raises:
           ValueError: TensorFlow has begun with another number.
         """
-        if self.threads in (0, tf.config.threading.get_intra_op_parallelism_threads()):
-            return
-        try:
-            tf.config.threading.set_intra_op_parallelism_threads(self.threads)
-        except RuntimeError as error:
-            raise ValueError(
-                f"threads is {self.threads}, and TensorFlow has begun already; expected to set it "
-                "first in the process. Leave it at 0, or run scripts/train_qan.py."
-            ) from error
+        set_threads(self.threads)
 
     def open_strategy(self) -> contextlib.AbstractContextManager[Any]:
         """The scope that models are made in; at the first call, devices are set up and listed.

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from keras_qan.drmad.experiment import TuneExperiment
 from keras_qan.drmad.tuner import Tuner
+from keras_qan.engine import TaskError, WorkerDiedError
 
 
 def define_flags(holder: flags.FlagValues = flags.FLAGS) -> None:
@@ -63,7 +64,14 @@ def main(arguments: list[str]) -> None:
         tuner, test = experiment.run()
         if experiment.check_steps:
             console.print(str(tuner.check(experiment.check_steps)))
-    except (ValueError, OSError, ArithmeticError, ImportError) as error:
+    except (
+        ValueError,
+        OSError,
+        ArithmeticError,
+        ImportError,
+        TaskError,
+        WorkerDiedError,
+    ) as error:
         sys.exit(f"tune_drmad: {error}")
     if tuner.directory is not None:
         own = flags.FLAGS.get_key_flags_for_module(sys.argv[0])

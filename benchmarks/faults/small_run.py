@@ -14,7 +14,7 @@ from keras_qan import DQN, Exploration, Learning, QANCallback, TrainingState
 from keras_qan.engine import Call, Engine
 from keras_qan.episodes import Evaluation, Task, run_episodes
 
-EPISODES, EPOCHS, STEPS = 6, 3, 12
+EPISODES, EPOCHS, STEPS = 10, 3, 12
 EVALUATION = Evaluation(("qan", "random"), seeds=1)
 
 

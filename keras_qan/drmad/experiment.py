@@ -18,6 +18,9 @@ from keras_qan.drmad.outer import Outer
 from keras_qan.drmad.searching import search_then_descend
 from keras_qan.drmad.settings import Training
 from keras_qan.drmad.tuner import Tuner
+from keras_qan.engine import ENGINES, Call, engine_by_name, set_threads
+
+_AT_LEAST_ONE = (("workers", 1), ("trials_at_once", 1))
 
 _KINDS: dict[str, type[Hyperparameter]] = {
     "l2": kinds.L2,
@@ -54,6 +57,9 @@ class TuneExperiment:
     reverse_steps: int = _said("steps of drmad's reverse pass; 0 for as many as the training", 0)
     outer_steps: int = _said("trainings with a hypergradient", 20)
     trials: int = _said("trainings of a search for averages by Optuna beforehand", 0)
+    trials_at_once: int = _said(
+        "trials asked for together: the search depends on it, and not on the number of workers", 1
+    )
     storage: str = _said("URL of Optuna's storage; by default SQLite in the directory", "")
     steps: int = _said("updates of each training", 500)
     batch_size: int = _said("examples in a batch", 50)
@@ -74,12 +80,36 @@ class TuneExperiment:
         "",
     )
     data_dir: str = _said("folder of prepared data sets; by default TFDS_DATA_DIR's", "")
+    engine: str = _said(
+        "what trains the trials: local (this machine) or ray (pip install -e .[ray])", "local"
+    )
+    workers: int = _said("trials trained at once, each by a process of its own if above 1", 1)
+    ray_address: str = _said("of a Ray cluster; by default one of its own on this machine", "")
+    threads: int = _said(
+        "CPU threads of each training; 0 for one for each core. Results agree to the last bit for "
+        "the same number only",
+        0,
+    )
 
     def __post_init__(self) -> None:
         """Checks what the rooms below do not check themselves."""
-        for name in ("reverse_steps", "outer_steps", "trials", "examples", "check_steps", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 0.")
+        whole = ("reverse_steps", "outer_steps", "trials", "examples", "check_steps", "seed")
+        for name, least in (*((n, 0) for n in (*whole, "threads")), *_AT_LEAST_ONE):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}.")
+        if self.engine not in ENGINES or (self.ray_address and self.engine != "ray"):
+            raise ValueError(
+                f"engine is {self.engine!r} and ray_address {self.ray_address!r}; expected one of "
+                f"{', '.join(ENGINES)}, and an address with ray alone."
+            )
+        if self.workers > max(1, min(self.trials, self.trials_at_once)):
+            raise ValueError(
+                f"workers is {self.workers} with trials={self.trials} and "
+                f"trials_at_once={self.trials_at_once}; expected no more workers than trials that "
+                "are asked for together: the descent is one long training and keeps none busy. "
+                f"Give --trials_at_once={self.workers} with at least as many trials, or "
+                "--workers=1."
+            )
         if self.initial_deviation < 0.0:
             raise ValueError(f"initial_deviation is {self.initial_deviation}; expected at least 0.")
         if self.strategy not in ("", "auto", "one_device", "mirrored"):
@@ -126,15 +156,62 @@ class TuneExperiment:
           The tuner, and the best model's test metrics.
         """
         # Before anything else uses a device.
+        self.use_threads()
         strategy = distribute.from_name(self.strategy) if self.strategy else None
-        splits = data.load(
+        splits = self._splits()
+        directory = Path(self.directory) if self.directory else None
+        base, options = self._arguments(splits, strategy, directory)
+        if not self.trials:
+            tuner = Tuner(*base, **options).search(self.outer_steps)
+        else:
+            fields = dataclasses.asdict(self) | {"directory": ""}
+            with engine_by_name(self.engine, self.workers, self.ray_address) as workers:
+                tuner = search_then_descend(
+                    *base,
+                    trials=self.trials,
+                    outer_steps=self.outer_steps,
+                    storage=self.storage or None,
+                    trials_at_once=self.trials_at_once,
+                    engine=workers,
+                    source=Call(f"{__name__}:tuner_of", {"fields": fields}),
+                    **options,
+                )
+        x, y = splits.test.x, splits.test.y
+        metrics = tuner.best_model().evaluate(x, y, batch_size=256, verbose=0, return_dict=True)
+        return tuner, {name: float(value) for name, value in metrics.items()}
+
+    def use_threads(self) -> None:
+        """Sets TensorFlow's threads, if so many are asked for; before anything else uses it.
+
+        Raises:
+          ValueError: TensorFlow has begun with another number.
+        """
+        set_threads(self.threads)
+
+    def tuner(self) -> Tuner:
+        """The tuner that is searched with, without a directory: what workers train with."""
+        strategy = distribute.from_name(self.strategy) if self.strategy else None
+        base, options = self._arguments(self._splits(), strategy, None)
+        return Tuner(*base, **options)
+
+    def _splits(self) -> data.Splits:
+        return data.load(
             self.dataset,
             validation_fraction=self.validation_fraction,
             seed=self.seed,
             data_dir=self.data_dir or None,
         )
+
+    def _arguments(
+        self, splits: data.Splits, strategy: Any, directory: Path | None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What a tuner is made of."""
         train, validation = self._kept(splits)
-        arguments: dict[str, Any] = {
+
+        def build_model(seed: int) -> keras.Model:
+            return self._model(splits, seed)
+
+        options = {
             "method": self._method(),
             "training": Training(
                 steps=self.steps,
@@ -146,25 +223,7 @@ class TuneExperiment:
             "outer": Outer(self.rule, self.step_size),
             "strategy": strategy,
         }
-        directory = Path(self.directory) if self.directory else None
-
-        def build_model(seed: int) -> keras.Model:
-            return self._model(splits, seed)
-
-        base = (build_model, train, validation, self.tuned(), directory)
-        if self.trials:
-            tuner = search_then_descend(
-                *base,
-                trials=self.trials,
-                outer_steps=self.outer_steps,
-                storage=self.storage or None,
-                **arguments,
-            )
-        else:
-            tuner = Tuner(*base, **arguments).search(self.outer_steps)
-        x, y = splits.test.x, splits.test.y
-        metrics = tuner.best_model().evaluate(x, y, batch_size=256, verbose=0, return_dict=True)
-        return tuner, {name: float(value) for name, value in metrics.items()}
+        return (build_model, train, validation, self.tuned(), directory), options
 
     def _kept(self, splits: data.Splits) -> tuple[Any, Any]:
         """As many examples as asked for, in random order; as arrays."""
@@ -205,6 +264,11 @@ class TuneExperiment:
             jit_compile=False,
         )
         return model
+
+
+def tuner_of(fields: dict[str, Any]) -> Tuner:
+    """The tuner of an experiment with these fields: what its workers call."""
+    return TuneExperiment(**fields).tuner()
 
 
 def perceptron(

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_qan.drmad.building import checked
 from keras_qan.drmad.hyperparameters import Hyperparameter
 from keras_qan.drmad.training import DivergedError
+from keras_qan.drmad.trials import Averages, raws_of, sought_in
 from keras_qan.drmad.tuner import Tuner
-
-_log = logging.getLogger(__name__)
+from keras_qan.engine import Call, Engine
 
 #: What Bayesian optimisation can handle, in the words of DrMAD's README.
 MOST_AVERAGES = 20
@@ -34,6 +32,9 @@ def search_then_descend(
     study_name: str = "averages",
     sampler: Any = None,
     pruner: Any = None,
+    trials_at_once: int = 1,
+    engine: Engine | None = None,
+    source: Call | None = None,
     **options: Any,
 ) -> Tuner:
     """Finds the average of each hyperparameter with Optuna, then tunes each number by descent.
@@ -42,6 +43,11 @@ def search_then_descend(
     of examples or classes, whose average is a learning rate's, are left as they are. Trials whose
     validation loss falls behind are pruned at quarters of the training. The descent begins at the
     best trial.
+
+    Trials are asked for in batches of `trials_at_once`, trained by the engine, and told in their
+    order; each knows the trials of the batches before its own. So what is found depends on the
+    size of a batch, and not on how many workers there are, which of them died, or how often the
+    search was killed and gone on with in its directory.
 
     Args:
       build_model: see `Tuner`.
@@ -54,8 +60,14 @@ def search_then_descend(
       storage: an Optuna storage or its URL (`"postgresql://…"`); None for `averages.db` (SQLite)
         in the directory, or for memory where there is none.
       study_name: what the study is called there; another for each search that shares a database.
-      sampler: an Optuna sampler; None for its TPE sampler, seeded with the training's seed.
-      pruner: an Optuna pruner; None for its median pruner.
+      sampler: an Optuna sampler; None for its TPE sampler, seeded with the training's seed and the
+        trial's number.
+      pruner: an Optuna pruner, which is asked in this process; None for the rule of its median
+        pruner.
+      trials_at_once: the size of a batch.
+      engine: what trains them; by default this process, one after the other.
+      source: how a worker makes the tuner: a function that returns `Tuner(...)` of the same
+        arguments without a directory; needed where the engine's workers are other processes.
       **options: `method`, `training`, `outer`, `strategy`, as for `Tuner`.
 
     Returns:
@@ -65,16 +77,25 @@ def search_then_descend(
       ImportError: Optuna is not installed.
       ValueError: an argument does not fit.
       DivergedError: every trial diverged.
+      TaskError: a worker's trial raised; the trials before it are kept.
+      WorkerDiedError: a trial's worker died again and again.
     """
     optuna = _optuna()
-    for name, number in (("trials", trials), ("outer_steps", outer_steps)):
-        if not isinstance(number, int) or number < (name == "trials"):
+    for name, number in (
+        ("trials", trials),
+        ("outer_steps", outer_steps),
+        ("trials_at_once", trials_at_once),
+    ):
+        if not isinstance(number, int) or number < (name != "outer_steps"):
             raise ValueError(f"search_then_descend got {name}={number!r}; expected a whole number.")
-    sought = {
-        f"{place} {h.name}": (place, h.search)
-        for place, h in enumerate(checked(hyperparameters))
-        if h.search is not None
-    }
+    if pruner is not None and engine is not None and not engine.is_here:
+        raise ValueError(
+            f"search_then_descend got pruner={pruner!r} and an engine whose workers are other "
+            "processes; expected one of them, as workers prune by the rule of the median pruner "
+            "alone. Leave pruner or engine out."
+        )
+    hyperparameters = checked(hyperparameters)
+    sought = sought_in(hyperparameters)
     if not 0 < len(sought) <= MOST_AVERAGES:
         raise ValueError(
             f"search_then_descend got {len(sought)} hyperparameters with averages to look for; "
@@ -82,6 +103,7 @@ def search_then_descend(
             "Tuner alone, or merge some."
         )
     tuner = Tuner(build_model, train, validation, hyperparameters, directory, **options)
+    is_ours = storage is None
     if storage is None and tuner.directory is not None:
         storage = f"sqlite:///{(tuner.directory / 'averages.db').resolve()}"
     study = optuna.create_study(
@@ -90,61 +112,24 @@ def search_then_descend(
         load_if_exists=True,
         direction="minimize",
         sampler=sampler,
-        pruner=pruner or optuna.pruners.MedianPruner(n_startup_trials=4),
+        pruner=pruner,
     )
-    if sampler is None:
-        # Where a study goes on, other numbers than it began with.
-        study.sampler = optuna.samplers.TPESampler(seed=tuner.training.seed + len(study.trials))
-    over = optuna.trial.TrialState
-    ended = (over.COMPLETE, over.PRUNED, over.FAIL)
-    done = sum(trial.state in ended for trial in study.trials)
-    if done < trials and not tuner.history:
-        study.optimize(
-            _objective(optuna, tuner, sought), n_trials=trials - done, catch=(DivergedError,)
-        )
     tuner.study = study
-    if not tuner.history:
-        if not any(trial.state == over.COMPLETE for trial in study.trials):
-            raise DivergedError(
-                f"All {len(study.trials)} trials diverged or were pruned; expected one that "
-                "trains. Narrow the search of the learning rate: LearningRate(search=(1e-4, 0.1))."
-            )
-        tuner.start_from(_raws(tuner, sought, study.best_params))
+    if tuner.history:
+        return tuner.search(outer_steps)
+    seed = tuner.training.seed if sampler is None else None
+    averages = Averages(optuna, study, tuner, trials_at_once, is_ours, seed, pruner)
+    averages.run(trials, engine, source)
+    if not any(trial.state.name == "COMPLETE" for trial in study.trials):
+        raise DivergedError(
+            f"All {len(study.trials)} trials diverged or were pruned; expected one that "
+            "trains. Narrow the search of the learning rate: LearningRate(search=(1e-4, 0.1))."
+        )
+    best = raws_of(tuner, study.best_params)
+    if tuner.val_loss != study.best_value:
+        tuner.evaluate(best)  # a worker trained it, or a process that is gone
+    tuner.start_from(best)
     return tuner.search(outer_steps)
-
-
-def _objective(
-    optuna: Any, tuner: Tuner, sought: dict[str, tuple[int, Any]]
-) -> Callable[[Any], float]:
-    stops = sorted({max(1, tuner.steps * quarter // 4) for quarter in (1, 2, 3)})
-
-    def objective(trial: Any) -> float:
-        params = {}
-        for name, (place, (low, high)) in sought.items():
-            transform = tuner.hyperparameters[place].transform
-            if transform.name == "log":
-                params[name] = trial.suggest_float(name, low, high, log=True)
-            else:
-                params[name] = trial.suggest_float(name, low, high)
-
-        def each(step: int, loss: float) -> None:
-            trial.report(loss, step)
-            if trial.should_prune():
-                raise optuna.TrialPruned
-
-        return tuner.evaluate(_raws(tuner, sought, params), stops, each)
-
-    return objective
-
-
-def _raws(
-    tuner: Tuner, sought: dict[str, tuple[int, Any]], params: dict[str, float]
-) -> list[np.ndarray]:
-    raws = tuner.initial_raws()
-    for name, (place, _) in sought.items():
-        transform = tuner.hyperparameters[place].transform
-        raws[place] = np.full_like(raws[place], transform.raw(params[name]))
-    return raws
 
 
 def _optuna() -> Any:

@@ -54,3 +54,25 @@ def threads_here() -> int:
 
     count = tf.config.threading.get_intra_op_parallelism_threads()
     return count or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count
+
+
+def set_threads(threads: int) -> None:
+    """Sets the threads that TensorFlow computes with here; before anything else uses it.
+
+    Args:
+      threads: how many; 0 to leave them as they are.
+
+    Raises:
+      ValueError: TensorFlow has begun with another number.
+    """
+    import tensorflow as tf
+
+    if threads in (0, tf.config.threading.get_intra_op_parallelism_threads()):
+        return
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        raise ValueError(
+            f"threads is {threads}, and TensorFlow has begun already; expected to set it first in "
+            "the process. Leave it at 0, or run the script."
+        ) from error

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -60,6 +64,23 @@ def tuner(hyperparameters=ALL, steps: int = 7, **options) -> drmad.Tuner:
         training=training,
         **options,
     )
+
+
+def averages() -> list[drmad.Hyperparameter]:
+    return [drmad.L2(per="weight"), drmad.LearningRate()]
+
+
+def averages_tuner() -> drmad.Tuner:
+    """What a worker makes to train trials of a search for two averages."""
+    return tuner(averages(), steps=20)
+
+
+def tuner_that_dies_once(mark: str) -> drmad.Tuner:
+    """Kills its process, as a lack of memory would, unless that was done before."""
+    if not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return averages_tuner()
 
 
 def unrolled_loss(raws: list[tf.Tensor], steps: int = 7) -> tf.Tensor:

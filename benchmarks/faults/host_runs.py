@@ -1,0 +1,115 @@
+"""A run of two tf.distribute workers, of which one is killed, and both are started again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from benchmarks.faults import between, lives, small_run
+
+#: Of the run; each decision is a meeting of both, so they take longer than elsewhere.
+EPISODES = 4
+
+#: Seconds after which a worker that was left alone is ended.
+GRACE = 20.0
+
+#: Seconds after which a run that has not ended is taken to hang.
+LIMIT = 1200
+
+
+def as_worker(index: int, ports: list[int]) -> lives.Setup:
+    """What makes a life one of two workers."""
+
+    def setup() -> dict[str, Any]:
+        addresses = [f"127.0.0.1:{port}" for port in ports]
+        task = {"type": "worker", "index": index}
+        os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
+        from keras_qan import distribute
+
+        strategy = distribute.from_name("multi_worker")
+        made = small_run.make_task()
+
+        def build_model(seed: int) -> keras.Model:
+            with strategy.scope():
+                return made.build_model(seed)
+
+        return {"task": dataclasses.replace(made, build_model=build_model), "episodes": EPISODES}
+
+    return setup
+
+
+def two_workers(directory: Path, log: Path) -> list[int]:
+    """Starts the chief and the other; their process numbers."""
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.bind(("127.0.0.1", 0))
+        ports = [each.getsockname()[1] for each in (one, other)]
+    return [
+        lives.live(directory, as_worker(index, ports), log.with_suffix(f".{index}.log"))
+        for index in (0, 1)
+    ]
+
+
+def codes_of(children: list[int], seconds: float) -> list[int | None]:
+    """How they ended; None for one that has not within so many seconds."""
+    end = time.monotonic() + seconds
+    codes: list[int | None] = [None] * len(children)
+    while None in codes and time.monotonic() < end:
+        for place, child in enumerate(children):
+            if codes[place] is None:
+                codes[place] = lives.is_over(child)
+        time.sleep(0.02)
+    return codes
+
+
+def broken_off(name: str, folder: Path, rng: random.Random, kills: int) -> dict[str, object]:
+    """One run of two workers that is broken off and gone on with; its row."""
+    log, reference = folder / f"{name}.log", folder / "reference-hosts"
+    wrong: list[str] = []
+    injected: Counter[str] = Counter()
+    shutil.rmtree(reference, ignore_errors=True)
+    began = time.monotonic()
+    codes = codes_of(two_workers(reference, log), LIMIT)
+    if codes != [lives.FINISHED] * 2:
+        raise RuntimeError(f"The reference of two workers ended with {codes}; see {log}.")
+    whole = time.monotonic() - began
+    directory = folder / name
+    shutil.rmtree(directory, ignore_errors=True)
+    finished = 0
+    while injected.total() < kills:
+        children = two_workers(directory, log)
+        codes = codes_of(children, rng.uniform(0.1, 0.9) * whole)
+        if lives.FINISHED in codes:
+            break
+        chosen = rng.choice((0, 1))
+        if codes[chosen] is None:
+            injected[f"{('chief', 'other worker')[chosen]} of two hosts killed"] += 1
+        for place in (chosen, 1 - chosen):
+            if codes[place] is None:
+                # The one that is left cannot go on; it is given a while to say so.
+                if place != chosen:
+                    codes[place] = codes_of([children[place]], GRACE)[0]
+                if codes[place] is None:
+                    os.kill(children[place], signal.SIGKILL)
+                    lives.code_of(children[place])
+        now = between.count_finished(directory)
+        if now < finished:
+            wrong.append(f"finished episodes are lost: {finished}, then {now}")
+        finished = now
+    codes = codes_of(two_workers(directory, log), LIMIT)
+    if codes != [lives.FINISHED] * 2:
+        wrong.append(f"could not go on: {codes}")
+    problem = between.difference(reference, directory)
+    wrong += [problem] if problem else []
+    return {"run": name, "injected": dict(injected), "wrong": wrong}

@@ -1,0 +1,86 @@
+"""One life of a run: a forked process that goes on with it until it ends or is ended.
+
+Lives are forked from a process that has imported TensorFlow and never uses it, so that each begins
+at once and with nothing of another.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.faults import small_run
+from keras_qan.lock import DirectoryInUseError
+from keras_qan.stopping import Stopped
+
+#: How a life may end; anything else is an error of ours.
+FINISHED, STOPPED, NO_SPACE, IN_USE, RAISED = 0, 10, 11, 12, 13
+
+#: What a life begins with: run in its process, it gives more keywords for `small_run.go`.
+Setup = Callable[[], dict[str, Any]]
+
+
+class InjectedError(Exception):
+    """What a data pipeline raises."""
+
+
+def plain() -> dict[str, Any]:
+    """Nothing is injected."""
+    return {}
+
+
+def live(directory: Path, setup: Setup, log: Path) -> int:
+    """Starts a life in a forked process; its process number."""
+    child = os.fork()
+    if child:
+        return child
+    code = 99
+    try:
+        with log.open("a") as out:
+            os.dup2(out.fileno(), 1)
+            os.dup2(out.fileno(), 2)
+        code = _lived(directory, setup)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _lived(directory: Path, setup: Setup) -> int:
+    warnings.simplefilter("ignore")
+    try:
+        small_run.go(directory, **setup())
+    except Stopped as stopped:
+        print(stopped)
+        return STOPPED
+    except DirectoryInUseError as error:
+        print(error)
+        return IN_USE
+    except OSError as error:
+        print(error)
+        return NO_SPACE if error.errno in (errno.ENOSPC, errno.EFBIG) else 99
+    except Exception as error:
+        if "InjectedError" in str(error):
+            return RAISED
+        raise
+    return FINISHED
+
+
+def code_of(child: int) -> int:
+    """How a life ended: its code, or the negative number of the signal."""
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def is_over(child: int) -> int | None:
+    """How it ended, if it has."""
+    found, status = os.waitpid(child, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
