@@ -36,7 +36,8 @@ class Decision(NamedTuple):
     def of(cls, packed: tf.Tensor) -> Decision:
         """Unpacks what a compiled turn returned: all of it in one tensor, float32 `[7 + A]`."""
         numbers = packed.numpy().tolist()
-        return cls(int(numbers[0]), *numbers[1:7], q_values=numbers[7:])
+        action, rate, found, reward, loss, epsilon, td_loss, *q_values = numbers
+        return cls(int(action), rate, found, reward, loss, epsilon, td_loss, q_values)
 
 
 class Terms(NamedTuple):

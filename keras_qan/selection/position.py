@@ -40,6 +40,9 @@ class Position(tf.Module):
             self.num_steps = number(0)
             self.delay = number(2)
             self.is_counted = tf.Variable(False, trainable=False)
+            # Whether the last iterator is that of a training that was counted: what its buffers
+            # still fetch after the end is not trained on.
+            self._is_of_a_fit = tf.Variable(False, trainable=False)
             # Where the last iterator began: a look at the data is no training.
             self._trained_before = number(0)
             self._counters_before = tf.Variable(self.counters, trainable=False)
@@ -52,6 +55,7 @@ class Position(tf.Module):
         """From now on `advance` says what was trained on; a look at the data is taken back."""
         was_counted = bool(self.is_counted.numpy())
         self.is_counted.assign(True)
+        self._is_of_a_fit.assign(True)
         looked = int(self.trained.numpy()) - int(self._trained_before.numpy())
         if not was_counted and 0 < looked <= _A_LOOK:
             self.trained.assign(self._trained_before)
@@ -82,7 +86,10 @@ class Position(tf.Module):
             self.trained.assign(number + 1)
             return self.counters.assign(counters)
 
-        tf.cond(self.is_counted, lambda: tf.zeros_like(counters), count)
+        is_counted = self.is_counted.read_value()
+        is_of_a_fit = tf.where(is_first, is_counted, self._is_of_a_fit.read_value())
+        self._is_of_a_fit.assign(is_of_a_fit)
+        tf.cond(tf.logical_or(is_counted, is_of_a_fit), lambda: tf.zeros_like(counters), count)
 
     def end(self) -> None:
         """What is handed out counts again."""

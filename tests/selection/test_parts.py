@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_qan.selection.composition import Composition
+from keras_qan.selection.position import Position
 from keras_qan.selection.source import Source
 from keras_qan.selection.timeline import Timeline
 from keras_qan.selection.trail import Trail
@@ -113,3 +114,23 @@ def test_any_other_pipeline_is_read_once_in_its_own_dtypes():
     assert found["text"].numpy().tolist() == [b"2499", b"0", b"1024"]
     assert (found["small"].dtype, found["small"].numpy().tolist()) == (tf.uint8, [[0], [0], [2]])
     assert len(reads) == 2_500
+
+
+def hand_out(position, *numbers, is_first=False):
+    for number in numbers:
+        position.hand_out(
+            tf.constant(number, tf.int64), tf.zeros([0], tf.int64), tf.constant(is_first)
+        )
+        is_first = False
+
+
+def test_what_a_fits_buffers_fetch_after_its_end_is_not_counted_and_the_next_iterator_is():
+    position = Position(0)
+    position.begin(None, 2)
+    hand_out(position, 0, 1, 2, is_first=True)
+    position.advance(tf.constant(2, tf.int64), tf.zeros([0], tf.int64))
+    position.end()
+    hand_out(position, 3, 4)  # the fit's iterator is still there
+    assert int(position.trained) == 2
+    hand_out(position, 2, 3, is_first=True)
+    assert int(position.trained) == 4
