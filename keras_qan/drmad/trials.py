@@ -267,8 +267,8 @@ def run_call(source: Call, params: dict[str, float], limits: list[list[float]]) 
         made = source.perform()
         if not isinstance(made, Tuner):
             raise TypeError(
-                f"{source.function} returned a {type(made).__name__}; expected the keras_qan.drmad.Tuner that it "
-                "is the source of."
+                f"{source.function} returned a {type(made).__name__}; expected the "
+                "keras_qan.drmad.Tuner that it is the source of."
             )
         _tuner = (key, made)
     return run_trial(_tuner[1], params, behind({int(step): limit for step, limit in limits}))
