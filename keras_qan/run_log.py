@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import warnings
@@ -71,9 +72,11 @@ class RunLog:
                         tf.summary.scalar(name, value, step=step)
                 self._writer().flush()
             except tf.errors.OpError as error:
+                is_full = isinstance(error, tf.errors.ResourceExhaustedError)
                 raise OSError(
+                    errno.ENOSPC if is_full else errno.EIO,
                     f"TensorBoard's events could not be written to {self.directory}: "
-                    f"{error.message}. Free some space, and go on from the last good state."
+                    f"{error.message}. Free some space, and go on from the last good state.",
                 ) from error
         self.drop()
 

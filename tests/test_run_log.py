@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 
@@ -143,3 +144,21 @@ def test_an_empty_directory_has_no_finished_episodes(tmp_path):
 def test_plain_leaves_numbers_alone():
     value = {"a": [1, 2.5, True, None, "x", (math.nan, {"b": math.inf})]}
     assert plain(value) == {"a": [1, 2.5, True, None, "x", [None, {"b": None}]]}
+
+
+def test_a_disk_that_is_full_for_tensorboard_is_told_apart_from_other_errors(tmp_path, monkeypatch):
+    for kind, expected in (
+        (tf.errors.ResourceExhaustedError, errno.ENOSPC),
+        (tf.errors.PermissionDeniedError, errno.EIO),
+    ):
+
+        def fail(*_, kind=kind, **__):
+            raise kind(None, None, "events.out; No space left on device")
+
+        log = RunLog(tmp_path)
+        log_episode(log, 0, write=False)
+        log.scalar("loss", 0.5, 1)
+        monkeypatch.setattr(tf.summary, "scalar", fail)
+        with pytest.raises(OSError, match="Free some space") as caught:
+            log.write()
+        assert caught.value.errno == expected

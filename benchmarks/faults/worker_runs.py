@@ -59,7 +59,7 @@ def workers_of(process: int, engine: str) -> list[int]:
     return found
 
 
-def left_behind(session: int, patience: float = 60.0) -> list[str]:
+def left_behind(session: int, patience: float = 150.0) -> list[str]:
     """Processes of a session whose leader is gone; they are given a while to go too, then ended."""
     end = time.monotonic() + patience
     while True:
