@@ -25,6 +25,7 @@ class Planned:
       examples: in its subset.
       widths: of the layers that grow when it begins.
       deepen: layers that are followed by a new one when it begins.
+      noise: on the outgoing weights of copies, in units of the weights' own.
       steps_per_look: optimizer steps between looks at the validation examples.
       looks: how many looks there are, at the most with a rule.
       parameters: of the network.
@@ -35,6 +36,7 @@ class Planned:
     examples: int
     widths: dict[str, int]
     deepen: tuple[str, ...]
+    noise: float
     steps_per_look: int
     looks: int
     parameters: int
@@ -64,13 +66,18 @@ class Growing:
     new: Any = "net2net"
 
     def grown(
-        self, model: keras.Model, number: int, widths: dict[str, int], deepen: Sequence[str]
+        self,
+        model: keras.Model,
+        number: int,
+        widths: dict[str, int],
+        deepen: Sequence[str],
+        noise: float,
     ) -> keras.Model:
         """The network of the stage with that number."""
         if not widths and not deepen:
             return model
         seed = 1_000 * self.seed + number
-        return net2net.grow(model, widths, deepen, new=self.new, seed=seed)
+        return net2net.grow(model, widths, deepen, new=self.new, noise=noise, seed=seed)
 
 
 def planned(
@@ -102,12 +109,12 @@ def planned(
         subsets.check(size, batch_size, number)
         widths = _wider(model, stage, number)
         try:
-            model = growing.grown(model, number, widths, stage.deepen)
+            model = growing.grown(model, number, widths, stage.deepen, stage.noise)
         except ValueError as error:
             raise ValueError(
                 f"The growth of stage {number} is refused before anything is trained: {error}"
             ) from error
-        if stage.learning_rate is not None:
+        if stage.learning_rate is not None or stage.final_learning_rate is not None:
             rate_variables(model)
         steps_an_epoch = size // batch_size
         steps = steps_an_epoch * stage.epochs
@@ -118,6 +125,7 @@ def planned(
                 examples=size,
                 widths=widths,
                 deepen=tuple(stage.deepen),
+                noise=stage.noise,
                 steps_per_look=steps_per_look,
                 looks=max(1, round(steps / steps_per_look)),
                 parameters=model.count_params(),
@@ -147,7 +155,7 @@ def grown_like(model: keras.Model, plan: Sequence[Planned], growing: Growing) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         for stage in plan:
-            model = growing.grown(model, stage.number, stage.widths, stage.deepen)
+            model = growing.grown(model, stage.number, stage.widths, stage.deepen, stage.noise)
     return model
 
 

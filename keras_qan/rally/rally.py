@@ -100,6 +100,13 @@ class Rally:
                 "directory too, for example "
                 f"QANCallback({str(self.directory / 'qan')!r}, policy=None)."
             )
+        falling = [n for n, one in enumerate(self.stages, 1) if one.final_learning_rate is not None]
+        if qan is not None and falling:
+            raise ValueError(
+                f"Rally got a QANCallback, and stage {falling[0]} has final_learning_rate="
+                f"{self.stages[falling[0] - 1].final_learning_rate}; expected one of both, since "
+                "each would undo what the other does to the rate. Leave one out."
+            )
         self.qan = qan
         self.batch_size, self.look_every, self.seed = batch_size, look_every, seed
         self.rule, self.new = rule, new
@@ -171,7 +178,7 @@ class Rally:
             started = time.perf_counter()
             if stage.number > 1:
                 model = grown_like(model, [stage], growing)
-            asked = self.stages[stage.number - 1].learning_rate
+            asked = self.stages[stage.number - 1]
             record, looks = trained(
                 model,
                 plan[stage.number - 1 :],
@@ -181,7 +188,8 @@ class Rally:
                 self.seed,
                 _spent(data),
                 started,
-                first_rate if asked is None else asked,
+                first_rate if asked.learning_rate is None else asked.learning_rate,
+                asked.final_learning_rate,
                 self.rule,
                 [*callbacks, *self._steering(stage)],
             )

@@ -21,13 +21,18 @@ class Stage:
       deepen: layers that are followed by a new one from this stage on; see `net2net.deepen`.
       learning_rate: the rate that the stage begins with; by default the one that the model was
         compiled with. Net2Net's authors advise a tenth of it after a growth.
+      final_learning_rate: the rate that the stage ends with, linear in its steps; by default the
+        rate stays.
+      noise: standard deviation of noise on the outgoing weights of this stage's copies, in units of
+        the weights' own; above 0 the function is kept only about. See `net2net.widen`.
 
     Raises:
       ValueError: one of them is out of range.
 
     Example:
-      >>> Stage(0.25, epochs=3, widths={"hidden": 128})
-      Stage(examples=0.25, epochs=3, widths={'hidden': 128}, deepen=(), learning_rate=None)
+      >>> Stage(0.25, epochs=3, widths={"hidden": 128})  # doctest: +NORMALIZE_WHITESPACE
+      Stage(examples=0.25, epochs=3, widths={'hidden': 128}, deepen=(), learning_rate=None,
+      final_learning_rate=None, noise=0.0)
     """
 
     examples: float | int
@@ -35,6 +40,8 @@ class Stage:
     widths: Mapping[str, int] = field(default_factory=dict)
     deepen: Sequence[str] = ()
     learning_rate: float | None = None
+    final_learning_rate: float | None = None
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.examples, bool) or not isinstance(self.examples, int | float):
@@ -56,11 +63,19 @@ class Stage:
                     f"Stage got widths={dict(self.widths)}; expected the width of each layer, an "
                     f"integer of at least 1, and {layer!r} has {width!r}."
                 )
-        rate = self.learning_rate
-        if rate is not None and not (rate > 0.0 and math.isfinite(rate)):
+        for name, otherwise in (
+            ("learning_rate", "the one that the model was compiled with"),
+            ("final_learning_rate", "a rate that stays"),
+        ):
+            rate = getattr(self, name)
+            if rate is not None and not (rate > 0.0 and math.isfinite(rate)):
+                raise ValueError(
+                    f"Stage got {name}={rate}; expected a positive number, or None for {otherwise}."
+                )
+        if not (self.noise >= 0.0 and math.isfinite(self.noise)):
             raise ValueError(
-                f"Stage got learning_rate={rate}; expected a positive number, or None for the one "
-                "that the model was compiled with."
+                f"Stage got noise={self.noise}; expected a number of at least 0, and 0 for exact "
+                "copies."
             )
         object.__setattr__(self, "widths", dict(self.widths))
         object.__setattr__(self, "deepen", tuple(self.deepen))
@@ -79,6 +94,8 @@ class Stage:
             "widths": dict(self.widths),
             "deepen": list(self.deepen),
             "learning_rate": self.learning_rate,
+            "final_learning_rate": self.final_learning_rate,
+            "noise": self.noise,
         }
 
 

@@ -86,6 +86,40 @@ class Looks(keras.callbacks.Callback):
         )
 
 
+class Falling(keras.callbacks.Callback):
+    """Lets the learning rate go from where it is to another one, linear in a stage's steps.
+
+    Before step t of T, counted from 0, the rate is η₀ + (η_T − η₀) t / T. Steps that Keras runs in
+    one call share the rate of the first of them.
+
+    Args:
+      final: η_T.
+      steps: T, the most that the stage has.
+    """
+
+    def __init__(self, final: float, steps: int) -> None:
+        super().__init__()
+        self._final, self._steps = final, steps
+        self._firsts: list[float] = []
+        self._epochs_steps = 0
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Notes where the rate is."""
+        self._firsts = [float(variable.numpy()) for variable in rate_variables(self.model)]
+        self._epochs_steps = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Notes how many steps there were before."""
+        self._epochs_steps = epoch * int(self.params["steps"])
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Sets the rate."""
+        progress = (self._epochs_steps + batch) / self._steps
+        for variable, first in zip(rate_variables(self.model), self._firsts, strict=True):
+            rate = first + (self._final - first) * progress
+            variable.assign(tf.cast(rate, variable.dtype))
+
+
 def trained(
     model: keras.Model,
     plans: Sequence[Planned],
@@ -96,6 +130,7 @@ def trained(
     before: Spent,
     started: float,
     rate: float | None,
+    final_rate: float | None,
     rule: GrowthRule | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -111,6 +146,7 @@ def trained(
       before: what was spent before it.
       started: when the stage began, growth included.
       rate: the learning rate to begin with; None to leave it as it is.
+      final_rate: the one to end with; None for one that stays.
       rule: when to end it early.
       callbacks: what else takes part in `fit`.
 
@@ -128,6 +164,8 @@ def trained(
     first = look_at(model, validation)
     looks = Looks(plan, before, batch_size, started, first)
     own: list[keras.callbacks.Callback] = [looks]
+    if final_rate is not None:
+        own.append(Falling(final_rate, plan.steps))
     if rule is not None and len(plans) > 1:
         own.append(GrowWhenDue(rule, first["val_loss"], plans[:2], batch_size))
     stream = int(np.random.SeedSequence([seed, plan.number]).generate_state(1)[0] >> 1)
@@ -151,7 +189,7 @@ def trained(
             f"validation loss {last['val_loss']} at step {last['step']}. Lower the learning rate "
             "of build_model, or give the stage one: Stage(..., learning_rate=...)."
         )
-    record = _record(plan, before, looks, batch_size, rule is not None and own[-1])
+    record = _record(plan, before, looks, batch_size, own[-1])
     return record, looks.records
 
 

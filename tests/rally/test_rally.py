@@ -123,6 +123,56 @@ def test_each_stage_begins_with_its_own_rate():
     assert seen == pytest.approx([0.01, 0.01, 0.003])
 
 
+class Falls(keras.callbacks.Callback):
+    """Notes the rate of each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.rates = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.rates.append(float(self.model.optimizer.learning_rate.numpy()))
+
+
+def test_a_stages_rate_falls_linearly_to_its_last_whatever_the_looks_are():
+    falls = Falls()
+    stages = [
+        Stage(0.5, 2, final_learning_rate=0.004),
+        Stage(1.0, 1, {"hidden": 8}, learning_rate=0.005, final_learning_rate=0.001),
+    ]
+    run(Rally(stages, batch_size=20, look_every=4), callbacks=[falls])
+    # 12 steps from the compiled rate, looked at every 4; then 12 from the stage's own.
+    first = [0.01 + (0.004 - 0.01) * t / 12 for t in range(12)]
+    second = [0.005 + (0.001 - 0.005) * t / 12 for t in range(12)]
+    assert falls.rates == pytest.approx(first + second, rel=1e-5)
+
+
+def test_an_agent_and_a_falling_rate_are_not_both_at_the_wheel():
+    stages = [Stage(0.5), Stage(1.0, final_learning_rate=1e-4)]
+    with pytest.raises(ValueError, match=r"stage 2 has final_learning_rate=0\.0001; expected one"):
+        Rally(stages, qan=QANCallback())
+
+
+def test_noise_parts_the_copies_of_its_stage_alone():
+    def grown(noise):
+        stages = [Stage(0.5, learning_rate=1e-12), Stage(1.0, 1, {"hidden": 8}, (), 1e-12)]
+        if noise:
+            stages[1] = Stage(1.0, 1, {"hidden": 8}, (), 1e-12, noise=noise)
+        report = run(Rally(stages, batch_size=20))
+        before, after = report.looks[1], report.looks[2]
+        return before["val_loss"], after["val_loss"], report.model.get_layer("logits").kernel
+
+    before, exact, plain = grown(0.0)
+    assert exact == pytest.approx(before, rel=1e-5)
+    _, noisy, parted = grown(0.5)
+    assert abs(noisy - before) > 1e-3
+    # The first four units are the old ones: theirs stays, and a copy's moves by about half of the
+    # weights' spread.
+    moved = np.abs(np.asarray(parted) - np.asarray(plain))
+    assert np.all(moved[:4] < 1e-6)
+    assert 0.1 < np.std(moved[4:]) / np.std(np.asarray(plain)) < 1.0
+
+
 class KilledError(Exception):
     pass
 
@@ -259,6 +309,9 @@ def stage(examples=0.5, **more):
         (stage(widths={"hidden": 0}), "'hidden' has 0"),
         (stage(deepen="hidden"), r"for example \['hidden'\]"),
         (stage(learning_rate=0.0), "learning_rate=0.0"),
+        (stage(final_learning_rate=-1.0), "final_learning_rate=-1.0"),
+        (stage(noise=-0.1), "noise=-0.1"),
+        (stage(noise=float("nan")), "noise=nan"),
         (lambda: Rally([]), "at least one stage"),
         (lambda: Rally([Stage(0.5), Stage(0.4)]), "Stage 2 has examples=0.4 and the one before it"),
         (
