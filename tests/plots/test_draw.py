@@ -116,7 +116,7 @@ def test_the_script_prints_where_the_figures_are(run, tmp_path):
 def test_the_script_says_in_one_line_what_is_wrong_with_the_directory(tmp_path):
     ran = script(f"--run={tmp_path / 'none'}")
     assert ran.returncode == 1
-    assert ran.stderr.startswith("Received the run directory")
+    assert ran.stderr.startswith("plot_run: Received the run directory")
     assert "Traceback" not in ran.stderr
 
 
