@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_qan import Rally, Stage, data
 from keras_qan.comparison import interval
-from keras_qan.rally import GrowthRule, cost_to
+from keras_qan.rally import GrowthRule, cost_to, multiply_adds
 from keras_qan.rally.networks import layer_names, network
 
 BATCH = 64
@@ -21,90 +21,106 @@ BATCH = 64
 SMOOTHED = 3
 
 
+#: The last rate of all trainings, as a share of the first.
+END = 0.02
+
+
 @dataclass(frozen=True)
 class Task:
-    """A task; all arms of it have Adam and batches of 64.
+    """A task; all arms of it have Adam, batches of 64, and a rate that falls linearly to its end.
 
     Args:
       dataset: its name.
-      fraction: of the training examples.
       looked_at: validation examples that are looked at.
-      widths: of the stages' networks.
-      shares: of the stages' examples.
-      passes: of the stages over these.
-      rates: of the stages.
-      nothing: passes from nothing at the first rate, and then at the last.
+      widths: of the rally's networks.
+      shares: of its stages' examples.
+      passes: of its stages over these.
+      nothing: passes from nothing.
+      rate: the first.
       look_every: steps.
     """
 
     dataset: str
-    fraction: float
     looked_at: int
     widths: tuple[tuple[int, ...], ...]
     shares: tuple[float, ...]
-    passes: tuple[int, ...]
-    rates: tuple[float, ...]
-    nothing: tuple[int, int]
+    passes: tuple[float, ...]
+    nothing: float
+    rate: float
     look_every: int
 
 
-_SMALL, _MIDDLE, _FULL = (4, 8, 16), (8, 16, 32), (16, 32, 64)
+_WIDTHS = ((12, 24, 48), (24, 48, 96), (48, 96, 192))
 TASKS = {
-    "mnist": Task(
-        "mnist", 0.2, 1_500, (_MIDDLE, _MIDDLE, _FULL), (0.5, 1.0, 1.0), (1, 4, 2),
-        (3e-3, 3e-3, 1e-3), (5, 1), 78,
-    ),
-    "cifar10": Task(
-        "cifar10", 0.24, 1_500, (_MIDDLE, _MIDDLE, _FULL), (0.5, 1.0, 1.0), (1, 5, 2),
-        (3e-3, 3e-3, 1e-3), (6, 1), 91,
-    ),
-    "mnist-three-widths": Task(
-        "mnist", 0.1, 1_500, (_SMALL, _MIDDLE, _FULL), (0.5, 0.9, 1.0), (2, 6, 2),
-        (3e-3, 3e-3, 1e-3), (5, 1), 39,
-    ),
-}  # fmt: skip
+    "mnist": Task("mnist", 3_000, _WIDTHS, (0.5, 1.0, 1.0), (2, 2.5, 0.25), 2, 2e-3, 130),
+    "cifar10": Task("cifar10", 3_000, _WIDTHS, (0.5, 1.0, 1.0), (2, 2.5, 0.25), 2, 2e-3, 104),
+}
 
 ARMS = (
     "from nothing",
+    "from nothing, half as long",
     "rally",
     "data growth",
     "network growth",
     "random padding",
-    "rally, by the rule",
     "middle network alone",
+    "rally, by the rule",
 )
 
 
-def stages(task: Task, arm: str) -> tuple[tuple[int, ...], list[Stage]]:
+def stages(task: Task, arm: str, splits: data.Splits) -> tuple[tuple[int, ...], list[Stage]]:
     """The first network's widths, and the stages of an arm."""
     full, names = task.widths[-1], layer_names(task.widths[-1])
-    if arm == "from nothing" or arm == "middle network alone":
-        widths = full if arm == "from nothing" else task.widths[1]
-        found = [Stage(1.0, task.nothing[0], learning_rate=task.rates[0])]
-        return widths, [*found, Stage(1.0, task.nothing[1], learning_rate=task.rates[-1])]
-    passes, shares = list(task.passes), task.shares
-    if arm == "network growth":
-        # All examples at once; about as many steps in each stage.
-        passes = [max(1, round(p * s)) for p, s in zip(passes, shares, strict=True)]
-        shares = (1.0,) * len(shares)
+    if arm.startswith("from nothing"):
+        passes = task.nothing if arm == "from nothing" else task.nothing / 2
+        return full, falling(task, [(1.0, passes, full)])
     if arm == "data growth":
-        # The full network's steps cost more: as many passes in all as from nothing.
-        passes = [1, sum(task.nothing) - 2, 1]
-        return full, [
-            Stage(share, p, learning_rate=rate)
-            for share, p, rate in zip(shares, passes, task.rates, strict=True)
-        ]
+        # As many steps as from nothing: an eighth of them on half of the examples.
+        first = task.nothing / 8
+        return full, falling(task, [(0.5, 2 * first, full), (1.0, task.nothing - first, full)])
+    planned = list(zip(task.shares, task.passes, task.widths, strict=True))
+    if arm == "middle network alone":
+        # At the rally's cost.
+        middle = task.widths[-2]
+        cost = sum(share * passes * price(splits, widths) for share, passes, widths in planned)
+        return middle, falling(task, [(1.0, cost / price(splits, middle), middle)])
+    if arm == "network growth":
+        # All examples at once, and as many steps in each stage.
+        planned = [(1.0, share * passes, widths) for share, passes, widths in planned]
     if arm == "rally, by the rule":
-        passes = [4 * p for p in passes[:-1]] + passes[-1:]
-    return task.widths[0], [
-        Stage(share, p, dict(zip(names, widths, strict=True)), learning_rate=rate)
-        for share, p, widths, rate in zip(shares, passes, task.widths, task.rates, strict=True)
+        # The rule ends the stages before the last, which therefore keep their rate.
+        found = [
+            Stage(share, 2 * passes, dict(zip(names, widths, strict=True)), learning_rate=task.rate)
+            for share, passes, widths in planned[:-1]
+        ]
+        share, passes, widths = planned[-1]
+        grown = dict(zip(names, widths, strict=True))
+        last = Stage(share, 2 * passes, grown, (), task.rate / 2, task.rate * END)
+        return task.widths[0], [*found, last]
+    return task.widths[0], falling(task, planned)
+
+
+def falling(task: Task, planned: list[tuple[float, float, tuple[int, ...]]]) -> list[Stage]:
+    """Stages of (share, passes, widths) through which the rate falls linearly in the steps."""
+    steps = [share * passes for share, passes, _ in planned]
+    names = layer_names(task.widths[-1])
+    rates = [
+        task.rate * (1.0 - (1.0 - END) * sum(steps[:n]) / sum(steps)) for n in range(len(steps) + 1)
     ]
+    return [
+        Stage(share, passes, dict(zip(names, widths, strict=True)), (), rates[n], rates[n + 1])
+        for n, (share, passes, widths) in enumerate(planned)
+    ]
+
+
+def price(splits: data.Splits, widths: tuple[int, ...]) -> int:
+    """Multiply-adds of training on one example."""
+    return multiply_adds(network(splits.input_shape, splits.num_classes, widths, 0)).training
 
 
 def measured(name: str, task: Task, splits: data.Splits, arm: str, seed: int) -> dict[str, Any]:
     """One run of one arm."""
-    first, found = stages(task, arm)
+    first, found = stages(task, arm, splits)
     held_out = data.Examples(
         splits.validation.x[: task.looked_at], splits.validation.y[: task.looked_at]
     )
@@ -112,7 +128,7 @@ def measured(name: str, task: Task, splits: data.Splits, arm: str, seed: int) ->
     def build_model(seed: int) -> keras.Model:
         model = network(splits.input_shape, splits.num_classes, first, seed)
         model.compile(
-            keras.optimizers.Adam(task.rates[0]),
+            keras.optimizers.Adam(task.rate),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
             jit_compile=False,
@@ -140,7 +156,7 @@ def run(path: Path, tasks: list[str], seeds: list[int], arms: list[str]) -> None
     there = {(row["task"], row["seed"], row["arm"]) for row in rows(path)}
     for name in tasks:
         task = TASKS[name]
-        splits = data.load(task.dataset, train_fraction=task.fraction)
+        splits = data.load(task.dataset)
         for seed in seeds:
             for arm in arms:
                 if (name, seed, arm) in there:

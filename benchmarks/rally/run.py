@@ -25,15 +25,17 @@ sys.path.insert(0, str(HERE))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", choices=("growth", "teachers", "report"), required=True)
-    parser.add_argument(
-        "--task", choices=("mnist", "cifar10", "mnist-three-widths"), action="append"
-    )
+    parser.add_argument("--task", choices=("mnist", "cifar10"), action="append")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--arms", nargs="*", default=())
+    parser.add_argument("--threads", type=int, default=0, help="of TensorFlow; 0 for all cores")
     parser.add_argument("--output", type=Path, default=HERE)
     asked = parser.parse_args()
     import growth
+    import tensorflow as tf
 
+    tf.config.threading.set_intra_op_parallelism_threads(asked.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(asked.threads)
     tasks = asked.task or list(growth.TASKS)
     if asked.part == "growth":
         path = asked.output / "growth.jsonl"

@@ -13,10 +13,11 @@ import keras
 from keras_qan import data
 from keras_qan.callback import QANCallback
 from keras_qan.rally.automatic import GrowthRule
-from keras_qan.rally.networks import layer_names, network
+from keras_qan.rally.networks import network
 from keras_qan.rally.rally import Rally
 from keras_qan.rally.report import Report, cost_to
 from keras_qan.rally.stage import Stage
+from keras_qan.rally.written import WrittenStages, widths_of
 
 OPTIMIZERS = ("adam", "sgd")
 
@@ -51,8 +52,14 @@ class RallyExperiment:
     deepen: tuple[str, ...] = _said(
         "for each stage, layers that are followed by a new one, with + between; - for none", ()
     )
-    epochs: tuple[str, ...] = _said("passes over each stage's examples", ("4", "3", "3"))
+    epochs: tuple[str, ...] = _said(
+        "passes over each stage's examples, not always whole", ("4", "3", "3")
+    )
     rates: tuple[str, ...] = _said("first rate of each stage; by default all learning_rate", ())
+    final_rates: tuple[str, ...] = _said(
+        "rate that each stage ends with, linear in its steps; - for one that stays", ()
+    )
+    noise: tuple[str, ...] = _said("noise on each stage's copies; by default none", ())
     automatic: bool = _said("whether a rule ends stages early; `epochs` are the most", False)
     width_gain: float = _said("the rule's: what twice the parameters take off the loss", 0.05)
     new: str = _said("what new units are: net2net, or zero_out and random as controls", "net2net")
@@ -63,61 +70,41 @@ class RallyExperiment:
     qan: str = _said(
         "who steers the rate: nobody, shipped (the policy that ships), or learn (from nothing)", ""
     )
-    compare_epochs: int = _said(
-        "passes of the full network from nothing over all examples, to compare with; 0 for none", 6
+    compare_epochs: float = _said(
+        "passes of the full network from nothing over all examples, to compare with; 0 for none",
+        6.0,
+    )
+    compare_final_rate: float = _said(
+        "rate that from nothing ends with, linear in its steps; 0 for one that stays", 0.0
     )
 
     def __post_init__(self) -> None:
-        for name in ("shares", "widths", "epochs"):
-            if len(getattr(self, name)) != len(self.shares) or not self.shares:
-                raise ValueError(
-                    f"{name} is {','.join(getattr(self, name))} and shares is "
-                    f"{','.join(self.shares)}; expected one for each stage in both."
-                )
-        for name in ("deepen", "rates"):
-            if getattr(self, name) and len(getattr(self, name)) != len(self.shares):
-                raise ValueError(
-                    f"{name} is {','.join(getattr(self, name))}; expected one for each of the "
-                    f"{len(self.shares)} stages, or nothing at all."
-                )
-        if len({len(self._widths(text)) for text in self.widths}) != 1:
-            raise ValueError(
-                f"widths is {','.join(self.widths)}; expected as many widths in each stage. New "
-                "layers come by deepen."
-            )
+        self.stages()
         for name, allowed in (("optimizer", OPTIMIZERS), ("qan", STEERING)):
             if getattr(self, name) not in allowed:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; expected one of "
                     f"{', '.join(map(repr, allowed))}."
                 )
-        if not self.learning_rate > 0.0 or self.compare_epochs < 0 or self.look_every < 0:
+        numbers = (self.compare_epochs, self.compare_final_rate, self.look_every)
+        if not self.learning_rate > 0.0 or min(numbers) < 0:
             raise ValueError(
                 f"learning_rate is {self.learning_rate}, compare_epochs {self.compare_epochs}, "
-                f"look_every {self.look_every}; expected a positive rate and nothing below zero."
+                f"compare_final_rate {self.compare_final_rate}, look_every {self.look_every}; "
+                "expected a positive rate and nothing below zero."
             )
-        self.stages()
 
     def stages(self) -> list[Stage]:
         """The stages."""
-        names = layer_names(self._widths(self.widths[0]))
-        deepen = self.deepen or ("-",) * len(self.shares)
-        rates: list[float | None] = [float(rate) for rate in self.rates]
-        rates = rates or [None] * len(self.shares)
-        found = []
-        for share, widths, layers, epochs, rate in zip(
-            self.shares, self.widths, deepen, self.epochs, rates, strict=True
-        ):
-            found.append(
-                Stage(
-                    float(share),
-                    int(epochs),
-                    dict(zip(names, self._widths(widths), strict=True)),
-                    [] if layers in ("", "-") else layers.split("+"),
-                    rate,
-                )
-            )
-        return found
+        return WrittenStages(
+            self.shares,
+            self.widths,
+            self.epochs,
+            self.deepen,
+            self.rates,
+            self.final_rates,
+            self.noise,
+        ).stages()
 
     def run(self) -> Comparison:
         """Rallies, and trains from nothing; goes on with what the directory holds.
@@ -137,7 +124,7 @@ class RallyExperiment:
             GrowthRule(self.width_gain) if self.automatic else None,
             self.new,  # type: ignore[arg-type]
         )
-        small = self._widths(self.widths[0])
+        small = widths_of(self.widths[0])
         found = rally.run(
             lambda seed: self._model(splits, small, seed),
             splits.train,
@@ -169,7 +156,7 @@ class RallyExperiment:
         if not self.compare_epochs:
             return None
         deepen = [layer for stage in self.stages() for layer in stage.deepen]
-        wide = self._widths(self.widths[-1])
+        wide = widths_of(self.widths[-1])
 
         def build_model(seed: int) -> keras.Model:
             if not deepen:
@@ -181,7 +168,7 @@ class RallyExperiment:
             return model
 
         rally = Rally(
-            [Stage(1.0, self.compare_epochs)],
+            [Stage(1.0, self.compare_epochs, final_learning_rate=self.compare_final_rate or None)],
             directory / "from_nothing",
             batch_size=self.batch_size,
             look_every=self.look_every or None,
@@ -216,16 +203,6 @@ class RallyExperiment:
             metrics=["accuracy"],
             jit_compile=False,
         )
-
-    @staticmethod
-    def _widths(text: str) -> tuple[int, ...]:
-        try:
-            return tuple(int(width) for width in text.split("-"))
-        except ValueError:
-            raise ValueError(
-                f"widths has {text!r}; expected whole numbers with dashes between, for example "
-                "16-32-64."
-            ) from None
 
 
 @dataclass(frozen=True, eq=False)

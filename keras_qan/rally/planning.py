@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -117,8 +118,13 @@ def planned(
         if stage.learning_rate is not None or stage.final_learning_rate is not None:
             rate_variables(model)
         steps_an_epoch = size // batch_size
-        steps = steps_an_epoch * stage.epochs
-        steps_per_look = steps_an_epoch if look_every is None else min(look_every, steps)
+        steps = max(1, round(steps_an_epoch * stage.epochs))
+        if look_every is None:
+            looks = math.ceil(stage.epochs)
+            steps_per_look = max(1, round(steps / looks))
+        else:
+            steps_per_look = min(look_every, steps)
+            looks = max(1, round(steps / steps_per_look))
         found.append(
             Planned(
                 number=number,
@@ -127,7 +133,7 @@ def planned(
                 deepen=tuple(stage.deepen),
                 noise=stage.noise,
                 steps_per_look=steps_per_look,
-                looks=max(1, round(steps / steps_per_look)),
+                looks=looks,
                 parameters=model.count_params(),
                 cost=multiply_adds(model),
             )

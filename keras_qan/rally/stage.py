@@ -15,7 +15,7 @@ class Stage:
     Args:
       examples: how many training examples: a share in (0, 1] if it is a float, a number if it is an
         integer. 1.0 is all of them, and 1 is one.
-      epochs: passes over these examples, at least 1; with a `GrowthRule` the most.
+      epochs: passes over these examples, above 0, not always whole; with a `GrowthRule` the most.
       widths: the width of each layer in this stage, by name; layers that are not named stay as wide
         as they are.
       deepen: layers that are followed by a new one from this stage on; see `net2net.deepen`.
@@ -36,7 +36,7 @@ class Stage:
     """
 
     examples: float | int
-    epochs: int = 1
+    epochs: float = 1
     widths: Mapping[str, int] = field(default_factory=dict)
     deepen: Sequence[str] = ()
     learning_rate: float | None = None
@@ -50,8 +50,15 @@ class Stage:
             raise ValueError(f"Stage got examples={self.examples}; {_EXAMPLES}")
         if isinstance(self.examples, int) and self.examples < 1:
             raise ValueError(f"Stage got examples={self.examples}; {_EXAMPLES}")
-        if isinstance(self.epochs, bool) or int(self.epochs) != self.epochs or self.epochs < 1:
-            raise ValueError(f"Stage got epochs={self.epochs}; expected an integer of at least 1.")
+        if (
+            isinstance(self.epochs, bool)
+            or not isinstance(self.epochs, int | float)
+            or not (self.epochs > 0 and math.isfinite(self.epochs))
+        ):
+            raise ValueError(
+                f"Stage got epochs={self.epochs!r}; expected a number of passes above 0, for "
+                "example 3, or 0.5 for half a pass."
+            )
         if isinstance(self.deepen, str):
             raise ValueError(
                 f"Stage got deepen={self.deepen!r}; expected a list of layer names, for example "

@@ -55,13 +55,14 @@ def test_the_flag_files_are_experiments_that_end_with_everything(name):
 def test_every_field_has_a_flag_and_a_text_and_comes_back_from_the_flag_file():
     asked = RallyExperiment(
         shares=("0.5", "1.0"), widths=("4-8", "8-8"), epochs=("1", "2"), deepen=("-", "conv_1"),
-        rates=("0.1", "0.01"), automatic=True, qan="shipped", look_every=7,
+        rates=("0.1", "0.01"), final_rates=("-", "0.001"), noise=("0", "0.2"), automatic=True,
+        look_every=7, compare_epochs=2.5, compare_final_rate=0.002,
     )  # fmt: skip
     assert all(field.metadata["help"] for field in dataclasses.fields(asked))
     assert from_flags(*asked.flags().splitlines()) == asked
     assert asked.stages() == [
         Stage(0.5, 1, {"conv_1": 4, "hidden": 8}, [], 0.1),
-        Stage(1.0, 2, {"conv_1": 8, "hidden": 8}, ["conv_1"], 0.01),
+        Stage(1.0, 2, {"conv_1": 8, "hidden": 8}, ["conv_1"], 0.01, 0.001, 0.2),
     ]
 
 
@@ -72,6 +73,12 @@ def test_every_field_has_a_flag_and_a_text_and_comes_back_from_the_flag_file():
         ({"widths": ("4-8", "8", "8-8")}, "as many widths in each stage"),
         ({"widths": ("4-8", "8-x", "8-8")}, "whole numbers with dashes"),
         ({"rates": ("0.1",)}, "one for each of the 3 stages"),
+        ({"noise": ("0.1",)}, "one for each of the 3 stages"),
+        ({"shares": ("half", "0.5", "1.0")}, "shares is half,0.5,1.0; .* 'half' is none"),
+        ({"epochs": ("1", "2", "many")}, "epochs is .* 'many' is none"),
+        ({"rates": ("0.1", "x", "0.1")}, "rates is .* 'x' is none"),
+        ({"final_rates": ("-", "-", "0")}, "final_learning_rate=0.0"),
+        ({"compare_final_rate": -1.0}, "nothing below zero"),
         ({"optimizer": "lion"}, "expected one of 'adam', 'sgd'"),
         ({"qan": "yes"}, "expected one of '', 'shipped', 'learn'"),
         ({"learning_rate": 0.0}, "expected a positive rate"),

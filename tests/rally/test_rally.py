@@ -281,6 +281,15 @@ def test_looks_can_be_closer_than_passes():
     assert [look["step"] for look in report.looks] == [0, 5, 10, 15, 20, 25]
 
 
+def test_a_stage_may_be_part_of_a_pass():
+    # A pass has 12 steps.
+    report = run(Rally([Stage(1.0, epochs=0.25), Stage(1.0, epochs=1.5)], batch_size=20))
+    assert [stage["steps"] for stage in report.stages] == [3, 18]
+    assert [look["step"] for look in report.looks] == [0, 3, 3, 12, 21]
+    closer = run(Rally([Stage(1.0, epochs=1.5)], batch_size=20, look_every=6))
+    assert [look["step"] for look in closer.looks] == [0, 6, 12, 18]
+
+
 def test_the_cost_of_a_target_is_linear_between_looks():
     looks = [
         {"val_accuracy": a, "val_loss": b, "multiply_adds": c}
@@ -305,7 +314,9 @@ def stage(examples=0.5, **more):
         (stage(0), "examples=0;"),
         (stage(True), "examples=True"),
         (stage("all"), "examples='all'"),
-        (stage(epochs=0), "epochs=0"),
+        (stage(epochs=0), "epochs=0; expected a number of passes above 0"),
+        (stage(epochs=float("nan")), "epochs=nan"),
+        (stage(epochs="2"), "epochs='2'"),
         (stage(widths={"hidden": 0}), "'hidden' has 0"),
         (stage(deepen="hidden"), r"for example \['hidden'\]"),
         (stage(learning_rate=0.0), "learning_rate=0.0"),
