@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +70,7 @@ class QANCallback(keras.callbacks.Callback):
 
     Raises:
       ValueError: an argument is out of range, or the directory holds a run with other settings.
+      TypeError: an argument is of another kind.
       OSError: the directory cannot be written.
 
     Example:
@@ -95,6 +97,12 @@ class QANCallback(keras.callbacks.Callback):
         policy: Policy | str | Path | None = UNSAID,
     ) -> None:
         super().__init__()
+        if directory is not None and not isinstance(directory, str | os.PathLike):
+            raise TypeError(
+                f"QANCallback got directory={directory!r}; expected the path of a folder, or None "
+                "to keep everything in memory. What else it takes is given by name: "
+                "QANCallback(decide_every=3)."
+            )
         given = Settings(
             actions, observations, reward, agent, decide_every, rate_bounds, dense_start, schedule
         )
@@ -139,7 +147,7 @@ class QANCallback(keras.callbacks.Callback):
         self.explore = explore
         self.context: dict[str, Any] = {}
         self._defers_writing = False
-        self._rivals = Rivals()
+        self._rivals = Rivals(self)
         self._fit: RunningFit | None = None
 
     @property

@@ -81,8 +81,8 @@ class Policy:
         if not source.is_file():
             raise FileNotFoundError(
                 f"There is no policy at {str(source)!r}; expected a file that "
-                "scripts/train_policy.py or Policy.save wrote. QANCallback() without arguments "
-                "uses the one that ships with the package."
+                'scripts/train_policy.py or Policy.save wrote, or "shipped" for the one that '
+                "comes with the package."
             )
         size = source.stat().st_size
         if size > LARGEST_FILE:

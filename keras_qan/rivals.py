@@ -14,15 +14,25 @@ RIVALS = ("ReduceLROnPlateau", "LearningRateScheduler")
 
 
 class Rivals:
-    """Warns of them, once in a `fit`."""
+    """Warns of them, once in a `fit`.
 
-    def __init__(self) -> None:
+    Args:
+      own: the callback that they are rivals of.
+    """
+
+    def __init__(self, own: keras.callbacks.Callback) -> None:
+        self._own = own
         self._has_warned = False
 
     def look_round(self) -> None:
         """Warns of callbacks beside ours whose kind sets the rate; to be called from a hook."""
         self._has_warned = False
         for neighbour in _callbacks_of_same_fit():
+            if neighbour is not self._own and type(neighbour) is type(self._own):
+                self._warn(
+                    "There are two QANCallbacks in the same fit: both set the learning rate, and "
+                    "each would take what the other does for its own doing."
+                )
             kind = next((name for name in RIVALS if name in _class_names(neighbour)), None)
             if kind is not None:
                 self._warn(

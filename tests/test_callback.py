@@ -521,6 +521,18 @@ def test_callback_that_also_sets_the_rate_is_warned_of(rival):
         student().fit(x, y, verbose=0, callbacks=[rival, callback])
 
 
+def test_two_of_them_in_one_fit_are_warned_of():
+    x, y = data()
+    both = [QANCallback(actions=[Hold()], agent=Always(0), **SMALL) for _ in range(2)]
+    with pytest.warns(UserWarning, match="two QANCallbacks in the same fit"):
+        student().fit(x, y, verbose=0, callbacks=both)
+
+
+def test_directory_that_is_no_path_is_refused():
+    with pytest.raises(TypeError, match=r"directory=3; expected the path .*decide_every=3"):
+        QANCallback(3)
+
+
 def test_unknown_callback_that_sets_the_rate_is_noticed():
     class Meddles(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):

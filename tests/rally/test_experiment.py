@@ -44,12 +44,30 @@ def from_flagfile(name):
     return from_flags(*(line for line in lines if line.startswith("--")))
 
 
-@pytest.mark.parametrize("name", ["digits_rally.flags", "mnist_rally.flags"])
-def test_the_flag_files_are_experiments_that_end_with_everything(name):
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [
+        ("digits_rally.flags", (16, 32, 64)),
+        ("mnist_rally.flags", (64, 128, 256)),
+        ("cifar10_rally.flags", (64, 128, 256)),
+    ],
+)
+def test_the_flag_files_are_experiments_that_end_with_everything(name, full):
     found = from_flagfile(name)
     assert found.dataset == name.split("_")[0]
     last = found.stages()[-1]
-    assert (last.examples, last.widths) == (1.0, {"conv_1": 16, "conv_2": 32, "hidden": 64})
+    names = ("conv_1", "conv_2", "hidden")
+    assert (last.examples, last.widths) == (1.0, dict(zip(names, full, strict=True)))
+
+
+@pytest.mark.parametrize("name", ["mnist_rally.flags", "cifar10_rally.flags"])
+def test_the_rate_falls_through_all_stages_in_proportion_to_their_steps(name):
+    stages = from_flagfile(name).stages()
+    steps = np.cumsum([0.0, *(stage.examples * stage.epochs for stage in stages)])
+    straight = np.interp(steps, [0.0, steps[-1]], [0.002, 0.00004])
+    rates = [*(stage.learning_rate for stage in stages), stages[-1].final_learning_rate]
+    np.testing.assert_allclose(rates, straight, rtol=0.01)
+    assert [stage.final_learning_rate for stage in stages[:-1]] == rates[1:-1]
 
 
 def test_every_field_has_a_flag_and_a_text_and_comes_back_from_the_flag_file():
