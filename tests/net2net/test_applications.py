@@ -1,6 +1,6 @@
 """The families of keras.applications: all that can grow grows at once and computes the same.
 
-One or two members of each family stand here; `benchmarks/growth/families.py` sweeps them all.
+A member of most families stands here; `benchmarks/growth/families.py` sweeps them all.
 """
 
 import keras
@@ -16,12 +16,9 @@ MEMBERS = {
     "MobileNetV2": 32,
     "VGG16": 32,
     "ResNet50": 32,
-    "ResNet50V2": 32,
     "MobileNet": 32,
-    "MobileNetV3Small": 32,
     "DenseNet121": 32,
     "EfficientNetB0": 32,
-    "EfficientNetV2B0": 32,
     "InceptionV3": 75,
     "Xception": 71,
     "ConvNeXtTiny": 32,

@@ -92,6 +92,6 @@ def test_random_chains_keep_their_function(chain, seed):
 
 @pytest.mark.slow
 @given(chain=chains, seed=st.integers(0, 9))
-@settings(max_examples=12, **relaxed)
+@settings(max_examples=8, **relaxed)
 def test_many_random_chains_keep_their_function(chain, seed):
     check(chain, seed)
