@@ -201,33 +201,53 @@ def report(found: list[dict[str, Any]], name: str) -> None:
     """Prints the table of a task."""
     own = [row for row in found if row["task"] == name]
     nothing = {row["seed"]: row for row in own if row["arm"] == "from nothing"}
-    print(
-        "\n| arm | seeds | cost to the target | reached | cost / from nothing's to the target "
-        "| test accuracy at the end | cost in all / from nothing's |"
-    )
-    print("|---" * 7 + "|")
+    heads = ("arm", "seeds", "cost in all", "reached", "cost to the target",
+             "with the last network", "test accuracy", "minus from nothing's")  # fmt: skip
+    print(f"\n{name}: costs over from nothing's to the target, 95 % intervals\n")
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for arm in [a for a in ARMS if any(row["arm"] == a for row in own)]:
         of_arm = [row for row in own if row["arm"] == arm and row["seed"] in nothing]
-        costs, ratios, whole = [], [], []
-        for row in of_arm:
-            other = nothing[row["seed"]]
-            target = smoothed(other["looks"])[-1]["val_accuracy"]
-            costs.append(cost_to(smoothed(row["looks"]), target))
-            ratios.append(costs[-1] / cost_to(smoothed(other["looks"]), target))
-            totals = [one["stages"][-1]["multiply_adds_so_far"] for one in (row, other)]
-            whole.append(totals[0] / totals[1])
-        reached = [r for r in ratios if math.isfinite(r)]
-        accuracies = [row["test"]["accuracy"] for row in of_arm]
-        low, high = interval(accuracies)
-        cells = ["–", "–"]
-        if reached:
-            ends = interval(reached)
-            cells[0] = f"{np.mean([c for c in costs if math.isfinite(c)]):.3g}"
-            cells[1] = f"{np.mean(reached):.2f} ({ends[0]:.2f} … {ends[1]:.2f})"
-        print(
-            f"| {arm} | {len(of_arm)} | {cells[0]} | {len(reached)} of {len(of_arm)} | {cells[1]} "
-            f"| {np.mean(accuracies):.4f} ({low:.4f} … {high:.4f}) | {np.mean(whole):.2f} |"
-        )
+        pairs = [(row, nothing[row["seed"]]) for row in of_arm]
+        compared = [against(row, other) for row, other in pairs]
+        accuracies = [row["test"]["accuracy"] for row, _ in pairs]
+        gaps = [row["test"]["accuracy"] - other["test"]["accuracy"] for row, other in pairs]
+        reached = sum(math.isfinite(one["to the target"]) for one in compared)
+        cells = (
+            arm, str(len(of_arm)), spread([one["in all"] for one in compared], ".2f"),
+            f"{reached} of {len(of_arm)}",
+            spread([one["to the target"] for one in compared], ".2f"),
+            spread([one["with the last network"] for one in compared], ".2f"),
+            spread(accuracies, ".2%"), "" if arm == "from nothing" else spread(gaps, "+.2%"),
+        )  # fmt: skip
+        print(f"| {' | '.join(cells)} |")
+
+
+def against(row: dict[str, Any], nothing: dict[str, Any]) -> dict[str, float]:
+    """An arm's costs over those that from nothing had until it was where it ended.
+
+    An arm that had no look at the target has infinite costs; an arm with the target in an early
+    stage, before its last network was there, has it "with the last network" at that one's first
+    look that is above it.
+    """
+    looks, goal = smoothed(row["looks"]), smoothed(nothing["looks"])
+    target = goal[-1]["val_accuracy"]
+    unit = cost_to(goal, target)
+    last = [look for look in looks if look["stage"] == looks[-1]["stage"]]
+    return {
+        "in all": row["stages"][-1]["multiply_adds_so_far"] / unit,
+        "to the target": cost_to(looks, target) / unit,
+        "with the last network": cost_to(last, target) / unit,
+    }
+
+
+def spread(values: list[float], form: str) -> str:
+    """The mean and its interval, of those that are finite."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return "–"
+    low, high = interval(finite)
+    ends = f" ({low:{form}} … {high:{form}})" if math.isfinite(low) and low < high else ""
+    return f"{np.mean(finite):{form}}{ends}"
 
 
 def draw(found: list[dict[str, Any]], folder: Path) -> None:
@@ -239,7 +259,8 @@ def draw(found: list[dict[str, Any]], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in dict.fromkeys(row["task"] for row in found):
         own = [row for row in found if row["task"] == name]
-        arms = [arm for arm in ("rally", *ARMS[:1], *ARMS[2:]) if any(r["arm"] == arm for r in own)]
+        named = ("rally", *(arm for arm in ARMS if arm != "rally"))
+        arms = [arm for arm in named if any(row["arm"] == arm for row in own)]
         curves = {
             arm: [cost_curve(arm, row["looks"]) for row in own if row["arm"] == arm] for arm in arms
         }
