@@ -23,7 +23,13 @@ from keras_qan.comparison import interval
 from keras_qan.meta_momentum import Previous, RandomTeacher
 from keras_qan.students import Students
 
-ARMS = ("no teacher", "previous", "random of equal norm", "fully trained (leakage)")
+ARMS = (
+    "no teacher",
+    "previous",
+    "previous, stronger",
+    "random of equal norm",
+    "fully trained (leakage)",
+)
 EPISODES, EVERY, EVALUATED = 32, 8, 6
 EPOCHS, BATCH = 5, 32
 #: Initial rates of the training episodes, log-uniform between.
@@ -32,6 +38,8 @@ RATES = (0.002, 0.15)
 EVALUATION_RATES = (0.004, 0.02, 0.08)
 #: Of the pull: about a third of an episode's 185 steps.
 STRENGTH, STEPS = 0.02, 60
+#: Of the stronger one: as long as an episode.
+STRONGER, LONGER = 0.05, 185
 
 
 def student(splits: data.Splits, seed: int) -> keras.Model:
@@ -66,6 +74,8 @@ def pull_of(arm: str, splits: data.Splits, seed: int) -> list[MetaMomentum]:
         teacher = RandomTeacher(Previous(), seed)
     if arm.startswith("fully"):
         teacher = fully_trained(splits, seed)
+    if arm.endswith("stronger"):
+        return [MetaMomentum(teacher, STRONGER, LONGER)]
     return [MetaMomentum(teacher, STRENGTH, STEPS)]
 
 
@@ -132,27 +142,29 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def report(found: list[dict[str, Any]]) -> None:
     """Prints the tables."""
     evaluations = range(EVERY, EPISODES + 1, EVERY)
-    heads = " | ".join(f"after {n}" for n in evaluations)
-    print(f"\n| arm | seeds | {heads} | last, minus no teacher | episodes to the final quality |")
-    print("|---" * (4 + len(evaluations)) + "|")
-    plain = {row["seed"]: row for row in found if row["arm"] == ARMS[0]}
-    for arm in [a for a in ARMS if any(row["arm"] == a for row in found)]:
-        own = [row for row in found if row["arm"] == arm and row["seed"] in plain]
-        curves = np.array([[np.mean(e) for e in row["evaluations"]] for row in own])
-        cells = " | ".join(f"{value:.2f}" for value in curves.mean(axis=0))
-        gaps = [
-            float(np.mean(row["evaluations"][-1]) - np.mean(plain[row["seed"]]["evaluations"][-1]))
-            for row in own
-        ]
-        low, high = interval(gaps)
-        gap = "" if arm == ARMS[0] else f"{np.mean(gaps):+.2f} ({low:+.2f} … {high:+.2f})"
-        needed = [EVERY * (1 + int(np.argmax(c <= c[-1] + 0.1))) for c in curves]
-        print(
-            f"| {arm} | {len(own)} | {cells} | {gap} "
-            f"| {np.median(needed):g} ({min(needed)} … {max(needed)}) |"
-        )
+    heads = ["arm", "seeds", *(f"after {n}" for n in evaluations), "last, minus no teacher",
+             "all four, minus no teacher", "episodes to the final quality"]  # fmt: skip
+    print(f"\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    curves = {(row["arm"], row["seed"]): np.mean(row["evaluations"], axis=1) for row in found}
+    seeds = [seed for arm, seed in curves if arm == ARMS[0]]
+    for arm in ARMS:
+        both = [seed for seed in seeds if (arm, seed) in curves]
+        if not both:
+            continue
+        own = np.array([curves[arm, seed] for seed in both])
+        gaps = own - np.array([curves[ARMS[0], seed] for seed in both])
+        cells = [arm, str(len(both)), *(f"{value:.2f}" for value in own.mean(axis=0))]
+        cells += ["", ""] if arm == ARMS[0] else [_spread(gaps[:, -1]), _spread(gaps.mean(axis=1))]
+        needed = [EVERY * (1 + int(np.argmax(curve <= curve[-1] + 0.1))) for curve in own]
+        cells.append(f"{np.median(needed):g} ({min(needed)} … {max(needed)})")
+        print(f"| {' | '.join(cells)} |")
     print("\n| arm | the training episodes themselves: first eight | last eight |")
     print("|---|---|---|")
     for arm in [a for a in ARMS if any(row["arm"] == a for row in found)]:
         trainings = np.array([row["training"] for row in found if row["arm"] == arm])
         print(f"| {arm} | {trainings[:, :8].mean():.2f} | {trainings[:, -8:].mean():.2f} |")
+
+
+def _spread(values: np.ndarray) -> str:
+    low, high = interval(list(values))
+    return f"{values.mean():+.2f} ({low:+.2f} … {high:+.2f})"
