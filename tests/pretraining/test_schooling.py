@@ -37,23 +37,23 @@ def school(directory, rounds, seed=3):
 
 @pytest.mark.slow
 def test_a_policy_is_trained_kept_and_gone_on_with(tiny, tmp_path):
-    unbroken = school(tmp_path / "a", 3)
-    school(tmp_path / "b", 2)
+    unbroken = school(tmp_path / "a", 2)
+    school(tmp_path / "b", 1)
     with (tmp_path / "b" / "rounds.jsonl").open("a") as file:
-        file.write('{"round": 3}\n')  # a round whose checkpoint was never written
-    again = school(tmp_path / "b", 3)
+        file.write('{"round": 2}\n')  # a round whose checkpoint was never written
+    again = school(tmp_path / "b", 2)
     for name, array in unbroken.arrays.items():
         np.testing.assert_array_equal(again.arrays[name], array)
     assert unbroken.provenance["score"] == again.provenance["score"]
     lines = (tmp_path / "b" / "rounds.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    assert [row["round"] for row in rows] == [1, 2, 3]
+    assert [row["round"] for row in rows] == [1, 2]
     best = min(row["mean"] for row in rows)
     assert again.provenance["score"]["mean"] == best
     assert again.provenance["command"] == "python here"
     assert QANCallback(policy=Policy.load(tmp_path / "b" / "best.qan")).explore is False
     with pytest.raises(ValueError, match=r"training with seed=3, and seed=4"):
-        school(tmp_path / "b", 4, seed=4)
+        school(tmp_path / "b", 3, seed=4)
 
 
 def test_two_trainings_in_one_directory_are_refused(tiny, tmp_path):
