@@ -40,8 +40,9 @@ class Rally:
       directory: where it is kept, and gone on from; by default in memory alone.
       qan: steers the learning rate; with a directory of its own, or one that learns nothing.
       batch_size: examples in a batch, at least 1.
-      look_every: optimizer steps between looks at the validation examples; by default a pass over
-        the stage's subset. A stage's steps are rounded to whole looks.
+      look_every: optimizer steps between looks at the validation examples, and a stage's steps are
+        rounded to whole looks; by default a pass over its subset, or equal parts of at most a pass
+        where its epochs are not whole.
       seed: of the first network, the subsets, the order of examples, and the growths.
       rule: ends a stage early when growth is expected to bring more; by default each stage takes
         all its epochs.
