@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from keras_qan import actions, distribute, drmad, selection
     from keras_qan.actions import Decay, Hold, Raise, Restart, StepBack
     from keras_qan.agents import DQN, Exploration, Learning
-    from keras_qan.callback import QANCallback
-    from keras_qan.checkpoint import CheckpointError
     from keras_qan.early_stopping import CurveStopping
     from keras_qan.meta_momentum import MetaMomentum
     from keras_qan.metaqnn import MetaQNN, Space
     from keras_qan.observations import (
-        LearningRate,
+        CurrentLearningRate,
         TrainingDynamics,
         TrainingState,
         WeightStatistics,
     )
-    from keras_qan.policy import Policy
+    from keras_qan.qan.callback import QANCallback
+    from keras_qan.qan.policy import Policy
+    from keras_qan.qan.rewards import Equation9, LogLossDrop
     from keras_qan.rally import Rally, Stage
-    from keras_qan.rewards import Equation9, LogLossDrop
+    from keras_qan.storage.checkpoint import CheckpointError
 
 __version__ = "0.1.0"
 
@@ -34,31 +34,32 @@ __version__ = "0.1.0"
 _ROOMS = ("actions", "distribute", "drmad", "selection")
 
 _HOMES = {
-    "QANCallback": "callback",
-    "CheckpointError": "checkpoint",
-    "Policy": "policy",
+    "QANCallback": "qan.callback",
+    "CheckpointError": "storage.checkpoint",
+    "Policy": "qan.policy",
     **dict.fromkeys(["Decay", "Hold", "Raise", "Restart", "StepBack"], "actions"),
     **dict.fromkeys(["DQN", "Exploration", "Learning"], "agents"),
     **dict.fromkeys(
-        ["LearningRate", "TrainingDynamics", "TrainingState", "WeightStatistics"], "observations"
+        ["CurrentLearningRate", "TrainingDynamics", "TrainingState", "WeightStatistics"],
+        "observations",
     ),
     "CurveStopping": "early_stopping",
     "MetaMomentum": "meta_momentum",
     **dict.fromkeys(["MetaQNN", "Space"], "metaqnn"),
     **dict.fromkeys(["Rally", "Stage"], "rally"),
-    **dict.fromkeys(["Equation9", "LogLossDrop"], "rewards"),
+    **dict.fromkeys(["Equation9", "LogLossDrop"], "qan.rewards"),
 }
 
 __all__ = [
     "DQN",
     "CheckpointError",
+    "CurrentLearningRate",
     "CurveStopping",
     "Decay",
     "Equation9",
     "Exploration",
     "Hold",
     "Learning",
-    "LearningRate",
     "LogLossDrop",
     "MetaMomentum",
     "MetaQNN",
@@ -83,7 +84,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES and name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from keras_qan.backend import require_tensorflow
+    from keras_qan.utils.backend import require_tensorflow
 
     require_tensorflow()
     if name in _ROOMS:

@@ -46,7 +46,7 @@ _DEEPENED = (
 )
 
 
-def deepens(layer: Any) -> bool:
+def can_deepen(layer: Any) -> bool:
     """Return whether a block is known that can follow a layer of this class."""
     return type(layer) in _DEEPENED
 

@@ -9,13 +9,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from net2net.blocks import Block, deepens, identity_block, is_linear, is_repeatable, residual_block
+from net2net.blocks import (
+    Block,
+    can_deepen,
+    identity_block,
+    is_linear,
+    is_repeatable,
+    residual_block,
+)
+from net2net.build import build_grown_model
 from net2net.errors import UnsupportedLayerError
-from net2net.graph import Call, Graph, find_layer, graph_of
-from net2net.growing import grown_model
-from net2net.rebuilding import untouched_global_seed
+from net2net.graph import Graph, LayerCall, find_layer, graph_of
+from net2net.propagate import WideningPlan
+from net2net.rebuild import untouched_global_seed
 from net2net.rules.convolution import channel_axis
-from net2net.spreading import Plan
 
 
 def deepen(
@@ -62,7 +69,7 @@ def deepen(
         >>> deep.layers[1].name, bool(np.allclose(model(x), deep(x), atol=1e-6))
         ('a_deeper', True)
     """
-    return deepened(
+    return deepen_model(
         model,
         [layer],
         batch_norm=batch_norm,
@@ -72,7 +79,7 @@ def deepen(
     )
 
 
-def deepened(
+def deepen_model(
     model: Any,
     layers: Iterable[Any],
     *,
@@ -115,9 +122,9 @@ def deepened(
                     return layer.trainable_variables[0]
         raise AssertionError(f"{variable.path} was not inserted")
 
-    result = grown_model(
+    result = build_grown_model(
         model,
-        Plan(graph),
+        WideningPlan(graph),
         generator=generator,
         learning_rate=learning_rate,
         insertions=insertions,
@@ -171,7 +178,7 @@ def deepenable(model: Any) -> dict[str, Depth]:
     graph = graph_of(model)
     found = {}
     for path, layer in graph.layers():
-        if not deepens(layer):
+        if not can_deepen(layer):
             continue
         try:
             place = _place(graph, path, layer)
@@ -185,13 +192,13 @@ def deepenable(model: Any) -> dict[str, Depth]:
 @dataclass(frozen=True)
 class _Place:
     layer: Any
-    after: Call
+    after: LayerCall
     activation: Any
     exact: bool
 
 
 def _place(graph: Graph, path: str, layer: Any) -> _Place:
-    if not deepens(layer):
+    if not can_deepen(layer):
         raise UnsupportedLayerError(
             path,
             f"no block is known to follow {type(layer).__name__}",
@@ -227,7 +234,7 @@ _ACTIVATIONS = (
 )
 
 
-def _only_consumer(graph: Graph, call: Call) -> Call | None:
+def _only_consumer(graph: Graph, call: LayerCall) -> LayerCall | None:
     tensor = call.outputs[0]
     consumers = [one for one in graph.calls_touching(tensor) if tensor in one.inputs]
     if len(consumers) != 1 or len(graph.calls_of(call.layer)) != 1 or tensor in graph.outputs:

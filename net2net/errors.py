@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from net2net.mapping import Structure
+from net2net.channel_map import Structure
 
 
 class UnsupportedLayerError(ValueError):
@@ -26,7 +26,7 @@ class UnsupportedLayerError(ValueError):
         self.way_out = way_out
 
 
-class Obstacle(Exception):  # noqa: N818 - a signal between a rule and the planner, no failure
+class RefusalError(Exception):
     """Raised by a rule: this map cannot pass here. The planner adds the layer's name.
 
     Args:
@@ -40,7 +40,7 @@ class Obstacle(Exception):  # noqa: N818 - a signal between a rule and the plann
         self.way_out = way_out
 
 
-class NeedsStructure(Exception):  # noqa: N818 - a request from a rule to the planner, no failure
+class StructureRequest(Exception):  # noqa: N818 - a request from a rule to the planner, no failure
     """Raised by a rule: this map cannot pass, but one of the given structure could.
 
     Args:

@@ -22,7 +22,7 @@ Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
-class Call:
+class LayerCall:
     """One call of one layer.
 
     Args:
@@ -57,7 +57,7 @@ class Graph:
         entries: For every model in it, by identity, the tensors that it was first called with.
     """
 
-    calls: list[Call] = field(default_factory=list)
+    calls: list[LayerCall] = field(default_factory=list)
     shapes: list[Shape] = field(default_factory=list)
     inputs: dict[int, str] = field(default_factory=dict)
     outputs: dict[int, str] = field(default_factory=dict)
@@ -65,10 +65,10 @@ class Graph:
     entries: dict[int, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._touching: dict[int, list[Call]] = defaultdict(list)
-        self._of_layer: dict[int, list[Call]] = defaultdict(list)
+        self._touching: dict[int, list[LayerCall]] = defaultdict(list)
+        self._of_layer: dict[int, list[LayerCall]] = defaultdict(list)
 
-    def add(self, call: Call) -> None:
+    def add(self, call: LayerCall) -> None:
         """Append a call."""
         self.calls.append(call)
         self._of_layer[id(call.layer)].append(call)
@@ -80,11 +80,11 @@ class Graph:
         self.shapes.append(tuple(shape))
         return len(self.shapes) - 1
 
-    def calls_touching(self, tensor: int) -> list[Call]:
+    def calls_touching(self, tensor: int) -> list[LayerCall]:
         """Return the calls that a tensor comes out of or goes into."""
         return self._touching[tensor]
 
-    def calls_of(self, layer: Any) -> list[Call]:
+    def calls_of(self, layer: Any) -> list[LayerCall]:
         """Return the calls of one layer."""
         return self._of_layer[id(layer)]
 
@@ -190,7 +190,7 @@ def _walk(functional: Any, tensors: dict[int, int], graph: Graph, prefix: str) -
             else:
                 leaving = [graph.new_tensor(tensor.shape) for tensor in node.outputs]
                 graph.add(
-                    Call(
+                    LayerCall(
                         layer=node.operation,
                         path=path,
                         inputs=tuple(entering),

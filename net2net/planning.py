@@ -7,19 +7,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from net2net.errors import NeedsStructure, UnsupportedLayerError
-from net2net.graph import Call
-from net2net.mapping import ChannelMap, Structure, drawn_map
-from net2net.rules.base import Mapped, Rule, Target
+from net2net.channel_map import ChannelMap, Structure, draw_map
+from net2net.errors import StructureRequest, UnsupportedLayerError
+from net2net.graph import LayerCall
+from net2net.propagate import Key, WideningPlan, ports, propagate
+from net2net.rules.base import MappedOutput, Rule, Target
 from net2net.rules.registry import rule_for
-from net2net.spreading import Key, Plan, ports, spread
 
 NewUnits = Literal["net2net", "zero_out", "random"]
 """What new units are: copies, or fresh with zero outgoing weights, or fresh altogether."""
 
 
 def plan_width(
-    plan: Plan,
+    plan: WideningPlan,
     layer: Any,
     units: int,
     generator: np.random.Generator,
@@ -59,13 +59,13 @@ def plan_width(
         elif new == "random":
             one = replace(one, share=np.ones(one.new_size))
         try:
-            plan.add(spread(plan, call, Mapped(target.port, target.axis, one)))
+            plan.add(propagate(plan, call, MappedOutput(target.port, target.axis, one)))
             return
-        except NeedsStructure as need:
+        except StructureRequest as need:
             structure = _joined(call, structure, need.structure)
 
 
-def smallest_step(plan: Plan, layer: Any) -> tuple[int, dict[Key, ChannelMap]]:
+def smallest_step(plan: WideningPlan, layer: Any) -> tuple[int, dict[Key, ChannelMap]]:
     """Find by how many units at a time a layer can grow.
 
     Args:
@@ -89,12 +89,12 @@ def smallest_step(plan: Plan, layer: Any) -> tuple[int, dict[Key, ChannelMap]]:
         generator = np.random.default_rng(0)
         one = _drawn(call, width, width + step, target, structure, generator)
         try:
-            return step, spread(plan, call, Mapped(target.port, target.axis, one))
-        except NeedsStructure as need:
+            return step, propagate(plan, call, MappedOutput(target.port, target.axis, one))
+        except StructureRequest as need:
             structure = _joined(call, structure, need.structure)
 
 
-def present_width(plan: Plan, layer: Any) -> int:
+def present_width(plan: WideningPlan, layer: Any) -> int:
     """Return a layer's width as planned so far."""
     call, rule, target = _target(plan, layer)
     if target.port.side == "own":
@@ -102,7 +102,7 @@ def present_width(plan: Plan, layer: Any) -> int:
     return (plan.view(call).shape(target.port)[target.axis] or 0) // target.blocks
 
 
-def place_of_width(plan: Plan, layer: Any) -> Key | None:
+def place_of_width(plan: WideningPlan, layer: Any) -> Key | None:
     """Return the tensor and axis on which a layer's width stands, None where it has none."""
     rule = rule_for(layer)
     if rule is None or rule.width(layer) is None:
@@ -111,13 +111,13 @@ def place_of_width(plan: Plan, layer: Any) -> Key | None:
     return dict(ports(plan.graph, call))[target.port], target.axis
 
 
-def already_grown(plan: Plan, layer: Any, units: int) -> bool:
+def is_grown(plan: WideningPlan, layer: Any, units: int) -> bool:
     """Return whether another layer's growth has brought this one to the width already."""
     place = place_of_width(plan, layer)
     return place in plan.maps and present_width(plan, layer) == units
 
 
-def _target(plan: Plan, layer: Any) -> tuple[Call, Rule, Target]:
+def _target(plan: WideningPlan, layer: Any) -> tuple[LayerCall, Rule, Target]:
     call = plan.graph.calls_of(layer)[0]
     rule, name = rule_for(layer), type(layer).__name__
     if rule is None:
@@ -136,7 +136,7 @@ def _target(plan: Plan, layer: Any) -> tuple[Call, Rule, Target]:
 
 
 def _drawn(
-    call: Call,
+    call: LayerCall,
     width: int,
     units: int,
     target: Target,
@@ -155,10 +155,10 @@ def _drawn(
             f"or normalisations behind it, and {units} is not one",
             f"Ask for {width + each}, {width + 2 * each} and so on.",
         )
-    return drawn_map(old, new, structure, generator)
+    return draw_map(old, new, structure, generator)
 
 
-def _joined(call: Call, present: Structure, needed: Structure) -> Structure:
+def _joined(call: LayerCall, present: Structure, needed: Structure) -> Structure:
     joined = present.joined(needed)
     if joined == present:
         raise UnsupportedLayerError(
@@ -169,7 +169,7 @@ def _joined(call: Call, present: Structure, needed: Structure) -> Structure:
     return joined
 
 
-def _indivisible(call: Call, width: int, structure: Structure) -> UnsupportedLayerError:
+def _indivisible(call: LayerCall, width: int, structure: Structure) -> UnsupportedLayerError:
     return UnsupportedLayerError(
         call.path,
         f"its {width} units cannot be divided into the {structure.blocks * structure.runs} groups "

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from net2net.planning import NewUnits
-from net2net.rules.base import Carried, Weight
+from net2net.rules.base import CarriedWeight, Weight
 
 Array = NDArray[Any]
 
 
-def grown_weight(old: Array, axes: Mapping[int, Carried]) -> Array:
+def grow_weight(old: Array, axes: Mapping[int, CarriedWeight]) -> Array:
     """Return a weight's new value.
 
     W'[i, j] = W[g(i), g(j)] · s_i, where i runs over the channels that the layer sums and j over
@@ -30,7 +30,7 @@ def grown_weight(old: Array, axes: Mapping[int, Carried]) -> Array:
 
     Example:
         >>> import numpy as np
-        >>> from net2net.mapping import ChannelMap
+        >>> from net2net.channel_map import ChannelMap
         >>> from net2net.rules.base import Carried
         >>> one = ChannelMap(np.array([0, 0]), np.array([0.25, 0.75]), np.array([False, True]), 1)
         >>> grown_weight(np.array([[4.0]]), {0: Carried(one, shares=True)}).tolist()
@@ -39,7 +39,7 @@ def grown_weight(old: Array, axes: Mapping[int, Carried]) -> Array:
     return _gathered(old, axes, lambda one: one.map.share if one.shares else None)
 
 
-def grown_slot(old: Array, axes: Mapping[int, Carried], power: int) -> Array:
+def grow_slot(old: Array, axes: Mapping[int, CarriedWeight], power: int) -> Array:
     """Return an optimizer slot's new value, for a slot that is of the gradient's given power.
 
     A copy's incoming gradient is its share of the old one; an outgoing gradient is the old one:
@@ -54,14 +54,14 @@ def grown_slot(old: Array, axes: Mapping[int, Carried], power: int) -> Array:
         The new value.
     """
 
-    def factor(one: Carried) -> Array | None:
+    def factor(one: CarriedWeight) -> Array | None:
         # In the slot's own precision, unlike the weights: a slot need not add up to anything.
         return (one.map.share**power).astype(old.dtype) if power and not one.shares else None
 
     return _gathered(old, axes, factor)
 
 
-def _gathered(old: Array, axes: Mapping[int, Carried], factor: Any) -> Array:
+def _gathered(old: Array, axes: Mapping[int, CarriedWeight], factor: Any) -> Array:
     result = old
     for axis, one in axes.items():
         result = np.take(result, one.map.source, axis=axis)
@@ -74,7 +74,9 @@ def _gathered(old: Array, axes: Mapping[int, Carried], factor: Any) -> Array:
     return result
 
 
-def fresh_weight(value: Array, one: Weight, new: NewUnits, generator: np.random.Generator) -> Array:
+def initial_weight(
+    value: Array, one: Weight, new: NewUnits, generator: np.random.Generator
+) -> Array:
     """Return a grown weight with freshly drawn values where units are new.
 
     Args:
@@ -99,8 +101,8 @@ def fresh_weight(value: Array, one: Weight, new: NewUnits, generator: np.random.
     return np.asarray(result, dtype=value.dtype)
 
 
-def noisy_weight(
-    value: Array, axes: Mapping[int, Carried], noise: float, generator: np.random.Generator
+def add_noise(
+    value: Array, axes: Mapping[int, CarriedWeight], noise: float, generator: np.random.Generator
 ) -> Array:
     """Return a grown weight with noise on the outgoing weights of new units.
 

@@ -8,20 +8,20 @@ from typing import Any, get_args
 
 import numpy as np
 
-from net2net.deepening import deepened
+from net2net.build import build_grown_model
+from net2net.deepening import deepen_model
 from net2net.errors import UnsupportedLayerError
 from net2net.graph import find_layer, graph_of
-from net2net.growing import grown_model
 from net2net.planning import (
     NewUnits,
-    already_grown,
+    is_grown,
     place_of_width,
     plan_width,
     present_width,
     smallest_step,
 )
+from net2net.propagate import WideningPlan
 from net2net.rules.registry import rule_for
-from net2net.spreading import Plan
 
 
 def widen(
@@ -119,12 +119,12 @@ def grow(
         raise ValueError(f"Expected new to be one of {get_args(NewUnits)}, received {new!r}.")
     if not noise >= 0:
         raise ValueError(f"Expected noise to be 0 or more, received {noise!r}.")
-    plan = Plan(graph_of(model))
+    plan = WideningPlan(graph_of(model))
     generator = np.random.default_rng(seed)
     asked: list[tuple[str, Any, int]] = []
     for name, units in widths.items() if isinstance(widths, Mapping) else widths:
         path, layer = find_layer(model, name, plan.graph)
-        if not (asked and already_grown(plan, layer, units)):
+        if not (asked and is_grown(plan, layer, units)):
             plan_width(plan, layer, units, generator, new)
         asked.append((path, layer, units))
     for path, layer, units in asked:
@@ -134,12 +134,12 @@ def grow(
                 f"for {present_width(plan, layer)}, and their channels meet. Ask for one width."
             )
     paths = [find_layer(model, name, plan.graph)[0] for name in deepen]
-    wide = grown_model(
+    wide = build_grown_model(
         model, plan, generator=generator, new=new, noise=noise, learning_rate=learning_rate
     ).model
     if not paths:
         return wide
-    return deepened(
+    return deepen_model(
         wide, paths, batch_norm=False, data=None, generator=generator, learning_rate=None
     )
 
@@ -189,7 +189,7 @@ def widenable(model: Any) -> dict[str, Width]:
         >>> found["a"].step, found["b"].obstacle
         (1, "its channels are those of the model's output 'b'")
     """
-    plan = Plan(graph_of(model))
+    plan = WideningPlan(graph_of(model))
     places = {}
     for path, layer in plan.graph.layers():
         place = place_of_width(plan, layer)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_qan import plots
-from keras_qan.rally.experiment import Comparison, RallyExperiment
+from keras_qan.experiments.rally import RallyComparison, RallyExperiment
 
 _DEFINE: dict[type, Any] = {
     bool: flags.DEFINE_bool,
@@ -41,7 +41,7 @@ def experiment_from_flags(holder: flags.FlagValues = flags.FLAGS) -> RallyExperi
     return RallyExperiment(**values | lists)
 
 
-def show(found: Comparison, console: Console) -> None:
+def show(found: RallyComparison, console: Console) -> None:
     """Prints each stage, and what the target cost."""
     table = Table(title="Stages")
     headings = ("stage", "examples", "parameters", "steps", "multiply-adds", "seconds",

@@ -13,9 +13,10 @@ from absl import app, flags, logging
 from rich.console import Console
 from rich.table import Table
 
-from keras_qan import plots, progress
-from keras_qan.engine import TaskError, WorkerDiedError
-from keras_qan.metaqnn.experiment import Report, SearchExperiment
+from keras_qan import plots
+from keras_qan.experiments.architecture import ArchitectureExperiment, SearchReport
+from keras_qan.parallel import TaskError, WorkerDiedError
+from keras_qan.utils import progress
 
 _DEFINE: dict[type, Any] = {
     bool: flags.DEFINE_bool,
@@ -27,18 +28,18 @@ _DEFINE: dict[type, Any] = {
 
 def define_flags(holder: flags.FlagValues = flags.FLAGS) -> None:
     """Defines a flag for each field of SearchExperiment."""
-    for field in dataclasses.fields(SearchExperiment):
+    for field in dataclasses.fields(ArchitectureExperiment):
         define = _DEFINE[type(field.default)]
         define(field.name, field.default, field.metadata["help"], flag_values=holder)
 
 
-def experiment_from_flags(holder: flags.FlagValues = flags.FLAGS) -> SearchExperiment:
+def experiment_from_flags(holder: flags.FlagValues = flags.FLAGS) -> ArchitectureExperiment:
     """Reads the flags into a SearchExperiment."""
-    names = [field.name for field in dataclasses.fields(SearchExperiment)]
-    return SearchExperiment(**{name: holder[name].value for name in names})
+    names = [field.name for field in dataclasses.fields(ArchitectureExperiment)]
+    return ArchitectureExperiment(**{name: holder[name].value for name in names})
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: SearchReport, console: Console) -> None:
     """Prints the best models, and what they came to after being trained anew."""
     table = Table(title=f"The best of {report.search.num_models} models")
     for heading in ("val. accuracy", "parameters", "status", "architecture"):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from keras_qan import progress
-from keras_qan.pretraining import schooling
+from keras_qan.pretraining import train
+from keras_qan.utils import progress
 
 _DIRECTORY = flags.DEFINE_string("directory", "runs/policy", "where checkpoints and logs are kept")
 _ROUNDS = flags.DEFINE_integer(
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     out = Path(_OUT.value) if _OUT.value else directory / "policy.qan"
     command = f"python {' '.join(sys.argv)}"
     try:
-        best = schooling.school(
+        best = train.train_policy(
             directory,
             rounds=_ROUNDS.value,
             evaluate_every=_EVALUATE_EVERY.value,

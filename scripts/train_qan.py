@@ -14,15 +14,16 @@ from absl import app, flags, logging
 from rich.console import Console
 from rich.table import Table
 
-from keras_qan import plots, progress
-from keras_qan.engine import TaskError, WorkerDiedError
-from keras_qan.episodes import Stopped
-from keras_qan.experiment import Experiment
+from keras_qan import plots
+from keras_qan.experiments.learning_rate import LearningRateExperiment
+from keras_qan.experiments.runner import Stopped
+from keras_qan.parallel import TaskError, WorkerDiedError
+from keras_qan.utils import progress
 
 
 def define_flags(holder: flags.FlagValues = flags.FLAGS) -> None:
     """Defines a flag for each field of Experiment."""
-    for field in dataclasses.fields(Experiment):
+    for field in dataclasses.fields(LearningRateExperiment):
         name, default, text = field.name, field.default, field.metadata["help"]
         if isinstance(default, bool):
             flags.DEFINE_bool(name, default, text, flag_values=holder)
@@ -36,12 +37,14 @@ def define_flags(holder: flags.FlagValues = flags.FLAGS) -> None:
             flags.DEFINE_list(name, [str(v) for v in default], text, flag_values=holder)
 
 
-def experiment_from_flags(holder: flags.FlagValues = flags.FLAGS) -> Experiment:
+def experiment_from_flags(holder: flags.FlagValues = flags.FLAGS) -> LearningRateExperiment:
     """Reads the flags into an Experiment."""
-    values: dict[str, Any] = {f.name: holder[f.name].value for f in dataclasses.fields(Experiment)}
+    values: dict[str, Any] = {
+        f.name: holder[f.name].value for f in dataclasses.fields(LearningRateExperiment)
+    }
     values["learning_rate"] = tuple(map(rate, values["learning_rate"]))
     values["arms"] = tuple(values["arms"])
-    return Experiment(**values)
+    return LearningRateExperiment(**values)
 
 
 def rate(text: str) -> float:

@@ -13,15 +13,15 @@ from absl import app, flags, logging
 from rich.console import Console
 from rich.table import Table
 
-from keras_qan.drmad.experiment import TuneExperiment
 from keras_qan.drmad.tuner import Tuner
-from keras_qan.engine import TaskError, WorkerDiedError
+from keras_qan.experiments.hyperparameters import HyperparameterExperiment
+from keras_qan.parallel import TaskError, WorkerDiedError
 
 
 def define_flags(holder: flags.FlagValues = flags.FLAGS) -> None:
     """Defines a flag for each field of TuneExperiment."""
     define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
-    for field in dataclasses.fields(TuneExperiment):
+    for field in dataclasses.fields(HyperparameterExperiment):
         default, text = field.default, field.metadata["help"]
         if isinstance(default, tuple):
             flags.DEFINE_list(field.name, list(default), text, flag_values=holder)
@@ -29,11 +29,11 @@ def define_flags(holder: flags.FlagValues = flags.FLAGS) -> None:
             define[type(default)](field.name, default, text, flag_values=holder)
 
 
-def experiment_from_flags(holder: flags.FlagValues = flags.FLAGS) -> TuneExperiment:
+def experiment_from_flags(holder: flags.FlagValues = flags.FLAGS) -> HyperparameterExperiment:
     """Reads the flags into a TuneExperiment."""
-    values = {f.name: holder[f.name].value for f in dataclasses.fields(TuneExperiment)}
+    values = {f.name: holder[f.name].value for f in dataclasses.fields(HyperparameterExperiment)}
     values["hyperparameters"] = tuple(values["hyperparameters"])
-    return TuneExperiment(**values)
+    return HyperparameterExperiment(**values)
 
 
 def show(tuner: Tuner, test: dict[str, float], console: Console) -> None:

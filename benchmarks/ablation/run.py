@@ -19,14 +19,14 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from keras_qan import presets
 from keras_qan.agents import DQN
-from keras_qan.comparison import interval
-from keras_qan.observations.filters import NUM_FEATURES, kernel_features
-from keras_qan.policy import shipped
-from keras_qan.pretraining.branches import Branches
+from keras_qan.experiments.statistics import interval
+from keras_qan.observations.weight_statistics import NUM_FEATURES, kernel_features
+from keras_qan.pretraining.branched_returns import Branches
+from keras_qan.pretraining.policy_iteration import Branched, PolicyTraining
 from keras_qan.pretraining.tasks import HELD_OUT, TRAINING, Template
-from keras_qan.pretraining.training import Branched, PolicyTraining
+from keras_qan.qan import presets
+from keras_qan.qan.policy import shipped
 
 _ROUNDS = flags.DEFINE_integer("rounds", 400, "populations of the training tasks", lower_bound=10)
 _HELD_OUT = flags.DEFINE_integer("held_out", 120, "populations of held-out tasks", lower_bound=10)

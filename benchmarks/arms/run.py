@@ -17,9 +17,9 @@ from pathlib import Path
 
 from absl import app, flags
 
-from keras_qan import progress
-from keras_qan.arms import NAMES
-from keras_qan.experiment import Experiment
+from keras_qan.experiments.baselines import NAMES
+from keras_qan.experiments.learning_rate import LearningRateExperiment
+from keras_qan.utils import progress
 
 _TASK = flags.DEFINE_enum("task", "digits", ["digits", "mnist10k"], "what is trained")
 _SEED = flags.DEFINE_integer("seed", 0, "of the learning and, shifted, of the evaluation")
@@ -74,7 +74,7 @@ def table(rows: list[dict]) -> str:
 def main(_: list[str]) -> None:
     """Runs one comparison and prints its table."""
     directory = Path(_RUNS.value) / f"{_TASK.value}-seed{_SEED.value}"
-    report = Experiment(
+    report = LearningRateExperiment(
         model="cnn",
         steps_per_execution=5,
         learning_rate_spread=1.5,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_qan.early_stopping.curves import Curves
-from keras_qan.early_stopping.prediction import Prediction
+from keras_qan.early_stopping.intervals import Prediction
 from keras_qan.early_stopping.rule import StopRule
 
 

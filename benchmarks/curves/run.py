@@ -25,12 +25,12 @@ import numpy as np
 import rivals
 import tasks
 
-from keras_qan.comparison import interval
 from keras_qan.early_stopping import CurvePredictor, StopRule, replay
 from keras_qan.early_stopping.curves import as_curves
-from keras_qan.early_stopping.inputs import Inputs
+from keras_qan.early_stopping.predictor import RegressorInputs
 from keras_qan.early_stopping.regressors import FAMILIES, candidates
-from keras_qan.early_stopping.replaying import Replay, replay_with
+from keras_qan.early_stopping.replaying import ReplayResult, replay_with
+from keras_qan.experiments.statistics import interval
 
 NUM_TRAIN = 100
 SHARES = (0.1, 0.25, 0.5, 0.75)
@@ -114,7 +114,7 @@ def stopped(task: tasks.Task, seed: int) -> dict:
     return found
 
 
-def outcome(done: Replay, curves, mode: str) -> dict:
+def outcome(done: ReplayResult, curves, mode: str) -> dict:
     ranked = np.argsort(-curves.last if mode == "max" else curves.last)
     lost = set(done.stopped.tolist())
     kept = [row for row in ranked if row not in lost]
@@ -127,7 +127,7 @@ def timed(task: tasks.Task) -> dict:
     """Milliseconds to train one regressor on 100 curves, to choose one, and to predict a curve."""
     finished = as_curves(task.curves[:NUM_TRAIN])
     features = task.features[:NUM_TRAIN]
-    made = Inputs(features, finished.lengths)
+    made = RegressorInputs(features, finished.lengths)
     found = {}
     for share in (0.25, 0.95):
         tau = round(share * task.curves.shape[1])

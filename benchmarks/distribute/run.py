@@ -29,7 +29,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from keras_qan import QANCallback, distribute, models
-from keras_qan.comparison import interval
+from keras_qan.experiments.statistics import interval
 
 _HERE = Path(__file__).parent
 _PART = flags.DEFINE_enum("part", "report", ["devices", "workers", "worker", "report"], "which")
@@ -220,7 +220,7 @@ def dense(strategy: tf.distribute.Strategy, width: int) -> keras.Model:
 def worker() -> None:
     """One of two workers: what an epoch of each network exchanges, and what a decision adds."""
     strategy = distribute.from_name("multi_worker")
-    team = distribute.present_team()
+    team = distribute.current_worker_group()
     assert team is not None
     rng = np.random.default_rng(0)
     x = rng.normal(size=(16 * WORKER_STEPS, 256)).astype("float32")

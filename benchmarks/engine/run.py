@@ -25,14 +25,15 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 from absl import app, flags
 
-from keras_qan import checkpoint, engine, run_log
-from keras_qan.engine.door import _connect
-from keras_qan.episodes import Task, _Run
-from keras_qan.experiment import Experiment
-from keras_qan.midway import Midway
-from keras_qan.plays import Stage
-from keras_qan.progress import Progress
-from keras_qan.stopping import StopRequests
+from keras_qan import parallel
+from keras_qan.experiments.episode import EpisodeRunner
+from keras_qan.experiments.fit_checkpoint import FitCheckpoint
+from keras_qan.experiments.learning_rate import LearningRateExperiment
+from keras_qan.experiments.runner import Task, _Run
+from keras_qan.parallel.ray import _connect
+from keras_qan.storage import checkpoint, run_log
+from keras_qan.storage.signals import StopRequests
+from keras_qan.utils.progress import Progress
 
 RESULTS = Path(__file__).parent
 
@@ -41,12 +42,12 @@ def workers(turns: int, episodes: int, epochs: int) -> dict[str, Any]:
     """Episodes a second of one worker and of two, turn by turn."""
     import ray
 
-    experiment = Experiment(epochs=epochs, threads=1, engine="ray")
+    experiment = LearningRateExperiment(epochs=epochs, threads=1, engine="ray")
     task = experiment.task()
     _connect(ray, 3, "")  # one cluster for both
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        engines = {n: engine.engine_by_name("ray", n, threads=1) for n in (1, 2)}
+        engines = {n: parallel.make_executor("ray", n, threads=1) for n in (1, 2)}
         runs = {n: _run(task, experiment, Path(name) / str(n), each) for n, each in engines.items()}
         done = dict.fromkeys(engines, 0)
 
@@ -90,10 +91,12 @@ def workers(turns: int, episodes: int, epochs: int) -> dict[str, Any]:
     }
 
 
-def _run(task: Task, experiment: Experiment, folder: Path, played_by: engine.Engine) -> _Run:
+def _run(
+    task: Task, experiment: LearningRateExperiment, folder: Path, played_by: parallel.Executor
+) -> _Run:
     """A run that only learns."""
     stop = StopRequests()
-    stage = Stage(task, experiment.learner(folder), 3, Midway(folder, 0, stop.held))
+    stage = EpisodeRunner(task, experiment.learner(folder), 3, FitCheckpoint(folder, 0, stop.held))
     return _Run(stage, stop, played_by, Progress(), 3)
 
 
@@ -114,10 +117,10 @@ class _Timed:
 
 def saving(episodes: int, epochs: int) -> dict[str, Any]:
     """The share of the time of a run at its defaults that goes into writing."""
-    experiment = Experiment(epochs=epochs)
+    experiment = LearningRateExperiment(epochs=epochs)
     task = experiment.task()
     with tempfile.TemporaryDirectory() as name:
-        run = _run(task, experiment, Path(name) / "run", engine.Local())
+        run = _run(task, experiment, Path(name) / "run", parallel.LocalExecutor())
         learner = run.stage.learner
         run.learn(1, None)  # compiles
         write, log = _Timed(checkpoint.write_next), _Timed(run_log.RunLog.write)

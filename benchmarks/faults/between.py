@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults import mutations
-from keras_qan import checkpoint, run_log
-from keras_qan.midway import FOLDER
+from keras_qan.experiments.fit_checkpoint import FOLDER
+from keras_qan.storage import checkpoint, run_log
 
 
 def damage(directory: Path, rng: random.Random) -> str | None:

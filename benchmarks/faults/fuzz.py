@@ -31,9 +31,11 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.faults import mutations as m
-from keras_qan import CheckpointError, Policy, checkpoint, policy, run_log
-from keras_qan.brain import Brain, Settings
-from keras_qan.experiment import Experiment
+from keras_qan import CheckpointError, Policy
+from keras_qan.experiments.learning_rate import LearningRateExperiment
+from keras_qan.qan import policy
+from keras_qan.qan.agent_state import AgentState, Settings
+from keras_qan.storage import checkpoint, run_log
 
 #: What nothing that is loaded may do.
 FORBIDDEN = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "pickle.find_class")
@@ -130,7 +132,7 @@ class ARun(Sealed):
         folder = path.parent / "agent"
         folder.mkdir(exist_ok=True)
         (folder / "agent-00000001.ckpt").write_bytes(path.read_bytes())
-        Brain.load(path.parent, Settings(), writable=False)
+        AgentState.load(path.parent, Settings(), writable=False)
 
 
 class ALog(Case):
@@ -169,14 +171,14 @@ class Flags(Case):
 
     def mutated(self, rng: random.Random) -> bytes:
         """Another mutation."""
-        return rng.choice(m.BYTES)(Experiment().flags().encode(), rng)
+        return rng.choice(m.BYTES)(LearningRateExperiment().flags().encode(), rng)
 
     def open(self, path: Path) -> None:
         """Opens it."""
         folder = path.parent / "flags"
         folder.mkdir(exist_ok=True)
         (folder / "flags.txt").write_bytes(path.read_bytes())
-        Experiment(directory=str(folder), resume=True)._open(folder)
+        LearningRateExperiment(directory=str(folder), resume=True)._open(folder)
 
 
 def cases(folder: Path) -> dict[str, Callable[[], Case]]:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults import small_run
-from keras_qan.lock import DirectoryInUseError
-from keras_qan.stopping import Stopped
+from keras_qan.storage.lock import DirectoryInUseError
+from keras_qan.storage.signals import Stopped
 
 #: How a life may end; anything else is an error of ours.
 FINISHED, STOPPED, NO_SPACE, IN_USE, RAISED = 0, 10, 11, 12, 13

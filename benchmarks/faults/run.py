@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 from absl import app, flags  # noqa: E402
 
 from benchmarks.faults import between, host_runs, whole_runs, worker_runs, writers  # noqa: E402
-from keras_qan.agents.door import open_tf_agents  # noqa: E402
+from keras_qan.agents.tf_agents import import_tf_agents  # noqa: E402
 
 Part = Callable[[random.Random], dict[str, Any]]
 
@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> None:
     began = time.monotonic()
     folder, results = Path(given.folder), Path(given.results)
     folder.mkdir(parents=True, exist_ok=True)
-    open_tf_agents()  # imported once, for all lives
+    import_tf_agents()  # imported once, for all lives
     done = {row["run"] for row in read(results)}
     for name, part in parts_asked_for(given, folder).items():
         if name in done:

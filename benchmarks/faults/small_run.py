@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qan import DQN, Exploration, Learning, QANCallback, TrainingState
-from keras_qan.engine import Call, Engine
-from keras_qan.episodes import Evaluation, Task, run_episodes
+from keras_qan.experiments.runner import Evaluation, Task, run_episodes
+from keras_qan.parallel import Call, Executor
 
 EPISODES, EPOCHS, STEPS = 10, 3, 12
 EVALUATION = Evaluation(("qan", "random"), seeds=1)
@@ -98,7 +98,7 @@ def learner(directory: Path) -> QANCallback:
 def go(
     directory: Path,
     task: Task | None = None,
-    engine: Engine | None = None,
+    engine: Executor | None = None,
     episodes: int = EPISODES,
 ) -> QANCallback:
     """Runs, or goes on, to the end."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.faults import between, lives, small_run, within
-from keras_qan import checkpoint
+from keras_qan.storage import checkpoint
 
 #: What may happen to a life, and how often of twenty.
 KINDS = {

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.faults import mutations
-from keras_qan import checkpoint, run_log
-from keras_qan.lock import DirectoryInUseError, Lock
-from keras_qan.stopping import Stopped, StopRequests
+from keras_qan.storage import checkpoint, run_log
+from keras_qan.storage.lock import DirectoryInUseError, Lock
+from keras_qan.storage.signals import Stopped, StopRequests
 
 STOPPED, NO_SPACE, IN_USE = 10, 11, 12
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 import net2net
-from keras_qan.data.door import prepared_builder, read_images
+from keras_qan.data.tfds import prepared_builder, read_images
 
 L = keras.layers
 BATCH, HELD_OUT, RATE = 64, 2000, 1e-3

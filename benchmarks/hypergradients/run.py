@@ -44,7 +44,7 @@ def tuner(model: str, per: str, steps: int, *, rate: float = 0.05, momentum: flo
     import keras
 
     from keras_qan import drmad, models
-    from keras_qan.drmad.experiment import perceptron
+    from keras_qan.experiments.hyperparameters import perceptron
 
     def build_model(seed: int) -> keras.Model:
         if model == "cnn":
@@ -85,7 +85,7 @@ def images(real: bool, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
 def cost(model: str, per: str, arm: str, steps: int) -> dict[str, Any]:
     """Seconds (wall and processor) and memory of one hypergradient, compiled beforehand."""
     from keras_qan import drmad
-    from keras_qan.drmad.training import Runs
+    from keras_qan.drmad.inner_loop import InnerLoop
 
     ways: dict[str, Any] = {
         "training": drmad.Drmad(),
@@ -99,7 +99,7 @@ def cost(model: str, per: str, arm: str, steps: int) -> dict[str, Any]:
 
     def once(length: int) -> int:
         method = drmad.Exact(segment=length) if arm == "stored" else ways[arm]
-        runs = Runs(found._loops, length)
+        runs = InnerLoop(found._loops, length)
         values = runs.values(raws)
         moments = runs.through(values, method.stops(length))
         if arm != "training":
@@ -135,9 +135,8 @@ def cost(model: str, per: str, arm: str, steps: int) -> dict[str, Any]:
 def agreement(seed: int, rate: float, momentum: float) -> list[dict[str, Any]]:
     """Cosine and signs of each approximation against exact, for every length."""
     from keras_qan import drmad
-    from keras_qan.drmad.checking import compared
-    from keras_qan.drmad.hypergradients import hypergradient
-    from keras_qan.drmad.training import DivergedError, Runs
+    from keras_qan.drmad.inner_loop import DivergedError, InnerLoop
+    from keras_qan.drmad.methods import compare_gradients, hypergradient
 
     found = tuner("mlp", "unit", 10_000, rate=rate, momentum=momentum, seed=seed)
     raws = found.initial_raws()
@@ -152,7 +151,7 @@ def agreement(seed: int, rate: float, momentum: float) -> list[dict[str, Any]]:
     }
     rows = []
     for steps in map(int, _LENGTHS.value):
-        runs = Runs(found._loops, steps)
+        runs = InnerLoop(found._loops, steps)
         exact = hypergradient(runs, raws, drmad.Exact()).gradients
         for name, method in methods.items():
             if "T/10" in name:
@@ -161,7 +160,7 @@ def agreement(seed: int, rate: float, momentum: float) -> list[dict[str, Any]]:
                    "steps": steps, "arm": name}  # fmt: skip
             try:
                 approximate = hypergradient(runs, raws, method).gradients
-                check = compared(name, steps, ["l2"], approximate, exact)
+                check = compare_gradients(name, steps, ["l2"], approximate, exact)
                 row |= {"cosine": check.cosine, "signs": check.sign_agreement,
                         "ratio": check.ratio, "reached": runs.reached}  # fmt: skip
             except DivergedError:

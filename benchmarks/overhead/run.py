@@ -23,8 +23,8 @@ from scipy import stats
 
 from keras_qan import QANCallback, WeightStatistics, data, models
 from keras_qan.agents import DQN
-from keras_qan.comparison import interval
-from keras_qan.observations.filters import kernel_features
+from keras_qan.experiments.statistics import interval
+from keras_qan.observations.weight_statistics import kernel_features
 
 _PAIRS = flags.DEFINE_integer("pairs", 7, "pairs of fits to time")
 _EPOCHS = flags.DEFINE_integer("epochs", 5, "epochs of a fit on 10,000 images")

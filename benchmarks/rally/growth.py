@@ -12,9 +12,9 @@ import keras
 import numpy as np
 
 from keras_qan import Rally, Stage, data
-from keras_qan.comparison import interval
+from keras_qan.experiments.statistics import interval
+from keras_qan.models.plain import layer_names, network
 from keras_qan.rally import GrowthRule, cost_to, multiply_adds
-from keras_qan.rally.networks import layer_names, network
 
 BATCH = 64
 #: Looks that are averaged before a target counts as reached.
@@ -251,8 +251,7 @@ def spread(values: list[float], form: str) -> str:
 def draw(found: list[dict[str, Any]], folder: Path) -> None:
     """Writes accuracy against cost, the mean of each arm and its runs, a figure for each task."""
     from keras_qan.plots.figures import save
-    from keras_qan.plots.rally_figures import cost_figure
-    from keras_qan.plots.rally_series import cost_curve, mean_curve
+    from keras_qan.plots.rally import cost_curve, cost_figure, mean_curve
 
     folder.mkdir(parents=True, exist_ok=True)
     for name in dict.fromkeys(row["task"] for row in found):

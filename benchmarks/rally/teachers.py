@@ -19,9 +19,9 @@ import numpy as np
 
 from keras_qan import MetaMomentum, QANCallback, data, models
 from keras_qan.agents import DQN, Exploration
-from keras_qan.comparison import interval
-from keras_qan.meta_momentum import Previous, RandomTeacher
-from keras_qan.students import Students
+from keras_qan.experiments.model_factory import ModelFactory
+from keras_qan.experiments.statistics import interval
+from keras_qan.meta_momentum import BestStudentTeacher, RandomTeacher
 
 ARMS = (
     "no teacher",
@@ -69,9 +69,9 @@ def pull_of(arm: str, splits: data.Splits, seed: int) -> list[MetaMomentum]:
     """The callback of an arm, if it has one."""
     if arm == "no teacher":
         return []
-    teacher: Any = Previous()
+    teacher: Any = BestStudentTeacher()
     if arm.startswith("random"):
-        teacher = RandomTeacher(Previous(), seed)
+        teacher = RandomTeacher(BestStudentTeacher(), seed)
     if arm.startswith("fully"):
         teacher = fully_trained(splits, seed)
     if arm.endswith("stronger"):
@@ -80,7 +80,12 @@ def pull_of(arm: str, splits: data.Splits, seed: int) -> list[MetaMomentum]:
 
 
 def trained(
-    students: Students, splits: data.Splits, held: Any, seed: int, rate: float, callbacks: list[Any]
+    students: ModelFactory,
+    splits: data.Splits,
+    held: Any,
+    seed: int,
+    rate: float,
+    callbacks: list[Any],
 ) -> float:
     """One training; its log validation loss, at most log 10."""
     model = students.fresh(seed)
@@ -97,7 +102,7 @@ def trained(
 def measured(arm: str, seed: int, splits: data.Splits) -> dict[str, Any]:
     """One agent's schooling."""
     held = splits.validation.batches(256)
-    students = Students(lambda s: student(splits, s), held)
+    students = ModelFactory(lambda s: student(splits, s), held)
     agent = DQN(exploration=Exploration(1.0, 0.05, decisions=20 * EPISODES // 2), seed=seed)
     qan, pulls = QANCallback(agent=agent), pull_of(arm, splits, seed)
     rng = np.random.default_rng([seed, 5])

@@ -19,7 +19,7 @@ import optuna
 from absl import app, flags
 
 from keras_qan import data, drmad
-from keras_qan.drmad.experiment import TuneExperiment
+from keras_qan.experiments.hyperparameters import HyperparameterExperiment
 
 _OUTPUT = Path(__file__).parent / "original.jsonl"
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "one run of every arm for each")
@@ -30,16 +30,16 @@ _METHODS = {
 }
 
 
-def experiment(seed: int) -> TuneExperiment:
+def experiment(seed: int) -> HyperparameterExperiment:
     """As the flag file says."""
-    return TuneExperiment(
+    return HyperparameterExperiment(
         dataset="mnist", model="50-50-50", hyperparameters=("l2:unit",), initial_penalty=0.0123,
         initial_deviation=0.0498, examples=20_000, steps=2_000, batch_size=50, learning_rate=0.05,
         momentum=0.95, rule="sign", step_size=0.14, seed=seed,
     )  # fmt: skip
 
 
-def measured(own: TuneExperiment, splits: data.Splits, arm: str) -> dict[str, Any]:
+def measured(own: HyperparameterExperiment, splits: data.Splits, arm: str) -> dict[str, Any]:
     """One arm of one seed: the best of 20 trainings by validation loss, on the test set."""
     train, validation = own._kept(splits)
     found = drmad.Tuner(
@@ -52,7 +52,7 @@ def measured(own: TuneExperiment, splits: data.Splits, arm: str) -> dict[str, An
             steps=own.steps, batch_size=own.batch_size, learning_rate=own.learning_rate,
             momentum=own.momentum, seed=own.seed,
         ),
-        outer=drmad.Outer(own.rule, own.step_size),
+        outer=drmad.OuterOptimizer(own.rule, own.step_size),
     )  # fmt: skip
     if arm in _METHODS:
         found.search(20)

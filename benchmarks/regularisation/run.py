@@ -22,8 +22,8 @@ import optuna
 from absl import app, flags
 
 from keras_qan import data, drmad
-from keras_qan.comparison import interval
-from keras_qan.drmad.experiment import perceptron
+from keras_qan.experiments.hyperparameters import perceptron
+from keras_qan.experiments.statistics import interval
 
 _HERE = Path(__file__).parent
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "one run of every arm for each")
@@ -102,7 +102,7 @@ def tuner(own: Task, seed: int, hyperparameters: list[Any]) -> drmad.Tuner:
         training=drmad.Training(
             steps=_STEPS, batch_size=50, learning_rate=0.2, momentum=0.9, seed=seed
         ),
-        outer=drmad.Outer(step_size=_STEP.value),
+        outer=drmad.OuterOptimizer(step_size=_STEP.value),
     )
 
 

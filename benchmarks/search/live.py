@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_qan.comparison import interval
 from keras_qan.data import load
-from keras_qan.metaqnn import EpsilonSchedule, Learning, MetaQNN, Recipe, Space, Stopping
+from keras_qan.experiments.statistics import interval
+from keras_qan.metaqnn import EpsilonSchedule, MetaQNN, QLearning, Recipe, Space, Stopping
 
 ARMS = {
     "plain": {},
@@ -29,7 +29,7 @@ def run(folder: Path, dataset: str, seeds: int, models: int) -> None:
             settings = {"space": Space.small_images(60_000)} | changed
             search = MetaQNN(
                 settings.pop("space"), splits, folder / f"{arm}-{seed}".replace(" ", "_"), seed,
-                Learning(schedule), Recipe(stages=((3e-3, 4),)), **settings,
+                QLearning(schedule), Recipe(stages=((3e-3, 4),)), **settings,
             )  # fmt: skip
             rows = search.run(models)
             first = [row.curve[0] for row in rows if row.curve]

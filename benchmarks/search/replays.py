@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import table
 
-from keras_qan.comparison import interval
 from keras_qan.data import Examples
 from keras_qan.early_stopping import CurvePredictor, StopRule
-from keras_qan.metaqnn import EpsilonSchedule, Learning, MetaQNN
-from keras_qan.metaqnn.layers import Layer, text_of
-from keras_qan.metaqnn.task import Task
-from keras_qan.metaqnn.trial import Outcome, Trial
+from keras_qan.experiments.statistics import interval
+from keras_qan.metaqnn import EpsilonSchedule, MetaQNN, QLearning
+from keras_qan.metaqnn.search_data import SearchData
+from keras_qan.metaqnn.space import Layer, text_of
+from keras_qan.metaqnn.trial import Trial, TrialOutcome
 
 EPOCHS = table.RECIPE.epochs
 #: Models that the budget of time is enough for, on average, when each is trained to its end.
@@ -77,12 +77,12 @@ class Engine:
         self._rule = StopRule(0.9, 3)
         self._predictor = CurvePredictor(["svr_linear", "least_squares"])
 
-    def __call__(self, function: Callable, trials: list[Trial]) -> list[Outcome]:
+    def __call__(self, function: Callable, trials: list[Trial]) -> list[TrialOutcome]:
         """Returns the trials' outcomes, looked up."""
         del function
         return [self._train(one.architecture) for one in trials]
 
-    def _train(self, text: str) -> Outcome:
+    def _train(self, text: str) -> TrialOutcome:
         seen: list[float] = []
         nan = math.nan
         for value in self._bench.train(text):
@@ -90,11 +90,11 @@ class Engine:
             end = self._predicted_behind(seen)
             if end is not None:
                 worth = min(1.0, max(*seen, end)) if self._reward == "predicted" else max(seen)
-                return Outcome("stopped", max(seen), worth, tuple(seen), end, 0.0, 0, 0.0)
+                return TrialOutcome("stopped", max(seen), worth, tuple(seen), end, 0.0, 0, 0.0)
         self._curves.append(seen)
         if self._reward and len(self._curves) >= 10:
             self._predictor.fit(self._curves)
-        return Outcome("trained", max(seen), max(seen), tuple(seen), nan, 0.0, 0, 0.0)
+        return TrialOutcome("trained", max(seen), max(seen), tuple(seen), nan, 0.0, 0, 0.0)
 
     def _predicted_behind(self, seen: list[float]) -> float | None:
         if self._reward is None or len(seen) == EPOCHS or len(self._curves) < 10:
@@ -110,8 +110,8 @@ def metaqnn(bench: Bench, seed: int, reward: str | None, schedule: EpsilonSchedu
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         search = MetaQNN(
-            table.SPACE, Task(blank, blank, None, 10, "table"), folder, seed,
-            Learning(schedule), table.RECIPE, engine=Engine(bench, reward),
+            table.SPACE, SearchData(blank, blank, None, 10, "table"), folder, seed,
+            QLearning(schedule), table.RECIPE, engine=Engine(bench, reward),
         )  # fmt: skip
         search.run(10_000)
 

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 
 from keras_qan.data import load
-from keras_qan.metaqnn import Grammar, Recipe, Space
-from keras_qan.metaqnn.layers import Architecture, architecture, text_of
+from keras_qan.metaqnn import Recipe, Space, StateSpace
+from keras_qan.metaqnn.space import Architecture, architecture, text_of
 from keras_qan.metaqnn.trial import Trial, compiled, fitted
 
 SPACE = Space(
@@ -22,12 +22,12 @@ SPACE = Space(
 RECIPE = Recipe(stages=((3e-3, 4), (6e-4, 2)), batch_size=32, restart_after=0)
 
 
-def grammar() -> Grammar:
+def grammar() -> StateSpace:
     """Of the table's space on digits."""
-    return Grammar(SPACE, (8, 8, 1), 10)
+    return StateSpace(SPACE, (8, 8, 1), 10)
 
 
-def all_architectures(over: Grammar) -> Iterator[Architecture]:
+def all_architectures(over: StateSpace) -> Iterator[Architecture]:
     """Yields every legal architecture."""
     waiting: list[Architecture] = [()]
     while waiting:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from arms import selector_for
 
-from keras_qan import LearningRate, LogLossDrop, QANCallback, TrainingState, presets, selection
-from keras_qan.agents import Random
-from keras_qan.registry import from_config, to_config
+from keras_qan import CurrentLearningRate, LogLossDrop, QANCallback, TrainingState, selection
+from keras_qan.agents import RandomAgent
+from keras_qan.qan import presets
+from keras_qan.storage.serialization import from_config, to_config
 
 
 class Steered(NamedTuple):
@@ -81,7 +82,7 @@ def settings_of(
     """What its callback is made of; the margin is that by which a move has to beat holding."""
     steered = LEARNED[arm]
     found = presets.default() | {"decide_every": steered.decide_every}
-    found["observations"] = (LearningRate(), TrainingState())
+    found["observations"] = (CurrentLearningRate(), TrainingState())
     if selector.actions():
         found = presets.with_selection(found, selector, steered.rate, steered.raw)
         found["reward"] = LogLossDrop(over_all_data=steered.over_all)
@@ -114,6 +115,8 @@ def callback_of(arm: str, directory: Path, selector: selection.Selector) -> QANC
         bound = selector if selector.actions() else None
         return QANCallback.load(directory, explore=False, selector=bound)
     settings = settings_of(arm, selector)
-    callback = QANCallback(**settings | {"agent": Random(0), "observations": [TrainingState()]})
+    callback = QANCallback(
+        **settings | {"agent": RandomAgent(0), "observations": [TrainingState()]}
+    )
     callback.explore = False
     return callback

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_qan.comparison import interval
+from keras_qan.experiments.statistics import interval
 
 #: A fixed accuracy: this share of what the uniform arm ends with, on average over seeds.
 SHARE_OF_UNIFORM = 0.99

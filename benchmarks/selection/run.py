@@ -33,8 +33,9 @@ from learned import LEARNED, callback_of, learn, selector_of
 from report import pipeline_table, training_table
 from tasks import TASKS, Task
 
-from keras_qan import data, models, presets, selection
-from keras_qan.students import Students
+from keras_qan import data, models, selection
+from keras_qan.experiments.model_factory import ModelFactory
+from keras_qan.qan import presets
 
 _PART = flags.DEFINE_enum(
     "part", "pipelines", ["pipelines", "trainings", "table"], "what to measure or show"
@@ -167,7 +168,7 @@ class Trainer:
         self._task, self._splits, self._policies = task, splits, policies
         self._validation = splits.validation.batches(1_000).take(task.validation_batches).cache()
         self._test = splits.test.batches(1_000).cache()
-        self._students = Students(self._build, self._validation)
+        self._students = ModelFactory(self._build, self._validation)
         x, y = task.training_examples(splits, 0)
         self._source = tf.data.Dataset.from_tensor_slices((x, y))
         self._size = len(y)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_qan.agents import DQN, Choice
+from keras_qan.agents import DQN, ActionChoice
 
 #: Decisions of one training that can be kept.
 MOST_DECISIONS = 64
@@ -29,7 +29,7 @@ class Witness(DQN):
         self.seed_of_bank = tf.Variable(0, trainable=False)
         self.bank = tf.Variable(tf.zeros([0, *shape]), shape=[None, *shape], trainable=False)
 
-    def act(self, observation: tf.Tensor, explore: tf.Tensor) -> Choice:
+    def act(self, observation: tf.Tensor, explore: tf.Tensor) -> ActionChoice:
         """As DQN does, from its own state or a foreign one."""
         number = tf.minimum(self.count, MOST_DECISIONS - 1)
         self.seen.scatter_nd_update([[number]], [observation])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_qan.comparison import interval, steps_to
+from keras_qan.experiments.statistics import interval, steps_to
 
 #: log validation loss that a training counts as which came to nothing.
 WORST = math.log(10.0)

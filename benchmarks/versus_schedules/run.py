@@ -21,7 +21,7 @@ from absl import app, flags
 from tasks import TASKS
 from trainings import SCHEDULES, Runner
 
-from keras_qan.policy import Policy, shipped
+from keras_qan.qan.policy import Policy, shipped
 
 _TASKS = flags.DEFINE_list("tasks", list(TASKS), "which tasks")
 _SEEDS = flags.DEFINE_integer("seeds", 8, "unseen seeds", lower_bound=1)

@@ -23,8 +23,8 @@ from tasks import TASKS
 from trainings import Runner
 
 from keras_qan import QANCallback
-from keras_qan.comparison import interval
-from keras_qan.policy import shipped
+from keras_qan.experiments.statistics import interval
+from keras_qan.qan.policy import shipped
 
 _TASK = flags.DEFINE_enum("task", "cancer-mlp", list(TASKS), "what is trained")
 _RATE = flags.DEFINE_float("rate", 0.0001, "the untuned initial rate")

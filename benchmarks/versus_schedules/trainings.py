@@ -14,9 +14,9 @@ from tasks import Arrays, Task
 
 from keras_qan import QANCallback
 from keras_qan.actions import Cosine, OneCycle, StepDecay, WarmRestarts
-from keras_qan.agents import Random
-from keras_qan.policy import Policy
-from keras_qan.students import Students
+from keras_qan.agents import RandomAgent
+from keras_qan.experiments.model_factory import ModelFactory
+from keras_qan.qan.policy import Policy
 
 #: Validations in a training; its steps are a multiple of it.
 POINTS = 12
@@ -75,7 +75,7 @@ class Runner:
         self.task = task
         self.arrays: Arrays = task.load()
         self.policy = policy
-        self._students: dict[str, Students] = {}
+        self._students: dict[str, ModelFactory] = {}
         self._callbacks: dict[str, QANCallback] = {}
         self._shares = {name: schedule() for name, schedule in SCHEDULES.items()}
 
@@ -104,7 +104,7 @@ class Runner:
         }
         if kind not in self._students:
             example = tf.data.Dataset.from_tensors((self.arrays.x[:8], self.arrays.y[:8]))
-            self._students[kind] = Students(
+            self._students[kind] = ModelFactory(
                 lambda s: self.task.build(s, 1.0, makers[kind]()), example
             )
         model = self._students[kind].fresh(seed)
@@ -130,7 +130,7 @@ class Runner:
         kind = "random" if arm == "random" else "learned"
         if kind not in self._callbacks:
             settings = self.policy.settings
-            agent = Random(0) if kind == "random" else _witness(self.policy)
+            agent = RandomAgent(0) if kind == "random" else _witness(self.policy)
             callback = QANCallback(
                 actions=settings.actions,
                 observations=settings.observations,

@@ -1,6 +1,6 @@
 """action → effect: what an agent's choice does to the learning rate."""
 
-from keras_qan.actions.rate import (
+from keras_qan.actions.learning_rate import (
     Action,
     Decay,
     Follow,

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from keras_qan.registry import configurable
+from keras_qan.storage.serialization import configurable
 
 
 class Schedule(Protocol):

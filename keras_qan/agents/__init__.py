@@ -1,18 +1,18 @@
 """state → action: what decides. Importing this does not load TF-Agents; building a DQN does."""
 
+from keras_qan.agents.base import ActionChoice, Agent
 from keras_qan.agents.dqn import DQN, Exploration, Learning
-from keras_qan.agents.leaning import LEANS, Leaning
-from keras_qan.agents.protocol import Agent, Choice
-from keras_qan.agents.scripted import Always, Random
+from keras_qan.agents.scripted import ConstantAgent, RandomAgent
+from keras_qan.agents.thompson import BIASED_ACTIONS, ThompsonDQN
 
 __all__ = [
+    "BIASED_ACTIONS",
     "DQN",
-    "LEANS",
+    "ActionChoice",
     "Agent",
-    "Always",
-    "Choice",
+    "ConstantAgent",
     "Exploration",
-    "Leaning",
     "Learning",
-    "Random",
+    "RandomAgent",
+    "ThompsonDQN",
 ]

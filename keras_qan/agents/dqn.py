@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_qan.agents.door import open_tf_agents
-from keras_qan.agents.normaliser import Normaliser
-from keras_qan.agents.protocol import Choice
-from keras_qan.agents.replay import Replay, Transitions
-from keras_qan.registry import configurable
+from keras_qan.agents.base import ActionChoice
+from keras_qan.agents.normalizer import Normalizer
+from keras_qan.agents.replay_buffer import ReplayBuffer, Transitions
+from keras_qan.agents.tf_agents import import_tf_agents
+from keras_qan.storage.serialization import configurable
 
 
 @configurable
@@ -151,11 +151,13 @@ class DQN:
         self._sizes = (num_features, num_actions)
 
     def _build(self, num_features: int, num_actions: int) -> None:
-        parts = open_tf_agents()
+        parts = import_tf_agents()
         learning = self.learning
         self._num_actions = num_actions
-        self._normaliser = Normaliser(num_features)
-        self._replay = Replay(num_features, self.replay_capacity, learning.n_step, learning.gamma)
+        self._normaliser = Normalizer(num_features)
+        self._replay = ReplayBuffer(
+            num_features, self.replay_capacity, learning.n_step, learning.gamma
+        )
         self._draws = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._explored = tf.Variable(0, dtype=tf.int64, trainable=False)
         state_spec = parts.tensor_spec.TensorSpec([num_features], tf.float32, "state")
@@ -194,7 +196,7 @@ class DQN:
         self._update = tf.function(functools.partial(self._update_once), autograph=False)
 
     def _make_network(self, num_actions: int) -> Any:
-        parts = open_tf_agents()
+        parts = import_tf_agents()
         keras2 = parts.tf_keras
         hidden = [
             keras2.layers.Dense(
@@ -216,7 +218,7 @@ class DQN:
     def _next_seed(self) -> tf.Tensor:
         return tf.stack([tf.constant(self.seed, tf.int64), self._draws.assign_add(1)])
 
-    def act(self, observation: tf.Tensor, explore: tf.Tensor) -> Choice:
+    def act(self, observation: tf.Tensor, explore: tf.Tensor) -> ActionChoice:
         """ε-greedy while it explores, greedy otherwise."""
         if_exploring = tf.cast(explore, tf.float32)
         self._normaliser.update(observation, if_exploring)
@@ -231,7 +233,7 @@ class DQN:
         coin, draw = tf.unstack(tf.random.stateless_uniform([2], seed))
         at_random = tf.cast(draw * self._num_actions, tf.int64)
         action = tf.where(coin < epsilon, at_random, tf.argmax(self._preferences(q_values)))
-        return Choice(action, q_values, epsilon)
+        return ActionChoice(action, q_values, epsilon)
 
     def learn(
         self, observation: tf.Tensor, action: tf.Tensor, reward: tf.Tensor, discount: tf.Tensor
@@ -282,7 +284,7 @@ class DQN:
         Returns:
           The mean error of the last tenth of the updates.
         """
-        parts = open_tf_agents()
+        parts = import_tf_agents()
         self._normaliser.fit(states)
         x, y = self._normaliser(tf.constant(states, tf.float32)), tf.constant(values, tf.float32)
         optimizers = parts.tf_keras.optimizers
@@ -314,7 +316,7 @@ class DQN:
 
     def _experience(self, batch: Transitions) -> Any:
         """The transitions in TF-Agents' words, normalised as they are when acting."""
-        parts = open_tf_agents()
+        parts = import_tf_agents()
         zeros = tf.zeros_like(batch.reward)
         return parts.trajectory.Transition(
             time_step=parts.time_step.TimeStep(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from keras_qan.agents.protocol import Choice
-from keras_qan.registry import configurable
+from keras_qan.agents.base import ActionChoice
+from keras_qan.storage.serialization import configurable
 
 
 class _Unlearned:
@@ -51,7 +51,7 @@ class _Unlearned:
 
 
 @configurable
-class Always(_Unlearned):
+class ConstantAgent(_Unlearned):
     """Takes the same action at every decision; with `Follow(schedule)` it plays a schedule.
 
     Args:
@@ -77,9 +77,9 @@ class Always(_Unlearned):
             )
         super().build(num_features, num_actions)
 
-    def act(self, observation: tf.Tensor, explore: tf.Tensor) -> Choice:  # noqa: ARG002
+    def act(self, observation: tf.Tensor, explore: tf.Tensor) -> ActionChoice:  # noqa: ARG002
         """The same action again."""
-        return Choice(tf.constant(self.action, tf.int64), self._no_values(), tf.constant(0.0))
+        return ActionChoice(tf.constant(self.action, tf.int64), self._no_values(), tf.constant(0.0))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Nothing."""
@@ -90,7 +90,7 @@ class Always(_Unlearned):
 
 
 @configurable
-class Random(_Unlearned):
+class RandomAgent(_Unlearned):
     """Takes every action with the same probability: what exploring alone would give.
 
     Args:
@@ -102,13 +102,13 @@ class Random(_Unlearned):
         self.seed = seed
         self._num_choices = tf.Variable(0, dtype=tf.int64, trainable=False)
 
-    def act(self, observation: tf.Tensor, explore: tf.Tensor) -> Choice:  # noqa: ARG002
+    def act(self, observation: tf.Tensor, explore: tf.Tensor) -> ActionChoice:  # noqa: ARG002
         """A random action."""
         count = self._num_choices.assign_add(1)
         action = tf.random.stateless_uniform(
             [], [tf.constant(self.seed, tf.int64), count], 0, self._num_actions, tf.int64
         )
-        return Choice(action, self._no_values(), tf.constant(1.0))
+        return ActionChoice(action, self._no_values(), tf.constant(1.0))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The position in its stream."""

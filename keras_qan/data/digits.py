@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_qan.data.door import prepared_folder, quiet, tfds
+from keras_qan.data.tfds import prepared_folder, quiet, tfds
 
 # Every so many examples of a class, one is a test example: a fifth of them.
 _TEST_EVERY = 5

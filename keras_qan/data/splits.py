@@ -12,7 +12,7 @@ from keras_qan.data.examples import Examples
 from keras_qan.data.stratify import stratified_order
 
 if TYPE_CHECKING:
-    from keras_qan.data.door import Images
+    from keras_qan.data.tfds import Images
 
 # A sixth of MNIST's training split is held out: 50,000 images stay, the usual number.
 _VALIDATION_FRACTION = 1 / 6
@@ -92,11 +92,11 @@ def load(
     if seed < 0:
         raise ValueError(f"Received seed={seed}; expected at least 0. Choose another seed.")
 
-    from keras_qan.data import door
+    from keras_qan.data import tfds
 
-    builder = door.prepared_builder(name, data_dir)
-    input_shape, num_classes = door.image_shape_and_classes(builder)
-    images = door.read_images(builder, "train")
+    builder = tfds.prepared_builder(name, data_dir)
+    input_shape, num_classes = tfds.image_shape_and_classes(builder)
+    images = tfds.read_images(builder, "train")
     rest, held_out = _hold_out(images.labels, validation_fraction, seed)
     kept, _ = _divide(rest, images.labels, train_fraction, seed, stream=1)
     _require_every_class("train", images.labels, kept, f"train_fraction={train_fraction}")
@@ -106,7 +106,7 @@ def load(
     mean, deviation = _channel_statistics(images.pixels, rest)
     train = _standardised(images, kept, mean, deviation)
     validation = _standardised(images, held_out, mean, deviation)
-    images = door.read_images(builder, "test")
+    images = tfds.read_images(builder, "test")
     test = _standardised(images, np.arange(len(images.labels)), mean, deviation)
     return Splits(train, validation, test, name, num_classes, input_shape)
 

@@ -9,9 +9,9 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from keras_qan.distribute import repair
+from keras_qan.distribute import keras_fit
 from keras_qan.distribute.cluster import Cluster
-from keras_qan.distribute.team import team_of
+from keras_qan.distribute.collectives import worker_group_of
 
 #: What `from_name` knows.
 NAMES = ("auto", "one_device", "mirrored", "multi_worker")
@@ -102,8 +102,8 @@ def _multi_worker() -> tf.distribute.Strategy:
         " (chief)" if cluster.is_chief else "",
     )
     kind = tf.distribute.MultiWorkerMirroredStrategy
-    if repair.is_needed():
-        kind = repair.RepairedMultiWorkerMirroredStrategy
+    if keras_fit.is_needed():
+        kind = keras_fit.RepairedMultiWorkerMirroredStrategy
     else:
         logging.warning(
             "Keras %s is none of the versions in which fit was seen to fail under "
@@ -118,7 +118,7 @@ def _multi_worker() -> tf.distribute.Strategy:
             "before TensorFlow runs anything, as the workers meet when it starts. Call "
             "from_name('multi_worker') first, before any tensor, dataset or model is made."
         ) from error
-    team_of(strategy)
+    worker_group_of(strategy)
     return strategy
 
 

@@ -5,7 +5,6 @@ length, and moves every hyperparameter down the validation loss. `search_then_de
 averages with Optuna first.
 """
 
-from keras_qan.drmad.checking import Check
 from keras_qan.drmad.hyperparameters import (
     L1,
     L2,
@@ -16,11 +15,10 @@ from keras_qan.drmad.hyperparameters import (
     LossWeights,
     Momentum,
 )
-from keras_qan.drmad.methods import Drmad, Exact, Implicit
-from keras_qan.drmad.outer import Outer
-from keras_qan.drmad.searching import search_then_descend
-from keras_qan.drmad.settings import Training
-from keras_qan.drmad.training import DivergedError
+from keras_qan.drmad.inner_loop import DivergedError, Training
+from keras_qan.drmad.methods import Check, Drmad, Exact, Implicit
+from keras_qan.drmad.outer_loop import OuterOptimizer
+from keras_qan.drmad.search import search_then_descend
 from keras_qan.drmad.tuner import Tuner
 
 __all__ = [
@@ -37,7 +35,7 @@ __all__ = [
     "LearningRate",
     "LossWeights",
     "Momentum",
-    "Outer",
+    "OuterOptimizer",
     "Training",
     "Tuner",
     "search_then_descend",

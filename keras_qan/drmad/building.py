@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qan.drmad.hyperparameters import Hyperparameter
-from keras_qan.drmad.training import DivergedError, Runs
+from keras_qan.drmad.inner_loop import DivergedError, InnerLoop
 
 
-def built(
+def call_build_model(
     build_model: Callable[..., keras.Model], seed: int, strategy: Any, example: Any
 ) -> keras.Model:
     """A fresh model, made under the strategy; with the seed where the function takes one.
@@ -83,7 +83,7 @@ def devices(strategy: Any) -> tuple[str, ...]:
     return tuple(strategy.extended.worker_devices)
 
 
-def checked(hyperparameters: Sequence[Hyperparameter]) -> list[Hyperparameter]:
+def check_hyperparameters(hyperparameters: Sequence[Hyperparameter]) -> list[Hyperparameter]:
     """The hyperparameters as a list.
 
     Raises:
@@ -107,7 +107,7 @@ def checked(hyperparameters: Sequence[Hyperparameter]) -> list[Hyperparameter]:
     return found
 
 
-def require_replayable(runs: Runs, raws: list[np.ndarray]) -> None:
+def require_replayable(runs: InnerLoop, raws: list[np.ndarray]) -> None:
     """Asks for the same step twice: a random layer without a seed gives two.
 
     Raises:

@@ -1,15 +1,45 @@
-"""The training and its reverse as compiled loops whose memory does not depend on their length."""
+"""Compiled functions that TensorFlow's graph rewriter leaves as they are.
+
+The training and its reverse as compiled loops whose memory does not depend on their length.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from keras_qan.drmad import implicit
-from keras_qan.drmad.compiled import Compiled
-from keras_qan.drmad.student import Student, Tensors, dot
+from keras_qan.drmad import neumann
+from keras_qan.drmad.functional_model import FunctionalModel, Tensors, dot
+
+_REWRITES = "disable_meta_optimizer"
+
+
+class CompiledFunctions:
+    """A compiled function whose graph TensorFlow's rewriter leaves as it is.
+
+    The rewriter turns sums of large tensors into temporary variables, and in a loop the last,
+    dead turn leaves one behind, so that the next call fails with "AlreadyExists"
+    (tensorflow#23780, open). These loops were no slower without it.
+
+    Args:
+      function: of tensors and lists of tensors.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._compiled = tf.function(function, autograph=False)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Calls it; what was set before is set again after."""
+        before = tf.config.optimizer.get_experimental_options().get(_REWRITES, False)
+        tf.config.optimizer.set_experimental_options({_REWRITES: True})
+        try:
+            return self._compiled(*arguments)
+        finally:
+            tf.config.optimizer.set_experimental_options({_REWRITES: before})
+
 
 # Below it a velocity cannot be traced back to the one before.
 _LEAST_MOMENTUM = 1e-6
@@ -40,15 +70,15 @@ class Loops:
       student: what is trained.
     """
 
-    def __init__(self, student: Student) -> None:
+    def __init__(self, student: FunctionalModel) -> None:
         self.student = student
-        self.forward = Compiled(self._forward)
-        self.validate = Compiled(self._validate)
-        self.validation_gradient = Compiled(self._validation_gradient)
-        self.reverse_chord = Compiled(self._reverse_chord)
-        self.reverse_exact = Compiled(self._reverse_exact)
-        self.neumann = Compiled(functools.partial(implicit.series, student))
-        self.start = Compiled(student.start)
+        self.forward = CompiledFunctions(self._forward)
+        self.validate = CompiledFunctions(self._validate)
+        self.validation_gradient = CompiledFunctions(self._validation_gradient)
+        self.reverse_chord = CompiledFunctions(self._reverse_chord)
+        self.reverse_exact = CompiledFunctions(self._reverse_exact)
+        self.neumann = CompiledFunctions(functools.partial(neumann.series, student))
+        self.start = CompiledFunctions(student.start)
 
     def _numbers(
         self, values: Tensors, step: tf.Tensor, steps: tf.Tensor

@@ -1,4 +1,9 @@
-"""Ways to a hypergradient: DrMAD on one line or several, exact with checkpoints, implicit."""
+"""Ways to a hypergradient: DrMAD on one line or several, exact with checkpoints, implicit.
+
+One training and the derivative of its validation loss by the raw numbers.
+
+How far a hypergradient points where the exact one does.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +13,11 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
+import numpy as np
 import tensorflow as tf
 
-from keras_qan.drmad.student import Tensors, dot
-from keras_qan.drmad.training import Moment, Runs
+from keras_qan.drmad.functional_model import Tensors, dot
+from keras_qan.drmad.inner_loop import DivergedError, InnerLoop, InnerState
 
 
 class Method(Protocol):
@@ -26,7 +32,7 @@ class Method(Protocol):
         """At which steps the training has to be looked at; the last is `steps`."""
         ...
 
-    def by_value(self, runs: Runs, values: Tensors, moments: Sequence[Moment]) -> Tensors:
+    def by_value(self, runs: InnerLoop, values: Tensors, moments: Sequence[InnerState]) -> Tensors:
         """The derivatives by the hyperparameters' values, one tensor each.
 
         Args:
@@ -89,7 +95,7 @@ class Drmad:
             return [steps * leg // legs for leg in range(1, legs + 1)]
         return [step for step in self.legs if step < steps] + [steps]
 
-    def by_value(self, runs: Runs, values: Tensors, moments: Sequence[Moment]) -> Tensors:
+    def by_value(self, runs: InnerLoop, values: Tensors, moments: Sequence[InnerState]) -> Tensors:
         """Walks the chords backward, the last first."""
         strides = min(self.reverse_steps or runs.steps, runs.steps)
         end = moments[-1]
@@ -148,7 +154,7 @@ class Exact:
         segment = self.segment or max(1, math.isqrt(steps))
         return [*range(segment, steps, segment), steps]
 
-    def by_value(self, runs: Runs, values: Tensors, moments: Sequence[Moment]) -> Tensors:
+    def by_value(self, runs: InnerLoop, values: Tensors, moments: Sequence[InnerState]) -> Tensors:
         """Trains each segment again and walks it backward, the last first."""
         moments = list(moments)
         end = moments[-1]
@@ -206,7 +212,7 @@ class Implicit:
         """The end."""
         return [steps]
 
-    def by_value(self, runs: Runs, values: Tensors, moments: Sequence[Moment]) -> Tensors:
+    def by_value(self, runs: InnerLoop, values: Tensors, moments: Sequence[InnerState]) -> Tensors:
         """Sums the series.
 
         Raises:
@@ -233,7 +239,7 @@ class Implicit:
         )
 
 
-def _with_start(runs: Runs, values: Tensors, d_weights: Tensors, found: Tensors) -> Tensors:
+def _with_start(runs: InnerLoop, values: Tensors, d_weights: Tensors, found: Tensors) -> Tensors:
     """Adds what the initial weights contribute."""
     if runs.loops.student.scale_place is None:
         return found
@@ -254,7 +260,7 @@ _NAMED: dict[str, Method] = {
 }
 
 
-def chosen(method: str | Method) -> Method:
+def method_from_name(method: str | Method) -> Method:
     """The method of a name, or the method itself.
 
     Raises:
@@ -274,3 +280,109 @@ def config(method: Method) -> dict[str, Any]:
     """A method's settings as plain data."""
     settings: dict[str, Any] = asdict(method)  # type: ignore[call-overload]
     return {"class": type(method).__name__} | settings
+
+
+@dataclass(frozen=True, eq=False)
+class Hypergradient:
+    """What a training and its reverse found.
+
+    Args:
+      gradients: float64 arrays by the raw numbers, one for each hyperparameter.
+      val_loss: after the training.
+      start: the training before its first step.
+      end: after its last.
+      reached: the step that the reverse pass came back to; above 0 where it was ended early.
+    """
+
+    gradients: list[np.ndarray]
+    val_loss: float
+    start: InnerState
+    end: InnerState
+    reached: int
+
+
+def hypergradient(runs: InnerLoop, raws: list[np.ndarray], method: Method) -> Hypergradient:
+    """Trains with these raw numbers and walks the training backward.
+
+    Raises:
+      DivergedError: the training or the walk ended in what is not a number.
+    """
+    values = runs.values(raws)
+    moments = runs.through(values, method.stops(runs.steps))
+    val_loss = runs.validation_loss(moments[-1])
+    found = runs.raw_gradient(raws, method.by_value(runs, values, moments))
+    if not all(np.isfinite(gradient).all() for gradient in found):
+        raise DivergedError(
+            f"The hypergradient by {method.name} is not finite: the reverse pass diverged."
+        )
+    return Hypergradient(found, val_loss, moments[0], moments[-1], runs.reached)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A method's hypergradient beside the exact one.
+
+    Args:
+      method: which.
+      steps: of the training that both were taken of.
+      cosine: of the angle between them, over all hyperparameters on their raw scales.
+      sign_agreement: share of the numbers, non-zero in the exact one, whose signs agree; by chance
+        it is a half where signs are balanced.
+      ratio: the norm of the method's over that of the exact one.
+      by_hyperparameter: (cosine, sign agreement) of each.
+    """
+
+    method: str
+    steps: int
+    cosine: float
+    sign_agreement: float
+    ratio: float
+    by_hyperparameter: dict[str, tuple[float, float]]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.method} against exact over {self.steps} steps: cosine {self.cosine:.3f}, "
+            f"signs agree {self.sign_agreement:.1%}, norm ratio {self.ratio:.3g}"
+        ]
+        lines += [
+            f"  {name}: cosine {cosine:.3f}, signs agree {signs:.1%}"
+            for name, (cosine, signs) in self.by_hyperparameter.items()
+        ]
+        return "\n".join(lines)
+
+
+def compare_gradients(
+    method: str,
+    steps: int,
+    names: Sequence[str],
+    found: Sequence[np.ndarray],
+    exact: Sequence[np.ndarray],
+) -> Check:
+    """Compares two hypergradients, each a list of arrays, one for each name."""
+    one, two = (np.concatenate([part.ravel() for part in parts]) for parts in (found, exact))
+    norm = float(np.linalg.norm(two))
+    return Check(
+        method=method,
+        steps=steps,
+        cosine=cosine(one, two),
+        sign_agreement=sign_agreement(one, two),
+        ratio=float(np.linalg.norm(one)) / norm if norm else float("nan"),
+        by_hyperparameter={
+            name: (cosine(a.ravel(), b.ravel()), sign_agreement(a, b))
+            for name, a, b in zip(names, found, exact, strict=True)
+        },
+    )
+
+
+def cosine(left: np.ndarray, right: np.ndarray) -> float:
+    """⟨left, right⟩ / (|left| |right|); not a number where one of them is zero."""
+    sizes = float(np.linalg.norm(left)) * float(np.linalg.norm(right))
+    return float(np.dot(left, right)) / sizes if sizes else float("nan")
+
+
+def sign_agreement(found: np.ndarray, exact: np.ndarray) -> float:
+    """Share of equal signs where the exact number is not zero."""
+    counted = exact != 0.0
+    if not counted.any():
+        return float("nan")
+    return float(np.mean(np.sign(found[counted]) == np.sign(exact[counted])))

@@ -12,21 +12,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_qan import progress as progress_room
-from keras_qan.drmad import building, methods, store
-from keras_qan.drmad.checking import Check, compared
-from keras_qan.drmad.hypergradients import hypergradient
+from keras_qan.drmad import building, checkpoint, methods
+from keras_qan.drmad.data import BatchRecording
+from keras_qan.drmad.functional_model import FunctionalModel
 from keras_qan.drmad.hyperparameters import Hyperparameter
+from keras_qan.drmad.inner_loop import DivergedError, InnerLoop, Training, rate_and_momentum
 from keras_qan.drmad.loops import Loops
 from keras_qan.drmad.losses import ExampleLoss
-from keras_qan.drmad.methods import Exact, Method
-from keras_qan.drmad.outer import Descent, Outer
-from keras_qan.drmad.replay import Replay
-from keras_qan.drmad.settings import Training, rate_and_momentum
-from keras_qan.drmad.state import Standing
-from keras_qan.drmad.student import Student
-from keras_qan.drmad.training import DivergedError, Runs
-from keras_qan.lock import Lock
+from keras_qan.drmad.methods import Check, Exact, Method, compare_gradients, hypergradient
+from keras_qan.drmad.outer_loop import OuterOptimizer, OuterState, TunerState
+from keras_qan.storage.lock import Lock
+from keras_qan.utils import progress as progress_room
 
 _VALIDATION_BATCH = 256
 
@@ -82,13 +78,13 @@ class Tuner:
         *,
         method: str | Method = "drmad_piecewise",
         training: Training | None = None,
-        outer: Outer | None = None,
+        outer: OuterOptimizer | None = None,
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
-        self.hyperparameters = building.checked(hyperparameters)
-        self.method = methods.chosen(method)
+        self.hyperparameters = building.check_hyperparameters(hyperparameters)
+        self.method = methods.method_from_name(method)
         self.training = training or Training()
-        self.outer = outer or Outer()
+        self.outer = outer or OuterOptimizer()
         self.directory = None if directory is None else Path(directory)
         self.study: Any = None
         self._strategy = building.chosen_strategy(strategy)
@@ -97,25 +93,25 @@ class Tuner:
         self.steps = self.training.steps or self.training.epochs * self._student.train.num_batches
         self._loops = Loops(self._student)
         raws = self.initial_raws()
-        self._standing = Standing(raws, Descent(self.outer, raws))
-        building.require_replayable(Runs(self._loops, 1), raws)
+        self._standing = TunerState(raws, OuterState(self.outer, raws))
+        building.require_replayable(InnerLoop(self._loops, 1), raws)
         if self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)
             weakref.finalize(self, Lock(self.directory).release)
-            found = store.take_up(self.directory, self._settings())
+            found = checkpoint.resume(self.directory, self._settings())
             if found is not None:
                 self._standing.unpack(*found, self._student)
 
-    def _studied(self, train: Any, validation: Any) -> Student:
+    def _studied(self, train: Any, validation: Any) -> FunctionalModel:
         settings = self.training
-        data = Replay(train, settings.batch_size, settings.seed, "train")
-        held_out = Replay(validation, _VALIDATION_BATCH, None, "validation")
+        data = BatchRecording(train, settings.batch_size, settings.seed, "train")
+        held_out = BatchRecording(validation, _VALIDATION_BATCH, None, "validation")
         self._example = data.examples(tf.constant([0])).x
         model = building.require_model(self._built())
         compiled = getattr(model, "loss", None)
         loss = ExampleLoss(compiled if settings.loss is None else settings.loss)
         rate, momentum = rate_and_momentum(model, settings)
-        return Student(
+        return FunctionalModel(
             model,
             loss,
             self.hyperparameters,
@@ -128,7 +124,9 @@ class Tuner:
         )
 
     def _built(self) -> keras.Model:
-        return building.built(self._build_model, self.training.seed, self._strategy, self._example)
+        return building.call_build_model(
+            self._build_model, self.training.seed, self._strategy, self._example
+        )
 
     # What a user asks for.
 
@@ -215,12 +213,12 @@ class Tuner:
         """
         if not isinstance(steps, int) or steps < 1:
             raise ValueError(f"check got steps={steps!r}; expected a whole number of at least 1.")
-        runs = Runs(self._loops, min(steps, self.steps))
-        judged = methods.chosen(method) if method is not None else self.method
+        runs = InnerLoop(self._loops, min(steps, self.steps))
+        judged = methods.method_from_name(method) if method is not None else self.method
         found, exact = (
             hypergradient(runs, self._standing.raws, m).gradients for m in (judged, Exact())
         )
-        return compared(judged.name, runs.steps, list(self.values), found, exact)
+        return compare_gradients(judged.name, runs.steps, list(self.values), found, exact)
 
     def hypergradient(
         self, *, method: str | Method | None = None, steps: int | None = None
@@ -234,8 +232,8 @@ class Tuner:
         Raises:
           DivergedError: the training diverges.
         """
-        runs = Runs(self._loops, steps or self.steps)
-        judged = methods.chosen(method) if method is not None else self.method
+        runs = InnerLoop(self._loops, steps or self.steps)
+        judged = methods.method_from_name(method) if method is not None else self.method
         found = hypergradient(runs, self._standing.raws, judged)
         return dict(zip(self.values, found.gradients, strict=True))
 
@@ -265,7 +263,7 @@ class Tuner:
           The files written: validation loss over outer steps; where they were tuned, penalties
           over the input's pixels and learning rates by layer over the training.
         """
-        from keras_qan.drmad import drawing
+        from keras_qan.drmad import figures
 
         if output is None and self.directory is None:
             raise ValueError(
@@ -274,7 +272,7 @@ class Tuner:
             )
         folder = Path(output) if output is not None else self.directory / "figures"  # type: ignore[operator]
         values = self.best_values if self._standing.best else self.values
-        return drawing.draw_search(
+        return figures.draw_search(
             folder, self.history, self.hyperparameters, values, self._student.facts, self._trials()
         )
 
@@ -301,7 +299,7 @@ class Tuner:
         Raises:
           DivergedError: the training diverges.
         """
-        runs = Runs(self._loops, self.steps)
+        runs = InnerLoop(self._loops, self.steps)
         values = runs.values(raws)
         moment = runs.begin(values)
         for step in [*(s for s in stops if s < self.steps), self.steps]:
@@ -333,7 +331,7 @@ class Tuner:
     def _outer_step(self) -> None:
         began = time.perf_counter()
         standing = self._standing
-        runs = Runs(self._loops, self.steps)
+        runs = InnerLoop(self._loops, self.steps)
         while True:
             try:
                 found = hypergradient(runs, standing.raws, self.method)
@@ -367,7 +365,7 @@ class Tuner:
 
     def _keep(self) -> None:
         if self.directory is not None:
-            store.write(self.directory, *self._standing.packed(self._student))
+            checkpoint.write(self.directory, *self._standing.packed(self._student))
 
     def _require_best(self) -> dict[str, Any]:
         if not self._standing.best:

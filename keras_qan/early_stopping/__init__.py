@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from keras_qan.early_stopping.curves import CurveError, TooFewCurvesError
     from keras_qan.early_stopping.history import CurveHistory, FinishedCurve
     from keras_qan.early_stopping.hyperband import Hyperband, HyperbandResult
-    from keras_qan.early_stopping.prediction import Prediction
+    from keras_qan.early_stopping.intervals import Prediction
+    from keras_qan.early_stopping.optuna_pruner import CurvePruner
     from keras_qan.early_stopping.predictor import CurvePredictor
-    from keras_qan.early_stopping.pruner import CurvePruner
-    from keras_qan.early_stopping.replaying import Replay, replay
+    from keras_qan.early_stopping.replaying import ReplayResult, replay
     from keras_qan.early_stopping.rule import StopRule
 
 _HOMES = {
@@ -27,10 +27,10 @@ _HOMES = {
     **dict.fromkeys(["CurveError", "TooFewCurvesError"], "curves"),
     **dict.fromkeys(["CurveHistory", "FinishedCurve"], "history"),
     **dict.fromkeys(["Hyperband", "HyperbandResult"], "hyperband"),
-    "Prediction": "prediction",
+    "Prediction": "intervals",
     "CurvePredictor": "predictor",
-    "CurvePruner": "pruner",
-    **dict.fromkeys(["Replay", "replay"], "replaying"),
+    "CurvePruner": "optuna_pruner",
+    **dict.fromkeys(["ReplayResult", "replay"], "replaying"),
     "StopRule": "rule",
 }
 
@@ -44,7 +44,7 @@ __all__ = [
     "Hyperband",
     "HyperbandResult",
     "Prediction",
-    "Replay",
+    "ReplayResult",
     "StopRule",
     "TooFewCurvesError",
     "replay",

@@ -12,15 +12,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_qan.early_stopping.features import Feature, FeatureTable
+from keras_qan.early_stopping.curves import Feature, FeatureTable
 from keras_qan.early_stopping.history import CurveHistory, FinishedCurve
-from keras_qan.early_stopping.prediction import Prediction
+from keras_qan.early_stopping.intervals import Prediction
 from keras_qan.early_stopping.predictor import CurvePredictor
 from keras_qan.early_stopping.rule import Mode, StopRule, mode_of
 
 _log = logging.getLogger(__name__)
 
-Features = Mapping[str, Feature] | Callable[[keras.Model], Mapping[str, Feature]]
+FeatureProvider = Mapping[str, Feature] | Callable[[keras.Model], Mapping[str, Feature]]
 
 #: Regressors are made anew when there are so many times more finished curves.
 _GROWTH = 1.1
@@ -74,7 +74,7 @@ class CurveStopping(keras.callbacks.Callback):
         confidence: float = 0.99,
         keep_best: int = 1,
         margin: float = 0.0,
-        features: Features | None = None,
+        features: FeatureProvider | None = None,
         mode: Mode | None = None,
         predictor: CurvePredictor | None = None,
     ) -> None:
@@ -92,7 +92,7 @@ class CurveStopping(keras.callbacks.Callback):
         learned: _Learned,
         monitor: str,
         rule: StopRule,
-        features: Features | None,
+        features: FeatureProvider | None,
     ) -> None:
         """Sets every attribute; history and predictor are shared between copies."""
         self.history = history

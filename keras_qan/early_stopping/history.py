@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_qan.early_stopping.features import Feature
-from keras_qan.run_log import plain
+from keras_qan.early_stopping.curves import Feature
+from keras_qan.storage.run_log import plain
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_qan.early_stopping.curves import CurveError
-from keras_qan.early_stopping.features import Feature, FeatureTable
+from keras_qan.early_stopping.curves import CurveError, Feature, FeatureTable
 from keras_qan.early_stopping.predictor import CurvePredictor
 from keras_qan.early_stopping.rule import Mode, StopRule
 
@@ -19,7 +18,7 @@ Train = Callable[[Configuration], Iterator[float]]
 
 
 @dataclass(eq=False)
-class Contestant:
+class HyperbandTrial:
     """One configuration and how far it came.
 
     Args:
@@ -46,7 +45,7 @@ class HyperbandResult:
       mode: which values are better.
     """
 
-    contestants: list[Contestant]
+    contestants: list[HyperbandTrial]
     mode: Mode
 
     @property
@@ -60,7 +59,7 @@ class HyperbandResult:
         return [number for number, one in enumerate(self.contestants) if one.stopped]
 
     @property
-    def best(self) -> Contestant:
+    def best(self) -> HyperbandTrial:
         """The contestant with the best value."""
         finite = [one for one in self.contestants if one.values and math.isfinite(one.values[-1])]
         if not finite:
@@ -161,10 +160,10 @@ class Hyperband:
         Raises:
           ValueError: `train` ends before `max_epochs` epochs.
         """
-        everyone: list[Contestant] = []
+        everyone: list[HyperbandTrial] = []
         rng = np.random.default_rng(self._seed)
         for bracket in self.brackets() * rounds:
-            group = [Contestant(dict(sample(rng))) for _ in range(bracket[0][0])]
+            group = [HyperbandTrial(dict(sample(rng))) for _ in range(bracket[0][0])]
             everyone += group
             trainings = {id(one): train(one.configuration) for one in group}
             spared = {id(one) for one in group if rng.random() < self._always_finish}
@@ -181,7 +180,7 @@ class _Rung:
     """Trains contestants up to so many epochs."""
 
     def __init__(
-        self, owner: Hyperband, epochs: int, promoted: int, everyone: list[Contestant]
+        self, owner: Hyperband, epochs: int, promoted: int, everyone: list[HyperbandTrial]
     ) -> None:
         self._owner, self._epochs, self._promoted = owner, epochs, promoted
         rule = owner._rule
@@ -203,7 +202,7 @@ class _Rung:
             curves = [one.values[:epochs] for one in known]
             predictor.fit(curves, self._table.encode(rows))
 
-    def train(self, one: Contestant, training: Iterator[float], is_spared: bool) -> None:
+    def train(self, one: HyperbandTrial, training: Iterator[float], is_spared: bool) -> None:
         while len(one.values) < self._epochs:
             value = next(training, None)
             if value is None:
@@ -220,7 +219,7 @@ class _Rung:
                 return
         self._ends.append(one.values[-1])
 
-    def _is_hopeless(self, one: Contestant) -> bool:
+    def _is_hopeless(self, one: HyperbandTrial) -> bool:
         to_beat = self._rule.to_beat(self._ends)
         if len(one.values) >= self._epochs or to_beat is None:
             return False
@@ -228,7 +227,7 @@ class _Rung:
         found = self._owner._predictor.predict([one.values], features)
         return bool(self._rule.stops(found, to_beat)[0])
 
-    def best(self, contestants: list[Contestant]) -> list[Contestant]:
+    def best(self, contestants: list[HyperbandTrial]) -> list[HyperbandTrial]:
         whole = [
             one
             for one in contestants

@@ -1,4 +1,7 @@
-"""CurvePredictor: from finished curves to the end of an unfinished one."""
+"""What a regressor sees of a curve that was observed for a while.
+
+CurvePredictor: from finished curves to the end of an unfinished one.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_qan.early_stopping.curves import (
     CurveError,
@@ -16,10 +20,61 @@ from keras_qan.early_stopping.curves import (
     as_curves,
     as_features,
 )
-from keras_qan.early_stopping.doubt import Doubt
-from keras_qan.early_stopping.inputs import Inputs
-from keras_qan.early_stopping.prediction import INTERVAL_RULES, IntervalRule, Prediction
-from keras_qan.early_stopping.regressors import FAMILIES, Regressor, chosen, residuals
+from keras_qan.early_stopping.intervals import (
+    INTERVAL_RULES,
+    IntervalRule,
+    Prediction,
+    ResidualModel,
+)
+from keras_qan.early_stopping.regressors import FAMILIES, Regressor, residuals, select_regressor
+
+#: A positive feature that spans more than this factor is taken by its logarithm.
+_WIDE = 10.0
+
+
+class RegressorInputs:
+    """Turns the first τ values of curves, and features, into the inputs of a regressor.
+
+    x = (y₁ … y_τ, their first differences, their second differences, features): section 3.1 of
+    arXiv:1705.10823. Features that are positive and span more than a factor of ten (numbers of
+    weights, learning rates) enter by their logarithm, which the paper does not say; the planned
+    length enters where the finished curves differ in it.
+
+    Args:
+      features: of the finished curves, [N, F].
+      lengths: of the finished curves, [N].
+    """
+
+    def __init__(self, features: Floats, lengths: Ints) -> None:
+        self._logarithmic = _spans_wide(features)
+        self._sees_length = bool(np.ptp(lengths)) if len(lengths) else False
+
+    def of(self, values: Floats, tau: int, features: Floats, lengths: Ints) -> Floats:
+        """Returns the inputs.
+
+        Args:
+          values: curves, [N, at least τ].
+          tau: τ, how many values are looked at.
+          features: [N, F].
+          lengths: planned lengths, [N].
+
+        Returns:
+          float64 [N, inputs].
+        """
+        seen = values[:, :tau]
+        parts = [seen, np.diff(seen, 1), np.diff(seen, 2) if tau > 2 else seen[:, :0]]
+        positive = np.maximum(features, np.finfo(np.float64).tiny)
+        parts.append(np.where(self._logarithmic, np.log(positive), features))
+        if self._sees_length:
+            parts.append(lengths[:, None].astype(np.float64))
+        return np.hstack(parts)
+
+
+def _spans_wide(features: Floats) -> npt.NDArray[np.bool_]:
+    if not features.size:
+        return np.zeros(features.shape[1], bool)
+    low, high = features.min(axis=0), features.max(axis=0)
+    return (low > 0.0) & (high > _WIDE * low)
 
 
 class CurvePredictor:
@@ -84,7 +139,7 @@ class CurvePredictor:
         self.folds = folds
         self.seed = seed
         self._curves: Curves | None = None
-        self._known: dict[int, tuple[str, Regressor, Doubt]] = {}
+        self._known: dict[int, tuple[str, Regressor, ResidualModel]] = {}
 
     @property
     def num_curves(self) -> int:
@@ -111,7 +166,7 @@ class CurvePredictor:
             raise TooFewCurvesError(len(finished), self.min_curves, "to learn from")
         self._features = as_features(features, len(finished))
         self._ends = finished.last if ends is None else _as_ends(ends, len(finished))
-        self._inputs = Inputs(self._features, finished.lengths)
+        self._inputs = RegressorInputs(self._features, finished.lengths)
         self._curves = finished
         self._known = {}
         return self
@@ -166,7 +221,7 @@ class CurvePredictor:
         """Whether enough finished curves are longer than that."""
         return self._curves is not None and self._num_longer(observed) >= self.min_curves
 
-    def _at(self, tau: int) -> tuple[str, Regressor, Doubt]:
+    def _at(self, tau: int) -> tuple[str, Regressor, ResidualModel]:
         if tau not in self._known:
             known = self._require_fit()
             longer = known.lengths > tau
@@ -177,9 +232,9 @@ class CurvePredictor:
                 known.values[longer], tau, self._features[longer], known.lengths[longer]
             )
             target = self._ends[longer]
-            name, regressor = chosen(inputs, target, self.families, self.folds, self.seed)
+            name, regressor = select_regressor(inputs, target, self.families, self.folds, self.seed)
             left_out = residuals(regressor, inputs, target, self.seed)
-            self._known[tau] = name, regressor, Doubt(left_out, target - left_out)
+            self._known[tau] = name, regressor, ResidualModel(left_out, target - left_out)
         return self._known[tau]
 
     def _num_longer(self, tau: int) -> int:

@@ -70,7 +70,7 @@ def candidates(families: Sequence[str], seed: int) -> Iterator[tuple[str, Regres
             yield family, Regressor(_least_squares)
 
 
-def chosen(
+def select_regressor(
     inputs: Floats, target: Floats, families: Sequence[str], folds: int, seed: int
 ) -> tuple[str, Regressor]:
     """Chooses the regressor with the least squared error in cross-validation, and fits it.

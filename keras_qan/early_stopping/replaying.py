@@ -22,7 +22,7 @@ from keras_qan.early_stopping.rule import Mode, StopRule
 
 
 @dataclass(frozen=True, eq=False)
-class Replay:
+class ReplayResult:
     """A search as it would have gone.
 
     Args:
@@ -84,7 +84,7 @@ def replay(
     mode: Mode = "max",
     seed: int = 0,
     predictor: CurvePredictor | None = None,
-) -> Replay:
+) -> ReplayResult:
     """Replays a search in random order, and stops what is predicted to end behind.
 
     The first `num_train` curves run to their end, are learned from and are counted: the protocol of
@@ -121,7 +121,9 @@ def replay(
     return replay_with(_ByPrediction(known, rows, predictor, rule), known, num_train, rule, seed)
 
 
-def replay_with(judge: Judge, curves: Curves, num_train: int, rule: StopRule, seed: int) -> Replay:
+def replay_with(
+    judge: Judge, curves: Curves, num_train: int, rule: StopRule, seed: int
+) -> ReplayResult:
     """Replays a search with any way to decide.
 
     Args:
@@ -157,7 +159,7 @@ def replay_with(judge: Judge, curves: Curves, num_train: int, rule: StopRule, se
             ends.append(float(curves.last[row]))
     best = int(np.argmax(curves.last) if rule.mode == "max" else np.argmin(curves.last))
     full = int(curves.lengths.sum())
-    return Replay(order, epochs, np.asarray(stopped, np.int64), predicted, full, best)
+    return ReplayResult(order, epochs, np.asarray(stopped, np.int64), predicted, full, best)
 
 
 class _ByPrediction:

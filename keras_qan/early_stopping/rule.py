@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from keras_qan.early_stopping.prediction import IntervalRule, Prediction, curves_needed
+from keras_qan.early_stopping.intervals import IntervalRule, Prediction, curves_needed
 
 Mode = Literal["max", "min"]
 

@@ -4,19 +4,23 @@
 trainings, or one of `teachers`; `Pull`, `Features` and `Distillation` are the forms.
 """
 
-from keras_qan.meta_momentum.callback import MetaMomentum
-from keras_qan.meta_momentum.fading import Constant, Linear
-from keras_qan.meta_momentum.forms import Distillation, Features, Pull
-from keras_qan.meta_momentum.teachers import Given, Previous, RandomTeacher, Teacher
+from keras_qan.meta_momentum.callback import ConstantStrength, LinearFade, MetaMomentum
+from keras_qan.meta_momentum.losses import Distillation, Features, Pull
+from keras_qan.meta_momentum.teachers import (
+    BestStudentTeacher,
+    FixedTeacher,
+    RandomTeacher,
+    Teacher,
+)
 
 __all__ = [
-    "Constant",
+    "BestStudentTeacher",
+    "ConstantStrength",
     "Distillation",
     "Features",
-    "Given",
-    "Linear",
+    "FixedTeacher",
+    "LinearFade",
     "MetaMomentum",
-    "Previous",
     "Pull",
     "RandomTeacher",
     "Teacher",

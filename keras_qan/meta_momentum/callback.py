@@ -1,4 +1,7 @@
-"""MetaMomentum: Keras's hooks → a teacher's pull in the training step."""
+"""How a pull fades: the share of its strength at each point of its time.
+
+MetaMomentum: Keras's hooks → a teacher's pull in the training step.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_qan.actions import Schedule
-from keras_qan.meta_momentum.attachment import Attachment, detach_leftovers
-from keras_qan.meta_momentum.fading import Linear
-from keras_qan.meta_momentum.forms import Form, Pull
+from keras_qan.meta_momentum.losses import Pull, TeacherLoss
 from keras_qan.meta_momentum.teachers import Teacher, teacher_of
+from keras_qan.meta_momentum.train_step import TrainStepPatch, detach_leftovers
+from keras_qan.storage.serialization import configurable
+
+
+@configurable
+class LinearFade:
+    """1 − t/T: the whole strength at first, nothing at the end."""
+
+    def __call__(self, progress: tf.Tensor) -> tf.Tensor:
+        """The share at `progress`, float32 `[]` in [0, 1]."""
+        return 1.0 - progress
+
+
+@configurable
+class ConstantStrength:
+    """1 until the time is over, then nothing: as the original had it."""
+
+    def __call__(self, progress: tf.Tensor) -> tf.Tensor:
+        """The share at `progress`, float32 `[]` in [0, 1]."""
+        return tf.ones_like(progress)
 
 
 class MetaMomentum(keras.callbacks.Callback):
@@ -70,7 +92,7 @@ class MetaMomentum(keras.callbacks.Callback):
         strength: float = 0.01,
         steps: int | None = None,
         layers: Sequence[str] | None = None,
-        form: Form | None = None,
+        form: TeacherLoss | None = None,
         fade: Schedule | None = None,
         directory: str | Path | None = None,
     ) -> None:
@@ -103,10 +125,10 @@ class MetaMomentum(keras.callbacks.Callback):
         self.teacher = teacher_of(teacher, directory)
         self.strength, self.steps = float(strength), steps
         self.layers = None if layers is None else tuple(layers)
-        self.form: Form = form
-        self.fade: Schedule = Linear() if fade is None else fade
+        self.form: TeacherLoss = form
+        self.fade: Schedule = LinearFade() if fade is None else fade
         self.keeps = True
-        self._attachment: Attachment | None = None
+        self._attachment: TrainStepPatch | None = None
         self._scores: dict[str, float] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MetaMomentum:
@@ -144,7 +166,7 @@ class MetaMomentum(keras.callbacks.Callback):
         attachment = self._attachment
         if attachment is None or attachment.model is not model:
             bound = self.form.bind(model, self.layers)
-            attachment = self._attachment = Attachment(model, bound, self.fade)
+            attachment = self._attachment = TrainStepPatch(model, bound, self.fade)
         attachment.attach(self.teacher, self.strength, self._length())
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002

@@ -14,7 +14,7 @@ from keras_qan.observations import watched_kernels
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightCopies:
     """All weights of a network, in Keras's order.
 
     Args:
@@ -26,7 +26,7 @@ class Weights:
     arrays: tuple[np.ndarray, ...]
 
     @classmethod
-    def of(cls, model: keras.Model) -> Weights:
+    def of(cls, model: keras.Model) -> WeightCopies:
         """A copy of a model's weights."""
         arrays = [keras.ops.convert_to_numpy(variable).copy() for variable in model.weights]
         return cls(tuple(variable.path for variable in model.weights), tuple(arrays))
@@ -59,7 +59,7 @@ def chosen_kernels(model: keras.Model, layers: Sequence[str] | None) -> list[Any
 
 
 def matching_kernels(
-    model: keras.Model, chosen: Sequence[Any], teacher: Weights, layers: Sequence[str] | None
+    model: keras.Model, chosen: Sequence[Any], teacher: WeightCopies, layers: Sequence[str] | None
 ) -> list[np.ndarray]:
     """The teacher's value for each chosen kernel.
 

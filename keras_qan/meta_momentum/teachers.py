@@ -10,14 +10,14 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
-from keras_qan import checkpoint
-from keras_qan.meta_momentum.matching import Weights
+from keras_qan.meta_momentum.matching import WeightCopies
+from keras_qan.storage import checkpoint
 
 
 class Teacher(Protocol):
     """Who a student is pulled toward, training after training."""
 
-    def weights(self) -> Weights | None:
+    def weights(self) -> WeightCopies | None:
         """What to teach in the training that begins; None for nothing."""
         ...
 
@@ -30,7 +30,7 @@ class Teacher(Protocol):
         ...
 
 
-class Given:
+class FixedTeacher:
     """A model that was trained before. It is leakage where it saw more than the student may.
 
     Args:
@@ -45,9 +45,9 @@ class Given:
             )
         self.model = model
 
-    def weights(self) -> Weights | None:
+    def weights(self) -> WeightCopies | None:
         """The model's present weights."""
-        return Weights.of(self.model)
+        return WeightCopies.of(self.model)
 
     def network(self, student: keras.Model) -> keras.Model | None:  # noqa: ARG002
         """The model itself."""
@@ -57,7 +57,7 @@ class Given:
         """Learns nothing."""
 
 
-class Previous:
+class BestStudentTeacher:
     """The best student of earlier trainings.
 
     It teaches nothing in the first training. The best is the one whose last validation loss is
@@ -83,14 +83,14 @@ class Previous:
         self.episodes = 0
         self.score = math.inf
         self.kind = ""
-        self._best: Weights | None = None
+        self._best: WeightCopies | None = None
         self._networks: list[tuple[Any, keras.Model]] = []
         if self.directory is not None:
             saved = checkpoint.read_newest(self.directory, self.STEM)
             if saved is not None:
                 self.set_state(*saved)
 
-    def weights(self) -> Weights | None:
+    def weights(self) -> WeightCopies | None:
         """The best student's weights so far."""
         return self._best
 
@@ -105,13 +105,13 @@ class Previous:
         better = score < self.score and (kind == self.kind or kind == "val_loss" or not self.kind)
         validated_at_last = kind == "val_loss" and self.kind == "loss"
         if math.isfinite(score) and (better or validated_at_last):
-            self._best, self.score, self.kind = Weights.of(student), float(score), kind
+            self._best, self.score, self.kind = WeightCopies.of(student), float(score), kind
         if self.directory is not None and self._best is not None:
             checkpoint.write_next(self.directory, self.STEM, *self.get_state())
 
     def get_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """All it knows, as arrays by name and plain data."""
-        best = self._best or Weights((), ())
+        best = self._best or WeightCopies((), ())
         arrays = {f"weight/{place}": array for place, array in enumerate(best.arrays)}
         data = {"paths": list(best.paths), "episodes": self.episodes, "kind": self.kind}
         return arrays, data | {"score": self.score if math.isfinite(self.score) else None}
@@ -131,11 +131,11 @@ class Previous:
                 f"This is no teacher's state: {error!r} is missing or wrong. Expected what "
                 "Previous.get_state() gave."
             ) from error
-        self._best = Weights(paths, found) if paths else None
+        self._best = WeightCopies(paths, found) if paths else None
         self.score = math.inf if score is None else float(score)
         self.kind, self.episodes = kind, episodes
 
-    def _clone(self, student: keras.Model, weights: Weights) -> keras.Model:
+    def _clone(self, student: keras.Model, weights: WeightCopies) -> keras.Model:
         network = next((one for known, one in self._networks if known is student), None)
         if network is None:
             network = keras.models.clone_model(student)
@@ -150,7 +150,7 @@ class Previous:
         network.set_weights(list(weights.arrays))
         return network
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Previous:
+    def __deepcopy__(self, memo: dict[int, Any]) -> BestStudentTeacher:
         """Itself: what one training found, the others are to know."""
         memo[id(self)] = self
         return self
@@ -172,7 +172,7 @@ class RandomTeacher:
         self._seed = seed
         self._drawn = 0
 
-    def weights(self) -> Weights | None:
+    def weights(self) -> WeightCopies | None:
         """Random kernels; what is no kernel is the other teacher's."""
         other = self.like.weights()
         if other is None:
@@ -184,7 +184,7 @@ class RandomTeacher:
             drawn = generator.normal(size=arrays[place].shape)
             drawn *= np.linalg.norm(arrays[place]) / np.linalg.norm(drawn)
             arrays[place] = drawn.astype(arrays[place].dtype)
-        return Weights(other.paths, tuple(arrays))
+        return WeightCopies(other.paths, tuple(arrays))
 
     def network(self, student: keras.Model) -> keras.Model | None:
         """A clone of the other teacher's network, with random kernels."""
@@ -214,14 +214,14 @@ def teacher_of(asked: Any, directory: str | Path | None) -> Teacher:
       ValueError: it is something else, or a directory is given for one that has nothing to keep.
     """
     if isinstance(asked, str) and asked == "previous":
-        return Previous(directory)
+        return BestStudentTeacher(directory)
     if directory is not None:
         raise ValueError(
             f"MetaMomentum got directory={str(directory)!r} with a teacher of its own, which has "
             'nothing to keep; expected one with teacher="previous" alone. Leave it out.'
         )
     if isinstance(asked, keras.Model):
-        return Given(asked)
+        return FixedTeacher(asked)
     if all(callable(getattr(asked, name, None)) for name in ("weights", "network", "note")):
         return asked
     raise ValueError(

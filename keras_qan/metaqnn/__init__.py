@@ -12,36 +12,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_qan.metaqnn.ensemble import Ensemble
-    from keras_qan.metaqnn.grammar import Grammar, State
-    from keras_qan.metaqnn.layers import Layer, architecture
-    from keras_qan.metaqnn.q_learning import EpsilonSchedule, Learning, QTable
+    from keras_qan.metaqnn.q_learning import EpsilonSchedule, QLearning, QTable
     from keras_qan.metaqnn.recipe import Recipe, Stopping
     from keras_qan.metaqnn.search import MetaQNN
-    from keras_qan.metaqnn.space import ImpossibleSpaceError, Space
+    from keras_qan.metaqnn.space import ImpossibleSpaceError, Layer, Space, architecture
+    from keras_qan.metaqnn.state_space import State, StateSpace
 
 _HOMES = {
     "Ensemble": "ensemble",
-    **dict.fromkeys(["Grammar", "State"], "grammar"),
-    **dict.fromkeys(["Layer", "architecture"], "layers"),
-    **dict.fromkeys(["EpsilonSchedule", "Learning", "QTable"], "q_learning"),
+    **dict.fromkeys(["State", "StateSpace"], "state_space"),
+    **dict.fromkeys(["Layer", "architecture"], "space"),
+    **dict.fromkeys(["EpsilonSchedule", "QLearning", "QTable"], "q_learning"),
     **dict.fromkeys(["Recipe", "Stopping"], "recipe"),
     "MetaQNN": "search",
-    "trials_on": "elsewhere",
+    "make_trial_map": "remote",
     **dict.fromkeys(["ImpossibleSpaceError", "Space"], "space"),
 }
 
 __all__ = [
     "Ensemble",
     "EpsilonSchedule",
-    "Grammar",
     "ImpossibleSpaceError",
     "Layer",
-    "Learning",
     "MetaQNN",
+    "QLearning",
     "QTable",
     "Recipe",
     "Space",
     "State",
+    "StateSpace",
     "Stopping",
     "architecture",
     "trials_on",

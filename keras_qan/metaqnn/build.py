@@ -6,13 +6,13 @@ from typing import Any
 
 import keras
 
-from keras_qan.metaqnn.grammar import Grammar
-from keras_qan.metaqnn.layers import Architecture, Layer, text_of
+from keras_qan.metaqnn.space import Architecture, Layer, text_of
+from keras_qan.metaqnn.state_space import StateSpace
 from keras_qan.models.seeded import SeededLayers
 
 
 def build(
-    grammar: Grammar,
+    grammar: StateSpace,
     layers: Architecture,
     *,
     seed: int = 0,

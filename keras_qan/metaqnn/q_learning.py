@@ -1,4 +1,7 @@
-"""Q-learning over trajectories, and when to explore."""
+"""Q-learning over trajectories, and when to explore.
+
+The agent: samples architectures, remembers them, and replays what it remembers.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_qan.metaqnn.space import Architecture, Layer, architecture
+from keras_qan.metaqnn.state_space import StateSpace
+
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class QStep:
     """One decision: an action in a state, and what could be done next.
 
     Args:
@@ -67,7 +73,7 @@ class QTable:
         """The largest value of the actions; 0 where there are none."""
         return max((self.value(state, action) for action in actions), default=0.0)
 
-    def learn(self, steps: Sequence[Step], reward: float) -> None:
+    def learn(self, steps: Sequence[QStep], reward: float) -> None:
         """Updates along a trajectory that ended with a reward, last step first."""
         rate = self.learning_rate
         for place in range(len(steps) - 1, -1, -1):
@@ -158,7 +164,7 @@ class EpsilonSchedule:
 
 
 @dataclasses.dataclass(frozen=True)
-class Learning:
+class QLearning:
     """How the agent learns.
 
     Args:
@@ -184,3 +190,53 @@ class Learning:
     def table(self) -> QTable:
         """A table that nothing was learned into yet."""
         return QTable(self.initial, self.learning_rate, self.discount)
+
+
+class QLearningAgent:
+    """Q-learning over the states of a grammar, with a replay memory.
+
+    Args:
+      grammar: what may be built.
+      learning: how it learns.
+
+    Attributes:
+      table: the action values.
+      memory: (trajectory, reward) of every model, again for every time that it was sampled again.
+    """
+
+    def __init__(self, grammar: StateSpace, learning: QLearning) -> None:
+        self.grammar = grammar
+        self.table = learning.table()
+        self.memory: list[tuple[tuple[QStep, ...], float]] = []
+        self._replays = learning.replays
+
+    def sample(self, epsilon: float, rng: np.random.Generator) -> Architecture:
+        """Builds an architecture: at each layer, any with probability ε, else the best."""
+        state, layers = self.grammar.start(), []
+        while not state.ends:
+            actions = [str(layer) for layer in self.grammar.actions(state)]
+            layer = Layer.parse(self.table.choose(state.key, actions, epsilon, rng))
+            layers.append(layer)
+            state = self.grammar.next(state, layer)
+        return tuple(layers)
+
+    def trajectory(self, layers: Sequence[Layer]) -> tuple[QStep, ...]:
+        """The decisions that make an architecture."""
+        state, steps = self.grammar.start(), []
+        for layer in layers:
+            after = self.grammar.next(state, layer)
+            follow = tuple(str(other) for other in self.grammar.actions(after))
+            steps.append(QStep(state.key, str(layer), after.key, follow))
+            state = after
+        return tuple(steps)
+
+    def remember(self, text: str, reward: float, rng: np.random.Generator) -> None:
+        """Learns from a model, and from as many remembered ones as are replayed.
+
+        Those are drawn uniformly, with replacement; what is sampled often is replayed often.
+        """
+        steps = self.trajectory(architecture(text))
+        self.memory.append((steps, reward))
+        self.table.learn(steps, reward)
+        for place in rng.integers(len(self.memory), size=self._replays):
+            self.table.learn(*self.memory[int(place)])

@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from keras_qan import files
-from keras_qan.run_log import plain
+from keras_qan.storage import files
+from keras_qan.storage.run_log import plain
 
 MODELS = "models.jsonl"
 SETTINGS = "settings.json"

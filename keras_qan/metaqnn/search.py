@@ -15,24 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from keras_qan import progress
 from keras_qan.early_stopping import CurvePredictor, CurveStopping
-from keras_qan.lock import Lock
 from keras_qan.metaqnn import records
-from keras_qan.metaqnn.agent import Agent
 from keras_qan.metaqnn.ensemble import Ensemble, retrained
-from keras_qan.metaqnn.grammar import Grammar
-from keras_qan.metaqnn.layers import architecture, text_of
-from keras_qan.metaqnn.nursery import Inheritance, Nursery
-from keras_qan.metaqnn.q_learning import Learning
+from keras_qan.metaqnn.q_learning import QLearning, QLearningAgent
 from keras_qan.metaqnn.recipe import Recipe, Stopping
 from keras_qan.metaqnn.records import Model
-from keras_qan.metaqnn.space import Space
-from keras_qan.metaqnn.task import as_task
-from keras_qan.metaqnn.trial import Outcome, Trial, run_trial
+from keras_qan.metaqnn.search_data import as_search_data
+from keras_qan.metaqnn.space import Space, architecture, text_of
+from keras_qan.metaqnn.state_space import StateSpace
+from keras_qan.metaqnn.trial import Trial, TrialOutcome, run_trial
+from keras_qan.metaqnn.warm_start import InheritedWeights, WarmStarter
+from keras_qan.storage.lock import Lock
+from keras_qan.utils import progress
 
 #: Runs trials: given `run_trial` and a sequence of trials, gives their outcomes in order.
-Engine = Callable[[Callable[[Trial], Outcome], Sequence[Trial]], Iterable[Outcome]]
+TrialMap = Callable[[Callable[[Trial], TrialOutcome], Sequence[Trial]], Iterable[TrialOutcome]]
 
 #: After so many samples in a row that are known already, nothing new is expected.
 _MOST_REPEATS = 200
@@ -77,11 +75,11 @@ class MetaQNN:
         data: Any,
         directory: str | os.PathLike[str],
         seed: int = 0,
-        learning: Learning | None = None,
+        learning: QLearning | None = None,
         recipe: Recipe | None = None,
         stopping: Stopping | None = None,
         warm_start: bool = False,
-        engine: Engine = map,
+        engine: TrialMap = map,
         parallel: int = 1,
     ) -> None:
         if seed < 0 or parallel < 1:
@@ -89,11 +87,11 @@ class MetaQNN:
                 f"Received seed={seed} and parallel={parallel}; expected a seed of at least 0 and "
                 "at least one trial at once."
             )
-        self.task = as_task(data)
-        self.grammar = Grammar(space, self.task.input_shape, self.task.num_classes)
+        self.task = as_search_data(data)
+        self.grammar = StateSpace(space, self.task.input_shape, self.task.num_classes)
         self.directory = Path(directory)
         self.seed = seed
-        self.learning = learning or Learning()
+        self.learning = learning or QLearning()
         self.recipe = recipe or Recipe()
         self.stopping = stopping
         self.warm_start = warm_start
@@ -102,8 +100,8 @@ class MetaQNN:
         weakref.finalize(self, Lock(self.directory).release)
         records.open_directory(self.directory, self._settings())
         self._stopper = self._make_stopper()
-        self._nursery = Nursery(self.directory / "weights", self.grammar)
-        self.agent = Agent(self.grammar, self.learning)
+        self._nursery = WarmStarter(self.directory / "weights", self.grammar)
+        self.agent = QLearningAgent(self.grammar, self.learning)
         self._rows: list[Model] = []
         self._numbers: dict[str, int] = {}
         for row in records.read(self.directory):
@@ -242,7 +240,7 @@ class MetaQNN:
             keep_weights=self.warm_start,
         )
 
-    def _finish(self, proposal: _Proposal, outcome: Outcome) -> None:
+    def _finish(self, proposal: _Proposal, outcome: TrialOutcome) -> None:
         if outcome.weights is not None:
             self._nursery.keep(proposal.number, proposal.architecture, outcome.weights)
         inherited = proposal.inheritance
@@ -325,4 +323,4 @@ class _Proposal:
     epsilon: float
     repeats: tuple[int, ...]
     learning_rng: np.random.Generator
-    inheritance: Inheritance | None = None
+    inheritance: InheritedWeights | None = None

@@ -15,9 +15,9 @@ import tensorflow as tf
 from keras_qan.data import Examples
 from keras_qan.early_stopping import CurveStopping
 from keras_qan.metaqnn.build import build
-from keras_qan.metaqnn.grammar import Grammar
-from keras_qan.metaqnn.layers import architecture
 from keras_qan.metaqnn.recipe import Recipe
+from keras_qan.metaqnn.space import architecture
+from keras_qan.metaqnn.state_space import StateSpace
 
 Status = Literal["trained", "stopped", "out_of_time", "no_better_than_chance", "out_of_memory"]
 
@@ -40,7 +40,7 @@ class Trial:
     """
 
     architecture: str
-    grammar: Grammar
+    grammar: StateSpace
     train: Examples
     validation: Examples
     recipe: Recipe
@@ -52,7 +52,7 @@ class Trial:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Outcome:
+class TrialOutcome:
     """What came of a trial.
 
     Args:
@@ -79,7 +79,7 @@ class Outcome:
     weights: dict[str, npt.NDArray[Any]] | None = None
 
 
-def run_trial(trial: Trial) -> Outcome:
+def run_trial(trial: Trial) -> TrialOutcome:
     """Trains an architecture by its recipe: the one function that an engine has to call."""
     started = time.perf_counter()
     try:
@@ -87,12 +87,12 @@ def run_trial(trial: Trial) -> Outcome:
     except (tf.errors.ResourceExhaustedError, MemoryError):
         seconds = time.perf_counter() - started
         nan = math.nan
-        return Outcome("out_of_memory", nan, nan, (), nan, nan, 0, seconds)
+        return TrialOutcome("out_of_memory", nan, nan, (), nan, nan, 0, seconds)
     finally:
         keras.backend.clear_session(free_memory=False)
 
 
-def _trained(trial: Trial, started: float) -> Outcome:
+def _trained(trial: Trial, started: float) -> TrialOutcome:
     recipe, chance = trial.recipe, 1.0 / trial.grammar.num_classes
     factor, restarts = 1.0, 0
     while True:
@@ -118,7 +118,7 @@ def _trained(trial: Trial, started: float) -> Outcome:
         if trial.reward == "predicted":
             reward = min(1.0, max(score, predicted))
     weights = {v.path: np.asarray(v) for v in model.variables} if trial.keep_weights else None
-    return Outcome(
+    return TrialOutcome(
         status,  # type: ignore[arg-type]
         score,
         reward,

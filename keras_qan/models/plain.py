@@ -1,6 +1,14 @@
-"""Plain feed-forward networks."""
+"""Plain feed-forward networks.
 
+Networks of given widths, whose layers have names by which they grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import keras
 
 from keras_qan.models.seeded import SeededLayers
 
@@ -8,7 +16,7 @@ if TYPE_CHECKING:
     import keras
 
 
-def mlp(shape: tuple[int, ...], num_classes: int, layers: SeededLayers) -> "keras.Model":
+def mlp(shape: tuple[int, ...], num_classes: int, layers: SeededLayers) -> keras.Model:
     """Returns a network of two hidden layers of 128 rectified units."""
     import keras
 
@@ -19,7 +27,7 @@ def mlp(shape: tuple[int, ...], num_classes: int, layers: SeededLayers) -> "kera
     return keras.Model(inputs, layers.logits(num_classes)(x), name="mlp")
 
 
-def cnn(shape: tuple[int, ...], num_classes: int, layers: SeededLayers) -> "keras.Model":
+def cnn(shape: tuple[int, ...], num_classes: int, layers: SeededLayers) -> keras.Model:
     """Returns a network of two convolutions (16, 32) and a hidden layer of 64."""
     import keras
 
@@ -33,7 +41,7 @@ def cnn(shape: tuple[int, ...], num_classes: int, layers: SeededLayers) -> "kera
     return keras.Model(inputs, layers.logits(num_classes)(x), name="cnn")
 
 
-def cnn_bn(shape: tuple[int, ...], num_classes: int, layers: SeededLayers) -> "keras.Model":
+def cnn_bn(shape: tuple[int, ...], num_classes: int, layers: SeededLayers) -> keras.Model:
     """Returns `cnn` with batch normalisation between each convolution and its rectifier."""
     import keras
 
@@ -48,3 +56,38 @@ def cnn_bn(shape: tuple[int, ...], num_classes: int, layers: SeededLayers) -> "k
     x = keras.layers.Flatten(name="flatten")(x)
     x = layers.dense(64, activation="relu", name="hidden")(x)
     return keras.Model(inputs, layers.logits(num_classes)(x), name="cnn_bn")
+
+
+def layer_names(widths: Sequence[int]) -> list[str]:
+    """The names of the layers with these widths: convolutions, then the hidden layer.
+
+    Example:
+      >>> layer_names([16, 32, 64])
+      ['conv_1', 'conv_2', 'hidden']
+    """
+    return [*(f"conv_{number}" for number in range(1, len(widths))), "hidden"]
+
+
+def network(
+    input_shape: tuple[int, ...], num_classes: int, widths: Sequence[int], seed: int
+) -> keras.Model:
+    """3×3 convolutions, each halved by max-pooling, a hidden layer, and logits; not compiled.
+
+    With the widths 16, 32, 64 it is the student that `keras_qan.models` calls `cnn`; with one width
+    it is a perceptron.
+
+    Args:
+      input_shape: (height, width, channels).
+      num_classes: number of logits.
+      widths: of the convolutions, and last of the hidden layer.
+      seed: what the initial weights follow from.
+    """
+    layers = SeededLayers(seed)
+    *names, hidden = layer_names(widths)
+    x = inputs = keras.Input(input_shape, name="inputs")
+    for number, (name, filters) in enumerate(zip(names, widths, strict=False), start=1):
+        x = layers.conv(filters, 3, activation="relu", name=name)(x)
+        x = keras.layers.MaxPooling2D(name=f"pool_{number}")(x)
+    x = keras.layers.Flatten(name="flatten")(x)
+    x = layers.dense(widths[-1], activation="relu", name=hidden)(x)
+    return keras.Model(inputs, layers.logits(num_classes)(x), name="network")

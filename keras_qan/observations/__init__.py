@@ -4,28 +4,23 @@ An observation is anything with the two methods of `Observation`; `WeightStatist
 `LearningRate` and `TrainingState` are the ones that come with the package.
 """
 
-from keras_qan.observations.dynamics import (
-    NUM_MOTIONS,
-    Generalisation,
-    TrainingDynamics,
-    motion,
-)
-from keras_qan.observations.state import (
-    LearningRate,
+from keras_qan.observations.base import (
+    CurrentLearningRate,
     Observation,
-    Situation,
+    ObservationContext,
     TrainingState,
     WeightStatistics,
     default,
 )
-from keras_qan.observations.watching import watched_kernels
+from keras_qan.observations.dynamics import NUM_MOTIONS, Generalisation, TrainingDynamics, motion
+from keras_qan.observations.layers import watched_kernels
 
 __all__ = [
     "NUM_MOTIONS",
+    "CurrentLearningRate",
     "Generalisation",
-    "LearningRate",
     "Observation",
-    "Situation",
+    "ObservationContext",
     "TrainingDynamics",
     "TrainingState",
     "WeightStatistics",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from keras_qan.observations.state import Situation
-from keras_qan.registry import configurable
+from keras_qan.observations.base import ObservationContext
+from keras_qan.storage.serialization import configurable
 
 #: Numbers in the motion of a kernel.
 NUM_MOTIONS = 3
@@ -31,7 +31,7 @@ class TrainingDynamics:
         """17."""
         return 14 + NUM_MOTIONS
 
-    def __call__(self, situation: Situation) -> tf.Tensor:
+    def __call__(self, situation: ObservationContext) -> tf.Tensor:
         """float32 `[..., 17]`."""
         track = situation.track
         log_rate = tf.math.log(tf.maximum(situation.rate, 1e-30))
@@ -71,7 +71,7 @@ class Generalisation:
         """4."""
         return 4
 
-    def __call__(self, situation: Situation) -> tf.Tensor:
+    def __call__(self, situation: ObservationContext) -> tf.Tensor:
         """float32 `[..., 4]`."""
         track = situation.track
         above = [

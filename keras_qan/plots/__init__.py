@@ -7,8 +7,8 @@ load matplotlib.
 """
 
 from keras_qan.plots.draw import draw, draw_selection
-from keras_qan.plots.draw_rally import draw_rally
-from keras_qan.plots.draw_search import draw_search
+from keras_qan.plots.rally import draw_rally
 from keras_qan.plots.records import EmptyRunError
+from keras_qan.plots.search import draw_search
 
 __all__ = ["EmptyRunError", "draw", "draw_rally", "draw_search", "draw_selection"]

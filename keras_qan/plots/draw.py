@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_qan.plots import series
-from keras_qan.plots.palette import arm_colours
 from keras_qan.plots.records import Records, read_records
-from keras_qan.plots.selected import shares_of_groups
+from keras_qan.plots.series import shares_of_groups
+from keras_qan.plots.style import arm_colours
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,6 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from keras_qan.plots.palette import arm_label, drawing_order
 from keras_qan.plots.series import (
     ActionRaster,
     ActionShares,
@@ -24,6 +23,7 @@ from keras_qan.plots.series import (
     RateTrace,
     running_mean,
 )
+from keras_qan.plots.style import arm_label, drawing_order
 
 _DOTS_PER_INCH = 144
 

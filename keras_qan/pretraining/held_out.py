@@ -9,17 +9,17 @@ import numpy as np
 
 from keras_qan.actions import Cosine, Follow, Hold
 from keras_qan.observations import TrainingDynamics
-from keras_qan.pretraining.population import Population
-from keras_qan.pretraining.rollout import Chooser, Steering
-from keras_qan.pretraining.tasks import HELD_OUT, Template
-from keras_qan.pretraining.training import (
-    Kind,
+from keras_qan.pretraining.batched_control import ActionChooser, BatchedController
+from keras_qan.pretraining.batched_training import Population
+from keras_qan.pretraining.policy_iteration import (
+    OptimizerKind,
     PolicyTraining,
     always,
     greedy,
     no_values,
     optimizers,
 )
+from keras_qan.pretraining.tasks import HELD_OUT, Template
 
 #: Rates that schedules are tuned over, relative to 1 (SGD, over 1 - μ) or to 0.1 (Adam).
 GRID = tuple(float(rate) for rate in np.geomspace(3e-3, 3.0, 10))
@@ -42,7 +42,7 @@ class Case(NamedTuple):
     """
 
     template: Template
-    kind: Kind
+    kind: OptimizerKind
     num_steps: int
     num_validations: int
     constant_rate: float
@@ -51,16 +51,16 @@ class Case(NamedTuple):
 
 
 CASES = (
-    (HELD_OUT[0], Kind(False, 0.9, 0.0), 250, 8),
-    (HELD_OUT[1], Kind(True, 0.9, 0.0), 150, 0),
-    (HELD_OUT[2], Kind(False, 0.9, 0.0), 400, 12),
-    (HELD_OUT[3], Kind(True, 0.9, 0.004), 300, 10),
-    (HELD_OUT[3], Kind(False, 0.9, 0.0), 200, 0),
-    (HELD_OUT[4], Kind(True, 0.9, 0.0), 300, 5),
-    (HELD_OUT[4], Kind(False, 0.0, 0.0), 400, 12),
-    (HELD_OUT[5], Kind(True, 0.9, 0.0), 120, 10),
-    (HELD_OUT[6], Kind(False, 0.9, 0.0), 150, 10),
-    (HELD_OUT[7], Kind(True, 0.9, 0.004), 200, 0),
+    (HELD_OUT[0], OptimizerKind(False, 0.9, 0.0), 250, 8),
+    (HELD_OUT[1], OptimizerKind(True, 0.9, 0.0), 150, 0),
+    (HELD_OUT[2], OptimizerKind(False, 0.9, 0.0), 400, 12),
+    (HELD_OUT[3], OptimizerKind(True, 0.9, 0.004), 300, 10),
+    (HELD_OUT[3], OptimizerKind(False, 0.9, 0.0), 200, 0),
+    (HELD_OUT[4], OptimizerKind(True, 0.9, 0.0), 300, 5),
+    (HELD_OUT[4], OptimizerKind(False, 0.0, 0.0), 400, 12),
+    (HELD_OUT[5], OptimizerKind(True, 0.9, 0.0), 120, 10),
+    (HELD_OUT[6], OptimizerKind(False, 0.9, 0.0), 150, 10),
+    (HELD_OUT[7], OptimizerKind(True, 0.9, 0.004), 200, 0),
 )
 
 #: Schedules look at nothing; a state there must be.
@@ -74,13 +74,13 @@ def reference(num_tasks: int = 6, seed: int = 1_000_000) -> list[Case]:
         population = Population(template, num_tasks, len(GRID))
         scale = 0.1 if kind.adaptive else 1.0 - kind.momentum
         rates = np.tile(np.array(GRID) * scale, num_tasks)
-        steering = Steering(population, (Hold(), Follow(Cosine())), (0.0, np.inf), _STATE)
+        steering = BatchedController(population, (Hold(), Follow(Cosine())), (0.0, np.inf), _STATE)
         task = population.draw(seed)
         scores = []
         for action in (0, 1):
             episodes = steering.run(
                 task, optimizers([kind] * num_tasks, len(GRID)), rates, num_steps, seed,
-                Chooser(no_values(2), always(population.size, action)),
+                ActionChooser(no_values(2), always(population.size, action)),
             )  # fmt: skip
             scores.append(episodes.scores.reshape(num_tasks, -1).mean(axis=0))
         best = int(np.argmin(scores[0]))
@@ -100,7 +100,7 @@ def evaluate(
         rates = np.tile(np.array(FROM) * case.constant_rate, num_tasks)
         episodes = steering.run(
             population.draw(seed), optimizers([case.kind] * num_tasks, len(FROM)), rates,
-            case.num_steps, seed, Chooser(training.q_values, greedy(population.size)),
+            case.num_steps, seed, ActionChooser(training.q_values, greedy(population.size)),
             case.num_validations,
         )  # fmt: skip
         rows.append(episodes.scores.reshape(num_tasks, -1).mean(axis=0))

@@ -51,21 +51,21 @@ class Template:
 
 
 @dataclass(frozen=True)
-class Examples:
+class TaskExamples:
     """Inputs float32 `[N, F]` and targets int32 `[N]` or float32 `[N, O]`."""
 
     x: np.ndarray
     y: np.ndarray
 
 
-def draw(template: Template, rng: np.random.Generator) -> tuple[Examples, Examples]:
+def draw(template: Template, rng: np.random.Generator) -> tuple[TaskExamples, TaskExamples]:
     """Draws a task: training and validation examples, standardised by the training inputs."""
     total = template.num_train + template.num_validation
     x, y = _MAKERS[template.source](template, total, rng)
     train, rest = slice(0, template.num_train), slice(template.num_train, total)
     mean, deviation = x[train].mean(), x[train].std()
     x = ((x - mean) / deviation).astype(np.float32)
-    return Examples(x[train], y[train]), Examples(x[rest], y[rest])
+    return TaskExamples(x[train], y[train]), TaskExamples(x[rest], y[rest])
 
 
 def _digits(

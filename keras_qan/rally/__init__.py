@@ -5,19 +5,19 @@ subset, grows both with `net2net`, and goes on until all is full. `costs.multipl
 a model's training costs.
 """
 
-from keras_qan.rally.automatic import GrowthRule
-from keras_qan.rally.costs import Cost, multiply_adds, register_cost
-from keras_qan.rally.planning import Planned
+from keras_qan.rally.flops import Cost, multiply_adds, register_cost
+from keras_qan.rally.growth_rule import GrowthRule
+from keras_qan.rally.plan import PlannedStage
 from keras_qan.rally.rally import Rally
-from keras_qan.rally.report import Report, cost_to
+from keras_qan.rally.report import RallyReport, cost_to
 from keras_qan.rally.stage import Stage
 
 __all__ = [
     "Cost",
     "GrowthRule",
-    "Planned",
+    "PlannedStage",
     "Rally",
-    "Report",
+    "RallyReport",
     "Stage",
     "cost_to",
     "multiply_adds",

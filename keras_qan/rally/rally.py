@@ -10,16 +10,21 @@ from typing import Any, get_args
 
 import keras
 
-from keras_qan.callback import QANCallback
-from keras_qan.rally.automatic import GrowthRule
-from keras_qan.rally.planning import Growing, Planned, built, grown_like, planned
-from keras_qan.rally.report import Report
-from keras_qan.rally.resuming import taken_back
+from keras_qan.qan.callback import QANCallback
+from keras_qan.qan.model_access import rate_variables
+from keras_qan.rally.checkpoint import RallyStore, roll_back
+from keras_qan.rally.growth_rule import GrowthRule
+from keras_qan.rally.plan import (
+    GrowthPlan,
+    PlannedStage,
+    call_build_model,
+    grown_like,
+    plan_stages,
+)
+from keras_qan.rally.report import RallyReport
 from keras_qan.rally.stage import Stage, check_stages
-from keras_qan.rally.store import Store
 from keras_qan.rally.subsets import Subsets, as_examples
-from keras_qan.rally.training import EVALUATION_BATCH, Spent, trained
-from keras_qan.student import rate_variables
+from keras_qan.rally.training import EVALUATION_BATCH, Spent, train_stage
 from net2net.planning import NewUnits
 
 
@@ -112,7 +117,7 @@ class Rally:
         self.batch_size, self.look_every, self.seed = batch_size, look_every, seed
         self.rule, self.new = rule, new
 
-    def plan(self, build_model: Callable[[int], keras.Model], train: Any) -> list[Planned]:
+    def plan(self, build_model: Callable[[int], keras.Model], train: Any) -> list[PlannedStage]:
         """Tries everything out on untrained networks.
 
         Args:
@@ -137,7 +142,7 @@ class Rally:
         validation: Any,
         test: Any = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
-    ) -> Report:
+    ) -> RallyReport:
         """Trains, or goes on training, through all stages.
 
         Args:
@@ -159,15 +164,15 @@ class Rally:
         """
         examples = as_examples(train, "train")
         subsets = Subsets(examples, self.seed)
-        growing = Growing(self.seed, self.new)
+        growing = GrowthPlan(self.seed, self.new)
         plan = self._plan(build_model, subsets)
-        store = Store(self.directory, self._settings(plan))
+        store = RallyStore(self.directory, self._settings(plan))
         data = store.data
         done = len(data["stages"])
         if self.qan is not None and self.qan.explore and data["qan_episodes"] is not None:
-            self.qan = taken_back(self.qan, int(data["qan_episodes"]))
+            self.qan = roll_back(self.qan, int(data["qan_episodes"]))
         looked_at = as_examples(validation, "validation").batches(EVALUATION_BATCH)
-        model = grown_like(built(build_model, self.seed), plan[:done], growing)
+        model = grown_like(call_build_model(build_model, self.seed), plan[:done], growing)
         first_rate = _rate(model)
         if done:
             store.restore(model)
@@ -180,7 +185,7 @@ class Rally:
             if stage.number > 1:
                 model = grown_like(model, [stage], growing)
             asked = self.stages[stage.number - 1]
-            record, looks = trained(
+            record, looks = train_stage(
                 model,
                 plan[stage.number - 1 :],
                 subsets.of(stage.examples),
@@ -203,19 +208,23 @@ class Rally:
             found = model.evaluate(batches, verbose=0, return_dict=True)
             data["test"] = {name: float(value) for name, value in found.items()}
             store.write(model, data)
-        return Report(model, data["stages"], data["looks"], data["test"], self.directory)
+        return RallyReport(model, data["stages"], data["looks"], data["test"], self.directory)
 
-    def _plan(self, build_model: Callable[[int], keras.Model], subsets: Subsets) -> list[Planned]:
-        growing = Growing(self.seed, self.new)
-        return planned(self.stages, build_model, subsets, growing, self.batch_size, self.look_every)
+    def _plan(
+        self, build_model: Callable[[int], keras.Model], subsets: Subsets
+    ) -> list[PlannedStage]:
+        growing = GrowthPlan(self.seed, self.new)
+        return plan_stages(
+            self.stages, build_model, subsets, growing, self.batch_size, self.look_every
+        )
 
-    def _steering(self, stage: Planned) -> list[keras.callbacks.Callback]:
+    def _steering(self, stage: PlannedStage) -> list[keras.callbacks.Callback]:
         if self.qan is None:
             return []
         self.qan.context = {**self.qan.context, "stage": stage.number}
         return [self.qan]
 
-    def _settings(self, plan: Sequence[Planned]) -> dict[str, Any]:
+    def _settings(self, plan: Sequence[PlannedStage]) -> dict[str, Any]:
         """What a rally that goes on has to share with the one in the directory."""
         return {
             "stages": [stage.config() for stage in self.stages],

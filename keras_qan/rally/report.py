@@ -14,7 +14,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class RallyReport:
     """What a rally came to.
 
     Args:

@@ -14,9 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qan.data import Examples
-from keras_qan.rally.automatic import GrowthRule, GrowWhenDue
-from keras_qan.rally.planning import Planned
-from keras_qan.student import rate_variables
+from keras_qan.qan.model_access import rate_variables
+from keras_qan.rally.growth_rule import GrowthCallback, GrowthRule
+from keras_qan.rally.plan import PlannedStage
 
 #: Examples in a batch of an evaluation.
 EVALUATION_BATCH = 256
@@ -37,13 +37,13 @@ class Spent:
     seconds: float = 0.0
 
 
-def look_at(model: keras.Model, validation: tf.data.Dataset) -> dict[str, float]:
+def evaluate(model: keras.Model, validation: tf.data.Dataset) -> dict[str, float]:
     """The metrics on the validation examples, named as `fit` names them."""
     found = model.evaluate(validation, verbose=0, return_dict=True)
     return {f"val_{name}": float(value) for name, value in found.items()}
 
 
-class Looks(keras.callbacks.Callback):
+class EvaluationCallback(keras.callbacks.Callback):
     """Notes every look with what was spent up to it.
 
     Args:
@@ -55,7 +55,12 @@ class Looks(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, plan: Planned, before: Spent, batch_size: int, started: float, first: dict[str, float]
+        self,
+        plan: PlannedStage,
+        before: Spent,
+        batch_size: int,
+        started: float,
+        first: dict[str, float],
     ) -> None:
         super().__init__()
         self._plan, self._before, self._started = plan, before, started
@@ -86,7 +91,7 @@ class Looks(keras.callbacks.Callback):
         )
 
 
-class Falling(keras.callbacks.Callback):
+class LinearDecay(keras.callbacks.Callback):
     """Lets the learning rate go from where it is to another one, linear in a stage's steps.
 
     Before step t of T, counted from 0, the rate is η₀ + (η_T − η₀) t / T. Steps that Keras runs in
@@ -120,9 +125,9 @@ class Falling(keras.callbacks.Callback):
             variable.assign(tf.cast(rate, variable.dtype))
 
 
-def trained(
+def train_stage(
     model: keras.Model,
-    plans: Sequence[Planned],
+    plans: Sequence[PlannedStage],
     examples: Examples,
     validation: tf.data.Dataset,
     batch_size: int,
@@ -161,13 +166,13 @@ def trained(
         for variable in rate_variables(model):
             variable.assign(tf.cast(rate, variable.dtype))
     # This also builds the loss, for which `fit` would take a batch of the training examples.
-    first = look_at(model, validation)
-    looks = Looks(plan, before, batch_size, started, first)
+    first = evaluate(model, validation)
+    looks = EvaluationCallback(plan, before, batch_size, started, first)
     own: list[keras.callbacks.Callback] = [looks]
     if final_rate is not None:
-        own.append(Falling(final_rate, plan.steps))
+        own.append(LinearDecay(final_rate, plan.steps))
     if rule is not None and len(plans) > 1:
-        own.append(GrowWhenDue(rule, first["val_loss"], plans[:2], batch_size))
+        own.append(GrowthCallback(rule, first["val_loss"], plans[:2], batch_size))
     stream = int(np.random.SeedSequence([seed, plan.number]).generate_state(1)[0] >> 1)
     batches = examples.batches(batch_size, seed=stream, drop_remainder=True).repeat()
     with warnings.catch_warnings():
@@ -194,7 +199,7 @@ def trained(
 
 
 def _record(
-    plan: Planned, before: Spent, looks: Looks, batch_size: int, ending: Any
+    plan: PlannedStage, before: Spent, looks: EvaluationCallback, batch_size: int, ending: Any
 ) -> dict[str, Any]:
     spent, last = looks.spent(), looks.records[-1]
     steps = spent.steps - before.steps

@@ -4,24 +4,16 @@
 `tf.data.Dataset` of batches, actions for an agent, and a callback for scripted use.
 """
 
-from keras_qan.selection.actions import (
-    Drop,
-    Press,
-    Push,
-    PushHardest,
-    PushRarest,
-    SelectionAction,
-)
+from keras_qan.selection.actions import Drop, Press, Push, PushHardest, PushRarest, SelectionAction
+from keras_qan.selection.base import Selector
+from keras_qan.selection.callback import SelectorCallback
 from keras_qan.selection.class_mix import ClassMix
-from keras_qan.selection.composition import Shares
 from keras_qan.selection.loss_rank import LossRank
-from keras_qan.selection.observing import ClassExtremes, SelectionState
+from keras_qan.selection.observations import ClassExtremes, SelectionState
 from keras_qan.selection.prune import Prune
-from keras_qan.selection.scripts import Cycle, Draw, Script
-from keras_qan.selection.selector import Selector
-from keras_qan.selection.steering import SelectorCallback
+from keras_qan.selection.push_schedules import Cycle, Draw, PushSchedule
+from keras_qan.selection.statistics import GroupFractions, Uniformity, uniformity
 from keras_qan.selection.uniform import Uniform
-from keras_qan.selection.uniformity import Uniformity, uniformity
 
 __all__ = [
     "ClassExtremes",
@@ -29,18 +21,18 @@ __all__ = [
     "Cycle",
     "Draw",
     "Drop",
+    "GroupFractions",
     "LossRank",
     "Press",
     "Prune",
     "Push",
     "PushHardest",
     "PushRarest",
-    "Script",
+    "PushSchedule",
     "SelectionAction",
     "SelectionState",
     "Selector",
     "SelectorCallback",
-    "Shares",
     "Uniform",
     "Uniformity",
     "uniformity",

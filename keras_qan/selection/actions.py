@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tensorflow as tf
 
-from keras_qan.registry import configurable
+from keras_qan.storage.serialization import configurable
 
 if TYPE_CHECKING:
-    from keras_qan.selection.selector import Selector
+    from keras_qan.selection.base import Selector
 
 _Self = TypeVar("_Self", bound="SelectionAction")
 

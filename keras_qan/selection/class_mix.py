@@ -9,15 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qan.selection.actions import Push, PushHardest, PushRarest
-from keras_qan.selection.class_losses import ClassLosses
+from keras_qan.selection.base import Selector
 from keras_qan.selection.labels import class_labels
-from keras_qan.selection.observing import ClassExtremes
-from keras_qan.selection.pipeline import Choice
-from keras_qan.selection.scripts import Script
-from keras_qan.selection.selector import Selector
-from keras_qan.selection.source import Source
-from keras_qan.selection.timeline import Timeline
-from keras_qan.selection.walks import Orders, Walks
+from keras_qan.selection.loss_table import ClassLosses
+from keras_qan.selection.observations import ClassExtremes
+from keras_qan.selection.pipeline import ExampleChooser, ExampleSource
+from keras_qan.selection.push_schedules import PushSchedule
+from keras_qan.selection.stream_state import DelayedValues, EpochSampler, Orders
 
 #: The original's 12 of 128 for each of ten slots; what is left over goes to the newest.
 _SHARE_OF_SLOTS = 15 / 16
@@ -75,7 +73,7 @@ class ClassMix(Selector):
         slots: int = 10,
         newest: int | None = None,
         least: int = 0,
-        script: Script | None = None,
+        script: PushSchedule | None = None,
         label: Callable[..., Any] | None = None,
         unbiased: bool = False,
         seed: int = 0,
@@ -91,13 +89,13 @@ class ClassMix(Selector):
                 "batch, at least 0."
             )
         self.slot_sizes = _slot_sizes(batch_size, slots, newest, num_classes * least)
-        source = Source(dataset)
+        source = ExampleSource(dataset)
         labels = class_labels(source, num_classes, label)
         _check_enough(np.bincount(labels, minlength=num_classes), max(*self.slot_sizes, least))
         super().__init__(
             source,
             batch_size,
-            walks=Walks(labels, source.num_examples),
+            walks=EpochSampler(labels, source.num_examples),
             groups=tuple(f"class {number}" for number in range(num_classes)),
             num_counters=num_classes,
             unbiased=unbiased,
@@ -106,7 +104,7 @@ class ClassMix(Selector):
         self.num_classes = num_classes
         self.script = script
         self._first_slots = [slot % num_classes for slot in range(slots)]  # newest first
-        self._pushes = Timeline([[float(c)] for c in reversed(self._first_slots)])
+        self._pushes = DelayedValues([[float(c)] for c in reversed(self._first_slots)])
         # What every batch holds of each class is as if it had a slot of its own, for good.
         sizes = [*self.slot_sizes, *[least] * (num_classes if least else 0)]
         slot_of = np.repeat(np.arange(len(sizes)), sizes)
@@ -214,7 +212,7 @@ class ClassMix(Selector):
         pushed = self.script.classes(tf.maximum(push, 0), self.num_classes, self._seed.read_value())
         return tf.where(push >= 0, pushed, first)
 
-    def _choose(self, number: tf.Tensor, counters: tf.Tensor, orders: Orders) -> Choice:
+    def _choose(self, number: tf.Tensor, counters: tf.Tensor, orders: Orders) -> ExampleChooser:
         slots = tf.concat([self.queue(number), self._every_class], axis=0)  # [S], or [S + C]
         seed = self._seed.read_value()
         # A class in several slots: each slot takes up where the ones before it ended.
@@ -230,7 +228,7 @@ class ClassMix(Selector):
         # Mixed within the batch, so that each replica of a strategy gets some of every class.
         key = tf.stack([-1 - seed, number])
         mixed = tf.argsort(tf.random.stateless_uniform([self.batch_size], key))
-        return Choice(
+        return ExampleChooser(
             tf.gather(indices, mixed),
             tf.gather(weight, tf.gather(label, mixed)),
             counters + taken,

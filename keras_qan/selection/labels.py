@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from keras_qan.selection.source import Source
+from keras_qan.selection.pipeline import ExampleSource
 
 _INSTEAD = (
     "For regression, choose by loss: selection.LossRank or selection.Prune; or "
@@ -18,7 +18,7 @@ _INSTEAD = (
 
 
 def class_labels(
-    source: Source, num_classes: int, label: Callable[..., Any] | None
+    source: ExampleSource, num_classes: int, label: Callable[..., Any] | None
 ) -> npt.NDArray[np.int64]:
     """Finds the class of every example.
 
@@ -53,7 +53,7 @@ def class_labels(
     return labels
 
 
-def _targets(source: Source, label: Callable[..., Any] | None) -> Any:
+def _targets(source: ExampleSource, label: Callable[..., Any] | None) -> Any:
     if label is not None:
 
         def of(index: tf.Tensor) -> Any:

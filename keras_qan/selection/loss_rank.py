@@ -7,13 +7,11 @@ import math
 import tensorflow as tf
 
 from keras_qan.selection.actions import Press
-from keras_qan.selection.losses import DECILES, Lists, LossTable
-from keras_qan.selection.pipeline import Choice
-from keras_qan.selection.selector import Selector
-from keras_qan.selection.source import Source
-from keras_qan.selection.timeline import Timeline
+from keras_qan.selection.base import Selector
+from keras_qan.selection.loss_table import DECILES, Lists, LossTable
+from keras_qan.selection.pipeline import ExampleChooser, ExampleSource
+from keras_qan.selection.stream_state import DelayedValues, Orders
 from keras_qan.selection.uniform import next_of_all
-from keras_qan.selection.walks import Orders
 
 #: Where pressures end: 1 is none; at the ends nearly every draw is of the first tenth of the ranks.
 PRESSURE_BOUNDS = (1e-8, 1e8)
@@ -72,14 +70,16 @@ class LossRank(Selector):
                 f"LossRank got refresh_every={refresh_every}; expected at least 1 batch between "
                 "rankings, or None for one after every pass."
             )
-        super().__init__(Source(dataset), batch_size, groups=DECILES, unbiased=unbiased, seed=seed)
+        super().__init__(
+            ExampleSource(dataset), batch_size, groups=DECILES, unbiased=unbiased, seed=seed
+        )
         self.pressure = float(pressure)
         self.anneal = anneal
         self.refresh_every = refresh_every or self.steps_per_epoch
         self._table = LossTable(self.num_examples)
         self._lists = Lists(2, self.num_examples)
-        self._rankings = Timeline([[-1.0]])  # which list; -1 before the first
-        self._pressures = Timeline([[math.log(self.pressure)]])
+        self._rankings = DelayedValues([[-1.0]])  # which list; -1 before the first
+        self._pressures = DelayedValues([[math.log(self.pressure)]])
         with tf.device("/cpu:0"):
             self._next_ranking = tf.Variable(
                 tf.constant(self.steps_per_epoch, tf.int64), trainable=False
@@ -118,7 +118,7 @@ class LossRank(Selector):
         """Eleven."""
         return len(DECILES) + 1
 
-    def _choose(self, number: tf.Tensor, counters: tf.Tensor, orders: Orders) -> Choice:
+    def _choose(self, number: tf.Tensor, counters: tf.Tensor, orders: Orders) -> ExampleChooser:
         which = tf.cast(self._rankings.last(number)[0, 1], tf.int32)
         seed = self._seed.read_value()
 
@@ -131,7 +131,7 @@ class LossRank(Selector):
             return self._lists.fetch(which, rank), weights, *orders
 
         indices, weights, members, walks = tf.cond(which < 0, walk, draw)
-        return Choice(indices, weights, counters, Orders(members, walks))
+        return ExampleChooser(indices, weights, counters, Orders(members, walks))
 
     def _drawn_ranks(self, number: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Ranks int64 `[B]`, each drawn by itself, and weights float32 `[B]`."""

@@ -1,4 +1,7 @@
-"""How a selector's pipeline is put together."""
+"""The examples of an unbatched dataset, held once and fetched by number.
+
+How a selector's pipeline is put together.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,158 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_qan.selection.position import Position
-from keras_qan.selection.source import Source
-from keras_qan.selection.trail import Trail
-from keras_qan.selection.walks import Orders, Walks
+from keras_qan.selection.stream_state import BatchLog, EpochSampler, Orders, StreamPosition
+
+#: Examples that are read at a time where they have to be gathered from a pipeline.
+_BLOCK = 1024
 
 
-class Choice(NamedTuple):
+#: Steps of a pipeline after which a batch is still a batch.
+_NEUTRAL = ("Map", "Prefetch", "Cache", "Options", "Shuffle", "Repeat", "Take", "Skip", "Assert")
+
+
+class ExampleSource:
+    """What a selector chooses from.
+
+    Examples of `Dataset.from_tensor_slices` are used where they are; those of any other pipeline
+    are read through once and kept as they come out of it, in their own dtypes. Either way they are
+    in memory once. Where that is too much, hand over file names, and load after the selector.
+
+    Args:
+      dataset: single examples of any structure and equal shapes, N of them.
+
+    Attributes:
+      spec: the structure of one example.
+      num_examples: N.
+
+    Raises:
+      TypeError: it is not a tf.data.Dataset, or holds sparse tensors.
+      ValueError: it is batched, empty, infinite, of unknown length, or of changing shapes.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset) -> None:
+        _check_dataset(dataset)
+        self.spec = dataset.element_spec
+        self.num_examples = _known_length(dataset)
+        found = _slices_of(dataset, self.num_examples)
+        self._columns = _read_through(dataset, self.num_examples) if found is None else found
+
+    def batch(self, indices: tf.Tensor) -> Any:
+        """The examples with these numbers: the structure of one example, each `[B, ...]`.
+
+        Args:
+          indices: int32 or int64 `[B]`, each from 0 to N - 1.
+        """
+        return tf.nest.pack_sequence_as(
+            self.spec, [tf.gather(column, indices) for column in self._columns]
+        )
+
+    def columns(self) -> Any:
+        """All examples: the structure of one, each `[N, ...]`."""
+        return tf.nest.pack_sequence_as(
+            self.spec, [tf.convert_to_tensor(column) for column in self._columns]
+        )
+
+
+def _check_dataset(dataset: Any) -> None:
+    if not isinstance(dataset, tf.data.Dataset):
+        raise TypeError(
+            f"The selector got {type(dataset).__name__}; expected a tf.data.Dataset of single "
+            "examples. For arrays write tf.data.Dataset.from_tensor_slices((x, y))."
+        )
+    for spec in tf.nest.flatten(dataset.element_spec):
+        if not isinstance(spec, tf.TensorSpec):
+            raise TypeError(
+                f"The selector got examples with a {type(spec).__name__}; expected dense tensors, "
+                "as examples are fetched by number. Convert them first: "
+                ".map(lambda x, y: (tf.sparse.to_dense(x), y))."
+            )
+    if _is_batched(dataset):
+        raise ValueError(
+            f"The selector got a batched dataset (elements {dataset.element_spec}); expected "
+            "single examples, because it makes the batches itself. Leave out .batch(), or add "
+            ".unbatch()."
+        )
+
+
+def _is_batched(dataset: tf.data.Dataset) -> bool:
+    shapes = [spec.shape for spec in tf.nest.flatten(dataset.element_spec)]
+    if all(shape.rank and shape[0] is None for shape in shapes):
+        return True
+    # With a fixed batch size the shapes do not tell; how the dataset was made does.
+    while dataset is not None:
+        name = type(dataset).__name__
+        if "Batch" in name and "Unbatch" not in name:
+            return True
+        inputs = dataset._inputs()
+        is_neutral = len(inputs) == 1 and any(word in name for word in _NEUTRAL)
+        dataset = inputs[0] if is_neutral and "FlatMap" not in name else None
+    return False
+
+
+def _known_length(dataset: tf.data.Dataset) -> int:
+    length = int(dataset.cardinality())
+    if length == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            "The selector got an infinite dataset; expected one pass over the examples, because "
+            "it repeats them itself. Leave out .repeat()."
+        )
+    if length == tf.data.UNKNOWN_CARDINALITY:
+        raise ValueError(
+            "The selector got a dataset of unknown length (after filter, flat_map or "
+            "from_generator); expected a known one. Say how many examples there are: "
+            "dataset.apply(tf.data.experimental.assert_cardinality(n))."
+        )
+    if length == 0:
+        raise ValueError("The selector got an empty dataset; expected at least one example.")
+    return length
+
+
+def _slices_of(dataset: tf.data.Dataset, num_examples: int) -> list[Any] | None:
+    """The tensors behind `from_tensor_slices`, or None for any other pipeline.
+
+    TensorFlow has no public name for them; where they are not found, the examples are read.
+    """
+    if type(dataset).__name__ != "_TensorSliceDataset":
+        return None
+    columns = list(getattr(dataset, "_tensors", []))
+    specs = tf.nest.flatten(dataset.element_spec)
+    fits = len(columns) == len(specs) and all(
+        column.dtype == spec.dtype and spec.shape.is_compatible_with(column.shape[1:])
+        for column, spec in zip(columns, specs, strict=True)
+    )
+    return columns if fits and all(c.shape[0] == num_examples for c in columns) else None
+
+
+def _read_through(dataset: tf.data.Dataset, num_examples: int) -> list[Any]:
+    """Reads the examples block by block into one array each, so that they are there only once."""
+    columns: list[Any] = []
+    filled = 0
+    try:
+        for block in dataset.batch(_BLOCK):
+            parts = tf.nest.flatten(block)
+            with tf.device("/cpu:0"):
+                if not columns:
+                    columns = [
+                        tf.Variable(
+                            tf.zeros([num_examples, *part.shape[1:]], part.dtype), trainable=False
+                        )
+                        for part in parts
+                    ]
+                size = int(parts[0].shape[0])
+                for column, part in zip(columns, parts, strict=True):
+                    column[filled : filled + size].assign(part)
+            filled += size
+    except (tf.errors.InvalidArgumentError, ValueError) as error:
+        raise ValueError(
+            "The selector got examples that do not fit into one batch, as their shapes differ; "
+            "expected equal shapes. Resize, crop or pad them before the selector. "
+            f"TensorFlow says: {str(error).splitlines()[0]}"
+        ) from error
+    return columns
+
+
+class ExampleChooser(NamedTuple):
     """What goes into one batch.
 
     Attributes:
@@ -44,11 +192,11 @@ class Pipeline:
 
     def __init__(
         self,
-        choose: Callable[[tf.Tensor, tf.Tensor, Orders], Choice],
-        source: Source,
-        walks: Walks,
-        position: Position,
-        trail: Trail,
+        choose: Callable[[tf.Tensor, tf.Tensor, Orders], ExampleChooser],
+        source: ExampleSource,
+        walks: EpochSampler,
+        position: StreamPosition,
+        trail: BatchLog,
         weighted: bool,
         watch: Callable[[tf.Tensor], None] | None,
     ) -> None:

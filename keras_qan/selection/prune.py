@@ -5,12 +5,10 @@ from __future__ import annotations
 import tensorflow as tf
 
 from keras_qan.selection.actions import Drop
-from keras_qan.selection.losses import DECILES, Lists, LossTable
-from keras_qan.selection.pipeline import Choice
-from keras_qan.selection.selector import Selector
-from keras_qan.selection.source import Source
-from keras_qan.selection.timeline import Timeline
-from keras_qan.selection.walks import Orders, Walks
+from keras_qan.selection.base import Selector
+from keras_qan.selection.loss_table import DECILES, Lists, LossTable
+from keras_qan.selection.pipeline import ExampleChooser, ExampleSource
+from keras_qan.selection.stream_state import DelayedValues, EpochSampler, Orders
 
 #: One in use, one for the next pass, and one for an action that comes in between.
 _NUM_LISTS = 3
@@ -61,9 +59,9 @@ class Prune(Selector):
                 "below-average examples to drop in [0, 1), and a share of the training in [0, 1]."
             )
         super().__init__(
-            Source(dataset),
+            ExampleSource(dataset),
             batch_size,
-            walks=Walks(None, 0),  # each pass is a list that is drawn beforehand
+            walks=EpochSampler(None, 0),  # each pass is a list that is drawn beforehand
             groups=DECILES,
             unbiased=unbiased,
             seed=seed,
@@ -72,7 +70,7 @@ class Prune(Selector):
         self._table = LossTable(self.num_examples)
         self._lists = Lists(_NUM_LISTS, self.num_examples)
         # Which list, how many it holds, and the weight of those below the average.
-        self._passes = Timeline([[0.0, float(self.num_examples), 1.0]])
+        self._passes = DelayedValues([[0.0, float(self.num_examples), 1.0]])
         with tf.device("/cpu:0"):
             self._ratio = tf.Variable(self.ratio, dtype=tf.float32, trainable=False)
             self._is_changed = tf.Variable(False, trainable=False)
@@ -103,14 +101,14 @@ class Prune(Selector):
         """Twelve."""
         return len(DECILES) + 2
 
-    def _choose(self, number: tf.Tensor, counters: tf.Tensor, orders: Orders) -> Choice:
+    def _choose(self, number: tf.Tensor, counters: tf.Tensor, orders: Orders) -> ExampleChooser:
         since, which, kept, weight = tf.unstack(self._passes.last(number)[0])
         done = (number - tf.cast(tf.maximum(since, 0.0), tf.int64)) * self.batch_size
         place = (done + tf.range(self.batch_size, dtype=tf.int64)) % tf.cast(kept, tf.int64)
         entry = self._lists.fetch(tf.cast(which, tf.int32), place)
         # An example of below-average loss is written as -1 - its number.
         weights = tf.where(entry < 0, tf.cast(weight, tf.float32), 1.0)
-        return Choice(tf.where(entry < 0, -1 - entry, entry), weights, counters, orders)
+        return ExampleChooser(tf.where(entry < 0, -1 - entry, entry), weights, counters, orders)
 
     def _group_counts(self, indices: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
         del counted

@@ -6,10 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_qan.selection.pipeline import Choice
-from keras_qan.selection.selector import Selector
-from keras_qan.selection.source import Source
-from keras_qan.selection.walks import Orders, Walks
+from keras_qan.selection.base import Selector
+from keras_qan.selection.pipeline import ExampleChooser, ExampleSource
+from keras_qan.selection.stream_state import EpochSampler, Orders
 
 
 class Uniform(Selector):
@@ -44,21 +43,21 @@ class Uniform(Selector):
         unbiased: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__(Source(dataset), batch_size, unbiased=unbiased, seed=seed)
+        super().__init__(ExampleSource(dataset), batch_size, unbiased=unbiased, seed=seed)
 
     def actions(self) -> tuple[Any, ...]:
         """None: there is nothing to steer."""
         return ()
 
-    def _choose(self, number: tf.Tensor, counters: tf.Tensor, orders: Orders) -> Choice:
+    def _choose(self, number: tf.Tensor, counters: tf.Tensor, orders: Orders) -> ExampleChooser:
         indices, orders = next_of_all(
             self._walks, orders, self._seed.read_value(), number, self.batch_size
         )
-        return Choice(indices, tf.ones([self.batch_size]), counters, orders)
+        return ExampleChooser(indices, tf.ones([self.batch_size]), counters, orders)
 
 
 def next_of_all(
-    walks: Walks, orders: Orders, seed: tf.Tensor, number: tf.Tensor, batch_size: int
+    walks: EpochSampler, orders: Orders, seed: tf.Tensor, number: tf.Tensor, batch_size: int
 ) -> tuple[tf.Tensor, Orders]:
     """The batch of that number in a walk over all examples: `[B]`, and the orders after it."""
     position = number * batch_size + tf.range(batch_size, dtype=tf.int64)

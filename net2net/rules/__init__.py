@@ -2,47 +2,32 @@
 
 from importlib import import_module
 
-from net2net.rules.base import Grown, Mapped, Port, Rule, Target, Weight, copied, shared
+from net2net.rules.base import GrownLayer, MappedOutput, Port, Rule, Target, Weight, copied, divided
 from net2net.rules.registry import register_rule, registered, rule_for
 
 _FILES = (
     "elementwise",
-    "prelu",
-    "dense",
+    "core",
     "convolution",
-    "transposed",
-    "depthwise",
-    "separable",
-    "batch_normalization",
-    "layer_normalization",
-    "group_normalization",
-    "pooling",
+    "normalization",
     "merging",
-    "concatenation",
     "reshaping",
     "recurrent",
-    "convolutional_recurrent",
-    "bidirectional",
-    "time_distributed",
-    "embedding",
     "attention",
-    "einsum_dense",
-    "operations",
-    "applications",
 )
 for _file in _FILES:
     import_module(f"net2net.rules.{_file}")
 
 __all__ = [
-    "Grown",
-    "Mapped",
+    "GrownLayer",
+    "MappedOutput",
     "Port",
     "Rule",
     "Target",
     "Weight",
     "copied",
+    "divided",
     "register_rule",
     "registered",
     "rule_for",
-    "shared",
 ]

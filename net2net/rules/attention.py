@@ -7,21 +7,21 @@ from typing import Any
 
 import keras
 
-from net2net.errors import Obstacle
-from net2net.mapping import ChannelMap
+from net2net.channel_map import ChannelMap
+from net2net.errors import RefusalError
 from net2net.rules.base import (
     CallView,
-    Grown,
-    Mapped,
+    GrownLayer,
+    MappedOutput,
     Port,
     Rule,
     Target,
     Weight,
     copied,
+    divided,
     refuse_axis,
-    shared,
 )
-from net2net.rules.dense import require_plain
+from net2net.rules.core import require_plain
 from net2net.rules.registry import register_rule
 
 
@@ -40,7 +40,7 @@ class MultiHeadAttentionRule(Rule):
         """Return the width inside the layer."""
         return Target(Port("own"), 0)
 
-    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
         """Take maps on the features of query, value, key and output, and on the heads."""
         layer = call.layer
         for dense in _projections(layer).values():
@@ -49,12 +49,12 @@ class MultiHeadAttentionRule(Rule):
             return []
         named = call.arguments[mapped.port.index] if mapped.port.side == "in" else "output"
         if named not in ("query", "value", "key", "output"):
-            raise Obstacle(f"the channels to be copied are its {named}")
+            raise RefusalError(f"the channels to be copied are its {named}")
         if mapped.axis != len(call.shape(mapped.port)) - 1:
             raise refuse_axis(call, mapped)
         return []
 
-    def configure(self, config: dict[str, Any], grown: Grown) -> dict[str, Any]:
+    def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:
         """Return the config with the new number of heads and the output's size spelt out."""
         if not grown.maps:
             return config
@@ -66,7 +66,7 @@ class MultiHeadAttentionRule(Rule):
         changed["output_shape"] = (grown.outputs[0][-1],)
         return changed
 
-    def weights(self, grown: Grown) -> list[Weight]:
+    def weights(self, grown: GrownLayer) -> list[Weight]:
         """Return the kernels and biases of all projections."""
         layer, heads = grown.layer, grown.own()
         named = {name: grown.input(-1, k) for k, name in reversed([*enumerate(grown.arguments)])}
@@ -81,10 +81,10 @@ class MultiHeadAttentionRule(Rule):
         found = []
         for name, dense in _projections(layer).items():
             if name == "output":
-                kernel = {0: shared(heads), -1: copied(grown.output(-1))}
+                kernel = {0: divided(heads), -1: copied(grown.output(-1))}
                 bias = {-1: copied(grown.output(-1))}
             else:
-                kernel = {0: shared(entering[name]), 1: copied(heads)}
+                kernel = {0: divided(entering[name]), 1: copied(heads)}
                 bias = {0: copied(heads)}
             found.append(_weight(dense.kernel, dense.kernel_initializer, kernel))
             if dense.bias is not None:
@@ -95,19 +95,19 @@ class MultiHeadAttentionRule(Rule):
 class AttentionRule(Rule):
     """Dot-product attention without weights: only the values' features pass through."""
 
-    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
         """Return the map on the output or on the values; refuse it on queries and keys."""
         axis = len(call.shape(mapped.port)) - 1
         if mapped.axis != axis:
             raise refuse_axis(call, mapped)
         if len(call.inputs) < 3:
-            raise Obstacle(
+            raise RefusalError(
                 "its values are its keys too, and copies of a key's features change the scores",
                 "Hand in a key of its own, or use MultiHeadAttention.",
             )
         if mapped.port not in (Port("in", 1), Port("out", 0)):
-            raise Obstacle("copies of a query's or key's features would change the scores")
-        return [Mapped(port, axis, mapped.map) for port in (Port("in", 1), Port("out", 0))]
+            raise RefusalError("copies of a query's or key's features would change the scores")
+        return [MappedOutput(port, axis, mapped.map) for port in (Port("in", 1), Port("out", 0))]
 
 
 def _projections(layer: Any) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from net2net.errors import NeedsStructure, Obstacle
+from net2net.channel_map import ChannelMap, Structure
+from net2net.errors import RefusalError, StructureRequest
 from net2net.graph import Shape
-from net2net.mapping import ChannelMap, Structure
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Port:
 
 
 @dataclass(frozen=True)
-class Mapped:
+class MappedOutput:
     """A channel map on an axis of a tensor of a call.
 
     Args:
@@ -100,7 +100,7 @@ class CallView:
 
 
 @dataclass(frozen=True)
-class Grown:
+class GrownLayer:
     """What a rule sees of a layer once all maps are known.
 
     Args:
@@ -131,7 +131,7 @@ class Grown:
 
 
 @dataclass(frozen=True)
-class Carried:
+class CarriedWeight:
     """A map on an axis of a weight.
 
     Args:
@@ -154,11 +154,11 @@ class Weight:
     """
 
     variable: Any
-    axes: dict[int, Carried]
+    axes: dict[int, CarriedWeight]
     initializer: Any = None
 
 
-def weight(variable: Any, initializer: Any = None, **axes: Carried | None) -> Weight:
+def weight(variable: Any, initializer: Any = None, **axes: CarriedWeight | None) -> Weight:
     """Return a weight from axes that may have no map.
 
     Args:
@@ -173,25 +173,25 @@ def weight(variable: Any, initializer: Any = None, **axes: Carried | None) -> We
     return Weight(variable, {numbers[name]: one for name, one in axes.items() if one}, initializer)
 
 
-def copied(one: ChannelMap | None) -> Carried | None:
+def copied(one: ChannelMap | None) -> CarriedWeight | None:
     """Return the map for an axis whose channels are copied."""
-    return Carried(one, shares=False) if one else None
+    return CarriedWeight(one, shares=False) if one else None
 
 
-def shared(one: ChannelMap | None) -> Carried | None:
+def divided(one: ChannelMap | None) -> CarriedWeight | None:
     """Return the map for an axis over which the layer sums, so that copies share its value."""
-    return Carried(one, shares=True) if one else None
+    return CarriedWeight(one, shares=True) if one else None
 
 
-def demand(one: ChannelMap, structure: Structure) -> None:
+def require_structure(one: ChannelMap, structure: Structure) -> None:
     """Refuse a map without the structure, in a way that lets the planner draw one with it."""
     if not one.satisfies(structure):
-        raise NeedsStructure(structure)
+        raise StructureRequest(structure)
 
 
-def refuse_axis(call: CallView, mapped: Mapped, way_out: str = "") -> Obstacle:
+def refuse_axis(call: CallView, mapped: MappedOutput, way_out: str = "") -> RefusalError:
     """Return the refusal of a map that is not on a channel axis of this layer."""
-    return Obstacle(
+    return RefusalError(
         f"{type(call.layer).__name__} treats axis {mapped.axis} as positions, and the channels "
         "to be copied lie on it",
         way_out or "Widen another layer, or let a Dense layer mix the channels before this one.",
@@ -224,7 +224,7 @@ class Rule:
         """Return where the width stands."""
         return Target(Port("out"), len(call.outputs[0]) - 1)
 
-    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
         """Return the maps that follow on other tensors of the call.
 
         Args:
@@ -240,11 +240,11 @@ class Rule:
         """
         raise NotImplementedError
 
-    def configure(self, config: dict[str, Any], grown: Grown) -> dict[str, Any]:  # noqa: ARG002
+    def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:  # noqa: ARG002
         """Return the config of the grown layer."""
         return config
 
-    def weights(self, grown: Grown) -> list[Weight]:  # noqa: ARG002
+    def weights(self, grown: GrownLayer) -> list[Weight]:  # noqa: ARG002
         """Return the weights that have maps on their axes."""
         return []
 

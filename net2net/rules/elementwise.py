@@ -8,29 +8,29 @@ from typing import Any
 import keras
 import numpy as np
 
-from net2net.errors import Obstacle
-from net2net.rules.base import CallView, Mapped, Rule
+from net2net.errors import RefusalError
+from net2net.rules.base import CallView, MappedOutput, Rule
 from net2net.rules.registry import register_rule
 
 
 class ElementwiseRule(Rule):
     """Passes a map on any axis through; the layer has no weights and does not mix channels."""
 
-    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
         """Return the same map on every input and output of the call."""
         for constant in call.constants:
             if np.size(constant) > 1:
-                raise Obstacle(
+                raise RefusalError(
                     "it combines the channels with a constant array of fixed size",
                     "Put the constant into a layer with a rule, for example BatchNormalization.",
                 )
-        return [Mapped(port, mapped.axis, mapped.map) for port in call.ports()]
+        return [MappedOutput(port, mapped.axis, mapped.map) for port in call.ports()]
 
 
 class ActivationRule(ElementwiseRule):
     """Passes a map through an activation layer whose function is elementwise."""
 
-    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
         """Return the same map on the other side, or refuse softmax and its like."""
         require_elementwise(call.layer.activation)
         return super().spread(call, mapped)
@@ -39,12 +39,12 @@ class ActivationRule(ElementwiseRule):
 class SoftmaxRule(ElementwiseRule):
     """Passes a map on every axis but those that are normalised."""
 
-    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
         """Return the same map on the other side of an axis that is not normalised."""
         axis = call.layer.axis
         axes = axis if isinstance(axis, list | tuple) else [axis]
         if mapped.axis in [one % len(call.inputs[0]) for one in axes]:
-            raise Obstacle(
+            raise RefusalError(
                 "softmax divides by the sum over the channels, which copies would change",
                 "Widen a layer that is mixed by another before it reaches the softmax.",
             )
@@ -54,21 +54,23 @@ class SoftmaxRule(ElementwiseRule):
 class DropoutRule(ElementwiseRule):
     """Passes a map through dropout, unless its noise shape fixes the number of channels."""
 
-    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
         """Return the same map on the other side."""
         noise = getattr(call.layer, "noise_shape", None)
         if noise is not None and noise[mapped.axis] not in (None, 1):
-            raise Obstacle("its noise_shape fixes the number of channels", "Leave that entry None.")
+            raise RefusalError(
+                "its noise_shape fixes the number of channels", "Leave that entry None."
+            )
         return super().spread(call, mapped)
 
 
 class RescalingRule(ElementwiseRule):
     """Passes a map through a rescaling by numbers, not by a list with one entry a channel."""
 
-    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
         """Return the same map on the other side."""
         if np.size(call.layer.scale) > 1 or np.size(call.layer.offset) > 1:
-            raise Obstacle("it rescales by one number a channel", "Use BatchNormalization.")
+            raise RefusalError("it rescales by one number a channel", "Use BatchNormalization.")
         return super().spread(call, mapped)
 
 
@@ -92,7 +94,7 @@ def require_elementwise(activation: Any) -> None:
     if activation is None or isinstance(activation, keras.layers.Layer):
         inner = getattr(activation, "activation", None)
         if activation is not None and not isinstance(activation, _PLAIN) and inner is None:
-            raise Obstacle(f"its activation is the layer {type(activation).__name__}")
+            raise RefusalError(f"its activation is the layer {type(activation).__name__}")
         return
     name = getattr(activation, "__name__", repr(activation))
     mixes = activation in _MIXING
@@ -105,7 +107,7 @@ def require_elementwise(activation: Any) -> None:
         expected = np.concatenate([single, single[..., :2]], axis=-1)
         mixes = double.shape != expected.shape or not np.allclose(double, expected, atol=1e-6)
     if mixes:
-        raise Obstacle(
+        raise RefusalError(
             f"its activation '{name}' mixes the channels, so copies would change the result",
             "Widen a layer with an elementwise activation such as ReLU.",
         )

@@ -1,4 +1,7 @@
-"""Flatten, Reshape, Permute and RepeatVector: the channels are followed to where they go."""
+"""Flatten, Reshape, Permute and RepeatVector: the channels are followed to where they go.
+
+Layers that move or summarise places and leave channels alone: pooling, padding, cropping.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ from typing import Any
 
 import keras
 
-from net2net.errors import NeedsStructure, Obstacle
+from net2net.channel_map import ChannelMap, Structure
+from net2net.errors import RefusalError, StructureRequest
 from net2net.graph import Shape
-from net2net.mapping import ChannelMap, Structure
-from net2net.rules.base import CallView, Grown, Mapped, Port, Rule, refuse_axis
+from net2net.rules.base import CallView, GrownLayer, MappedOutput, Port, Rule, refuse_axis
+from net2net.rules.convolution import channel_axis
 from net2net.rules.registry import register_rule
 
 
@@ -46,16 +50,18 @@ def reshaped(dims: Shape, new_dims: Shape, axis: int, one: ChannelMap) -> tuple[
     if after == [] and new and new[-1] == size and _product(before) == _product(new[:-1]):
         return wide[-1], one
     if None in before or None in after or None in new:
-        raise Obstacle("it folds axes of unknown length", "Give the model's input a fixed shape.")
+        raise RefusalError(
+            "it folds axes of unknown length", "Give the model's input a fixed shape."
+        )
     if len(new) == 1:
         return wide[0], one.repeated(_product(after) or 1).tiled(_product(before) or 1)
     if not before and not after:
         blocks = _product(new[:-1]) or 1
         block = one.untiled(blocks)
         if block is None:
-            raise NeedsStructure(Structure(blocks=blocks))
+            raise StructureRequest(Structure(blocks=blocks))
         return wide[-1], block
-    raise Obstacle(
+    raise RefusalError(
         f"it turns the shape {dims} into {new_dims}, in which the channels are torn apart",
         "Widen a layer that is mixed by another before it is reshaped.",
     )
@@ -71,15 +77,15 @@ class ReshapeRule(Rule):
 
     ties_calls = True
 
-    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
         """Return the map on the other side."""
         other = Port("out") if mapped.port.side == "in" else Port("in")
         axis, one = reshaped(
             call.shape(mapped.port)[1:], call.shape(other)[1:], mapped.axis - 1, mapped.map
         )
-        return [Mapped(other, axis + 1, one)]
+        return [MappedOutput(other, axis + 1, one)]
 
-    def configure(self, config: dict[str, Any], grown: Grown) -> dict[str, Any]:
+    def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:
         """Return the config with the new target shape."""
         if "target_shape" not in config:
             return config
@@ -90,7 +96,7 @@ class ReshapeRule(Rule):
 class FlattenRule(Rule):
     """Keras flattens in channels-last order whatever the data format, so channels come last."""
 
-    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
         """Return the map on the other side, repeated for every place."""
         rank = len(call.inputs[0])
         first = getattr(call.layer, "data_format", None) == "channels_first" and rank > 2
@@ -100,35 +106,80 @@ class FlattenRule(Rule):
         flat = call.outputs[0][1:]
         if mapped.port.side == "in":
             axis, one = reshaped(dims, flat, order.index(mapped.axis) - 1, mapped.map)
-            return [Mapped(Port("out"), axis + 1, one)]
+            return [MappedOutput(Port("out"), axis + 1, one)]
         axis, one = reshaped(flat, dims, 0, mapped.map)
-        return [Mapped(Port("in"), order[axis + 1], one)]
+        return [MappedOutput(Port("in"), order[axis + 1], one)]
 
 
 class PermuteRule(Rule):
     """Follows an axis to its new place."""
 
-    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
         """Return the map on the other side."""
         dims = [0, *call.layer.dims]
         if mapped.port.side == "in":
-            return [Mapped(Port("out"), dims.index(mapped.axis), mapped.map)]
-        return [Mapped(Port("in"), dims[mapped.axis], mapped.map)]
+            return [MappedOutput(Port("out"), dims.index(mapped.axis), mapped.map)]
+        return [MappedOutput(Port("in"), dims[mapped.axis], mapped.map)]
 
 
 class RepeatVectorRule(Rule):
     """The channels of a vector become the last axis of a sequence."""
 
-    def spread(self, call: CallView, mapped: Mapped) -> Iterable[Mapped]:
+    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
         """Return the map on the other side."""
         if mapped.port.side == "in":
-            return [Mapped(Port("out"), 2, mapped.map)]
+            return [MappedOutput(Port("out"), 2, mapped.map)]
         if mapped.axis != 2:
             raise refuse_axis(call, mapped)
-        return [Mapped(Port("in"), 1, mapped.map)]
+        return [MappedOutput(Port("in"), 1, mapped.map)]
 
 
 register_rule(keras.layers.Reshape, ReshapeRule())
+
+
 register_rule(keras.layers.Flatten, FlattenRule())
+
+
 register_rule(keras.layers.Permute, PermuteRule())
+
+
 register_rule(keras.layers.RepeatVector, RepeatVectorRule())
+
+
+class PoolingRule(Rule):
+    """Passes a map on the channel axis through, whether or not the places remain as axes."""
+
+    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+        """Return the same map on the other side."""
+        layer = call.layer
+        if mapped.axis != channel_axis(layer, len(call.shape(mapped.port))):
+            raise refuse_axis(call, mapped)
+        other = Port("out") if mapped.port.side == "in" else Port("in")
+        return [MappedOutput(other, channel_axis(layer, len(call.shape(other))), mapped.map)]
+
+
+_KINDS = (
+    "AveragePooling",
+    "MaxPooling",
+    "GlobalAveragePooling",
+    "GlobalMaxPooling",
+    "AdaptiveAveragePooling",
+    "AdaptiveMaxPooling",
+    "ZeroPadding",
+    "Cropping",
+    "UpSampling",
+)
+
+
+for _kind in _KINDS:
+    for _rank in (1, 2, 3):
+        # The adaptive ones are younger than the oldest Keras that is supported.
+        _layer = getattr(keras.layers, f"{_kind}{_rank}D", None)
+        if _layer is not None:
+            register_rule(_layer, PoolingRule())
+
+
+register_rule(keras.layers.Resizing, PoolingRule())
+
+
+register_rule(keras.layers.CenterCrop, PoolingRule())

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_qan.agents import Always, Random
+from keras_qan.agents import ConstantAgent, RandomAgent
 
 STATE, EXPLORE = tf.zeros([3]), tf.constant(True)
 
@@ -13,7 +13,7 @@ def actions(agent, count):
 
 
 def test_always_takes_its_action():
-    agent = Always(2)
+    agent = ConstantAgent(2)
     agent.build(3, 4)
     assert actions(agent, 5) == [2] * 5
 
@@ -21,17 +21,17 @@ def test_always_takes_its_action():
 @pytest.mark.parametrize("action", [4, 9])
 def test_always_refuses_an_action_that_there_is_not(action):
     with pytest.raises(ValueError, match=r"among 4 actions; expected an index from 0 to 3"):
-        Always(action).build(3, 4)
+        ConstantAgent(action).build(3, 4)
 
 
 @pytest.mark.parametrize("action", [-1, 0.5])
 def test_always_refuses_what_is_no_index(action):
     with pytest.raises(ValueError, match="expected an index of at least 0"):
-        Always(action)
+        ConstantAgent(action)
 
 
 def test_random_takes_every_action_as_often():
-    agent = Random(1)
+    agent = RandomAgent(1)
     agent.build(3, 4)
     counts = np.bincount(actions(agent, 800), minlength=4)
     # A binomial's standard deviation is 12.
@@ -39,7 +39,7 @@ def test_random_takes_every_action_as_often():
 
 
 def test_random_repeats_with_its_seed_and_goes_on_where_it_was():
-    one, two, other = Random(5), Random(5), Random(6)
+    one, two, other = RandomAgent(5), RandomAgent(5), RandomAgent(6)
     for agent in (one, two, other):
         agent.build(3, 4)
     told = actions(one, 30)
@@ -51,7 +51,7 @@ def test_random_repeats_with_its_seed_and_goes_on_where_it_was():
 
 
 def test_neither_learns_or_values_anything():
-    for agent in (Always(0), Random(0)):
+    for agent in (ConstantAgent(0), RandomAgent(0)):
         agent.build(3, 2)
         numbers = (tf.constant(1, tf.int64), tf.constant(1.0), tf.constant(0.0))
         assert np.isnan(agent.learn(STATE, *numbers).numpy())

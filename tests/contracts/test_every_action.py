@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_qan import actions, registry
+from keras_qan import actions
 from keras_qan.actions import (
     Cosine,
     Decay,
@@ -19,6 +19,7 @@ from keras_qan.actions import (
     StepDecay,
     WarmRestarts,
 )
+from keras_qan.storage import serialization
 
 SCHEDULES = [Cosine(), StepDecay(), StepDecay(0.5, ()), OneCycle(), WarmRestarts()]
 ACTIONS = [Decay(), Raise(), Hold(), Restart(), Restart(0.3), StepBack(), *map(Follow, SCHEDULES)]
@@ -34,7 +35,7 @@ all_schedules = pytest.mark.parametrize("schedule", SCHEDULES, ids=_name)
 
 
 def test_every_registered_action_and_schedule_is_tested_here():
-    room = [c for c in registry._classes.values() if c.__module__.startswith(actions.__name__)]
+    room = [c for c in serialization._classes.values() if c.__module__.startswith(actions.__name__)]
     assert {type(value) for value in ACTIONS + SCHEDULES} == set(room)
 
 
@@ -61,10 +62,10 @@ def test_an_action_remembers_nothing(action):
 @all_actions
 def test_an_action_has_a_label_and_comes_back_from_its_settings(action):
     assert actions.label(action).startswith(type(action).__name__)
-    config = json.loads(json.dumps(registry.to_config(action)))
-    again = registry.from_config(config)
+    config = json.loads(json.dumps(serialization.to_config(action)))
+    again = serialization.from_config(config)
     assert type(again) is type(action)
-    assert registry.to_config(again) == registry.to_config(action)
+    assert serialization.to_config(again) == serialization.to_config(action)
     numbers = (tf.constant([0.1]), tf.constant([0.4]), tf.constant(0.3))
     expected = action.next_rate(*numbers).numpy()
     np.testing.assert_array_equal(again.next_rate(*numbers).numpy(), expected)

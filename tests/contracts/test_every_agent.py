@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_qan import checkpoint, registry
-from keras_qan.agents import DQN, Always, Leaning, Learning, Random
+from keras_qan.agents import DQN, ConstantAgent, Learning, RandomAgent, ThompsonDQN
+from keras_qan.storage import checkpoint, serialization
 
 NUM_FEATURES, NUM_ACTIONS = 3, 4
 _QUICK = Learning(batch_size=4, updates=1, n_step=2, warm_up=2)
 AGENTS = {
     "DQN": lambda: DQN(hidden=(4,), learning=_QUICK, replay_capacity=9, seed=1),
     "DQN, not double": lambda: DQN(hidden=(4,), learning=_QUICK, replay_capacity=9, double=False),
-    "Leaning": lambda: Leaning(
+    "Leaning": lambda: ThompsonDQN(
         DQN(hidden=(4,), learning=_QUICK, replay_capacity=9, seed=1), (-0.7, 0.0, 0.4, 1.6)
     ),
-    "Always": lambda: Always(2),
-    "Random": lambda: Random(7),
+    "Always": lambda: ConstantAgent(2),
+    "Random": lambda: RandomAgent(7),
 }
 
 
@@ -51,7 +51,7 @@ def live(agent, num_steps, explore=True):
 def test_every_registered_agent_is_tested_here():
     known = {
         cls
-        for cls in registry._classes.values()
+        for cls in serialization._classes.values()
         if hasattr(cls, "act") and cls.__module__.startswith("keras_qan.")
     }
     assert {type(make()) for make in AGENTS.values()} == known
@@ -129,7 +129,7 @@ def test_abandoning_is_possible_at_any_time(make):
 
 
 def test_its_settings_make_an_equal_agent(make):
-    config = json.loads(json.dumps(registry.to_config(make())))
-    again = registry.from_config(config)
-    assert registry.to_config(again) == registry.to_config(make())
+    config = json.loads(json.dumps(serialization.to_config(make())))
+    again = serialization.from_config(config)
+    assert serialization.to_config(again) == serialization.to_config(make())
     assert live(built(lambda: again), 6) == live(built(make), 6)

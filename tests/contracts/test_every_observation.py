@@ -6,21 +6,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_qan import observations, registry
+from keras_qan import observations
 from keras_qan.observations import (
+    CurrentLearningRate,
     Generalisation,
-    LearningRate,
-    Situation,
+    ObservationContext,
     TrainingDynamics,
     TrainingState,
     WeightStatistics,
-    track,
+    loss_history,
 )
+from keras_qan.storage import serialization
 
 OBSERVATIONS = [
     WeightStatistics(),
     WeightStatistics(["conv", 1]),
-    LearningRate(),
+    CurrentLearningRate(),
     TrainingState(),
     TrainingDynamics(),
     Generalisation(),
@@ -34,14 +35,18 @@ all_observations = pytest.mark.parametrize(
 
 def situation(kernels, rate=0.1, log_losses=(-1.0, 0.5, 0.0)):
     numbers = [tf.constant(n) for n in (rate, 0.1, 0.5, log_losses, 1.0)]
-    memory = track.start()._replace(now=numbers[3][0], before=numbers[3][1], best=numbers[3][2])
+    memory = loss_history.start()._replace(
+        now=numbers[3][0], before=numbers[3][1], best=numbers[3][2]
+    )
     motion, optimizer = tf.constant([-9.0, 1.0, 0.5]), tf.constant([0.0, 2.3])
     lengths = tf.constant(40.0), tf.constant(2.0)
-    return Situation(kernels, *numbers, memory, motion, optimizer, *lengths)
+    return ObservationContext(kernels, *numbers, memory, motion, optimizer, *lengths)
 
 
 def test_every_registered_observation_is_tested_here():
-    room = [c for c in registry._classes.values() if c.__module__.startswith(observations.__name__)]
+    room = [
+        c for c in serialization._classes.values() if c.__module__.startswith(observations.__name__)
+    ]
     assert {type(part) for part in OBSERVATIONS} == set(room)
 
 
@@ -65,6 +70,6 @@ def test_an_observation_is_finite_in_extreme_situations(observation, rate, weigh
 
 @all_observations
 def test_an_observation_comes_back_from_its_settings(observation):
-    again = registry.from_config(json.loads(json.dumps(registry.to_config(observation))))
+    again = serialization.from_config(json.loads(json.dumps(serialization.to_config(observation))))
     assert type(again) is type(observation)
     assert again.layers == observation.layers

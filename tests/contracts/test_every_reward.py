@@ -5,7 +5,8 @@ import json
 import pytest
 import tensorflow as tf
 
-from keras_qan import registry, rewards
+from keras_qan.qan import rewards
+from keras_qan.storage import serialization
 
 REWARDS = [rewards.LogLossDrop(), rewards.Equation9()]
 
@@ -18,7 +19,7 @@ def value(reward, before, after, num_decisions=20.0):
 
 
 def test_every_registered_reward_is_tested_here():
-    room = [c for c in registry._classes.values() if c.__module__ == rewards.__name__]
+    room = [c for c in serialization._classes.values() if c.__module__ == rewards.__name__]
     assert {type(reward) for reward in REWARDS} == set(room)
 
 
@@ -39,7 +40,7 @@ def test_a_reward_is_one_bounded_number(reward):
 
 @all_rewards
 def test_a_reward_comes_back_from_its_settings(reward):
-    again = registry.from_config(json.loads(json.dumps(registry.to_config(reward))))
+    again = serialization.from_config(json.loads(json.dumps(serialization.to_config(reward))))
     assert type(again) is type(reward)
     assert again.uses_validation is reward.uses_validation
-    assert registry.to_config(again) == registry.to_config(reward)
+    assert serialization.to_config(again) == serialization.to_config(reward)

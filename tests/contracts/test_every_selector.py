@@ -6,17 +6,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from selection_for_tests import (
-    NUM_CLASSES,
-    SELECTORS,
-    Training,
-    dataset,
-    examples,
-    pipeline,
-    ready,
-)
+from helpers.selectors import NUM_CLASSES, SELECTORS, Training, dataset, examples, pipeline, ready
 
-from keras_qan import actions, checkpoint, registry, selection
+from keras_qan import actions, selection
+from keras_qan.storage import checkpoint, serialization
 
 STEERED = ("ClassMix", "LossRank", "Prune")
 
@@ -288,8 +281,8 @@ def test_its_actions_are_actions_that_leave_the_rate_alone(steered_kind):
 def test_its_actions_come_back_from_their_settings_and_can_be_bound_again(steered_kind):
     selector = ready(steered_kind)
     for action in selector.actions():
-        again = registry.from_config(json.loads(json.dumps(registry.to_config(action))))
-        assert registry.to_config(again) == registry.to_config(action)
+        again = serialization.from_config(json.loads(json.dumps(serialization.to_config(action))))
+        assert serialization.to_config(again) == serialization.to_config(action)
         with pytest.raises(ValueError, match="not bound to a selector"):
             again.select()
         again.bound_to(selector).select()
@@ -299,7 +292,7 @@ def test_its_moves_come_back_from_their_settings_and_can_be_bound_again(steered_
     selector = ready(steered_kind)
     assert selector.notes_losses or steered_kind == "ClassMix"
     for part in (*selector.moves(), *selector.observations()):
-        again = registry.from_config(json.loads(json.dumps(registry.to_config(part))))
+        again = serialization.from_config(json.loads(json.dumps(serialization.to_config(part))))
         assert again.selector is None
         assert again.bound_to(selector).selector is selector
     assert selector.notes_losses
@@ -335,7 +328,7 @@ def test_its_summary_is_a_part_of_a_state_that_can_be_bound_again(steered_kind):
     part = selector.observation()
     assert part.size(7) == selector.summary_size
     np.testing.assert_array_equal(part(None), selector.summary())
-    again = registry.from_config(json.loads(json.dumps(registry.to_config(part))))
+    again = serialization.from_config(json.loads(json.dumps(serialization.to_config(part))))
     with pytest.raises(ValueError, match="not bound to a selector"):
         again(None)
     np.testing.assert_array_equal(again.bound_to(selector)(None), selector.summary())

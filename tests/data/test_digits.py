@@ -10,7 +10,7 @@ from keras_qan.data import load
 
 
 def stored(builder, split):
-    from keras_qan.data.door import read_images
+    from keras_qan.data.tfds import read_images
 
     return read_images(builder, split)
 
@@ -41,7 +41,7 @@ def test_a_fifth_of_each_class_is_for_testing(digits_folder):
 
 def test_it_is_an_ordinary_tfds_data_set(digits_folder):
     from keras_qan.data.digits import prepared_digits
-    from keras_qan.data.door import tfds
+    from keras_qan.data.tfds import tfds
 
     prepared_digits(digits_folder)
     loaded = tfds.load("digits", data_dir=digits_folder, split="test", download=False)

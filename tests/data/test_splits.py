@@ -131,9 +131,9 @@ def test_a_known_data_set_that_is_not_there_says_how_to_get_it(tmp_path, monkeyp
 
 
 def test_a_data_set_without_classes_of_images_is_refused(tmp_path):
-    from keras_qan.data import door
+    from keras_qan.data import tfds
 
-    class Words(door.tfds.testing.DummyDataset):
+    class Words(tfds.tfds.testing.DummyDataset):
         pass
 
     Words(data_dir=tmp_path).download_and_prepare()

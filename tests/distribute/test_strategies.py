@@ -4,7 +4,7 @@ import tensorflow as tf
 from absl import logging
 
 from keras_qan import distribute
-from keras_qan.distribute import repair
+from keras_qan.distribute import keras_fit
 
 
 class FakeGPUs:
@@ -121,9 +121,9 @@ def test_multi_worker_after_tensorflow_has_begun_says_to_come_first(monkeypatch)
     ("version", "needed"), [("3.12.0", True), ("3.15.1", True), ("3.16.0", False), ("4.0", False)]
 )
 def test_fit_is_repaired_in_the_versions_that_were_seen_to_fail(version, needed):
-    assert repair.is_needed(version) is needed
+    assert keras_fit.is_needed(version) is needed
 
 
 def test_a_team_is_no_matter_for_one_process():
-    assert distribute.team_of(distribute.from_name("one_device")) is None
-    assert distribute.present_team() is None
+    assert distribute.worker_group_of(distribute.from_name("one_device")) is None
+    assert distribute.current_worker_group() is None

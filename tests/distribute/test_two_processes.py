@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from distribute.workers import ROOT, run_workers
+from helpers.workers import ROOT, run_workers
 
 # A machine that others work on too takes many times what a quiet one does.
 pytestmark = pytest.mark.timeout(2000)
@@ -68,7 +68,7 @@ team = distribute.present_team()
     + """
 import net2net
 from keras_qan import DQN, QANCallback, Decay, Exploration, Hold, Raise, selection
-from keras_qan.agents.shared import SharedAgent
+from keras_qan.agents.remote import SharedAgent
 
 directory = Path(sys.argv[1]) / str(team.index)
 found = {"index": team.index, "size": team.size}
@@ -144,7 +144,7 @@ else:
 
 EXPERIMENT = """
 import json, sys
-from keras_qan.experiment import Experiment
+from keras_qan.experiments.learning_rate import Experiment
 fields = json.loads(sys.argv[1])
 report = Experiment(**fields).run()
 print("FOUND" + json.dumps({"rows": len(report.rows), "episodes": report.episodes}))
@@ -236,7 +236,8 @@ def test_without_the_repair_fit_still_fails():
     if all(words == ["WORKED"] for words in said):
         pytest.fail(
             f"fit works under MultiWorkerMirroredStrategy in Keras {keras.__version__}: "
-            "keras#20585 is fixed. Set the end of BROKEN in keras_qan/distribute/repair.py to this "
+            "keras#20585 is fixed. Set the end of BROKEN in keras_qan/distribute/keras_fit.py to "
+            "this "
             "version, and delete that file with its use in strategies.py once no older Keras is "
             "supported."
         )

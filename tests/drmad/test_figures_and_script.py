@@ -10,10 +10,10 @@ import tensorflow as tf
 from absl import flags
 
 from keras_qan import drmad
-from keras_qan.drmad.drawing import penalty_images, rates_by_layer
-from keras_qan.drmad.experiment import TuneExperiment
-from keras_qan.drmad.facts import Facts
+from keras_qan.drmad.figures import penalty_images, rates_by_layer
 from keras_qan.drmad.losses import ExampleLoss
+from keras_qan.drmad.model_info import ModelInfo
+from keras_qan.experiments.hyperparameters import HyperparameterExperiment
 from keras_qan.plots import tuning
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def facts(input_shape, shapes):
-    return Facts(
+    return ModelInfo(
         paths=("a/kernel", "b/kernel"),
         shapes=shapes,
         layers=("a", "b"),
@@ -133,7 +133,7 @@ def test_the_flag_files_are_read(name, hyperparameters):
 )
 def test_flags_that_do_not_fit_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
-        TuneExperiment(**changes)
+        HyperparameterExperiment(**changes)
 
 
 @pytest.mark.slow

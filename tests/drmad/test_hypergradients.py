@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from drmad.small import ALL, build, data, tuner, unrolled_loss
+from helpers.drmad_cases import ALL, build, data, tuner, unrolled_loss
 
 from keras_qan import drmad
 

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_qan import drmad
-from keras_qan.drmad.facts import Facts
 from keras_qan.drmad.hyperparameters.base import at_progress
+from keras_qan.drmad.hyperparameters.transforms import Log, Logit
 from keras_qan.drmad.losses import ExampleLoss
-from keras_qan.drmad.transforms import Log, Logit
+from keras_qan.drmad.model_info import ModelInfo
 
 
 def facts(**changes):
@@ -25,7 +25,7 @@ def facts(**changes):
         "learning_rate": 0.2,
         "momentum": 0.8,
     }
-    return Facts(**(settings | changes))
+    return ModelInfo(**(settings | changes))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_label_smoothing_is_kerass_own(from_logits):
 
 
 def test_class_weights_go_by_the_label_sparse_or_not():
-    from keras_qan.drmad.replay import Batch
+    from keras_qan.drmad.data import Batch
 
     y = np.array([3, 0, 3])
     value = tf.constant([2.0, 1.0, 1.0, 5.0, 1.0])
@@ -124,7 +124,7 @@ def test_class_weights_go_by_the_label_sparse_or_not():
 
 
 def test_example_weights_go_by_the_place():
-    from keras_qan.drmad.replay import Batch
+    from keras_qan.drmad.data import Batch
 
     batch = Batch(None, tf.constant([0, 0]), None, tf.constant([6, 1]))
     found = drmad.LossWeights("example").weigh(

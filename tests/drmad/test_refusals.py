@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from drmad.small import batches, build, data, tuner
+from helpers.drmad_cases import batches, build, data, tuner
 
 from keras_qan import drmad
 
@@ -139,9 +139,9 @@ def test_the_implicit_method_refuses_what_moves_no_minimum():
         (lambda: drmad.L2(initial="high"), "initial='high'"),
         (lambda: drmad.LearningRate(schedule_points=0), "schedule_points=0"),
         (lambda: drmad.LearningRate(bounds=(1, 2, 3)), "expected two numbers"),
-        (lambda: drmad.Outer(rule="newton"), "rule='newton'; expected one of"),
-        (lambda: drmad.Outer(step_size=0.0), "step_size=0.0"),
-        (lambda: drmad.Outer(beta_1=1.0), "beta_1=1.0"),
+        (lambda: drmad.OuterOptimizer(rule="newton"), "rule='newton'; expected one of"),
+        (lambda: drmad.OuterOptimizer(step_size=0.0), "step_size=0.0"),
+        (lambda: drmad.OuterOptimizer(beta_1=1.0), "beta_1=1.0"),
         (lambda: drmad.Training(epochs=0), "epochs=0"),
         (lambda: drmad.Training(learning_rate=-1.0), "learning_rate=-1.0"),
         (lambda: drmad.Training(momentum=1.0), "momentum=1.0"),

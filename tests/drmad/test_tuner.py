@@ -5,9 +5,10 @@ import json
 import keras
 import numpy as np
 import pytest
-from drmad.small import batches, build, data, tuner
+from helpers.drmad_cases import batches, build, data, tuner
 
-from keras_qan import checkpoint, drmad
+from keras_qan import drmad
+from keras_qan.storage import checkpoint
 
 SOME = (drmad.L2(per="weight"), drmad.LearningRate(per="layer", schedule_points=2))
 
@@ -104,7 +105,7 @@ def test_a_step_that_makes_training_diverge_is_halved_and_counted():
     search = tuner(
         [drmad.LearningRate(per="universal", initial=0.001, bounds=(1e-6, 1e9))],
         steps=40,
-        outer=drmad.Outer(step_size=30.0),
+        outer=drmad.OuterOptimizer(step_size=30.0),
     )
     search.search(outer_steps=3)
     assert search.divergences >= 1
@@ -124,7 +125,7 @@ def test_a_first_training_that_diverges_is_told():
 @pytest.mark.parametrize(("rule", "moved"), [("sign", 0.07), ("adam", 0.07)])
 @pytest.mark.slow
 def test_the_first_step_of_these_rules_moves_every_number_alike(rule, moved):
-    search = tuner(SOME, steps=3, outer=drmad.Outer(rule=rule, step_size=0.07))
+    search = tuner(SOME, steps=3, outer=drmad.OuterOptimizer(rule=rule, step_size=0.07))
     before = search.initial_raws()
     search.search(outer_steps=1)
     after = [h.transform.raw(v) for h, v in zip(SOME, search.values.values(), strict=True)]
@@ -134,7 +135,9 @@ def test_the_first_step_of_these_rules_moves_every_number_alike(rule, moved):
 
 @pytest.mark.slow
 def test_the_plain_rule_follows_the_hypergradient():
-    search = tuner([drmad.L2(per="unit")], steps=3, outer=drmad.Outer("plain", step_size=0.5))
+    search = tuner(
+        [drmad.L2(per="unit")], steps=3, outer=drmad.OuterOptimizer("plain", step_size=0.5)
+    )
     (gradient,) = search.hypergradient().values()
     search.search(outer_steps=1)
     moved = np.log(search.values["L2(per='unit')"]) - np.log(1e-4)

@@ -10,8 +10,8 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from curves_for_tests import saturating
-from students_for_tests import data, student
+from helpers.curves import saturating
+from helpers.students import data, student
 
 import keras_qan
 from keras_qan import CurveStopping, early_stopping

@@ -8,9 +8,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from curves_for_tests import saturating
+from helpers.curves import saturating
+from helpers.students import data, student
 from scipy.stats import norm
-from students_for_tests import data, student
 
 PAGE = (Path(__file__).parents[2] / "docs" / "early_stopping.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_qan.early_stopping.features import FeatureTable
+from keras_qan.early_stopping.curves import FeatureTable
 
 
 def test_numbers_stay_and_names_become_columns():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from curves_for_tests import saturating
+from helpers.curves import saturating
 
 from keras_qan.early_stopping import CurveError, CurvePredictor, TooFewCurvesError
-from keras_qan.early_stopping.inputs import Inputs
-from keras_qan.early_stopping.regressors import FAMILIES, Regressor, chosen, residuals
+from keras_qan.early_stopping.predictor import RegressorInputs
+from keras_qan.early_stopping.regressors import FAMILIES, Regressor, residuals, select_regressor
 
 STEPS = np.arange(1, 11)
 #: Ends are exactly linear in what is seen: a · g(t).
@@ -37,15 +37,15 @@ def test_cross_validation_prefers_the_forest_where_the_end_is_a_step():
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (80, 2))
     y = np.where(x[:, 0] > 0.3, 1.0, 0.0)
-    assert chosen(x, y, FAMILIES, 3, 0)[0] == "forest"
-    assert chosen(x, x @ [1.0, 2.0], FAMILIES, 3, 0)[0] == "least_squares"
+    assert select_regressor(x, y, FAMILIES, 3, 0)[0] == "forest"
+    assert select_regressor(x, x @ [1.0, 2.0], FAMILIES, 3, 0)[0] == "least_squares"
 
 
 def test_residuals_are_those_of_leaving_each_curve_out():
     rng = np.random.default_rng(1)
     x, noise = rng.normal(size=(25, 3)), rng.normal(size=25)
     y = x @ [1.0, -2.0, 0.5] + noise
-    name, regressor = chosen(x, y, ["least_squares"], 3, 0)
+    name, regressor = select_regressor(x, y, ["least_squares"], 3, 0)
     assert name == "least_squares"
     # In closed form: e_i / (1 − h_ii), with the hat matrix of the inputs and a constant.
     design = np.column_stack([np.ones(25), x])
@@ -81,14 +81,14 @@ def test_intervals_hold_for_most_curves_that_were_not_learned_from():
 
 
 def test_inputs_are_values_differences_and_features():
-    inputs = Inputs(np.array([[1.0], [3.0]]), np.array([4, 4]))
+    inputs = RegressorInputs(np.array([[1.0], [3.0]]), np.array([4, 4]))
     found = inputs.of(np.array([[1.0, 2.0, 4.0, 9.0]]), 3, np.array([[5.0]]), np.array([4]))
     # 1 2 4 | 2-1, 4-2 | (4-2)-(2-1) | 5
     np.testing.assert_array_equal(found, [[1, 2, 4, 1, 2, 1, 5]])
 
 
 def test_features_that_span_decades_enter_by_their_logarithm_and_lengths_where_they_differ():
-    inputs = Inputs(np.array([[1.0, 1.0], [100.0, 2.0]]), np.array([4, 6]))
+    inputs = RegressorInputs(np.array([[1.0, 1.0], [100.0, 2.0]]), np.array([4, 6]))
     found = inputs.of(np.array([[7.0]]), 1, np.array([[10.0, 1.5]]), np.array([5]))
     np.testing.assert_allclose(found, [[7.0, np.log(10.0), 1.5, 5.0]])
 

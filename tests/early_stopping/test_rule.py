@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_qan.early_stopping.prediction import Prediction
+from keras_qan.early_stopping.intervals import Prediction
 from keras_qan.early_stopping.rule import StopRule, mode_of
 
 # Nineteen residuals between -0.09 and 0.09: at 0.95 the largest counts.

@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from students_for_tests import data, student
+from helpers.students import data, student
 
 from keras_qan import MetaMomentum, QANCallback
-from keras_qan.agents.scripted import Random
-from keras_qan.meta_momentum import Constant, Pull
+from keras_qan.agents.scripted import RandomAgent
+from keras_qan.meta_momentum import ConstantStrength, Pull
 
 X, Y = data(64)
 
@@ -41,7 +41,7 @@ def still(seed=0, **more):
 def test_after_each_update_the_kernels_move_toward_the_teachers(steps_per_execution):
     model, teacher = still(steps_per_execution=steps_per_execution), student(seed=1)
     before, there, own = kernels(model), kernels(teacher), biases(model)
-    fit(model, MetaMomentum(teacher, strength=0.1, steps=100, fade=Constant()), epochs=2)
+    fit(model, MetaMomentum(teacher, strength=0.1, steps=100, fade=ConstantStrength()), epochs=2)
     for w, start, target in zip(kernels(model), before, there, strict=True):
         # Eight steps, each of which leaves nine tenths of the way: 0.9^8 = 0.43046721.
         np.testing.assert_allclose(w - target, 0.43046721 * (start - target), rtol=1e-4, atol=1e-6)
@@ -62,7 +62,9 @@ def test_it_lasts_for_one_over_its_strength_where_nothing_is_said():
     assert Pull().default_steps(0.01) == 100
     model, teacher = still(), student(seed=1)
     before, there = kernels(model), kernels(teacher)
-    fit(model, MetaMomentum(teacher, strength=0.25, fade=Constant()), epochs=2)  # 4 of 8 steps
+    fit(
+        model, MetaMomentum(teacher, strength=0.25, fade=ConstantStrength()), epochs=2
+    )  # 4 of 8 steps
     for w, start, target in zip(kernels(model), before, there, strict=True):
         np.testing.assert_allclose(w - target, 0.75**4 * (start - target), rtol=1e-4, atol=1e-6)
 
@@ -146,7 +148,7 @@ def test_it_composes_with_qan_in_either_order():
     teacher = student(seed=1)
     for order in (1, -1):
         model = student()
-        qan = QANCallback(agent=Random(0))
+        qan = QANCallback(agent=RandomAgent(0))
         callbacks = [qan, MetaMomentum(teacher, strength=0.3, steps=50)][::order]
         fit(model, *callbacks, epochs=5, validation_data=(X, Y))
         assert qan.episodes == 1
@@ -179,6 +181,6 @@ def test_it_acts_once_on_every_replica():
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         model = still()
     before, there = kernels(model), kernels(teacher)
-    fit(model, MetaMomentum(teacher, strength=0.1, steps=100, fade=Constant()))
+    fit(model, MetaMomentum(teacher, strength=0.1, steps=100, fade=ConstantStrength()))
     for w, start, target in zip(kernels(model), before, there, strict=True):
         np.testing.assert_allclose(w - target, 0.9**4 * (start - target), rtol=1e-4, atol=1e-6)

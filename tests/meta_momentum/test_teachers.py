@@ -8,10 +8,16 @@ import math
 import keras
 import numpy as np
 import pytest
-from students_for_tests import data, student
+from helpers.students import data, student
 
 from keras_qan import CheckpointError, MetaMomentum
-from keras_qan.meta_momentum import Constant, Features, Given, Previous, RandomTeacher
+from keras_qan.meta_momentum import (
+    BestStudentTeacher,
+    ConstantStrength,
+    Features,
+    FixedTeacher,
+    RandomTeacher,
+)
 
 X, Y = data(32)
 
@@ -27,7 +33,7 @@ def same(weights, model):
 
 
 def test_the_first_training_has_no_teacher_and_the_second_is_pulled_to_the_first_student():
-    pull = MetaMomentum("previous", strength=0.5, steps=2, fade=Constant())
+    pull = MetaMomentum("previous", strength=0.5, steps=2, fade=ConstantStrength())
     plain, first, second = (student(seed=0), student(seed=0), student(seed=1))
     plain.fit(X, Y, batch_size=16, shuffle=False, verbose=0)
     fit(first, pull)
@@ -40,7 +46,7 @@ def test_the_first_training_has_no_teacher_and_the_second_is_pulled_to_the_first
 
 
 def test_the_best_is_the_one_with_the_lowest_validation_loss():
-    teacher, students = Previous(), [student(seed=n) for n in range(4)]
+    teacher, students = BestStudentTeacher(), [student(seed=n) for n in range(4)]
     for one, score in zip(students, [0.5, 0.3, math.nan, 0.4], strict=True):
         teacher.note(one, score, "val_loss")
     assert (teacher.episodes, teacher.score) == (4, 0.3)
@@ -48,7 +54,7 @@ def test_the_best_is_the_one_with_the_lowest_validation_loss():
 
 
 def test_a_student_that_was_validated_takes_the_place_of_one_that_was_not():
-    teacher, students = Previous(), [student(seed=n) for n in range(3)]
+    teacher, students = BestStudentTeacher(), [student(seed=n) for n in range(3)]
     teacher.note(students[0], 0.1, "loss")
     teacher.note(students[1], 0.5, "val_loss")
     teacher.note(students[2], 0.2, "loss")
@@ -112,7 +118,9 @@ def test_the_layers_that_both_share_are_enough():
          keras.layers.Flatten(), keras.layers.Dense(7), keras.layers.Dense(5)]
     )  # fmt: skip
     model = student(keras.optimizers.SGD(0.0))
-    fit(model, MetaMomentum(other, strength=0.9, steps=9, layers=["first"], fade=Constant()))
+    fit(
+        model, MetaMomentum(other, strength=0.9, steps=9, layers=["first"], fade=ConstantStrength())
+    )
     np.testing.assert_allclose(
         model.get_weights()[0] - other.get_weights()[0],
         0.01 * (student().get_weights()[0] - other.get_weights()[0]),
@@ -122,7 +130,7 @@ def test_the_layers_that_both_share_are_enough():
 
 def test_a_random_teacher_has_the_norms_of_another_and_nothing_else_of_it():
     model = student()
-    teacher = RandomTeacher(Given(model), seed=3)
+    teacher = RandomTeacher(FixedTeacher(model), seed=3)
     first, second = teacher.weights(), teacher.weights()
     for number in (0, 2):  # the kernels
         known, drawn = model.get_weights()[number], first.arrays[number]
@@ -130,13 +138,13 @@ def test_a_random_teacher_has_the_norms_of_another_and_nothing_else_of_it():
         cosine = np.sum(known * drawn) / np.linalg.norm(known) / np.linalg.norm(drawn)
         assert abs(cosine) < 0.5
         assert not np.array_equal(drawn, second.arrays[number])
-    again = RandomTeacher(Given(model), seed=3).weights()
+    again = RandomTeacher(FixedTeacher(model), seed=3).weights()
     np.testing.assert_array_equal(again.arrays[0], first.arrays[0])
-    assert RandomTeacher(Previous()).weights() is None
+    assert RandomTeacher(BestStudentTeacher()).weights() is None
 
 
 def test_a_random_teacher_hears_of_students_in_anothers_stead():
-    pull = MetaMomentum(RandomTeacher(Previous()), strength=0.2)
+    pull = MetaMomentum(RandomTeacher(BestStudentTeacher()), strength=0.2)
     fit(student(), pull)
     fit(student(seed=1), copy.deepcopy(pull))
     assert pull.teacher.like.episodes == 2
@@ -156,7 +164,7 @@ def test_a_random_teacher_hears_of_students_in_anothers_stead():
         ({"fade": 0.5}, "expected a schedule"),
         ({"teacher": "best"}, "expected a trained keras.Model"),
         ({"teacher": keras.Sequential([keras.layers.Dense(2)])}, "is not built"),
-        ({"teacher": Previous(), "directory": "x"}, "nothing to keep"),
+        ({"teacher": BestStudentTeacher(), "directory": "x"}, "nothing to keep"),
     ],
 )
 def test_bad_arguments_are_refused_with_what_to_do(arguments, message):
@@ -178,4 +186,4 @@ def test_a_teacher_with_weights_that_are_no_numbers_is_refused():
 
 def test_a_state_of_something_else_is_refused():
     with pytest.raises(CheckpointError, match=r"Previous\.get_state"):
-        Previous().set_state({}, {"paths": ["a"]})
+        BestStudentTeacher().set_state({}, {"paths": ["a"]})

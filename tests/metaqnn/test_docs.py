@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from keras_qan.metaqnn import MetaQNN
-from keras_qan.metaqnn.trial import Outcome
+from keras_qan.metaqnn.trial import TrialOutcome
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metaqnn.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -15,7 +15,7 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 
 def looked_up(function, trials):
     nan = float("nan")
-    return [Outcome("trained", 0.5, 0.5, (0.5,), nan, 0.01, 0, 1.0) for _ in trials]
+    return [TrialOutcome("trained", 0.5, 0.5, (0.5,), nan, 0.01, 0, 1.0) for _ in trials]
 
 
 def test_snippets_run_but_for_the_training(tmp_path, monkeypatch):

@@ -7,13 +7,12 @@ import itertools
 import numpy as np
 import pytest
 
-from keras_qan.metaqnn import EpsilonSchedule, Grammar, Learning, QTable, Space, architecture
-from keras_qan.metaqnn.agent import Agent
-from keras_qan.metaqnn.layers import text_of
-from keras_qan.metaqnn.q_learning import Step
+from keras_qan.metaqnn import EpsilonSchedule, QLearning, QTable, Space, StateSpace, architecture
+from keras_qan.metaqnn.q_learning import QLearningAgent, QStep
+from keras_qan.metaqnn.space import text_of
 
 #: Four architectures: C or C C, then GAP or SM.
-TOY = Grammar(Space(filters=(8,), sizes=(3,), pools=(), max_dense=0, max_depth=2), (8, 8, 1), 2)
+TOY = StateSpace(Space(filters=(8,), sizes=(3,), pools=(), max_dense=0, max_depth=2), (8, 8, 1), 2)
 REWARDS = {
     "[C(8,3,1), GAP]": 0.3,
     "[C(8,3,1), SM]": 0.8,
@@ -24,7 +23,7 @@ REWARDS = {
 
 def test_one_update_is_equation_3_last_step_first():
     table = QTable(initial=0.5, learning_rate=0.1, discount=1.0)
-    steps = [Step("s", "a", "t", ("b", "c")), Step("t", "b", "end")]
+    steps = [QStep("s", "a", "t", ("b", "c")), QStep("t", "b", "end")]
     table.learn(steps, reward=1.0)
     # Q(t,b) = 0.9 · 0.5 + 0.1 · 1 = 0.55; then Q(s,a) = 0.9 · 0.5 + 0.1 · max(0.55, 0.5) = 0.505.
     assert table.value("t", "b") == pytest.approx(0.55)
@@ -34,12 +33,12 @@ def test_one_update_is_equation_3_last_step_first():
 
 def test_discount_shrinks_what_comes_later():
     table = QTable(initial=0.0, learning_rate=1.0, discount=0.5)
-    table.learn([Step("s", "a", "t", ("b",)), Step("t", "b", "end")], reward=1.0)
+    table.learn([QStep("s", "a", "t", ("b",)), QStep("t", "b", "end")], reward=1.0)
     assert table.value("s", "a") == 0.5
 
 
 def test_it_reaches_the_known_values_of_a_toy_grammar():
-    agent = Agent(TOY, Learning(learning_rate=0.2, replays=20, initial=0.5))
+    agent = QLearningAgent(TOY, QLearning(learning_rate=0.2, replays=20, initial=0.5))
     rng = np.random.default_rng(0)
     for _ in range(60):
         text = text_of(agent.sample(1.0, rng))
@@ -60,8 +59,8 @@ def test_it_reaches_the_known_values_of_a_toy_grammar():
 
 def test_the_trajectory_of_a_pooling_is_looked_up_where_it_was_sampled():
     # The released code stored the state behind a pooling under another key than it sampled from.
-    grammar = Grammar(Space(filters=(8,), sizes=(3,), pools=((2, 2),), dense=(4,)), (8, 8, 1), 2)
-    agent = Agent(grammar, Learning())
+    grammar = StateSpace(Space(filters=(8,), sizes=(3,), pools=((2, 2),), dense=(4,)), (8, 8, 1), 2)
+    agent = QLearningAgent(grammar, QLearning())
     steps = agent.trajectory(architecture("C(8,3,1), P(2,2), FC(4), SM"))
     assert [step.state for step in steps[1:]] == [step.next_state for step in steps[:-1]]
     assert steps[1].action == "P(2,2)"
@@ -71,7 +70,7 @@ def test_the_trajectory_of_a_pooling_is_looked_up_where_it_was_sampled():
 
 
 def test_epsilon_one_samples_everything_and_zero_only_the_best():
-    agent = Agent(TOY, Learning(initial=0.0))
+    agent = QLearningAgent(TOY, QLearning(initial=0.0))
     rng = np.random.default_rng(1)
     assert {text_of(agent.sample(1.0, rng)) for _ in range(60)} == set(REWARDS)
     agent.table.learn(agent.trajectory(architecture("C(8,3,1), SM")), 1.0)
@@ -84,7 +83,7 @@ def test_ties_are_broken_at_random():
 
 
 def test_what_was_sampled_again_is_remembered_again():
-    agent = Agent(TOY, Learning(replays=0))
+    agent = QLearningAgent(TOY, QLearning(replays=0))
     rng = np.random.default_rng(0)
     for _ in range(2):
         agent.remember("[C(8,3,1), SM]", 0.8, rng)
@@ -119,7 +118,7 @@ def test_a_shrunk_schedule_has_as_many_models_as_asked_and_falls(total):
         (lambda: EpsilonSchedule(()), "pairs"),
         (lambda: EpsilonSchedule(((1.5, 3),)), "1.5"),
         (lambda: EpsilonSchedule.scaled(0), "total=0"),
-        (lambda: Learning(replays=-1), "replays=-1"),
+        (lambda: QLearning(replays=-1), "replays=-1"),
     ],
 )
 def test_bad_arguments_are_refused(make, says):

@@ -13,13 +13,13 @@ import pytest
 from keras_qan.metaqnn import (
     EpsilonSchedule,
     ImpossibleSpaceError,
-    Learning,
     MetaQNN,
+    QLearning,
     Recipe,
     Space,
     Stopping,
 )
-from keras_qan.metaqnn.trial import Outcome
+from keras_qan.metaqnn.trial import TrialOutcome
 
 SPACE = Space(filters=(4, 8), sizes=(3,), pools=((2, 2),), dense=(8,), max_dense=1, max_depth=3)
 QUICK = Recipe(stages=((0.03, 2),), batch_size=16, dropout=False, restart_after=0)
@@ -41,7 +41,7 @@ def worth(text):
 
 def outcome(text, status="trained"):
     score = worth(text) if status != "out_of_memory" else math.nan
-    return Outcome(status, score, score, (score,), math.nan, 0.01, 0, 1.0)
+    return TrialOutcome(status, score, score, (score,), math.nan, 0.01, 0, 1.0)
 
 
 def table(function, trials):
@@ -55,7 +55,7 @@ def plain(row):
 
 
 def search(directory, engine=table, **more):
-    arguments = {"learning": Learning(EpsilonSchedule.scaled(20), replays=10), "recipe": QUICK}
+    arguments = {"learning": QLearning(EpsilonSchedule.scaled(20), replays=10), "recipe": QUICK}
     return MetaQNN(SPACE, data(), directory, engine=engine, **(arguments | more))
 
 
@@ -72,7 +72,7 @@ def test_it_trains_so_many_different_models_and_keeps_a_row_of_each(tmp_path):
 
 
 def test_it_ends_with_better_models_than_it_began_with(tmp_path):
-    rows = search(tmp_path, learning=Learning(EpsilonSchedule(((1.0, 12), (0.1, 12))))).run(24)
+    rows = search(tmp_path, learning=QLearning(EpsilonSchedule(((1.0, 12), (0.1, 12))))).run(24)
     assert np.mean([r.reward for r in rows[12:]]) > np.mean([r.reward for r in rows[:12]]) + 0.03
 
 
@@ -90,7 +90,7 @@ def test_a_search_that_is_gone_on_with_is_the_same_as_one_in_one_go(tmp_path):
 
 
 def test_what_is_known_is_learned_from_again_and_not_trained_again(tmp_path):
-    found = search(tmp_path, learning=Learning(EpsilonSchedule(((1.0, 6), (0.0, 6))), replays=5))
+    found = search(tmp_path, learning=QLearning(EpsilonSchedule(((1.0, 6), (0.0, 6))), replays=5))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         rows = found.run(9)
@@ -103,7 +103,7 @@ def test_what_is_known_is_learned_from_again_and_not_trained_again(tmp_path):
 def test_a_space_that_is_used_up_ends_the_search_with_a_word(tmp_path, parallel):
     tiny = Space(filters=(4,), sizes=(3,), pools=(), max_dense=0, max_depth=1)
     found = MetaQNN(
-        tiny, data(), tmp_path, engine=table, learning=Learning(replays=1), parallel=parallel
+        tiny, data(), tmp_path, engine=table, learning=QLearning(replays=1), parallel=parallel
     )
     with pytest.warns(RuntimeWarning, match="2 of 5 models"):
         found.run(5)
@@ -224,7 +224,7 @@ def test_a_real_search_with_everything_switched_on_learns_and_is_combined(tmp_pa
         "engine": map,
         "warm_start": True,
         "stopping": Stopping(confidence=0.75),
-        "learning": Learning(EpsilonSchedule.scaled(5), replays=8),
+        "learning": QLearning(EpsilonSchedule.scaled(5), replays=8),
     }
     found = search(tmp_path, **settings)
     found.run(4)

@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from keras_qan.data import Examples
 from keras_qan.early_stopping import CurveHistory, CurvePredictor, CurveStopping, FinishedCurve
-from keras_qan.metaqnn import Grammar, Recipe, Space, trial
+from keras_qan.metaqnn import Recipe, Space, StateSpace, trial
 from keras_qan.metaqnn.trial import Trial, run_trial
 
-GRAMMAR = Grammar(Space(filters=(8,), sizes=(3,), pools=((2, 2),)), (6, 6, 1), 3)
+GRAMMAR = StateSpace(Space(filters=(8,), sizes=(3,), pools=((2, 2),)), (6, 6, 1), 3)
 
 
 def examples(count=48, seed=0, label=None):

@@ -6,7 +6,7 @@ A member of most families stands here; `benchmarks/growth/families.py` sweeps th
 import keras
 import numpy as np
 import pytest
-from net2net_cases import double_precision, randomised
+from helpers.helpers.net2net_cases import double_precision, randomised
 
 import net2net
 from net2net.graph import graph_of

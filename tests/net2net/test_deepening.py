@@ -3,7 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from net2net_cases import double_precision, largest_difference, randomised, some_inputs
+from helpers.helpers.net2net_cases import (
+    double_precision,
+    largest_difference,
+    randomised,
+    some_inputs,
+)
 
 import net2net
 

@@ -3,9 +3,14 @@
 import keras
 import numpy as np
 import pytest
+from helpers.helpers.net2net_cases import (
+    double_precision,
+    largest_difference,
+    randomised,
+    some_inputs,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from net2net_cases import double_precision, largest_difference, randomised, some_inputs
 
 import net2net
 

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from net2net_cases import (
+from helpers.helpers.net2net_cases import (
     CASES,
     Case,
     double_precision,

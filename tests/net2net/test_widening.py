@@ -5,7 +5,7 @@ import random
 import keras
 import numpy as np
 import pytest
-from net2net_cases import largest_difference, outputs, randomised, some_inputs
+from helpers.helpers.net2net_cases import largest_difference, outputs, randomised, some_inputs
 
 import net2net
 

@@ -4,13 +4,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_qan.observations import Generalisation, Situation, TrainingDynamics, motion, track
+from keras_qan.observations import (
+    Generalisation,
+    ObservationContext,
+    TrainingDynamics,
+    loss_history,
+    motion,
+)
 
 
 def situation(rate=0.1, momentum=0.9, adaptive=0.0, scale=1.0, **memory):
-    values = track.start()._replace(**{n: tf.constant(v) for n, v in memory.items()})
+    values = loss_history.start()._replace(**{n: tf.constant(v) for n, v in memory.items()})
     gain = 0.0 if adaptive else -math.log(1.0 - momentum)
-    return Situation(
+    return ObservationContext(
         kernels=[],
         rate=tf.constant(rate),
         initial_rate=tf.constant(rate),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from keras_qan.observations.filters import NUM_FEATURES, kernel_features
+from keras_qan.observations.weight_statistics import NUM_FEATURES, kernel_features
 
 SHAPES = st.one_of(
     st.tuples(st.integers(1, 5), st.integers(1, 5)),  # Dense

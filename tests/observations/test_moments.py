@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from keras_qan.observations.moments import NAMES, moments, quantiles
+from keras_qan.observations.weight_statistics import MOMENT_NAMES, moments, quantiles
 
 
 def reference(values):
@@ -36,7 +36,9 @@ def close(found, expected, scale):
 def test_the_twelve_statistics_of_five_numbers_by_hand():
     # 1, 2, 3, 4, 10 have mean 4 and deviations -3, -2, -1, 0, 6: squares 50, cubes 180, fourth
     # powers 1394 and fifth powers 7500 in sum.
-    found = dict(zip(NAMES, moments(tf.constant([1.0, 2.0, 3.0, 4.0, 10.0])).numpy(), strict=True))
+    found = dict(
+        zip(MOMENT_NAMES, moments(tf.constant([1.0, 2.0, 3.0, 4.0, 10.0])).numpy(), strict=True)
+    )
     expected = {
         "mean": 4.0,
         "quantile_25": 2.0,

@@ -4,7 +4,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_qan.observations.pooling import NAMES, pool
+from keras_qan.observations.weight_statistics import POOLING_NAMES, pool
 
 
 def test_the_five_statistics_by_hand():
@@ -13,7 +13,7 @@ def test_the_five_statistics_by_hand():
     found = pool(tf.constant([[1.0, 0.0], [2.0, 10.0], [6.0, -4.0]])).numpy()
     expected = [3.0, 2.0, 2.0, 0.0, (14 / 3) ** 0.5, (104 / 3) ** 0.5, 6.0, 10.0, 1.0, -4.0]
     assert found.tolist() == pytest.approx(expected, rel=1e-6)
-    assert NAMES == ("mean", "median", "standard_deviation", "maximum", "minimum")
+    assert POOLING_NAMES == ("mean", "median", "standard_deviation", "maximum", "minimum")
 
 
 @given(st.integers(0, 10_000), st.integers(1, 20), st.integers(1, 12))

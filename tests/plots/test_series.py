@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_qan.plots import series
-from keras_qan.plots.palette import arm_colours, drawing_order
+from keras_qan.plots.style import arm_colours, drawing_order
 
 nan = float("nan")
 

@@ -7,10 +7,10 @@ import json
 import keras
 import numpy as np
 import pytest
-from rally.rally_cases import TEST, TRAIN, VALIDATION, build_model, data
+from helpers.rally_cases import TEST, TRAIN, VALIDATION, build_model, data
 
 from keras_qan import QANCallback, Rally, Stage
-from keras_qan.agents.scripted import Random
+from keras_qan.agents.scripted import RandomAgent
 from keras_qan.rally import GrowthRule, cost_to
 from keras_qan.rally.subsets import Subsets, as_examples
 
@@ -231,7 +231,7 @@ def test_another_rally_in_the_directory_is_refused_with_what_differs(tmp_path):
 @pytest.mark.slow
 def test_one_agent_goes_through_all_stages_and_through_a_kill(tmp_path):
     def qan(name):
-        return QANCallback(tmp_path / name / "qan", agent=Random(0), decide_every=2)
+        return QANCallback(tmp_path / name / "qan", agent=RandomAgent(0), decide_every=2)
 
     whole = run(Rally(STAGES, tmp_path / "whole", qan=qan("whole"), batch_size=20))
     episodes = lines(tmp_path / "whole" / "qan" / "episodes.jsonl")
@@ -334,7 +334,7 @@ def stage(examples=0.5, **more):
         (lambda: Rally([Stage(0.5)], rule=0.5), "expected GrowthRule"),
         (lambda: Rally([Stage(0.5)], qan="shipped"), "expected a QANCallback"),
         (
-            lambda: Rally([Stage(0.5)], "x", qan=QANCallback(agent=Random(0))),
+            lambda: Rally([Stage(0.5)], "x", qan=QANCallback(agent=RandomAgent(0))),
             "could not go on after a kill",
         ),
         (lambda: GrowthRule(width_gain=-1.0), "width_gain=-1.0"),

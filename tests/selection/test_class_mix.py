@@ -3,13 +3,14 @@ import collections
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.selectors import Training, dataset, pipeline, ready
 from hypothesis import given
 from hypothesis import strategies as st
-from selection_for_tests import Training, dataset, pipeline, ready
 
-from keras_qan import plots, registry
+from keras_qan import plots
 from keras_qan.selection import ClassMix, Cycle, Draw
 from keras_qan.selection.class_mix import _slot_sizes
+from keras_qan.storage import serialization
 
 
 def tens(num_examples=1_000):
@@ -252,7 +253,7 @@ def test_a_script_leaves_nothing_for_an_agent():
     for script in (Cycle, Draw):
         with pytest.raises(ValueError, match="every=0"):
             script(0)
-        again = registry.from_config(registry.to_config(script(3)))
+        again = serialization.from_config(serialization.to_config(script(3)))
         assert (type(again), again.every) == (script, 3)
 
 

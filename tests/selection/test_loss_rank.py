@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.selectors import Training, dataset, loss_of, ready
 from hypothesis import given
 from hypothesis import strategies as st
-from selection_for_tests import Training, dataset, loss_of, ready
 
 from keras_qan.selection import LossRank
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from selection_for_tests import Training, dataset, ready
+from helpers.selectors import Training, dataset, ready
 
 from keras_qan.selection import Prune
 

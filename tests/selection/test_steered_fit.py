@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from selection_for_tests import dataset, examples
+from helpers.selectors import dataset, examples
 
 from keras_qan import (
     DQN,
@@ -24,9 +24,9 @@ from keras_qan import (
     plots,
     selection,
 )
-from keras_qan.agents import Always, Random
-from keras_qan.agents.protocol import Choice
-from keras_qan.pace import Pace
+from keras_qan.agents import ConstantAgent, RandomAgent
+from keras_qan.agents.base import ActionChoice
+from keras_qan.qan.decision_schedule import DecisionSchedule
 
 CLASSES = 4
 SIZE = 8
@@ -47,7 +47,7 @@ class Turns:
         self.states.assign(tf.concat([self.states.read_value(), observation[None]], axis=0))
         # 1, 2, …, as the queue begins with class 0.
         taken = self.count.assign_add(1) % self.num_actions
-        return Choice(taken, tf.zeros([self.num_actions]), tf.constant(0.0))
+        return ActionChoice(taken, tf.zeros([self.num_actions]), tf.constant(0.0))
 
     def learn(self, observation, action, reward, discount):
         row = tf.stack([tf.cast(action, tf.float32), reward, discount])
@@ -139,7 +139,9 @@ def test_a_pace_that_knew_of_no_delay_would_credit_the_wrong_decision(monkeypatc
     )
     callback._brain.controller.agent = agent
     student = model()
-    monkeypatch.setattr("keras_qan.callback.Pace", lambda every, dense, *_: Pace(every, dense))
+    monkeypatch.setattr(
+        "keras_qan.qan.callback.Pace", lambda every, dense, *_: DecisionSchedule(every, dense)
+    )
     fit(selector, callback, student)
     told = agent.told.numpy()
     assert np.abs(told[:, 1] - 0.5 * told[:, 0]).max() > 0.1
@@ -196,11 +198,11 @@ def cross_entropy():
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ClassMix", "LossRank", "Prune"])
 def test_rate_and_selection_are_steered_by_one_agent(kind, tmp_path):
-    from selection_for_tests import SELECTORS
+    from helpers.selectors import SELECTORS
 
     selector = SELECTORS[kind](dataset())
     own = selector.actions()
-    agent = quick_agent() if kind == "ClassMix" else Random(1)
+    agent = quick_agent() if kind == "ClassMix" else RandomAgent(1)
     callback = QANCallback(
         tmp_path, actions=[*actions.default(), *own], agent=agent, decide_every=4
     )
@@ -247,7 +249,7 @@ def test_run_with_selection_actions_goes_on_and_the_same_seed_gives_the_same(tmp
 def test_data_that_did_not_come_from_the_selector_are_refused():
     selector = one_class_at_a_time()
     callback = QANCallback(
-        actions=selector.actions(), agent=Always(0), observations=[TrainingState()]
+        actions=selector.actions(), agent=ConstantAgent(0), observations=[TrainingState()]
     )
     x, y = examples()
     with pytest.raises(ValueError, match=r"did not come from it.*selector\.dataset\(\)"):
@@ -259,7 +261,7 @@ def test_too_short_an_interval_is_refused():
     selector = one_class_at_a_time()
     callback = QANCallback(
         actions=selector.actions(),
-        agent=Always(0),
+        agent=ConstantAgent(0),
         observations=[TrainingState()],
         decide_every=3,
     )
@@ -278,7 +280,7 @@ def test_actions_are_bound_to_selectors_of_their_kind_alone():
         selection.Push(0).bound_to(selection.Uniform(dataset(), SIZE))
     with pytest.raises(ValueError, match=r"Push\(4\) got a selector of 4 classes"):
         selection.Push(4).bound_to(one_class_at_a_time())
-    callback = QANCallback(actions=[selection.Push(0)], agent=Always(0))
+    callback = QANCallback(actions=[selection.Push(0)], agent=ConstantAgent(0))
     with pytest.raises(ValueError, match=r"Push has no selector.*selector\.actions\(\)"):
         fit(one_class_at_a_time(), callback)
 
@@ -287,7 +289,7 @@ def test_actions_are_bound_to_selectors_of_their_kind_alone():
 def test_a_second_callback_that_looks_after_the_selector_does_no_harm():
     selector = one_class_at_a_time()
     callback = QANCallback(
-        actions=selector.actions(), agent=Random(1), observations=[TrainingState()]
+        actions=selector.actions(), agent=RandomAgent(1), observations=[TrainingState()]
     )
     for neighbours in (
         [callback, selector.callback()],

@@ -1,10 +1,10 @@
 """What can be tuned: one class for each kind of hyperparameter."""
 
 from keras_qan.drmad.hyperparameters.base import Hyperparameter
+from keras_qan.drmad.hyperparameters.initialization import InitialScale
 from keras_qan.drmad.hyperparameters.labels import LabelSmoothing, LossWeights
+from keras_qan.drmad.hyperparameters.optimizer import LearningRate, Momentum
 from keras_qan.drmad.hyperparameters.penalties import L1, L2
-from keras_qan.drmad.hyperparameters.start import InitialScale
-from keras_qan.drmad.hyperparameters.update import LearningRate, Momentum
 
 __all__ = [
     "L1",

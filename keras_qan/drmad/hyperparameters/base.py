@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from keras_qan.drmad.transforms import Log, Transform
+from keras_qan.drmad.hyperparameters.transforms import Log, Transform
 
 if TYPE_CHECKING:
-    from keras_qan.drmad.facts import Facts
-    from keras_qan.drmad.replay import Batch
+    from keras_qan.drmad.data import Batch
+    from keras_qan.drmad.model_info import ModelInfo
 
 
 class Hyperparameter:
@@ -66,7 +66,7 @@ class Hyperparameter:
         """How it is called in logs and messages."""
         return type(self).__name__
 
-    def shape(self, facts: Facts) -> tuple[int, ...]:
+    def shape(self, facts: ModelInfo) -> tuple[int, ...]:
         """How many numbers there are.
 
         Raises:
@@ -74,11 +74,11 @@ class Hyperparameter:
         """
         raise NotImplementedError
 
-    def start(self, facts: Facts) -> float:  # noqa: ARG002
+    def start(self, facts: ModelInfo) -> float:  # noqa: ARG002
         """The value that all numbers start from."""
         return self.default_initial if self.initial is None else self.initial
 
-    def initial_raw(self, facts: Facts) -> np.ndarray:
+    def initial_raw(self, facts: ModelInfo) -> np.ndarray:
         """The raw numbers to start from, float64 `shape(facts)`."""
         value = float(np.clip(self.start(facts), *self.bounds))
         return np.full(self.shape(facts), self.transform.raw(value))
@@ -92,7 +92,7 @@ class Hyperparameter:
         self,
         value: tf.Tensor,  # noqa: ARG002
         weights: list[tf.Tensor],  # noqa: ARG002
-        facts: Facts,  # noqa: ARG002
+        facts: ModelInfo,  # noqa: ARG002
     ) -> tf.Tensor | None:
         """What it adds to the training loss, or None."""
         return None
@@ -103,7 +103,7 @@ class Hyperparameter:
         losses: tf.Tensor,
         outputs: Any,  # noqa: ARG002
         batch: Batch,  # noqa: ARG002
-        facts: Facts,  # noqa: ARG002
+        facts: ModelInfo,  # noqa: ARG002
     ) -> tf.Tensor:
         """The losses of a batch's examples `[B]` with what it does to them."""
         return losses

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from keras_qan.drmad.hyperparameters.base import Hyperparameter, one_of
-from keras_qan.drmad.transforms import Logit
+from keras_qan.drmad.hyperparameters.transforms import Logit
 
 if TYPE_CHECKING:
-    from keras_qan.drmad.facts import Facts
-    from keras_qan.drmad.replay import Batch
+    from keras_qan.drmad.data import Batch
+    from keras_qan.drmad.model_info import ModelInfo
 
 
 class LabelSmoothing(Hyperparameter):
@@ -32,7 +32,7 @@ class LabelSmoothing(Hyperparameter):
     default_search = (1e-3, 0.5)
     once = True
 
-    def shape(self, facts: Facts) -> tuple[int, ...]:
+    def shape(self, facts: ModelInfo) -> tuple[int, ...]:
         """`[1]`."""
         if not facts.loss.is_crossentropy:
             raise ValueError(
@@ -42,7 +42,7 @@ class LabelSmoothing(Hyperparameter):
         return (1,)
 
     def weigh(
-        self, value: tf.Tensor, losses: tf.Tensor, outputs: Any, batch: Batch, facts: Facts
+        self, value: tf.Tensor, losses: tf.Tensor, outputs: Any, batch: Batch, facts: ModelInfo
     ) -> tf.Tensor:
         """The smoothed losses."""
         del batch
@@ -81,7 +81,7 @@ class LossWeights(Hyperparameter):
         """Kind and granularity."""
         return f"LossWeights(per={self.per!r})"
 
-    def shape(self, facts: Facts) -> tuple[int, ...]:
+    def shape(self, facts: ModelInfo) -> tuple[int, ...]:
         """`[C]` or `[N]`."""
         if self.per == "example":
             return (facts.num_examples,)
@@ -94,7 +94,7 @@ class LossWeights(Hyperparameter):
         return (facts.num_classes,)
 
     def weigh(
-        self, value: tf.Tensor, losses: tf.Tensor, outputs: Any, batch: Batch, facts: Facts
+        self, value: tf.Tensor, losses: tf.Tensor, outputs: Any, batch: Batch, facts: ModelInfo
     ) -> tf.Tensor:
         """The weighted losses."""
         del outputs

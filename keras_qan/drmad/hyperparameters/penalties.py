@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_qan.drmad.hyperparameters.base import Hyperparameter, one_of
 
 if TYPE_CHECKING:
-    from keras_qan.drmad.facts import Facts
+    from keras_qan.drmad.model_info import ModelInfo
 
 GRANULARITIES = ("weight", "unit", "layer", "universal")
 
@@ -44,7 +44,7 @@ class _Penalty(Hyperparameter):
         """Kind and granularity."""
         return f"{type(self).__name__}(per={self.per!r})"
 
-    def penalised(self, facts: Facts) -> list[int]:
+    def penalised(self, facts: ModelInfo) -> list[int]:
         """Positions of the weights that it acts on.
 
         Raises:
@@ -60,11 +60,11 @@ class _Penalty(Hyperparameter):
             )
         return found
 
-    def counts(self, facts: Facts) -> list[int]:
+    def counts(self, facts: ModelInfo) -> list[int]:
         """How many λ each penalised weight tensor has."""
         return [self._count(facts.shapes[number]) for number in self.penalised(facts)]
 
-    def shape(self, facts: Facts) -> tuple[int, ...]:
+    def shape(self, facts: ModelInfo) -> tuple[int, ...]:
         """`[H]`: the λ of all tensors, one after the other."""
         return (1 if self.per == "universal" else sum(self.counts(facts)),)
 
@@ -73,7 +73,7 @@ class _Penalty(Hyperparameter):
             return int(np.prod(shape))
         return shape[-2 if len(shape) > 1 else 0] if self.per == "unit" else 1
 
-    def spread(self, value: tf.Tensor, facts: Facts) -> list[tf.Tensor]:
+    def spread(self, value: tf.Tensor, facts: ModelInfo) -> list[tf.Tensor]:
         """For each penalised tensor its λ, in a shape that broadcasts with it."""
         numbers = self.penalised(facts)
         if self.per == "universal":
@@ -91,7 +91,7 @@ class _Penalty(Hyperparameter):
             return (1,) * len(shape)
         return (1,) * (len(shape) - 2) + (shape[-2], 1) if len(shape) > 1 else shape
 
-    def penalty(self, value: tf.Tensor, weights: list[tf.Tensor], facts: Facts) -> tf.Tensor:
+    def penalty(self, value: tf.Tensor, weights: list[tf.Tensor], facts: ModelInfo) -> tf.Tensor:
         """Σ λ_j f(w_j)."""
         terms = [
             tf.reduce_sum(rate * self._of(weights[number]))

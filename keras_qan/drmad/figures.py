@@ -1,0 +1,108 @@
+"""From what a search found to its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_qan.drmad.hyperparameters import L1, L2, Hyperparameter, LearningRate
+from keras_qan.drmad.model_info import ModelInfo
+
+
+def draw_search(
+    folder: Path,
+    history: Sequence[Mapping[str, Any]],
+    hyperparameters: Sequence[Hyperparameter],
+    values: Mapping[str, np.ndarray],
+    facts: ModelInfo,
+    trials: Sequence[float] = (),
+) -> list[Path]:
+    """Writes the figures of a search as PNG and returns the files; what is not there is left out.
+
+    Args:
+      folder: made if need be.
+      history: the records of the outer steps.
+      hyperparameters: what was tuned.
+      values: by name, in the same order.
+      facts: of the model.
+      trials: validation losses of a search for averages before it.
+    """
+    from keras_qan.plots import tuning
+    from keras_qan.plots.figures import save
+
+    figures = {}
+    if history:
+        losses = [float(record["val_loss"]) for record in history]
+        arms = {"hypergradients": [losses]}
+        if trials:
+            arms["averages, best so far"] = [np.minimum.accumulate(trials).tolist()]
+        figures["validation_loss"] = tuning.losses_figure(arms, "training of its arm")
+    images = penalty_images(hyperparameters, values, facts)
+    if images:
+        figures["penalties"] = tuning.penalties_figure(images)
+    rates = rates_by_layer(hyperparameters, values, facts)
+    if rates:
+        points = len(next(iter(rates.values())))
+        progress = np.linspace(0.0, 1.0, points) if points > 1 else np.array([0.0, 1.0])
+        lines = {k: v if points > 1 else np.repeat(v, 2) for k, v in rates.items()}
+        figures["learning_rates"] = tuning.rates_figure(progress, lines)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        save(figure, str(folder / f"{name}.png"))
+    return [folder / f"{name}.png" for name in figures]
+
+
+def penalty_images(
+    hyperparameters: Sequence[Hyperparameter], values: Mapping[str, np.ndarray], facts: ModelInfo
+) -> dict[str, np.ndarray]:
+    """Penalties on the first layer as images over the input, `[height, width]` by name.
+
+    Penalties of units or weights are shown where the first kernel is a Dense one with a row for
+    each pixel; where several rows or weights are of one pixel, their geometric mean.
+    """
+    size = _image(facts)
+    if size is None:
+        return {}
+    height, width, channels = size
+    images = {}
+    for (name, value), h in zip(values.items(), hyperparameters, strict=True):
+        if not isinstance(h, L1 | L2) or h.per not in ("unit", "weight"):
+            continue
+        first = facts.kernels()[0]
+        if h.penalised(facts)[0] != first or len(facts.shapes[first]) != 2:
+            continue
+        rows = facts.shapes[first][0]
+        if rows != height * width * channels:
+            continue
+        spread = h.spread(tf.constant(value), facts)[0].numpy()
+        logs = np.log(np.broadcast_to(spread, (rows, spread.shape[1])))
+        images[name] = np.exp(logs.reshape(height, width, -1).mean(axis=-1))
+    return images
+
+
+def _image(facts: ModelInfo) -> tuple[int, int, int] | None:
+    """(height, width, channels) of an input; a flat one may be a square image."""
+    shape = facts.input_shape
+    if shape is None or None in shape:
+        return None
+    if len(shape) == 3:
+        return shape[0], shape[1], shape[2]
+    if len(shape) == 2:
+        return shape[0], shape[1], 1
+    side = round(float(np.sqrt(shape[0]))) if len(shape) == 1 else 0
+    return (side, side, 1) if side > 1 and side * side == shape[0] else None
+
+
+def rates_by_layer(
+    hyperparameters: Sequence[Hyperparameter], values: Mapping[str, np.ndarray], facts: ModelInfo
+) -> dict[str, np.ndarray]:
+    """Learned rates `[P]` by layer, or under "all layers"."""
+    for h, value in zip(hyperparameters, values.values(), strict=True):
+        if isinstance(h, LearningRate):
+            layers = facts.layers if h.per == "layer" else ("all layers",)
+            return dict(zip(layers, value, strict=True))
+    return {}

@@ -1,0 +1,1 @@
+"""Experiments that the scripts run: flags, episodes, baselines and statistics."""

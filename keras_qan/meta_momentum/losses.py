@@ -1,0 +1,314 @@
+"""In which form a teacher pulls: on weights after each update, or by a loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import keras
+import tensorflow as tf
+
+from keras_qan.meta_momentum.matching import (
+    chosen_kernels,
+    leaves,
+    matching_kernels,
+    matching_layers,
+    watched_layers,
+)
+from keras_qan.meta_momentum.teachers import Teacher
+
+
+class TeacherLoss(Protocol):
+    """A form of the pull."""
+
+    def default_steps(self, strength: float) -> int | None:
+        """How long it lasts where nothing is said; None for the whole training."""
+        ...
+
+    def bind(self, model: keras.Model, layers: Sequence[str] | None) -> BoundLoss:
+        """Makes ready for a model."""
+        ...
+
+
+class BoundLoss:
+    """A form that is bound to one model; it does nothing.
+
+    Attributes:
+      is_loss: whether it adds to the loss.
+    """
+
+    is_loss = False
+
+    def teach(self, teacher: Teacher) -> bool:  # noqa: ARG002
+        """Takes over what the teacher has to say; returns whether that is anything."""
+        return False
+
+    def attach(self) -> None:
+        """Begins to watch the model."""
+
+    def detach(self) -> None:
+        """Leaves the model as it was."""
+
+    def after_update(self, strength: tf.Tensor) -> None:
+        """What happens after an update."""
+
+    def loss(self, x: Any, y_pred: Any) -> tf.Tensor:
+        """What is added to the loss, times the strength."""
+        raise NotImplementedError
+
+
+class Pull:
+    """On weights: w ← w + c_t (w* − w) after each update t (the original's meta-momentum).
+
+    c_t is the strength times the fading. Watched are kernels, not biases, as in the original. It
+    lasts for 1/strength steps where nothing is said: a constant pull would by then have covered
+    1 − 1/e = 63 % of the way.
+    """
+
+    def default_steps(self, strength: float) -> int | None:
+        """1/strength."""
+        return max(1, round(1.0 / strength)) if strength else 1
+
+    def bind(self, model: keras.Model, layers: Sequence[str] | None) -> BoundLoss:
+        """Makes room for the teacher's kernels."""
+        return _BoundPull(model, layers)
+
+
+class _BoundPull(BoundLoss):
+    def __init__(self, model: keras.Model, layers: Sequence[str] | None) -> None:
+        self._model, self._layers = model, layers
+        self._kernels = chosen_kernels(model, layers)
+        with model.distribute_strategy.scope():
+            self._targets = [
+                tf.Variable(
+                    tf.zeros(kernel.shape, tf.as_dtype(kernel.dtype)),
+                    trainable=False,
+                    aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+                )
+                for kernel in self._kernels
+            ]
+
+    def teach(self, teacher: Teacher) -> bool:
+        weights = teacher.weights()
+        if weights is None:
+            return False
+        found = matching_kernels(self._model, self._kernels, weights, self._layers)
+        for target, array in zip(self._targets, found, strict=True):
+            target.assign(tf.cast(array, target.dtype))
+        return True
+
+    def after_update(self, strength: tf.Tensor) -> None:
+        def pull() -> tf.Tensor:
+            for kernel, target in zip(self._kernels, self._targets, strict=True):
+                present = tf.convert_to_tensor(kernel.value)
+                share = tf.cast(strength, present.dtype)
+                kernel.value.assign(present + share * (tf.convert_to_tensor(target) - present))
+            return tf.constant(True)
+
+        if self._model.distribute_strategy.num_replicas_in_sync > 1:
+            pull()  # variables of several replicas cannot be assigned to within a condition
+        else:
+            tf.cond(strength > 0.0, pull, lambda: tf.constant(False))
+
+
+class _BoundOutputLoss(BoundLoss):
+    """What the two losses share: a network that is asked the same question as the student."""
+
+    is_loss = True
+
+    def __init__(self, model: keras.Model) -> None:
+        if model.distribute_strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                "MetaMomentum's losses on features and answers got a model that is trained on "
+                f"{model.distribute_strategy.num_replicas_in_sync} replicas; expected one. Use "
+                "form=Pull(), which works under a strategy."
+            )
+        self._model = model
+        self._network: keras.Model | None = None
+
+    def teach(self, teacher: Teacher) -> bool:
+        network = teacher.network(self._model)
+        if network is None:
+            return False
+        if network is not self._network:
+            self.learn_from(network)
+        self._network = network
+        return True
+
+    def learn_from(self, network: keras.Model) -> None:
+        """Looks at a new teacher."""
+
+    @property
+    def network(self) -> keras.Model | None:
+        """The teacher; where it is another one, the training step has to be compiled anew."""
+        return self._network
+
+    def ask(self, x: Any) -> Any:
+        """The teacher's answer, in inference mode."""
+        assert self._network is not None
+        return self._network(x, training=False)
+
+
+class Features:
+    """On features: a loss c_t · mean over watched layers l of mean((f_l − f*_l)²).
+
+    f_l and f*_l are the outputs of layer l of student and teacher on the same batch; the inner
+    mean is over examples and units. The idea is DrMAD's regression of a student's features on an
+    earlier network's. It lasts for the whole training where nothing is said.
+    """
+
+    def default_steps(self, strength: float) -> int | None:  # noqa: ARG002
+        """The whole training."""
+        return None
+
+    def bind(self, model: keras.Model, layers: Sequence[str] | None) -> BoundLoss:
+        """Finds the layers to watch."""
+        return _BoundFeatures(model, layers)
+
+
+class _BoundFeatures(_BoundOutputLoss):
+    def __init__(self, model: keras.Model, layers: Sequence[str] | None) -> None:
+        super().__init__(model)
+        self._layers = watched_layers(model, layers)
+        self._own = _Outputs(self._layers)
+        self._theirs = _Outputs([])
+
+    def learn_from(self, network: keras.Model) -> None:
+        self._theirs = _Outputs(matching_layers(self._model, self._layers, network))
+
+    def attach(self) -> None:
+        self._own.attach()
+
+    def detach(self) -> None:
+        self._own.detach()
+
+    def loss(self, x: Any, y_pred: Any) -> tf.Tensor:  # noqa: ARG002
+        self._theirs.attach()
+        try:
+            self.ask(x)
+        finally:
+            self._theirs.detach()
+        terms = []
+        for layer, own, other in zip(self._layers, self._own.seen, self._theirs.seen, strict=True):
+            if own is None or other is None or own.shape[1:] != other.shape[1:]:
+                raise ValueError(
+                    f"Layer {layer.name!r} gives {_shape(own)} in the student and {_shape(other)} "
+                    "in the teacher; expected the same shape in both. Name the layers whose "
+                    "outputs have the same shape: MetaMomentum(teacher, layers=[...])."
+                )
+            difference = tf.cast(own, tf.float32) - tf.stop_gradient(tf.cast(other, tf.float32))
+            terms.append(tf.reduce_mean(tf.square(difference)))
+        return tf.add_n(terms) / len(terms)
+
+
+class Distillation:
+    """On answers: a loss c_t · T² KL(softmax(z*/T) ‖ softmax(z/T)), mean over examples.
+
+    z and z* are the logits of student and teacher (Hinton, Vinyals & Dean 2015, section 2; T² keeps
+    the gradients' size). Deviation: it is added to the model's own loss, which keeps its weight of
+    one. Where the last layer ends in a softmax, z is its logarithm, which is the same up to a
+    constant. It lasts for the whole training where nothing is said.
+
+    Args:
+      temperature: T, above 0.
+    """
+
+    def __init__(self, temperature: float = 2.0) -> None:
+        if not (temperature > 0.0 and math.isfinite(temperature)):
+            raise ValueError(
+                f"Distillation got temperature={temperature}; expected a finite number above 0. "
+                "2 to 5 soften the teacher's answers; 1 leaves them as they are."
+            )
+        self.temperature = float(temperature)
+
+    def default_steps(self, strength: float) -> int | None:  # noqa: ARG002
+        """The whole training."""
+        return None
+
+    def bind(self, model: keras.Model, layers: Sequence[str] | None) -> BoundLoss:
+        """Checks that the model answers with classes.
+
+        Raises:
+          ValueError: layers are named, or the model has no classes to choose among.
+        """
+        if layers is not None:
+            raise ValueError(
+                f"MetaMomentum got layers={list(layers)} with form=Distillation(), which looks at "
+                "the model's answers alone; expected layers=None. Leave it out, or use Features()."
+            )
+        return _BoundDistillation(model, self.temperature)
+
+
+class _BoundDistillation(_BoundOutputLoss):
+    def __init__(self, model: keras.Model, temperature: float) -> None:
+        super().__init__(model)
+        self._temperature = temperature
+
+    def loss(self, x: Any, y_pred: Any) -> tf.Tensor:
+        answers = self.ask(x)
+        for whose, answer in (("student", y_pred), ("teacher", answers)):
+            if (
+                not hasattr(answer, "shape")
+                or len(answer.shape) < 2
+                or answer.shape[-1] in (None, 1)
+            ):
+                raise ValueError(
+                    f"The {whose}'s answer is {_shape(answer)}; expected one tensor of logits "
+                    "[..., classes] with two classes or more. Use form=Features() or Pull()."
+                )
+        if y_pred.shape[1:] != answers.shape[1:]:
+            raise ValueError(
+                f"The student answers with {_shape(y_pred)} and the teacher with "
+                f"{_shape(answers)}; expected the same classes. Use a teacher of the same task, or "
+                "form=Features() with the layers that both share."
+            )
+        assert self._network is not None
+        own = _logits(self._model, y_pred) / self._temperature
+        other = tf.stop_gradient(_logits(self._network, answers)) / self._temperature
+        difference = tf.nn.log_softmax(other) - tf.nn.log_softmax(own)
+        divergence = tf.reduce_sum(tf.nn.softmax(other) * difference, axis=-1)
+        return self._temperature**2 * tf.reduce_mean(divergence)
+
+
+def _logits(model: keras.Model, answer: Any) -> tf.Tensor:
+    answer = tf.cast(answer, tf.float32)
+    last = list(leaves(model))[-1]
+    ends_in_softmax = isinstance(last, keras.layers.Softmax) or (
+        getattr(last, "activation", None) is keras.activations.softmax
+    )
+    return tf.math.log(tf.maximum(answer, 1e-7)) if ends_in_softmax else answer
+
+
+def _shape(tensor: Any) -> str:
+    return str(tuple(tensor.shape)) if hasattr(tensor, "shape") else "nothing to compare"
+
+
+class _Outputs:
+    """Sees what layers give while a model is called: no second forward pass, no other model."""
+
+    def __init__(self, layers: Sequence[keras.layers.Layer]) -> None:
+        self._layers = list(layers)
+        self._before: list[Any] = []
+        self.seen: list[Any] = [None] * len(self._layers)
+
+    def attach(self) -> None:
+        self._before = [vars(layer).get("call") for layer in self._layers]
+        for number, layer in enumerate(self._layers):
+            layer.call = self._seeing(number, layer.call)
+
+    def detach(self) -> None:
+        for layer, before in zip(self._layers, self._before, strict=False):
+            if before is not None:
+                layer.call = before
+            elif "call" in vars(layer):
+                del layer.call
+        self._before = []
+
+    def _seeing(self, number: int, call: Callable[..., Any]) -> Callable[..., Any]:
+        def seeing(*arguments: Any, **named: Any) -> Any:
+            outputs = call(*arguments, **named)
+            self.seen[number] = keras.tree.flatten(outputs)[0]
+            return outputs
+
+        return seeing

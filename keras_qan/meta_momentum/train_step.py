@@ -1,0 +1,168 @@
+"""A form in a model's own training step, for the time of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_qan.meta_momentum.losses import BoundLoss
+from keras_qan.meta_momentum.teachers import Teacher
+
+
+class _OriginalMethods(NamedTuple):
+    """The training function with the form in it, the one that stood there before, and for whom."""
+
+    before: Any
+    own: Any
+    network: Any
+
+
+class TrainStepPatch:
+    """Puts a form into a model's training step.
+
+    `train_step` and, for a loss, `compute_loss` are wrapped for the time of a `fit`; the model's
+    class, weights and configuration are left alone. The compiled training function is kept for
+    the next `fit` of the same model, whose teacher comes by variables: nothing is compiled twice.
+
+    Args:
+      model: a compiled model.
+      bound: the form, bound to it.
+      fade: the share of the strength at t/T.
+    """
+
+    def __init__(
+        self, model: keras.Model, bound: BoundLoss, fade: Callable[[tf.Tensor], tf.Tensor]
+    ) -> None:
+        self.model = model
+        self._bound = bound
+        self._fade = fade
+        self._kept: _OriginalMethods | None = None
+        self._own: dict[str, Any] = {}
+        self.is_attached = False
+        self.is_evaluating = False
+        with model.distribute_strategy.scope():
+            self._strength, self._steps, self._done = (
+                tf.Variable(
+                    value,
+                    trainable=False,
+                    aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+                )
+                for value in (0.0, 1.0, 0.0)
+            )
+
+    def attach(self, teacher: Teacher, strength: float, steps: int) -> bool:
+        """Begins a fit; returns whether there is anything to teach.
+
+        Raises:
+          ValueError: the teacher does not fit the model.
+        """
+        self.is_evaluating = False
+        teaches = self._bound.teach(teacher)
+        self._strength.assign(strength if teaches else 0.0)
+        self._steps.assign(float(steps))
+        self._done.assign(0.0)
+        if self._bound.is_loss and not teaches:
+            return False
+        self._wrap("train_step", self._train_step())
+        if self._bound.is_loss:
+            self._wrap("compute_loss", self._compute_loss())
+        self._bound.attach()
+        self.is_attached = True
+        model, kept = self.model, self._kept
+        before = model.train_function
+        network = getattr(self._bound, "network", None)
+        if kept is None or kept.before is not before or kept.network is not network:
+            model.make_train_function(force=True)
+            model.train_function.attachment = self
+            self._kept = _OriginalMethods(before, model.train_function, network)
+        else:
+            model.train_function = kept.own
+        return teaches
+
+    def detach(self) -> None:
+        """Leaves the model as it was."""
+        # Whatever function is left with the pull in it, it does nothing from here on.
+        self._strength.assign(0.0)
+        if not self.is_attached:
+            return
+        self.is_attached = False
+        self._bound.detach()
+        for name in self._own:
+            _unwrap(self.model, name)
+        while True:
+            attachment = getattr(self.model.train_function, "attachment", None)
+            if attachment is None or attachment.is_attached:
+                return
+            self.model.train_function = attachment._kept.before
+
+    def _wrap(self, name: str, wrapped: Any) -> None:
+        self._own[name] = vars(self.model).get(name)
+        wrapped.attachment = self
+        setattr(self.model, name, wrapped)
+
+    @property
+    def _present_strength(self) -> tf.Tensor:
+        """c_t = c · fade(t/T) for t < T, then zero."""
+        progress = tf.minimum(self._done / self._steps, 1.0)
+        share = tf.convert_to_tensor(self._fade(progress), tf.float32)
+        return tf.where(self._done < self._steps, self._strength * share, 0.0)
+
+    def _train_step(self) -> Any:
+        original = self.model.train_step
+
+        def train_step(data: Any) -> Any:
+            results = original(data)
+            self._bound.after_update(self._present_strength)
+            self._done.assign_add(1.0)
+            return results
+
+        return train_step
+
+    def _compute_loss(self) -> Any:
+        original = self.model.compute_loss
+        knows_training = self.model._compute_loss_has_training_arg
+
+        def compute_loss(
+            x: Any = None,
+            y: Any = None,
+            y_pred: Any = None,
+            sample_weight: Any = None,
+            training: bool = True,
+        ) -> Any:
+            if knows_training:
+                loss = original(x, y, y_pred, sample_weight, training=training)
+            else:
+                loss = original(x, y, y_pred, sample_weight)
+            if not training or self.is_evaluating:
+                return loss
+            term = tf.cast(self._present_strength * self._bound.loss(x, y_pred), loss.dtype)
+            # The gradient gains the term, the reported loss remains the task's own: logs stay
+            # comparable, and fading is no progress to anybody who is rewarded by the loss.
+            return loss + (term - tf.stop_gradient(term))
+
+        return compute_loss
+
+
+def _unwrap(model: keras.Model, name: str) -> None:
+    """Takes off every outermost wrapper whose fit is over; one below another waits for it."""
+    while True:
+        attachment = getattr(vars(model).get(name), "attachment", None)
+        if attachment is None or attachment.is_attached:
+            return
+        before = attachment._own[name]
+        if before is None:
+            delattr(model, name)
+        else:
+            setattr(model, name, before)
+
+
+def detach_leftovers(model: keras.Model) -> None:
+    """Undoes what a fit that was broken off left behind; before any callback begins a fit."""
+    while True:
+        left = getattr(vars(model).get("train_step"), "attachment", None)
+        if left is None:
+            return
+        left.detach()

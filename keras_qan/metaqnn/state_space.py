@@ -1,0 +1,249 @@
+"""Which layer may follow: states, legal actions, transitions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from keras_qan.metaqnn.space import ImpossibleSpaceError, Layer, Space, text_of
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Where an unfinished architecture stands.
+
+    The agent's own state is `key`: last layer, depth, fully connected layers in a row, and the
+    *bin* of the representation size. The rest is carried so that every architecture can be built.
+
+    Args:
+      last: the last layer; None for the input.
+      depth: how many layers there are.
+      dense: how many fully connected layers in a row.
+      height: of the representation, 1 behind a fully connected layer.
+      width: of the representation, 1 behind a fully connected layer.
+      channels: of the representation, or units.
+      parameters: weights so far, batch statistics included.
+      bin: of the representation size.
+    """
+
+    last: Layer | None
+    depth: int
+    dense: int
+    height: int
+    width: int
+    channels: int
+    parameters: int
+    bin: int
+
+    @property
+    def key(self) -> str:
+        """What the agent knows."""
+        return f"{self.depth}:{self.last or 'start'}:{self.bin}:{self.dense}"
+
+    @property
+    def size(self) -> int:
+        """The representation size: the shorter side."""
+        return min(self.height, self.width)
+
+    @property
+    def ends(self) -> bool:
+        """Whether the architecture is complete."""
+        return self.last is not None and self.last.ends
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the last layer is fully connected."""
+        return self.dense > 0
+
+
+class StateSpace:
+    """The decision process of arXiv:1611.02167, section 4, for one kind of input.
+
+    Args:
+      space: what there is to choose from.
+      input_shape: (height, width, channels).
+      num_classes: of the softmax.
+
+    Raises:
+      ImpossibleSpaceError: not one architecture of the space fits; it says which rules stand
+        against it.
+
+    Example:
+      >>> grammar = Grammar(Space(filters=(8,), sizes=(3,), pools=((2, 2),)), (8, 8, 1), 10)
+      >>> [str(layer) for layer in grammar.actions(grammar.start())]
+      ['C(8,3,1)']
+      >>> grammar.after([Layer("C", 8, 3), Layer("P", 0, 2, 2)]).key
+      '2:P(2,2):4:0'
+    """
+
+    def __init__(self, space: Space, input_shape: Sequence[int], num_classes: int) -> None:
+        shape = tuple(int(side) for side in input_shape)
+        if len(shape) != 3 or min(shape) < 1:
+            raise ValueError(
+                f"Received input_shape={tuple(input_shape)}; expected (height, width, channels)."
+            )
+        if num_classes < 2:
+            raise ValueError(f"Received num_classes={num_classes}; expected at least 2.")
+        self.space = space
+        self.input_shape = shape
+        self.num_classes = int(num_classes)
+        self._layers = tuple(_all_layers(space))
+        if not self.actions(self.start()):
+            raise ImpossibleSpaceError(self._why_impossible())
+
+    def start(self) -> State:
+        """The input."""
+        height, width, channels = self.input_shape
+        bin_ = self.space.bin_of(min(height, width))
+        return State(None, 0, 0, height, width, channels, 0, bin_)
+
+    def actions(self, state: State) -> tuple[Layer, ...]:
+        """The layers that may follow, in a fixed order; none behind an end.
+
+        Legal are those that fit (see `obstacle`) and from which an end stays within the budget.
+        """
+        return tuple(layer for layer in self._layers if not self.obstacle(state, layer))
+
+    def obstacle(self, state: State, layer: Layer) -> str:
+        """The rule that keeps a layer from following, in words; empty if it may."""
+        if state.ends:
+            return "nothing follows an end"
+        broken = self._rule_broken(state, layer)
+        if broken:
+            return broken
+        budget = self.space.max_parameters
+        if budget is not None and self._cheapest_end(self.next(state, layer)) > budget:
+            return f"with it, no end stays within max_parameters={budget}"
+        return ""
+
+    def next(self, state: State, layer: Layer) -> State:
+        """The state behind a legal layer."""
+        height, width, channels, dense = state.height, state.width, state.channels, 0
+        added = self._parameters_of(state, layer)
+        if layer.kind in ("C", "R"):
+            channels = layer.width
+        elif layer.kind == "P":
+            height = (height - layer.size) // layer.stride + 1
+            width = (width - layer.size) // layer.stride + 1
+        else:
+            height = width = 1
+            channels = layer.width or self.num_classes
+            dense = state.dense + 1 if layer.kind == "FC" else 0
+        return State(
+            layer,
+            state.depth + 1,
+            dense,
+            height,
+            width,
+            channels,
+            state.parameters + added,
+            self.space.bin_of(min(height, width)),
+        )
+
+    def after(self, layers: Iterable[Layer]) -> State:
+        """The state behind several layers.
+
+        Raises:
+          ValueError: one of them is not legal; it says which rule it breaks.
+        """
+        state = self.start()
+        layers = tuple(layers)
+        for place, layer in enumerate(layers):
+            broken = self.obstacle(state, layer)
+            if broken:
+                raise ValueError(
+                    f"Received {text_of(layers)}, in which {layer} cannot be layer {place + 1}: "
+                    f"{broken}."
+                )
+            state = self.next(state, layer)
+        return state
+
+    # The rules.
+
+    def _rule_broken(self, state: State, layer: Layer) -> str:
+        if layer.ends:
+            return self._end_obstacle(state, layer)
+        return self._layer_obstacle(state, layer)
+
+    def _layer_obstacle(self, state: State, layer: Layer) -> str:
+        space = self.space
+        if state.depth >= space.max_depth:
+            return f"max_depth={space.max_depth} layers are there"
+        if layer.kind == "FC":
+            if state.dense >= space.max_dense:
+                return f"max_dense={space.max_dense} fully connected layers are there"
+            if state.is_flat and layer.width > state.channels:
+                return f"it is wider than the {state.channels} units before it"
+            if not state.is_flat and state.bin >= space.dense_below:
+                return (
+                    f"a fully connected layer comes below the size dense_below={space.dense_below}"
+                )
+            return ""
+        if state.is_flat:
+            return "behind a fully connected layer come only such layers and the end"
+        if layer.size > state.size:
+            return f"its window of {layer.size} is larger than the representation of {state.size}"
+        if layer.kind == "P" and (state.last is None or state.last.kind == "P"):
+            return "a pooling follows a convolution only"
+        return ""
+
+    def _end_obstacle(self, state: State, layer: Layer) -> str:
+        if layer.kind == "GAP" and state.is_flat:
+            return "there is nothing to average behind a fully connected layer"
+        if state.depth < self.space.min_depth and (state.last is None or self._goes_on(state)):
+            return f"there are fewer than min_depth={self.space.min_depth} layers"
+        return ""
+
+    def _goes_on(self, state: State) -> bool:
+        return any(not layer.ends and not self.obstacle(state, layer) for layer in self._layers)
+
+    def _cheapest_end(self, state: State) -> int:
+        if state.ends:
+            return state.parameters
+        kinds = ("SM",) if state.is_flat else ("SM", "GAP")
+        ends = [Layer("SM") if kind == "SM" else Layer("GAP") for kind in kinds]
+        return state.parameters + min(self._parameters_of(state, end) for end in ends)
+
+    def _parameters_of(self, state: State, layer: Layer) -> int:
+        came, area = state.channels, state.height * state.width
+        behind = 4 * layer.width if self.space.batch_norm else layer.width
+        if layer.kind == "C":
+            return layer.size**2 * came * layer.width + behind
+        if layer.kind == "R":
+            first = layer.size**2 * came * layer.width + behind
+            second = layer.size**2 * layer.width**2 + behind
+            shortcut = 0 if came == layer.width else came * layer.width + behind
+            return first + second + shortcut
+        if layer.kind == "FC":
+            return came * area * layer.width + layer.width
+        if layer.kind == "SM":
+            return came * area * self.num_classes + self.num_classes
+        if layer.kind == "GAP":
+            return came * self.num_classes + self.num_classes
+        return 0
+
+    def _why_impossible(self) -> str:
+        rules = dict.fromkeys(
+            f"{layer}: {self.obstacle(self.start(), layer)}" for layer in self._layers
+        )
+        shown = list(rules)[:6]
+        more = f"; and {len(rules) - 6} more" if len(rules) > 6 else ""
+        return (
+            f"Received a space of which nothing fits an input of {self.input_shape}. "
+            f"{'; '.join(shown)}{more}. Use larger inputs, other layers or a larger budget."
+        )
+
+
+def _all_layers(space: Space) -> Iterable[Layer]:
+    for width in space.filters:
+        for size in space.sizes:
+            yield Layer("C", width, size)
+    for width in space.residual:
+        yield Layer("R", width, 3)
+    for size, stride in space.pools:
+        yield Layer("P", 0, size, stride)
+    if space.max_dense:
+        for units in space.dense:
+            yield Layer("FC", units)
+    yield Layer("GAP")
+    yield Layer("SM")

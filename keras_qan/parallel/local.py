@@ -1,0 +1,46 @@
+"""Tasks in this process, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+from keras_qan.parallel.call import Call, TaskError
+
+
+class LocalExecutor:
+    """Does tasks here and now; see `Engine`.
+
+    Example:
+      >>> list(Local().map([Call("builtins:dict", {"a": n}) for n in range(2)]))
+      [{'a': 0}, {'a': 1}]
+    """
+
+    workers = 1
+    is_here = True
+
+    def map(self, calls: Sequence[Call]) -> Iterator[Any]:
+        """Does the tasks; see `Engine.map`."""
+        for number, call in enumerate(calls):
+            try:
+                result = call.perform()
+            except Exception as error:
+                raise TaskError(
+                    f"Task {number} ({call.function}) raised {type(error).__name__}: {error}"
+                ) from error
+            yield result
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+    def __enter__(self) -> LocalExecutor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing to let go."""

@@ -1,0 +1,187 @@
+"""A policy from nothing to a file: rounds, held-out evaluations, checkpoints, the best one kept."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_qan.pretraining import held_out
+from keras_qan.pretraining.policy_iteration import PolicyTraining
+from keras_qan.pretraining.tasks import HELD_OUT, TRAINING
+from keras_qan.qan import presets
+from keras_qan.qan.config import CallbackConfig
+from keras_qan.qan.policy import Policy
+from keras_qan.storage import checkpoint, files
+from keras_qan.storage.lock import Lock
+from keras_qan.utils.progress import Progress
+
+#: Rounds between two fits of the agent to all branches so far, and the updates of a fit.
+FIT_EVERY = 100
+UPDATES = 8000
+
+_STEM = "training"
+
+
+def train_policy(
+    directory: Path,
+    *,
+    rounds: int,
+    evaluate_every: int,
+    seed: int,
+    command: str,
+    progress: Progress | None = None,
+) -> Policy:
+    """Trains a policy, or goes on where a run in the directory was broken off.
+
+    Args:
+      directory: for checkpoints, `rounds.jsonl` and the best policy so far, `best.qan`.
+      rounds: all in all.
+      evaluate_every: rounds between evaluations on held-out tasks, each with a checkpoint.
+      seed: everything follows from it.
+      command: what is noted as the policy's origin.
+      progress: where to show progress.
+
+    Returns:
+      The policy with the lowest mean score on the held-out tasks.
+
+    Raises:
+      ValueError: the directory holds a run with another seed.
+      CheckpointError: its checkpoints are damaged.
+      DirectoryInUseError: another process trains one there.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with Lock(directory):
+        return _train_policy(
+            directory, rounds, evaluate_every, seed, command, progress or Progress()
+        )
+
+
+def _train_policy(
+    directory: Path, rounds: int, evaluate_every: int, seed: int, command: str, progress: Progress
+) -> Policy:
+    settings = presets.transfer(seed)
+    training = PolicyTraining(
+        settings["actions"],
+        settings["observations"],
+        settings["agent"],
+        settings["rate_bounds"],
+        seed,
+        templates=TRAINING,
+        schedule=settings["schedule"],
+    )
+    saved = checkpoint.read_newest(directory, _STEM)
+    best_score = float("inf")
+    if saved is not None:
+        best_score = _go_on(training, seed, *saved)
+    _drop_later_rounds(directory / "rounds.jsonl", training.rounds)
+    cases = held_out.reference()
+    with progress:
+        progress.start("rounds", training.rounds, rounds, 1)
+        while training.rounds < rounds:
+            figures: dict[str, Any] = training.round()
+            if training.rounds % FIT_EVERY == 0 or training.rounds == rounds:
+                figures["error"] = training.fit(UPDATES)
+            if training.rounds % evaluate_every == 0 or training.rounds == rounds:
+                behind = behind_cosine(training, cases)
+                figures |= summary(behind)
+                if figures["mean"] < best_score:
+                    best_score = figures["mean"]
+                    _policy(training, settings, cases, behind, seed, command).save(
+                        directory / "best.qan"
+                    )
+                _keep(directory, training, seed, best_score)
+            files.append(directory / "rounds.jsonl", json.dumps(figures) + "\n")
+            progress.advance()
+    return Policy.load(directory / "best.qan")
+
+
+def behind_cosine(training: PolicyTraining, cases: Sequence[held_out.Case]) -> np.ndarray:
+    """Mean log validation loss minus the tuned cosine's, `[len(cases), len(held_out.FROM)]`."""
+    return held_out.evaluate(training, cases) - np.array([[case.cosine] for case in cases])
+
+
+def summary(behind: np.ndarray) -> dict[str, float]:
+    """Median, mean and maximum over held-out tasks and initial rates."""
+    return {
+        "median": float(np.median(behind)),
+        "mean": float(behind.mean()),
+        "worst": float(behind.max()),
+    }
+
+
+def _policy(
+    training: PolicyTraining,
+    settings: dict[str, Any],
+    cases: Sequence[held_out.Case],
+    behind: np.ndarray,
+    seed: int,
+    command: str,
+) -> Policy:
+    rows = [
+        {
+            "source": case.template.source,
+            "hidden": list(case.template.hidden),
+            "optimizer": case.kind._asdict(),
+            "steps": case.num_steps,
+            "best_constant_rate": case.constant_rate,
+            "behind_tuned_cosine": [round(float(value), 4) for value in row],
+        }
+        for case, row in zip(cases, behind, strict=True)
+    ]
+    provenance = {
+        "trained_on": [f"{t.source} {t.hidden}" for t in TRAINING],
+        "held_out": [f"{t.source} {t.hidden}" for t in HELD_OUT],
+        "command": command,
+        "seed": seed,
+        "rounds": training.rounds,
+        "score": {
+            "what": "log validation loss minus that of the cosine with the best of ten rates, on "
+            "held-out tasks, from multiples of the best constant rate",
+            "from": list(held_out.FROM),
+            **summary(behind),
+            "cases": rows,
+        },
+        "python": platform.python_version(),
+        "tensorflow": importlib.metadata.version("tensorflow"),
+    }
+    return Policy(CallbackConfig(**settings), training.agent.parameters(), provenance)
+
+
+def _keep(directory: Path, training: PolicyTraining, seed: int, best_score: float) -> None:
+    data = {
+        "seed": seed,
+        "rounds": training.rounds,
+        "best_score": best_score,
+        "random": training.rng.bit_generator.state,
+    }
+    arrays = training.agent.parameters() | training.branches.arrays()
+    checkpoint.write_next(directory, _STEM, arrays, data)
+
+
+def _drop_later_rounds(path: Path, rounds: int) -> None:
+    """Takes out what was noted after the checkpoint that is gone on from."""
+    if path.exists():
+        lines = path.read_text().splitlines()
+        kept = [line for line in lines if json.loads(line)["round"] <= rounds]
+        files.replace(path, "".join(f"{line}\n" for line in kept))
+
+
+def _go_on(
+    training: PolicyTraining, seed: int, arrays: dict[str, np.ndarray], data: dict[str, Any]
+) -> float:
+    if data["seed"] != seed:
+        raise ValueError(
+            f"The directory holds a training with seed={data['seed']}, and seed={seed} is asked "
+            "for. Use another directory, or the seed that it was begun with."
+        )
+    training.agent.adopt(arrays)
+    training.branches.restore(arrays)
+    training.rng.bit_generator.state = data["random"]
+    training.rounds = int(data["rounds"])
+    return float(data["best_score"])

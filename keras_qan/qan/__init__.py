@@ -1,0 +1,1 @@
+"""QANCallback: what it observes, decides and learns, training by training."""

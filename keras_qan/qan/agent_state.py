@@ -1,0 +1,389 @@
+"""What outlives a training, and what copies of a callback share: agent, counters, directory."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import math
+import tempfile
+import weakref
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_qan.actions import label
+from keras_qan.agents.remote import SharedAgent
+from keras_qan.distribute import WorkerGroup, directory_here
+from keras_qan.qan.config import CallbackConfig, as_json
+from keras_qan.qan.controller import Controller, Decision
+from keras_qan.storage import checkpoint
+from keras_qan.storage.lock import Lock
+from keras_qan.storage.run_log import RunLog
+from keras_qan.storage.serialization import is_configurable
+
+__all__ = ["RETURNS_KEPT", "AgentState"]
+
+#: Returns of single trainings that are kept to tell whether the agent still gains.
+RETURNS_KEPT = 100
+
+
+class AgentState:
+    """Settings, controller, counters and directory.
+
+    Attributes:
+      episodes: trainings learned from.
+      steps: the students' steps in all trainings so far.
+      returns: what the last trainings learned from came to, `RETURNS_KEPT` at most.
+      log: where records go, if anywhere.
+      finished: (arm, phase, episode) of what the directory held already.
+      last_episode: the last episode's record.
+      selector: what chooses the batches, where actions or observations are bound to one.
+
+    Args:
+      given: what the user said.
+      defaults: what holds where the user said nothing.
+      directory: where to keep it all, or None.
+      parameters: what the agent starts out knowing, unless the directory holds more; see
+        `Agent.adopt`.
+      selector: what actions and observations of an earlier run are to be bound to.
+
+    Raises:
+      ValueError: the settings are unusable, or the directory holds a run with others.
+      OSError: the directory cannot be written.
+      DirectoryInUseError: another process writes to it.
+    """
+
+    STEM = "agent"
+
+    def __init__(
+        self,
+        given: CallbackConfig,
+        defaults: CallbackConfig,
+        directory: str | Path | None,
+        parameters: dict[str, np.ndarray] | None = None,
+        selector: Any = None,
+    ) -> None:
+        given.check()
+        self.selector: Any = given.selector(selector)
+        self.team: WorkerGroup | None = None
+        self.directory = None if directory is None else directory_here(Path(directory))
+        self.episodes = 0
+        self.steps = 0
+        self.returns: list[float] = []
+        self._arrays: dict[str, np.ndarray] | None = None
+        self._parameters = parameters
+        self._num_kernels: int | None = None
+        self._is_built = False
+        self._study: Any = None
+        self.log: RunLog | None = None
+        self.finished: set[tuple[str, str, int]] = set()
+        self.last_episode: dict[str, Any] = {}
+        saved = None
+        if self.directory is not None:
+            _check_writable(self.directory)
+            # Until the last of the copies that share this brain is gone.
+            weakref.finalize(self, Lock(self.directory).release)
+            saved = checkpoint.read_newest(self.directory / "agent", self.STEM)
+        self.settings = given.over(defaults)
+        if given.observations is None and self.selector is not None and self.selector.summary_size:
+            parts = (*(self.settings.observations or ()), self.selector.observation())
+            self.settings = replace(self.settings, observations=parts)
+        if saved is not None:
+            self._take_over(given, *saved)
+        if self.directory is not None:
+            self.log = RunLog(self.directory)
+            self.finished = self.log.keep_finished(self.episodes)
+        self._make_controller()
+
+    @classmethod
+    def load(
+        cls, directory: str | Path, defaults: CallbackConfig, writable: bool, selector: Any = None
+    ) -> AgentState:
+        """Loads a run.
+
+        Args:
+          directory: where it is.
+          defaults: settings for a run that left some out.
+          writable: whether to go on writing there.
+          selector: what the run's actions on the selection are to act on.
+
+        Raises:
+          FileNotFoundError: there is no run.
+          ValueError: the run's actions do not fit the selector.
+          CheckpointError: its checkpoints are damaged.
+        """
+        folder = Path(directory) / "agent"
+        if not checkpoint.series(folder, cls.STEM):
+            raise FileNotFoundError(
+                f"{directory} holds no agent; expected {folder}/{cls.STEM}-*.ckpt, which "
+                "QANCallback(directory=...) writes after every fit."
+            )
+        if writable:
+            return cls(CallbackConfig(), defaults, directory, selector=selector)
+        saved = checkpoint.read_newest(folder, cls.STEM)
+        assert saved is not None
+        return cls.of(*saved, defaults, selector)
+
+    @classmethod
+    def of(
+        cls,
+        arrays: dict[str, np.ndarray],
+        data: dict[str, Any],
+        defaults: CallbackConfig,
+        selector: Any = None,
+    ) -> AgentState:
+        """Makes one, without a directory, of what `save` writes.
+
+        Raises:
+          ValueError: it does not fit the selector, or is not what this version expects.
+        """
+        brain = cls(CallbackConfig(), defaults, None, selector=selector)
+        brain._take_over(CallbackConfig(), arrays, data)
+        brain._make_controller()
+        return brain
+
+    def _make_controller(self) -> None:
+        settings = self.settings
+        # The callback's own agent, even where one object is handed to several callbacks.
+        agent = copy.deepcopy(settings.agent) if is_configurable(settings.agent) else settings.agent
+        self.controller = Controller(
+            agent,  # type: ignore[arg-type]
+            settings.actions or (),
+            settings.observations or (),
+            settings.reward,  # type: ignore[arg-type]
+            settings.rate_bounds or (0.0, math.inf),
+            settings.schedule,
+        )
+
+    def _take_over(
+        self, given: CallbackConfig, arrays: dict[str, np.ndarray], data: dict[str, Any]
+    ) -> None:
+        """Goes on from a checkpoint, unless the user asks for something else than it holds."""
+        # What a run with selection actions is made of is known once their room is.
+        importlib.import_module("keras_qan.selection")
+        try:
+            saved = CallbackConfig.from_config(data["settings"])
+            saved.check()
+            self.episodes, self.steps = int(data["episodes"]), int(data["steps"])
+            self._num_kernels = int(data["num_kernels"])
+            self.returns = [float(value) for value in data.get("returns", [])]
+        except Exception as error:  # whatever is tripped over is the checkpoint's fault
+            raise checkpoint.CheckpointError(
+                f"The checkpoint does not hold what this version expects: {error}."
+            ) from error
+        given.require_in(saved, self.directory)
+        self.settings = saved
+        self._bind()
+        self._arrays = arrays
+
+    def _bind(self) -> None:
+        """Binds what was read from a directory, where a selector is known."""
+        if self.selector is not None:
+            self.settings = self.settings.bound_to(self.selector)
+
+    def check_selector(self) -> None:
+        """Raises ValueError where an action or observation has no selector yet."""
+        self.settings.check_bound()
+
+    # One episode.
+
+    def join(self, team: WorkerGroup | None) -> None:
+        """Makes the brains of several workers one: the chief's, on which all of them act.
+
+        The others let go of agent and directory, and take over the chief's settings and counts.
+
+        Args:
+          team: the workers that train the model, or None where one process does it all.
+
+        Raises:
+          ValueError: it has been in trainings with others, or alone.
+        """
+        if team is self.team:
+            return
+        if self.team is not None or self._is_built:
+            raise ValueError(
+                "A QANCallback that has been in trainings by itself got a model of a multi-worker "
+                "strategy, or the other way round; expected one or the other for all its life. "
+                "Save it, and go on with QANCallback.load(directory) in another process."
+            )
+        assert team is not None
+        self.team = team
+        shared = team.from_chief(
+            {
+                "settings": self.settings.config(),
+                "episodes": self.episodes,
+                "steps": self.steps,
+                "num_kernels": self._num_kernels,
+                "returns": self.returns,
+                "finished": sorted(self.finished),
+            }
+        )
+        if not team.is_chief:
+            self.directory = self.log = self._arrays = self._parameters = None
+            if as_json(self.settings.config()) != shared["settings"]:
+                self.settings = CallbackConfig.from_config(shared["settings"])
+                self._bind()
+                self._make_controller()
+            self.episodes, self.steps = shared["episodes"], shared["steps"]
+            self._num_kernels, self.returns = shared["num_kernels"], shared["returns"]
+            self.finished = {(arm, phase, number) for arm, phase, number in shared["finished"]}
+        self.controller.agent = SharedAgent(self.controller.agent, team)
+
+    def begin_episode(self, num_kernels: int, explore: bool, context: dict[str, Any]) -> None:
+        """Makes ready for a student with so many watched kernels.
+
+        Raises:
+          ValueError: the agent knows states of another size.
+        """
+        self._is_built = True
+        first = self._num_kernels if self._num_kernels is not None else num_kernels
+        self.controller.build(first)
+        if self._arrays is not None:
+            self.controller.agent.restore(self._arrays)
+            self._arrays = None
+            self._parameters = None
+        if self._parameters is not None:
+            self.controller.agent.adopt(self._parameters)  # type: ignore[attr-defined]
+            self._parameters = None
+        self.controller.build(num_kernels)
+        self._num_kernels = num_kernels
+        self.controller.abandon()
+        if self.log is not None:
+            self.log.drop()
+            defaults = {"arm": "qan", "phase": "train", "episode": self.episodes, "seed": 0}
+            if not explore:
+                defaults["phase"] = "evaluate"
+            self.log.context = defaults | context
+
+    def record(self, file: str, **values: Any) -> None:
+        """Adds a record to the log, if there is one."""
+        if self.log is not None:
+            self.log.record(file, **values)
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """Adds a TensorBoard scalar; `step` counts within the episode."""
+        if self.log is not None:
+            self.log.scalar(name, value, self.steps + step)
+
+    def record_decision(self, decision: Decision, number: int, step: int, greedy: bool) -> None:
+        """Writes down one decision, which has to be the same on all workers."""
+        if self.team is not None:
+            self.team.agree("step, action, learning rate", step, decision.action, decision.rate)
+        if self.log is None:
+            return
+        action = label(self.controller.actions[decision.action])
+        self.log.record(
+            "decisions",
+            decision=number,
+            step=step,
+            learning_rate=decision.rate,
+            action=action,
+            action_index=decision.action,
+            reward=decision.reward,
+            loss=decision.loss,
+            q_values=decision.q_values,
+            epsilon=decision.epsilon,
+            td_loss=decision.td_loss,
+            greedy=greedy,
+            **self._shares(),
+        )
+        self.scalar("qan/action", decision.action, step)
+        for name in ("reward", "loss", "epsilon", "td_loss"):
+            self.scalar(f"qan/{name}", getattr(decision, name), step)
+        self.scalar("learning_rate", decision.rate, step)
+        for index, value in enumerate(decision.q_values):
+            self.scalar(f"qan/q_values/{index}", value, step)
+
+    def _shares(self) -> dict[str, Any]:
+        """The share of each group of examples in the batches before a decision, by name."""
+        if self.selector is None or not self.selector.groups:
+            return {}
+        shares = self.selector.recent_shares()
+        return {"shares": {name: round(value, 4) for name, value in shares.items()}}
+
+    def end_episode(self, learned: bool, **values: Any) -> None:
+        """Counts the episode; `write_episode` writes it."""
+        self.last_episode = values
+        if learned:
+            self.episodes += 1
+            self.returns = [*self.returns, values["return"]][-RETURNS_KEPT:]
+
+    def write_episode(self, learned: bool, **more: Any) -> None:
+        """Writes the last episode's records, and the checkpoint if it was learned from."""
+        values = self.last_episode | more
+        if self.log is not None:
+            self.scalar("qan/return", values["return"], values["steps"])
+            self.record("episodes", **values)
+            self.log.write()
+        self.steps += values["steps"]
+        if learned and self.directory is not None:
+            self.save(None)
+
+    def save(self, directory: str | Path | None) -> Path:
+        """Writes a checkpoint to the directory, or to another."""
+        target = self.directory if directory is None else Path(directory)
+        if target is None:
+            raise ValueError(
+                "This QANCallback was made without a directory; say where: save('runs/mine')."
+            )
+        if self._num_kernels is None or self._arrays is not None:
+            raise ValueError(
+                "There is nothing to save yet: the agent is built in the first fit. Train first."
+            )
+        arrays = self.controller.agent.arrays()
+        return checkpoint.write_next(target / "agent", self.STEM, arrays, self.as_data())
+
+    def as_data(self) -> dict[str, Any]:
+        """Settings and counters as plain data."""
+        return {
+            "settings": self.settings.config(),
+            "episodes": self.episodes,
+            "steps": self.steps,
+            "num_kernels": self._num_kernels,
+            "returns": self.returns,
+        }
+
+    # Episodes that other processes play.
+
+    def arrays_to_act(self, stream: int) -> dict[str, np.ndarray]:
+        """What the agent of another process needs to act as this one would; see `DQN`."""
+        agent: Any = self.controller.agent
+        if hasattr(agent, "arrays_to_act"):
+            return agent.arrays_to_act(stream)
+        return agent.arrays()
+
+    def know(self, arrays: dict[str, np.ndarray]) -> None:
+        """Restores the agent from these arrays when the next episode begins."""
+        self._arrays = arrays
+
+    def learn_from(self, transitions: dict[str, np.ndarray]) -> None:
+        """Goes through an episode that another process played: looks at each state, then learns.
+
+        Args:
+          transitions: see `agents.gathering.Gathering.take`.
+        """
+        if self._study is None:
+            agent = self.controller.agent
+
+            def study(observation: Any, action: Any, reward: Any, discount: Any) -> Any:
+                agent.act(observation, tf.constant(True))
+                return agent.learn(observation, action, reward, discount)
+
+            self._study = tf.function(study, autograph=False)
+        for parts in zip(*transitions.values(), strict=True):
+            self._study(*map(tf.constant, parts))
+
+
+def _check_writable(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"The directory {str(directory)!r} cannot be written: {error}. Give QANCallback a "
+            "folder that you may write to."
+        ) from error

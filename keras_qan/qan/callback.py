@@ -1,0 +1,468 @@
+"""QANCallback: Keras's hooks → Controller."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_qan.actions import Action, Schedule
+from keras_qan.agents import Agent
+from keras_qan.distribute import WorkerGroup, worker_group_of
+from keras_qan.observations import Observation
+from keras_qan.qan import presets
+from keras_qan.qan.agent_state import AgentState
+from keras_qan.qan.config import CallbackConfig
+from keras_qan.qan.conflicts import ConflictDetector
+from keras_qan.qan.controller import Controller, Decision
+from keras_qan.qan.convergence import ReturnTrend, return_trend
+from keras_qan.qan.decision_schedule import DecisionSchedule
+from keras_qan.qan.fit_state import FitState
+from keras_qan.qan.model_access import LossSums, find_student, require_keras_3
+from keras_qan.qan.policy import UNSET, Policy, policy_to_start_from
+from keras_qan.qan.rewards import Reward
+
+#: How often a training whose loss is no number is set back before it is given up.
+MAX_RESCUES = 20
+
+
+class QANCallback(keras.callbacks.Callback):
+    """Tunes the learning rate while a model trains, and learns to do it better with each `fit`.
+
+    Every `fit` is one episode: at each decision an agent observes the statistics of the model's
+    weights, the rate, the time and the loss, and chooses what happens to the learning rate next;
+    what the loss did afterwards is its reward. One callback can go through any number of `fit`
+    calls, of fresh models or of the same; what it learned stays with it, and is written to
+    `directory` after each. Copies (KerasTuner makes one for each trial) share what they learn.
+
+    Args:
+      directory: where agent, counters and logs live; made if missing, gone on from if not. Without
+        it everything stays in memory.
+      actions: what the agent can choose among; by default steps of the rate both ways, and none.
+      observations: what the state is made of; by default the weight statistics of the first
+        convolution (else the first kernel), the rate, and the state of the training.
+      reward: what a decision is worth; by default the fall of the log loss, down to the last
+        validation loss.
+      agent: what decides; by default a double DQN.
+      decide_every: optimizer steps between decisions; by default a twentieth of the training.
+      rate_bounds: the lowest and the highest learning rate that is ever assigned.
+      dense_start: whether the first decisions lie close together; `decide_every` is left out then.
+      schedule: what every rate that the actions lead to is multiplied by, for example `Cosine()`;
+        the actions then move the whole rest of the schedule up or down.
+      policy: what it starts out knowing: "shipped" for the policy that comes with the package, the
+        path of a policy file, a `Policy`, or None for nothing. By default "shipped" where none of
+        the arguments above but `directory` is given, and nothing where one is. Without a directory
+        a policy is followed as it is; with one it goes on learning there, on your own task.
+
+    Attributes:
+      explore: whether it acts at random with probability ε and learns. When set to False, it acts
+        greedily and changes nothing of what it knows.
+      context: what the log's records start with (`arm`, `phase`, `episode`, `seed`), where it is to
+        be something else than the callback's own count.
+
+    Raises:
+      ValueError: an argument is out of range, or the directory holds a run with other settings.
+      TypeError: an argument is of another kind.
+      OSError: the directory cannot be written.
+
+    Example:
+      >>> import numpy as np
+      >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
+      >>> model.compile("sgd", "mse")
+      >>> x, y = np.ones((64, 4)), np.ones((64, 1))
+      >>> history = model.fit(x, y, epochs=5, verbose=0, callbacks=[QANCallback()])
+      >>> sorted(history.history)
+      ['learning_rate', 'loss']
+    """
+
+    def __init__(
+        self,
+        directory: str | Path | None = None,
+        actions: Sequence[Action] | None = None,
+        observations: Sequence[Observation] | None = None,
+        reward: Reward | None = None,
+        agent: Agent | None = None,
+        decide_every: int | None = None,
+        rate_bounds: tuple[float, float] | None = None,
+        dense_start: bool | None = None,
+        schedule: Schedule | None = None,
+        policy: Policy | str | Path | None = UNSET,
+    ) -> None:
+        super().__init__()
+        if directory is not None and not isinstance(directory, str | os.PathLike):
+            raise TypeError(
+                f"QANCallback got directory={directory!r}; expected the path of a folder, or None "
+                "to keep everything in memory. What else it takes is given by name: "
+                "QANCallback(decide_every=3)."
+            )
+        given = CallbackConfig(
+            actions, observations, reward, agent, decide_every, rate_bounds, dense_start, schedule
+        )
+        known = policy_to_start_from(policy, given)
+        if known is None:
+            self._adopt(AgentState(given, _default_settings(), directory), explore=True)
+            return
+        learns = directory is not None
+        settings = known.learning_settings if learns else known.settings
+        self._adopt(AgentState(CallbackConfig(), settings, directory, known.arrays), explore=learns)
+
+    @classmethod
+    def load(cls, directory: str | Path, explore: bool = True, selector: Any = None) -> QANCallback:
+        """Loads what an earlier run learned.
+
+        Args:
+          directory: the earlier callback's directory.
+          explore: whether to go on exploring, learning and writing there; if False, it acts
+            greedily, frozen, and the directory is only read.
+          selector: what chooses the batches, where the run has actions that steer one: of the same
+            kind, with as many classes.
+
+        Raises:
+          FileNotFoundError: there is no run in the directory.
+          CheckpointError: the run's checkpoints are damaged.
+          ValueError: the run's actions do not fit the selector.
+        """
+        brain = AgentState.load(directory, _default_settings(), writable=explore, selector=selector)
+        return cls.of(brain, explore)
+
+    @classmethod
+    def of(cls, brain: AgentState, explore: bool) -> QANCallback:
+        """A callback around a brain that was made elsewhere."""
+        callback = cls.__new__(cls)
+        keras.callbacks.Callback.__init__(callback)
+        callback._adopt(brain, explore)
+        return callback
+
+    def _adopt(self, brain: AgentState, explore: bool) -> None:
+        """Sets every attribute; the brain is shared between copies, the rest is this one's own."""
+        self._brain = brain
+        self.explore = explore
+        self.context: dict[str, Any] = {}
+        self._defers_writing = False
+        self._rivals = ConflictDetector(self)
+        self._fit: FitState | None = None
+
+    @property
+    def brain(self) -> AgentState:
+        """What it shares with its copies."""
+        return self._brain
+
+    @property
+    def episodes(self) -> int:
+        """How many trainings it has learned from."""
+        return self._brain.episodes
+
+    def gain(self) -> ReturnTrend:
+        """Whether the trainings it learns from still get better, from their returns so far."""
+        return return_trend(self._brain.returns)
+
+    @property
+    def agent(self) -> Agent:
+        """What decides."""
+        return self._brain.controller.agent
+
+    @property
+    def settings(self) -> CallbackConfig:
+        """What it is made of."""
+        return self._brain.settings
+
+    @property
+    def selector(self) -> Any:
+        """What chooses the batches, where its actions or observations are bound to one."""
+        return self._brain.selector
+
+    @property
+    def directory(self) -> Path | None:
+        """Where it is kept."""
+        return self._brain.directory
+
+    def has_finished(self, arm: str, phase: str, episode: int) -> bool:
+        """Whether the directory held the records of that episode when it was opened."""
+        return (arm, phase, episode) in self._brain.finished
+
+    def log_to(self, other: QANCallback) -> None:
+        """Writes records to the other callback's directory from now on."""
+        self._brain.log = other._brain.log
+
+    def join(self, team: WorkerGroup | None) -> None:
+        """Makes it one of several workers' that act on the chief's decisions; `fit` does it too."""
+        self._brain.join(team)
+
+    @contextlib.contextmanager
+    def writing_later(self) -> Iterator[Callable[..., None]]:
+        """Within the block, an episode's records wait for a call with what else is to be noted."""
+        self._defers_writing = True
+        try:
+            yield lambda **more: self._brain.write_episode(self.explore, **more)
+        finally:
+            self._defers_writing = False
+
+    def save(self, directory: str | Path | None = None) -> Path:
+        """Writes what was learned, to its own directory or to another.
+
+        Returns:
+          The new checkpoint.
+
+        Raises:
+          ValueError: nothing was learned yet, or no directory is known.
+        """
+        return self._brain.save(directory)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> QANCallback:
+        """A callback for another training that shares agent, counters and directory."""
+        memo[id(self)] = copy = type(self).of(self._brain, self.explore)
+        return copy
+
+    def __reduce__(self) -> Any:
+        """Refuses to be pickled: an agent is saved as data."""
+        raise TypeError(
+            "QANCallback cannot be pickled. Give it a directory and use "
+            "QANCallback.load(directory) on the other side."
+        )
+
+    # Keras's hooks.
+
+    def set_model(self, model: keras.Model) -> None:
+        """Notes the model, and warns of callbacks in the same `fit` that set the rate too."""
+        super().set_model(model)
+        self._rivals.look_round()
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Finds what is to be watched and steered."""
+        self._fit = None
+        require_keras_3(self.model)
+        self.join(worker_group_of(self.model.distribute_strategy))
+        controller = self._controller
+        sums = LossSums(self.model, self._estimated_loss())
+        student = find_student(self.model, controller.observations, sums, controller.can_step_back)
+        self._brain.check_selector()
+        self._brain.begin_episode(len(student.kernels), self.explore, self.context)
+        pace = DecisionSchedule(self.settings.decide_every, bool(self.settings.dense_start))
+        self._fit = FitState(student, sums, pace, self._companion())
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Takes the first decision of the training."""
+        fit = self._running
+        fit.companion.on_epoch_begin(epoch, logs)
+        if fit.num_epochs is None and self.selector is not None:
+            # How late its batches come is known once it has begun.
+            fit.pace = DecisionSchedule(
+                self.settings.decide_every,
+                bool(self.settings.dense_start),
+                self.selector.staleness,
+                int(self.model.steps_per_execution),
+            )
+        fit.pace.begin_epoch()
+        fit.loss_is_kept = False
+        if fit.num_epochs is None:
+            fit.num_epochs = self.params.get("epochs", 1) - epoch
+            if self.params.get("steps") is not None:
+                fit.pace.set_length(self.params["steps"], fit.num_epochs)
+            decision = self._controller.begin(fit.student, fit.pace.moment(), self.explore)
+            fit.initial_rate = decision.rate_found
+            self._note(decision)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Takes a decision when one is due."""
+        fit = self._running
+        loss = (logs or {}).get("loss", 0.0)
+        fit.sums.add(loss)
+        is_finite = math.isfinite(loss)
+        # The batches that were trained on are counted before the next ones are chosen.
+        fit.companion.on_train_batch_end(batch, logs)
+        is_due = fit.pace.advance(batch)
+        if fit.first_loss is None:
+            fit.first_loss = self._first_loss(fit)
+            self._controller.start_from(fit.first_loss)
+        if not is_due and is_finite:
+            return
+        if not is_finite and not self._can_go_on(fit):
+            self._stop_diverged(fit)
+        elif not is_finite or fit.pace.wants_decision():
+            self._decide(fit)
+        elif fit.pace.wants_mark():
+            self._controller.mark(fit.student)
+            fit.pace.marked()
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Keeps the epoch's last losses before validation begins its own sums."""
+        self._keep_loss()
+        if self._fit is not None:
+            self._fit.companion.on_test_begin(logs)
+
+    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
+        """Tells a selector that the validation is over."""
+        if self._fit is not None:
+            self._fit.companion.on_test_end(logs)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Keeps the epoch's last losses, notes its length, and reports the rate as Keras does."""
+        self._keep_loss()
+        fit = self._running
+        logs = {} if logs is None else logs
+        logs["learning_rate"] = float(fit.student.rates[0].numpy())
+        if "val_loss" in logs:
+            fit.validation_loss = float(logs["val_loss"])
+            self._controller.hear_validation(fit.validation_loss)
+        if not fit.pace.knows_length:
+            fit.pace.set_length(fit.pace.steps_in_epoch, fit.num_epochs or 1)
+        step = fit.pace.step
+        values = {name: float(value) for name, value in logs.items()}
+        self._brain.record("epochs", epoch=epoch, step=step, **values)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Closes the episode and writes down what was learned."""
+        fit = self._running
+        self._fit = None
+        fit.companion.on_train_end(logs)
+        if fit.pace.step == 0:
+            self._controller.abandon()
+            return
+        final_loss = fit.validation_loss if self._controller.reward.uses_validation else None
+        last = self._controller.end(
+            fit.student,
+            fit.pace.moment(),
+            self.explore,
+            math.nan if fit.has_diverged else final_loss,
+        )
+        fit.count(last)
+        self._brain.end_episode(
+            self.explore,
+            steps=fit.pace.step,
+            decisions=fit.num_decisions,
+            initial_learning_rate=fit.initial_rate,
+            final_loss=last.loss,
+            val_loss=fit.validation_loss,
+            last_reward=last.reward,
+            td_loss=last.td_loss,
+            diverged=fit.has_diverged,
+            seconds=time.perf_counter() - fit.started,
+            **{"return": fit.total_reward},
+        )
+        if not self._defers_writing:
+            self._brain.write_episode(self.explore)
+        if self.explore and self.params.get("verbose"):
+            print(f"QAN, training {self.episodes}: {self.gain()}")
+
+    # What they are made of.
+
+    @property
+    def _controller(self) -> Controller:
+        return self._brain.controller
+
+    @property
+    def _running(self) -> FitState:
+        if self._fit is None:
+            raise RuntimeError(
+                "QANCallback got a hook of Keras outside of fit. In a training loop of your own, "
+                "call on_train_begin() first."
+            )
+        return self._fit
+
+    def pause(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Where the running `fit` is at the end of an epoch, but for model, agent and selector.
+
+        Returns:
+          Arrays by name, and plain data.
+        """
+        fit = self._running
+        notes = {f"controller/{n}": value for n, value in self._controller.arrays().items()}
+        return fit.arrays() | notes, fit.notes()
+
+    def go_on(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
+        """Goes on, in a `fit` that has just begun, from where `pause` was called.
+
+        Raises:
+          KeyError: something is missing.
+        """
+        prefix = "controller/"
+        notes = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        self._controller.restore(notes)
+        self._running.restore(arrays, data)
+
+    def _companion(self) -> keras.callbacks.Callback:
+        """What looks after the selector in this fit; where there is none, what does nothing."""
+        selector = self.selector
+        companion = keras.callbacks.Callback() if selector is None else selector.callback()
+        companion.set_params(self.params)
+        companion.set_model(self.model)
+        companion.on_train_begin()
+        return companion
+
+    def _estimated_loss(self) -> tuple[Any, Any] | None:
+        """Sums of the loss over all data, where batches are chosen and the reward asks for them."""
+        if self.selector is None or not getattr(self._controller.reward, "over_all_data", False):
+            return None
+        sums: tuple[Any, Any] = self.selector.loss_sums()
+        return sums
+
+    def _decide(self, fit: FitState) -> None:
+        decision = self._controller.decide(
+            fit.student,
+            fit.pace.moment(),
+            self.explore,
+            fit.pace.is_delayed,
+        )
+        fit.pace.decided()
+        self._rivals.compare(fit.last_rate, decision.rate_found)
+        self._note(decision)
+
+    def _can_go_on(self, fit: FitState) -> bool:
+        """Whether a training whose loss is no number can be set back and go on."""
+        fit.num_rescues += 1
+        return self._controller.can_step_back and fit.num_rescues <= MAX_RESCUES
+
+    def _note(self, decision: Decision) -> None:
+        fit = self._running
+        fit.last_rate = decision.rate
+        fit.count(decision)
+        self._brain.record_decision(
+            decision,
+            number=fit.num_decisions,
+            step=fit.pace.step,
+            greedy=not (self.explore and decision.epsilon > 0.0),
+        )
+        fit.num_decisions += 1
+
+    def _first_loss(self, fit: FitState) -> float:
+        loss = self._controller.mean_loss(fit.student)
+        if loss <= 0.0:
+            warnings.warn(
+                f"The first training loss is {loss:.4g}; expected a positive one, as QAN's state "
+                "and reward use its logarithm. Add a constant to the loss.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return loss
+
+    def _stop_diverged(self, fit: FitState) -> None:
+        if fit.has_diverged:
+            return
+        fit.has_diverged = True
+        self.model.stop_training = True
+        warnings.warn(
+            f"The training loss is not finite at step {fit.pace.step}, with learning rate "
+            f"{fit.last_rate:.3g}: QAN ends this training, and counts it as its worst outcome. "
+            "Lower the upper one of rate_bounds if this keeps happening.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+    def _keep_loss(self) -> None:
+        fit = self._fit
+        if fit is not None and not fit.loss_is_kept:
+            self._controller.keep_loss(fit.student)
+            fit.sums.end_epoch()
+            fit.loss_is_kept = True
+
+
+def _default_settings() -> CallbackConfig:
+    return CallbackConfig(**presets.default())

@@ -1,0 +1,172 @@
+"""What a callback is made of: what may be said, over what defaults, and as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_qan.actions import Action, Schedule
+from keras_qan.agents import Agent
+from keras_qan.observations import Observation
+from keras_qan.qan.rewards import Reward
+from keras_qan.storage.serialization import from_config, to_config
+
+
+@dataclass
+class CallbackConfig:
+    """What a callback is made of; None where nothing was said."""
+
+    actions: Sequence[Action] | None = None
+    observations: Sequence[Observation] | None = None
+    reward: Reward | None = None
+    agent: Agent | None = None
+    decide_every: int | None = None
+    rate_bounds: tuple[float, float] | None = None
+    dense_start: bool | None = None
+    schedule: Schedule | None = None
+
+    def check(self) -> None:
+        """Raises ValueError or TypeError for what no training could be steered with."""
+        if self.actions is not None:
+            _check_list("actions", self.actions, "next_rate", "[Decay(0.95), Restart()]")
+        if self.observations is not None:
+            _check_list("observations", self.observations, "size", "[WeightStatistics()]")
+            watching = [part for part in self.observations if part.layers != ()]
+            if len(watching) > 1:
+                raise ValueError(
+                    f"observations holds {len(watching)} parts that watch layers; expected one. "
+                    "Name all layers in it: WeightStatistics(['stem', 'head'])."
+                )
+        every = self.decide_every
+        if every is not None and (
+            not isinstance(every, Real) or every < 1 or not float(every).is_integer()
+        ):
+            raise ValueError(
+                f"decide_every is {every!r}; expected at least 1 step between decisions, "
+                "or None for a twentieth of the training."
+            )
+        for name, method in (("agent", "act"), ("reward", "__call__"), ("schedule", "__call__")):
+            part = getattr(self, name)
+            if part is not None and (isinstance(part, type) or not hasattr(part, method)):
+                raise TypeError(f"{name} is {part!r}; expected an object with {method!r}.")
+        if self.rate_bounds is not None:
+            bounds = np.asarray(self.rate_bounds)
+            is_pair = bounds.shape == (2,) and bounds.dtype.kind in "fiu"
+            if not (is_pair and 0.0 < bounds[0] < bounds[1] and np.isfinite(bounds[1])):
+                raise ValueError(
+                    f"rate_bounds is {self.rate_bounds!r}; expected a lowest and a highest "
+                    "learning rate, both positive and finite, the lowest first: (1e-5, 0.3)."
+                )
+
+    def config(self) -> dict[str, Any]:
+        """As plain data, for the run directory."""
+        return {field.name: to_config(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> CallbackConfig:
+        """Makes again what `config` gave.
+
+        Raises:
+          ValueError: the configuration is none of this version's settings.
+        """
+        try:
+            return cls(**{name: from_config(value) for name, value in config.items()})
+        except Exception as error:  # whatever a constructor trips over is the configuration's fault
+            raise ValueError(f"the settings cannot be read: {error}") from error
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What something was said of, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def over(self, defaults: CallbackConfig) -> CallbackConfig:
+        """These, and the defaults where nothing was said."""
+        return replace(defaults, **self.said)
+
+    def require_in(self, saved: CallbackConfig, directory: Path | None) -> None:
+        """Raises ValueError where something else is said than a directory's run was made with."""
+        for name, value in self.said.items():
+            asked, found = to_config(value), to_config(getattr(saved, name))
+            if as_json(asked) != as_json(found):
+                raise ValueError(
+                    f"The directory {directory} holds a run with {name}={found}, and "
+                    f"{name}={asked} is asked for. Leave the argument out to go on with that "
+                    "run, or use another directory."
+                )
+
+    # The selector that actions and observations act on.
+
+    def bound_to(self, selector: Any) -> CallbackConfig:
+        """These, with every action and observation that acts on a selector bound to this one.
+
+        Raises:
+          ValueError: one does not fit the selector.
+        """
+
+        def bound(parts: Sequence[Any] | None) -> Sequence[Any] | None:
+            return parts and tuple(
+                part.bound_to(selector) if hasattr(part, "bound_to") else part for part in parts
+            )
+
+        return replace(self, actions=bound(self.actions), observations=bound(self.observations))
+
+    def selector(self, also: Any = None) -> Any:
+        """The one selector that actions and observations are bound to, or None.
+
+        Args:
+          also: a selector that they are to be bound to.
+
+        Raises:
+          ValueError: there are several.
+        """
+        found = [
+            part.selector for part in self._parts if getattr(part, "selector", None) is not None
+        ]
+        found += [] if also is None else [also]
+        if any(other is not found[0] for other in found):
+            raise ValueError(
+                "QANCallback got actions or observations of several selectors; expected those of "
+                "one, as a model is trained on one dataset. Use one selector's actions() and "
+                "observation()."
+            )
+        return found[0] if found else None
+
+    def check_bound(self) -> None:
+        """Raises ValueError where an action or observation has no selector yet."""
+        for part in self._parts:
+            if hasattr(part, "bound_to") and part.selector is None:
+                raise ValueError(
+                    f"{type(part).__name__} has no selector to act on or to observe; expected one "
+                    "whose dataset the model is trained on. Use selector.actions() and "
+                    "selector.observation(), or QANCallback.load(directory, selector=selector)."
+                )
+
+    @property
+    def _parts(self) -> list[Any]:
+        return [*(self.actions or ()), *(self.observations or ())]
+
+
+def _check_list(name: str, values: Sequence[Any], method: str, example: str) -> None:
+    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+        raise ValueError(
+            f"{name} is {values!r}; expected a list with at least one entry, for example {example}."
+        )
+    for value in values:
+        if isinstance(value, type) or not callable(getattr(value, method, None)):
+            raise TypeError(
+                f"{name} holds {value!r}, which has no method {method!r}; expected objects as in "
+                f"{name}={example}."
+            )
+
+
+def as_json(value: Any) -> Any:
+    """Lists for tuples, as a configuration that went through a file has them."""
+    if isinstance(value, dict):
+        return {key: as_json(item) for key, item in value.items()}
+    return [as_json(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,69 @@
+"""Others that set the learning rate in the same `fit`."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from typing import Any
+
+import keras
+
+#: Callbacks of Keras that do.
+CONFLICTING = ("ReduceLROnPlateau", "LearningRateScheduler")
+
+
+class ConflictDetector:
+    """Warns of them, once in a `fit`.
+
+    Args:
+      own: the callback that they are rivals of.
+    """
+
+    def __init__(self, own: keras.callbacks.Callback) -> None:
+        self._own = own
+        self._has_warned = False
+
+    def look_round(self) -> None:
+        """Warns of callbacks beside ours whose kind sets the rate; to be called from a hook."""
+        self._has_warned = False
+        for neighbour in _callbacks_of_same_fit():
+            if neighbour is not self._own and type(neighbour) is type(self._own):
+                self._warn(
+                    "There are two QANCallbacks in the same fit: both set the learning rate, and "
+                    "each would take what the other does for its own doing."
+                )
+            kind = next((name for name in CONFLICTING if name in _class_names(neighbour)), None)
+            if kind is not None:
+                self._warn(
+                    f"{kind} sets the learning rate in the same fit as QANCallback: they will "
+                    "overrule each other."
+                )
+
+    def compare(self, left: float, found: float) -> None:
+        """Warns where the rate is not the one that QAN left."""
+        if not math.isclose(found, left, rel_tol=1e-5):
+            self._warn(
+                f"QAN left the learning rate at {left:.6g} and found it at {found:.6g}: another "
+                "callback sets it too (ReduceLROnPlateau, LearningRateScheduler?)."
+            )
+
+    def _warn(self, what: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(f"{what} Leave one of them out.", UserWarning, stacklevel=5)
+
+
+def _class_names(value: object) -> set[str]:
+    return {cls.__name__ for cls in type(value).__mro__}
+
+
+def _callbacks_of_same_fit() -> list[Any]:
+    """The callbacks beside ours; Keras tells a callback its model but not its neighbours."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        container = frame.f_locals.get("self")
+        if isinstance(container, keras.callbacks.CallbackList):
+            return list(container.callbacks)
+        frame = frame.f_back
+    return []

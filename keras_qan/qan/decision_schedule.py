@@ -1,0 +1,212 @@
+"""When decisions are due: counted in optimizer steps, whatever Keras's hooks count in."""
+
+from __future__ import annotations
+
+import math
+
+from keras_qan.qan.controller import PARTS_OF_TRAINING
+from keras_qan.qan.model_access import FitProgress
+
+#: Steps between decisions while the length of the training is not known yet.
+STEPS_WHILE_LENGTH_UNKNOWN = 25
+
+
+#: Parts that a training with dense first decisions is divided into.
+DENSE_PARTS = 24
+
+#: By which share the steps done may grow between two of the first decisions.
+DENSE_GROWTH = 0.5
+
+
+def dense_interval(step: int, num_steps: int, shortest: int = 2) -> int:
+    """Steps from a decision to the next, where the first ones lie close together.
+
+    Two steps at least, as the first loss after a decision is not its doing; then half of what is
+    done already, up to a twenty-fourth of the training.
+    """
+    longest = max(shortest, round(num_steps / DENSE_PARTS))
+    return min(max(shortest, math.ceil(DENSE_GROWTH * step)), longest)
+
+
+def dense_decisions(num_steps: int, shortest: int = 2) -> list[int]:
+    """The steps of a training after which a decision is taken; the first is 0.
+
+    A last interval is at least half as long as those before it.
+    """
+    steps = [0]
+    while True:
+        interval = dense_interval(steps[-1], num_steps, shortest)
+        following = steps[-1] + interval
+        if num_steps - following < max(interval / 2, shortest):
+            return steps
+        steps.append(following)
+
+
+class DecisionSchedule:
+    """The rhythm of one training.
+
+    A decision is due every `every` steps. At the first call after a decision the losses are to be
+    marked instead: what was counted until then was fixed before the decision could show. Where
+    decisions show `staleness` batches late, so much later the losses are marked, and no interval is
+    so short that nothing would be left to count.
+
+    Args:
+      decide_every: steps between decisions, or None for a twentieth of the training.
+      dense_start: whether the first decisions lie close together (`dense_decisions`), so that a
+        rate that is far off is noticed at once; `decide_every` is None then.
+      staleness: batches between a decision and the first one that it shapes.
+      steps_per_call: steps between two calls of Keras's hook, as far as is known.
+
+    Attributes:
+      every: steps between decisions; where the start is dense, to the next one.
+      num_decisions: how many the training holds, as far as is known.
+      step: steps done.
+    """
+
+    def __init__(
+        self,
+        decide_every: int | None,
+        dense_start: bool = False,
+        staleness: int = 0,
+        steps_per_call: int = 1,
+    ) -> None:
+        _check_interval(decide_every, staleness)
+        self._asked = decide_every
+        self._dense_start = dense_start
+        self._staleness = staleness
+        self._call_every = steps_per_call if staleness else 1
+        self.every = 2 if dense_start else decide_every or STEPS_WHILE_LENGTH_UNKNOWN
+        self.every = max(self.every, self._shortest)
+        self.num_decisions = PARTS_OF_TRAINING
+        self.step = 0
+        self._num_steps: int | None = None
+        self._epoch_start = 0
+        self._last_decision = 0
+        self._look_at = self._mark_from
+
+    @property
+    def _shortest(self) -> int:
+        """The fewest steps between decisions."""
+        if not self._staleness:
+            return self._call_every
+        # Calls until the decision shows, and one more to count its losses.
+        return (-(-(1 + self._staleness) // self._call_every) + 1) * self._call_every
+
+    @property
+    def _mark_from(self) -> int:
+        """The step after which every loss is of weights that the last decision shaped."""
+        return self._last_decision + 1 + self._staleness
+
+    @property
+    def knows_length(self) -> bool:
+        """Whether the number of steps in the training is known."""
+        return self._num_steps is not None
+
+    def set_length(self, steps_an_epoch: int, num_epochs: int) -> None:
+        """Notes how long the training is."""
+        self._num_steps = max(steps_an_epoch * num_epochs, 1)
+        if self._dense_start:
+            shortest = max(2, self._shortest)
+            self.num_decisions = len(dense_decisions(self._num_steps, shortest))
+            return
+        self.every = self._asked or max(1, round(self._num_steps / PARTS_OF_TRAINING))
+        self.every = max(self.every, self._shortest)
+        self._count_decisions()
+        if self._look_at > self._mark_from:
+            self._look_at = self._last_decision + self.every
+
+    def _count_decisions(self) -> None:
+        if self._num_steps is not None:
+            # One more where enough of an interval is left, as `wants_decision` has it.
+            more = math.floor((self._num_steps - self._least_left) / self.every)
+            self.num_decisions = max(1, more + 1)
+
+    def begin_epoch(self) -> None:
+        """Batches are counted from zero again."""
+        self._epoch_start = self.step
+
+    @property
+    def steps_in_epoch(self) -> int:
+        """Steps done in the present epoch."""
+        return self.step - self._epoch_start
+
+    def advance(self, batch: int) -> bool:
+        """Counts the steps up to a batch.
+
+        Args:
+          batch: Keras's index of the last batch done, from 0 in each epoch.
+
+        Returns:
+          Whether anything is to be done now.
+        """
+        if self.step == 0:
+            self._call_every = batch + 1
+            if self._shortest > self.every:
+                # No more decisions can be taken than Keras calls.
+                self.every = self._shortest
+                self._count_decisions()
+        self.step = self._epoch_start + batch + 1
+        return self.step >= self._look_at
+
+    def wants_decision(self) -> bool:
+        """Whether a decision is due, and enough of the training is left for it to show."""
+        if self.step < self._last_decision + self.every:
+            return False
+        left = None if self._num_steps is None else self._num_steps - self.step
+        return left is None or left >= max(self._least_left, 1)
+
+    @property
+    def _least_left(self) -> float:
+        """Steps that have to be left for a decision to show: half an interval."""
+        return max(self.every / 2, self._staleness + 2 if self._staleness else 0)
+
+    def wants_mark(self) -> bool:
+        """Whether the losses of the last decision are to be counted from here."""
+        return self.step < self._last_decision + self.every
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether every call of Keras's hook brings a decision, so that none falls in between."""
+        return self.every <= self._call_every
+
+    def decided(self) -> None:
+        """Notes that a decision was taken at this step."""
+        if self._dense_start:
+            # While the length is unknown, as if ten times as much were to come as is done.
+            length = self._num_steps or 10 * self.step
+            self.every = self._dense_interval(length)
+        self._last_decision = self.step
+        self._look_at = self._mark_from
+
+    def _dense_interval(self, length: int) -> int:
+        return dense_interval(self.step, length, max(2, self._shortest))
+
+    def marked(self) -> None:
+        """Notes that the losses were marked: nothing is to be done before the next decision."""
+        self._look_at = self._last_decision + self.every
+
+    def moment(self) -> FitProgress:
+        """Where in the training we are, for a decision that is taken now."""
+        interval = self.every
+        if self._dense_start:
+            interval = self._dense_interval(self._num_steps or 10 * max(self.step, 1))
+        return FitProgress(
+            progress=self.progress(),
+            num_decisions=self.num_decisions,
+            num_steps=self._num_steps or STEPS_WHILE_LENGTH_UNKNOWN * PARTS_OF_TRAINING,
+            interval=max(interval, self._shortest),
+            taken=max(self.step - self._last_decision, 1),
+        )
+
+    def progress(self) -> float:
+        """The share of the training that is done; 0 while its length is unknown."""
+        return 0.0 if self._num_steps is None else min(self.step / self._num_steps, 1.0)
+
+
+def _check_interval(decide_every: int | None, staleness: int) -> None:
+    if staleness and decide_every is not None and decide_every < staleness + 2:
+        raise ValueError(
+            f"decide_every is {decide_every}, and what is chosen shows {staleness} batches later; "
+            f"expected at least {staleness + 2} steps between decisions, so that each has losses "
+            "of its own. Decide less often, or use selector.dataset(prefetch=0)."
+        )

@@ -1,0 +1,145 @@
+"""Settings that belong together, by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from keras_qan import actions, observations
+from keras_qan.agents import DQN, Exploration, Learning
+from keras_qan.qan.rewards import Equation9, LogLossDrop
+from keras_qan.storage.serialization import from_config, to_config
+
+if TYPE_CHECKING:
+    from keras_qan.selection import Selector
+
+#: The names that `by_name` knows.
+NAMES = ("default", "paper", "transfer")
+
+#: What a selection action has to be worth more than to hold, in nats of the final loss.
+SELECTION_MARGIN = 0.25
+
+
+def default(seed: int = 0) -> dict[str, Any]:
+    """What `QANCallback` is made of when nothing is said, as its keyword arguments.
+
+    Few decisions an episode, steps of the rate both ways, an undiscounted return down to the
+    validation loss and episode-long targets: what learned where one-step values swung.
+    """
+    return {
+        "actions": actions.default(),
+        "observations": observations.default(),
+        "reward": LogLossDrop(),
+        "agent": DQN(seed=seed),
+        "rate_bounds": (1e-6, 1.0),
+    }
+
+
+def paper(seed: int = 0) -> dict[str, Any]:
+    """The settings of Fu et al. 2016 for CIFAR-10, where the paper or its code say any.
+
+    A decision at every step, the rate cut by 5 % or set back, 192 weight statistics and the rate,
+    equation 9. The agent's settings are those of the published code (γ 0.99, batches of 32, hidden
+    layer of 256, replay memory of 1,000, ε from 1 to 0.1 over 10,000 decisions, an update every
+    fourth step there and every step here). Its target network was copied every 10,000 steps; here
+    it follows smoothly at the rate of 10⁻⁴.
+    """
+    return {
+        "actions": (actions.Decay(0.95), actions.Restart()),
+        "observations": (observations.WeightStatistics(), observations.CurrentLearningRate()),
+        "reward": Equation9(),
+        "agent": DQN(
+            hidden=(256,),
+            exploration=Exploration(start=1.0, end=0.1, decisions=10_000),
+            learning=Learning(
+                rate=2.5e-4,
+                batch_size=32,
+                updates=1,
+                n_step=1,
+                gamma=0.99,
+                target_tau=1e-4,
+                warm_up=500,
+            ),
+            replay_capacity=1_000,
+            double=False,
+            averaged=False,
+            seed=seed,
+        ),
+        "decide_every": 1,
+        "rate_bounds": (1e-5, 0.1),
+    }
+
+
+def transfer(seed: int = 0) -> dict[str, Any]:
+    """What the shipped policy is made of, and how it goes on learning on a task of the user's.
+
+    The state knows no scale of task or model, the first decisions lie close together, the rate can
+    be changed by much at once, and a training that went astray can be set back. The rate anneals
+    along a cosine by itself, which the actions scale: so that to do nothing is a good plan once
+    the rate is right, and not the beginning of one.
+    """
+    return {
+        "actions": (
+            actions.StepBack(0.3),
+            actions.Decay(0.5),
+            actions.Hold(),
+            actions.Raise(1.6),
+            actions.Raise(5.0),
+        ),
+        "observations": (observations.TrainingDynamics(), observations.Generalisation()),
+        "reward": LogLossDrop(),
+        "agent": DQN(
+            hidden=(128, 128),
+            exploration=Exploration(start=0.1, end=0.02, decisions=600),
+            learning=Learning(rate=1e-4, updates=4, n_step=48, warm_up=60),
+            seed=seed,
+            default_action=2,
+            margin=0.01,
+        ),
+        "rate_bounds": (1e-7, 10.0),
+        "dense_start": True,
+        "schedule": actions.Cosine(),
+    }
+
+
+def with_selection(
+    settings: dict[str, Any], selector: Selector, rate_actions: bool = True, raw: bool = False
+) -> dict[str, Any]:
+    """Settings with a selector's moves beside the actions on the rate, or in their place.
+
+    To hold is among the actions, and what the agent does unless another action is worth more by a
+    margin: a policy that follows the noise of its values makes batches of a few classes, and the
+    others are forgotten (benchmarks/selection).
+
+    Args:
+      settings: what another preset gave.
+      selector: what chooses the batches.
+      rate_actions: whether the actions on the rate stay.
+      raw: whether the agent is given the selector's `actions()` instead of its `moves()`.
+    """
+    own = [action for action in settings["actions"] if rate_actions]
+    if not any(isinstance(action, actions.Hold) for action in own):
+        own = [actions.Hold(), *own]
+    hold = next(n for n, action in enumerate(own) if isinstance(action, actions.Hold))
+    agent = to_config(settings["agent"]) | {"default_action": hold, "margin": SELECTION_MARGIN}
+    seen = [
+        part
+        for part in settings["observations"]
+        if not isinstance(part, observations.WeightStatistics)
+    ]
+    return settings | {
+        "actions": (*own, *(selector.actions() if raw else selector.moves())),
+        "observations": (*seen, *selector.observations()),
+        "agent": from_config(agent),
+    }
+
+
+def by_name(name: str, seed: int = 0) -> dict[str, Any]:
+    """The preset of that name, as keyword arguments of `QANCallback`.
+
+    Raises:
+      ValueError: there is none.
+    """
+    presets = {"default": default, "paper": paper, "transfer": transfer}
+    if name not in presets:
+        raise ValueError(f"There is no preset {name!r}; expected one of {', '.join(NAMES)}.")
+    return presets[name](seed)

@@ -1,0 +1,83 @@
+"""losses → reward: what a decision was worth, from the losses on either side of it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import tensorflow as tf
+
+from keras_qan.storage.serialization import configurable
+
+
+class Reward(Protocol):
+    """What one decision was worth.
+
+    Attributes:
+      uses_validation: whether the last loss of an episode is the validation loss where there is
+        one, instead of the last training loss.
+
+    It may have an attribute `over_all_data` too: whether, where the batches are chosen, the losses
+    are to be the selector's estimate over all data, instead of those of the batches.
+    """
+
+    uses_validation: bool
+
+    def __call__(
+        self, log_loss_before: tf.Tensor, log_loss_after: tf.Tensor, num_decisions: tf.Tensor
+    ) -> tf.Tensor:
+        """The reward.
+
+        Args:
+          log_loss_before: log(loss / first loss) in the interval before the decision, float32 `[]`.
+          log_loss_after: the same in the interval that the decision shaped.
+          num_decisions: how many decisions the episode holds, float32 `[]`.
+
+        Returns:
+          float32 `[]`.
+        """
+        ...
+
+
+@configurable
+class LogLossDrop:
+    """r_t = log L_{t-1} - log L_t, where the episode's last L is the validation loss.
+
+    The undiscounted return telescopes to log L₀ - log L_validation: the fall of the log loss from
+    the first step to what counts in the end, so that a policy that is greedy for the next few steps
+    does not win (the weakness that Fu et al. 2016 state in their section 6).
+
+    Args:
+      over_all_data: whether, where the batches are chosen, L is the selector's estimate of the loss
+        over all data. The loss of the chosen batches falls when what is easy is chosen.
+    """
+
+    uses_validation = True
+
+    def __init__(self, over_all_data: bool = True) -> None:
+        self.over_all_data = bool(over_all_data)
+
+    def __call__(
+        self,
+        log_loss_before: tf.Tensor,
+        log_loss_after: tf.Tensor,
+        num_decisions: tf.Tensor,  # noqa: ARG002
+    ) -> tf.Tensor:
+        """The fall of the log loss."""
+        return log_loss_before - log_loss_after
+
+
+@configurable
+class Equation9:
+    """The paper's reward taken step by step: r_t = -(log L_t - log L_{t-1}) / (T - 1).
+
+    Fu et al. 2016, equation 9: its sum over t = 2 … T is paid out as it comes about, L is the
+    training loss to the end, and T is the number of decisions.
+    """
+
+    uses_validation = False
+
+    def __call__(
+        self, log_loss_before: tf.Tensor, log_loss_after: tf.Tensor, num_decisions: tf.Tensor
+    ) -> tf.Tensor:
+        """The fall of the log loss, averaged over the episode."""
+        return (log_loss_before - log_loss_after) / tf.maximum(num_decisions - 1.0, 1.0)

@@ -1,0 +1,110 @@
+"""When to grow, where nobody says: a rule on the learning curve's gain per cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+
+@dataclass(frozen=True)
+class GrowthRule:
+    """Grows when what the last looks brought for their cost is less than growth is expected to.
+
+    With t and v the training and validation loss of the last look and v₀ the validation loss
+    `window` looks before, spent C multiply-adds apart, the gain is g = (v₀ − v) / C. From n to n'
+    examples and from p to p' parameters, growth is expected to bring
+
+        e = [max(v − t, 0) · (1 − √(n / n')) + width_gain · v · log₂(p' / p)] / C'
+
+    with C' the cost of one pass over the n' examples with the larger network. The first term says
+    that the gap between validation and training falls as 1/√n, the second that a network of twice
+    the parameters has a loss lower by the share `width_gain`. Both are rules of thumb, not
+    measurements of the task. The stage ends when g < e, and at the latest after its epochs.
+
+    Args:
+      width_gain: at least 0.
+      window: looks over which the gain is taken, at least 1.
+
+    Raises:
+      ValueError: one is out of range.
+    """
+
+    width_gain: float = 0.05
+    window: int = 2
+
+    def __post_init__(self) -> None:
+        if not (self.width_gain >= 0.0 and math.isfinite(self.width_gain)) or self.window < 1:
+            raise ValueError(
+                f"GrowthRule got width_gain={self.width_gain}, window={self.window}; expected a "
+                "width_gain of at least 0 and a window of at least one look."
+            )
+
+    def expected(
+        self, loss: float, val_loss: float, examples: tuple[int, int], parameters: tuple[int, int]
+    ) -> float:
+        """What growth is expected to take off the validation loss.
+
+        Args:
+          loss: t.
+          val_loss: v.
+          examples: n and n'.
+          parameters: p and p'.
+        """
+        by_data = max(val_loss - loss, 0.0) * (1.0 - math.sqrt(examples[0] / examples[1]))
+        doublings = math.log2(parameters[1] / parameters[0])
+        return by_data + self.width_gain * val_loss * doublings
+
+    def says_grow(
+        self, val_losses: list[float], cost: float, expected: float, price: float
+    ) -> bool:
+        """Whether the gain per cost is below what growth is expected to bring.
+
+        Args:
+          val_losses: at each look of the stage, the one at its beginning first.
+          cost: multiply-adds between two looks.
+          expected: what growth is expected to take off the validation loss.
+          price: multiply-adds of the pass that this takes.
+        """
+        if len(val_losses) <= self.window:
+            return False
+        gain = (val_losses[-1 - self.window] - val_losses[-1]) / (self.window * cost)
+        return gain < expected / price
+
+
+class GrowthCallback(keras.callbacks.Callback):
+    """Ends a stage when the rule says so.
+
+    Args:
+      rule: the rule.
+      first_loss: the validation loss at the stage's beginning.
+      plans: this stage and the next.
+      batch_size: examples in a batch.
+    """
+
+    def __init__(self, rule: GrowthRule, first_loss: float, plans: Any, batch_size: int) -> None:
+        super().__init__()
+        self._rule = rule
+        self._val_losses = [first_loss]
+        self._here, self._next = plans
+        self._cost = self._here.steps_per_look * batch_size * self._here.cost.training
+        self._price = self._next.examples * self._next.cost.training
+        self.has_ended_stage = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Asks the rule."""
+        logs = logs or {}
+        if "val_loss" not in logs or "loss" not in logs:
+            return
+        self._val_losses.append(float(logs["val_loss"]))
+        expected = self._rule.expected(
+            float(logs["loss"]),
+            float(logs["val_loss"]),
+            (self._here.examples, self._next.examples),
+            (self._here.parameters, self._next.parameters),
+        )
+        if self._rule.says_grow(self._val_losses, self._cost, expected, self._price):
+            self.has_ended_stage = True
+            self.model.stop_training = True

@@ -1,0 +1,1 @@
+"""What every package may use: progress bars, backend checks, argument checks."""

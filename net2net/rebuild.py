@@ -1,0 +1,227 @@
+"""Build the grown model beside the old one: same kind, same names, new sizes, old values."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from net2net.errors import UnsupportedLayerError
+from net2net.graph import input_layer_of, is_model
+from net2net.propagate import WideningPlan, map_of
+from net2net.rules.base import GrownLayer, Rule
+from net2net.rules.registry import rule_for
+
+
+@dataclass
+class RebuiltModel:
+    """A new model and which of its layers stands for which old one.
+
+    Args:
+        model: The new model, without values yet.
+        layers: Old and new layers, models not among them.
+    """
+
+    model: Any
+    layers: list[tuple[Any, Any]]
+
+
+def rebuild(
+    model: Any, plan: WideningPlan, insertions: Mapping[int, Sequence[Any]] | None = None
+) -> RebuiltModel:
+    """Build a model's successor.
+
+    Args:
+        model: The old model.
+        plan: The maps it grows by.
+        insertions: Layers to put after others, by the old layer's identity.
+
+    Returns:
+        The new model, its weights still unset.
+
+    Raises:
+        UnsupportedLayerError: Where a layer or a model cannot be made again.
+    """
+    builder = _Builder(plan, insertions or {})
+    with untouched_global_seed():
+        new = builder.model(model)
+    for old, made in builder.models:
+        # A frozen model freezes all in it, so the outer ones come first.
+        if old.trainable != made.trainable:
+            made.trainable = old.trainable
+    for old, made in builder.layers:
+        if old.trainable != made.trainable:
+            made.trainable = old.trainable
+    return RebuiltModel(new, builder.layers)
+
+
+@contextmanager
+def untouched_global_seed() -> Iterator[None]:
+    """Leave Python's global generator, from which Keras seeds new layers, as it was."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+@dataclass
+class _Builder:
+    plan: WideningPlan
+    insertions: Mapping[int, Sequence[Any]]
+    made: dict[int, Any] = field(default_factory=dict)
+    origin: dict[int, Any] = field(default_factory=dict)
+    models: list[tuple[Any, Any]] = field(default_factory=list)
+    layers: list[tuple[Any, Any]] = field(default_factory=list)
+
+    def model(self, old: Any) -> Any:
+        place = len(self.models)
+        shapes = [self.plan.shape(tensor) for tensor in self.plan.graph.entries[id(old)]]
+        if isinstance(old, keras.Sequential):
+            new = self._sequential(old, shapes[0])
+        else:
+            new = self._functional(old, shapes)
+        self.models.insert(place, (old, new))
+        return new
+
+    def layer(self, old: Any) -> Any:
+        """Return the new layer that stands for an old one, made at most once."""
+        if id(old) not in self.made:
+            new = self.model(old) if is_model(old) else self._layer(old)
+            self.made[id(old)] = new
+            self.origin[id(new)] = old
+            if isinstance(old, keras.layers.Layer) and not is_model(old):
+                self.layers.append((old, new))
+        return self.made[id(old)]
+
+    def _sequential(self, old: Any, shape: tuple[int | None, ...]) -> Any:
+        first = old._layers[0]
+        layers = [_input_like(first, shape)]
+        for one in old.layers:
+            new = self.layer(one)
+            layers += [new, *self._after(new)]
+        return _same_class(old, lambda kind: kind(layers, name=old.name))
+
+    def _functional(self, old: Any, shapes: list[tuple[int | None, ...]]) -> Any:
+        flat = [
+            _input_like(input_layer_of(tensor), shape).output
+            for tensor, shape in zip(old.inputs, shapes, strict=True)
+        ]
+        inputs = keras.tree.pack_sequence_as(old._inputs_struct, flat)
+        # The clone is of an uncompiled view: cloning a compiled model would compile it by names.
+        view = keras.Model(old._inputs_struct, old._outputs_struct, name=old.name)
+        new = keras.models.clone_model(
+            view, input_tensors=inputs, clone_function=self.layer, call_function=self._call
+        )
+        if type(old) is type(view):
+            return new
+        return _same_class(
+            old, lambda kind: kind(new._inputs_struct, new._outputs_struct, name=old.name)
+        )
+
+    def _call(self, new: Any, *args: Any, **kwargs: Any) -> Any:
+        outputs = new(*args, **kwargs)
+        for one in self._after(new):
+            outputs = one(outputs)
+        return outputs
+
+    def _after(self, new: Any) -> Sequence[Any]:
+        return self.insertions.get(id(self.origin[id(new)]), ())
+
+    def _layer(self, old: Any) -> Any:
+        path = self.plan.graph.calls_of(old)[0].path if self.plan.graph.calls_of(old) else old.name
+        rule = rule_for(old) or Rule()
+        config = {key: _unbuilt(value) for key, value in old.get_config().items()}
+        if not isinstance(old, keras.layers.Layer):
+            return self._operation(old, rule, config)
+        held = {key: getattr(old, key) for key in config if _is_object(config[key], old, key)}
+        # Values are set later, so nothing is drawn now: that costs time and global randomness.
+        held |= {key: "zeros" for key in held if key.endswith("_initializer")}
+        config = rule.configure({**config, **held}, grown_layer(self.plan, old))
+        try:
+            new = (
+                _lambda_like(old) if type(old) is keras.layers.Lambda else rule.rebuild(old, config)
+            )
+        except (TypeError, ValueError) as error:
+            raise UnsupportedLayerError(
+                path,
+                f"it cannot be made again from its config ({error})",
+                "Register its class with `keras.saving.register_keras_serializable`.",
+            ) from error
+        for key in held:
+            if key.endswith("_initializer"):
+                setattr(new, key, getattr(old, key))
+        return new
+
+    def _operation(self, old: Any, rule: Rule, config: dict[str, Any]) -> Any:
+        changed = rule.configure(config, grown_layer(self.plan, old))
+        return type(old).from_config(changed)
+
+
+def grown_layer(plan: WideningPlan, layer: Any) -> GrownLayer:
+    """Return what a rule sees of a layer once all maps are known."""
+    calls = plan.graph.calls_of(layer)
+    if not calls:
+        return GrownLayer(layer, (), (), {})
+    call = calls[0]
+    return GrownLayer(
+        layer=layer,
+        inputs=tuple(plan.shape(tensor) for tensor in call.inputs),
+        outputs=tuple(plan.shape(tensor) for tensor in call.outputs),
+        maps=map_of(plan.graph, call, plan.maps),
+        arguments=call.arguments,
+    )
+
+
+def _lambda_like(old: Any) -> Any:
+    # Its config holds byte code, which Keras will not run; the function itself is at hand.
+    return keras.layers.Lambda(
+        old.function,
+        output_shape=old._output_shape,
+        mask=old.mask,
+        arguments=old.arguments,
+        dtype=old.dtype_policy,
+        name=old.name,
+    )
+
+
+def _unbuilt(value: Any) -> Any:
+    """Return a config entry without the shape that a wrapped layer would be built for at once."""
+    if isinstance(value, dict) and "build_config" in value:
+        return {key: one for key, one in value.items() if key != "build_config"}
+    return value
+
+
+def _is_object(value: Any, layer: Any, key: str) -> bool:
+    """Say whether a config entry is the serialised form of an attribute, better handed over."""
+    if not hasattr(layer, key):
+        return False
+    live = getattr(layer, key)
+    if key.endswith("_initializer"):
+        # A recurrent layer shows its cell's initialisers as properties, which cannot be set back.
+        settable = not isinstance(getattr(type(layer), key, None), property)
+        return settable and isinstance(live, keras.initializers.Initializer)
+    if key.endswith(("activation", "_regularizer", "_constraint")):
+        return callable(live) and value is not None
+    return False
+
+
+def _input_like(old: Any, shape: tuple[int | None, ...]) -> Any:
+    # Inside a nested model the batch size may be known where around it, it is not.
+    size = (old.batch_shape[0], *shape[1:])
+    return keras.layers.InputLayer(**{**old.get_config(), "batch_shape": size})
+
+
+def _same_class(old: Any, make: Callable[[Any], Any]) -> Any:
+    try:
+        return make(type(old))
+    except TypeError as error:
+        raise UnsupportedLayerError(
+            old.name,
+            f"its class {type(old).__name__} cannot be made from inputs and outputs ({error})",
+            "Give it a constructor that takes `inputs, outputs, name`, or use `keras.Model`.",
+        ) from error

@@ -1,0 +1,204 @@
+"""The population's students against Keras's own training of the same networks."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_qan import Policy, QANCallback
+from keras_qan.pretraining.batched_control import ActionChooser, BatchedController, Rollout, branch
+from keras_qan.pretraining.batched_training import BatchedOptimizers, Population
+from keras_qan.pretraining.policy_iteration import greedy
+from keras_qan.pretraining.tasks import Template
+from keras_qan.qan import presets
+from keras_qan.qan.config import CallbackConfig
+from keras_qan.qan.decision_schedule import dense_decisions
+
+# Each population is compiled as one program.
+pytestmark = pytest.mark.slow
+
+NUM_STEPS, SEED = 40, 5
+
+SGD, ADAM, ADAMW = (0.0, 0.9, 0.0), (1.0, 0.9, 0.0), (1.0, 0.9, 0.05)
+
+
+def template(source="clusters", **other):
+    values = {"num_features": 6, "num_outputs": 3, "hidden": (8, 5), "batch_size": 8}
+    if source == "digits":
+        values |= {"num_features": 64, "num_outputs": 10}
+    return Template(source, **(values | {"num_train": 64, "num_validation": 32} | other))
+
+
+def optimizers(kind, size):
+    return BatchedOptimizers(*(tf.fill([size], value) for value in kind))
+
+
+def keras_twin(population, weights, task, student, kind, rate):
+    """The Keras model that a student of the population is."""
+    shape = (8, 8, 1) if task.convolutional else (task.num_features,)
+    inputs = keras.Input(shape)
+    x = inputs
+    for number, units in enumerate(task.hidden):
+        if task.convolutional:
+            x = keras.layers.Conv2D(units, 3, 2, "same", name=f"kernel_{number}")(x)
+        else:
+            x = keras.layers.Dense(units, name=f"kernel_{number}")(x)
+        if task.batch_norm:
+            x = keras.layers.BatchNormalization(name=f"norm_{number}")(x)
+        x = keras.layers.Activation(
+            (lambda v: keras.activations.gelu(v, approximate=True))
+            if task.activation == "gelu"
+            else task.activation
+        )(x)
+    if task.convolutional:
+        x = keras.layers.Flatten()(x)
+    outputs = keras.layers.Dense(task.num_outputs, name="head")(x)
+    model = keras.Model(inputs, outputs)
+    values = [v[student].numpy() for v in weights.trainable]
+    for variable in model.trainable_variables:
+        variable.assign(np.reshape(values.pop(0), variable.shape))
+    adaptive, momentum, decay = kind
+    optimizer = keras.optimizers.SGD(rate, momentum=momentum)
+    if adaptive:
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=decay)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, keras.losses.MeanSquaredError() if task.is_regression else loss)
+    return model
+
+
+def batches(population, data, task, student):
+    """The batches that the population's student sees, in its own drawing of them."""
+    group = student // population.students
+    x, y = data.x[group].numpy(), data.y[group].numpy()
+    rows = [
+        tf.random.stateless_uniform(
+            [population.num_tasks, task.batch_size], [SEED, step], 0, task.num_train, tf.int32
+        )[group].numpy()
+        for step in range(NUM_STEPS)
+    ]
+    if task.convolutional:
+        x = x.reshape(-1, 8, 8, 1)
+    return tf.data.Dataset.from_tensor_slices((x[np.array(rows)], y[np.array(rows)]))
+
+
+CASES = {
+    "sgd": (template(), SGD, 0.05),
+    "adam": (template(activation="tanh"), ADAM, 0.01),
+    "adamw, regression": (template("regression", activation="gelu"), ADAMW, 0.01),
+    "batch norm": (template("teacher", batch_norm=True), SGD, 0.05),
+    "convolutions": (template("digits", convolutional=True, hidden=(2, 3)), ADAM, 0.01),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_student_of_a_population_trains_as_keras_trains_it(case):
+    task, kind, rate = CASES[case]
+    population = Population(task, num_tasks=2, students=2)
+    data, weights = population.draw(SEED)
+    student = 3
+    model = keras_twin(population, weights, task, student, kind, rate)
+    after, first, rest = population.advance(
+        data, weights, optimizers(kind, 4), tf.fill([4], rate), SEED, 0, NUM_STEPS
+    )
+    history = model.fit(batches(population, data, task, student), shuffle=False, verbose=0)
+    mean = (float(first[student]) + (NUM_STEPS - 1) * float(rest[student])) / NUM_STEPS
+    assert mean == pytest.approx(history.history["loss"][0], rel=1e-3)
+    validation_x = data.validation_x[1].numpy()
+    if task.convolutional:
+        validation_x = validation_x.reshape(-1, 8, 8, 1)
+    expected = model.evaluate(validation_x, data.validation_y[1].numpy(), verbose=0)
+    assert population.validate(data, after)[student] == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize(("rate", "reports"), [(0.003, 5), (0.05, 5), (0.05, 0), (40.0, 5)])
+def test_the_callback_steers_a_keras_model_as_the_population_is_steered(rate, reports):
+    """Same states, same actions, same rates: what is learned in the one holds in the other."""
+    task = template()
+    population = Population(task, num_tasks=1, students=1)
+    data, weights = population.draw(SEED)
+    settings = presets.transfer()
+    agent = settings["agent"]
+    size = sum(part.size(2) for part in settings["observations"])
+    agent.build(size, len(settings["actions"]))
+    # Parameters with which every action is taken now and then.
+    rng = np.random.default_rng(4)
+    parameters = {n: v + 0.3 * rng.normal(size=v.shape) for n, v in agent.parameters().items()}
+    parameters["normaliser/count"] = np.float32(100.0)
+    parameters["normaliser/squares"] = np.full(size, 400.0, np.float32)
+    agent.adopt(parameters)
+    steering = BatchedController(
+        population, settings["actions"], settings["rate_bounds"], settings["observations"],
+        settings["schedule"],
+    )  # fmt: skip
+    episodes = steering.run(
+        (data, weights), optimizers(SGD, 1), np.array([rate]), NUM_STEPS, SEED,
+        ActionChooser(agent.preferences, greedy(1)), reports,
+    )  # fmt: skip
+    rows = episodes.decisions
+    assert len(set(rows.actions[:, 0])) > 1
+
+    model = keras_twin(population, weights, task, 0, SGD, rate)
+    policy = Policy(CallbackConfig(**presets.transfer()), parameters, {})
+    callback = QANCallback(policy=policy)
+    states, rates = [], []
+
+    class Note(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            rates.append(float(model.optimizer.learning_rate.numpy()))
+            states.append(callback._controller._observation.numpy())
+
+    validation = (data.validation_x[0].numpy(), data.validation_y[0].numpy())
+    epochs = {"epochs": reports, "steps_per_epoch": NUM_STEPS // reports} if reports else {}
+    model.fit(
+        batches(population, data, task, 0), shuffle=False, verbose=0, callbacks=[callback, Note()],
+        validation_data=validation if reports else None, **epochs,
+    )  # fmt: skip
+    at = dense_decisions(NUM_STEPS)
+    middles = (np.array(at) + np.array([*at[1:], NUM_STEPS])) / 2 / NUM_STEPS
+    shares = 0.5 * (1.0 + np.cos(np.pi * middles))
+    np.testing.assert_allclose(np.array(rates)[at], rows.rates[:, 0] * shares, rtol=1e-3)
+    np.testing.assert_allclose(np.array(states)[at], rows.states[:, 0], rtol=2e-2, atol=2e-2)
+
+
+def test_students_of_a_task_are_the_same_training_until_their_rates_differ():
+    population = Population(template(), num_tasks=2, students=3)
+    data, weights = population.draw(SEED)
+    rates = tf.constant([0.1] * 3 + [0.1, 0.1, 0.2])
+    after, _, _ = population.advance(data, weights, optimizers(SGD, 6), rates, SEED, 0, 5)
+    kernel = after.trainable[0].numpy()
+    np.testing.assert_array_equal(kernel[0], kernel[2])
+    np.testing.assert_array_equal(kernel[3], kernel[4])
+    assert not np.allclose(kernel[4], kernel[5])
+    assert not np.allclose(kernel[0], kernel[3])
+
+
+def test_a_branched_training_goes_on_as_the_unbroken_one():
+    task = template()
+    settings = presets.transfer()
+    hold = 2
+
+    def play(students, first, last, running, course, steering):
+        chooser = ActionChooser(
+            lambda s: tf.zeros([len(s), 5]), lambda n: np.full(2 * students, hold)
+        )
+        return steering.go(running, course, chooser, first, last)[0]
+
+    alone, many = (
+        BatchedController(
+            Population(task, 2, students),
+            settings["actions"],
+            (1e-7, 10.0),
+            settings["observations"],
+        )
+        for students in (1, 3)
+    )
+    data, weights = alone.population.draw(SEED)
+    course = Rollout(data, optimizers(SGD, 2), NUM_STEPS, SEED)
+    wide = Rollout(data, optimizers(SGD, 6), NUM_STEPS, SEED)
+    count = len(course.decisions)
+    begin = alone.begin(weights, np.array([0.1, 0.02]))
+    unbroken = play(1, 0, count, begin, course, alone)
+    half = play(1, 0, 4, begin, course, alone)
+    branched = play(3, 4, count, branch(half, 3), wide, many)
+    expected = np.repeat(alone.scores(course, unbroken), 3)
+    np.testing.assert_allclose(many.scores(wide, branched), expected, rtol=1e-3)

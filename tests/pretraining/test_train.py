@@ -1,0 +1,109 @@
+"""A policy from nothing to a file, on tasks small enough to wait for."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_qan import Policy, QANCallback
+from keras_qan.pretraining import held_out, policy_iteration, train
+from keras_qan.pretraining.policy_iteration import KINDS, OptimizerKind, draw_rate
+from keras_qan.pretraining.tasks import SOURCES, Template, draw
+
+ROOT = Path(__file__).parents[2]
+
+TINY = Template("clusters", 5, 2, (4,), batch_size=4, num_train=40, num_validation=20)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setattr(train, "TRAINING", (TINY,))
+    monkeypatch.setattr(policy_iteration, "STEPS", (8, 12))
+    monkeypatch.setattr(held_out, "CASES", ((TINY, OptimizerKind(False, 0.9, 0.0), 10, 2),))
+    monkeypatch.setattr(held_out, "FROM", (0.1, 1.0))
+    monkeypatch.setattr(held_out, "GRID", (0.03, 0.3))
+    monkeypatch.setattr(train, "FIT_EVERY", 1)
+    monkeypatch.setattr(train, "UPDATES", 2)
+
+
+def school(directory, rounds, seed=3):
+    return train.train_policy(
+        directory, rounds=rounds, evaluate_every=1, seed=seed, command="python here"
+    )
+
+
+@pytest.mark.slow
+def test_a_policy_is_trained_kept_and_gone_on_with(tiny, tmp_path):
+    unbroken = school(tmp_path / "a", 2)
+    school(tmp_path / "b", 1)
+    with (tmp_path / "b" / "rounds.jsonl").open("a") as file:
+        file.write('{"round": 2}\n')  # a round whose checkpoint was never written
+    again = school(tmp_path / "b", 2)
+    for name, array in unbroken.arrays.items():
+        np.testing.assert_array_equal(again.arrays[name], array)
+    assert unbroken.provenance["score"] == again.provenance["score"]
+    lines = (tmp_path / "b" / "rounds.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["round"] for row in rows] == [1, 2]
+    best = min(row["mean"] for row in rows)
+    assert again.provenance["score"]["mean"] == best
+    assert again.provenance["command"] == "python here"
+    assert QANCallback(policy=Policy.load(tmp_path / "b" / "best.qan")).explore is False
+    with pytest.raises(ValueError, match=r"training with seed=3, and seed=4"):
+        school(tmp_path / "b", 3, seed=4)
+
+
+def test_two_trainings_in_one_directory_are_refused(tiny, tmp_path):
+    holder = (
+        "import sys, time\n"
+        "from keras_qan.storage.lock import Lock\n"
+        "held = Lock(sys.argv[1])\n"
+        "print('held', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT
+    ) as other:
+        try:
+            assert other.stdout.readline() == b"held\n"
+            with pytest.raises(OSError, match=rf"written to by process {other.pid}"):
+                school(tmp_path, 1)
+        finally:
+            other.kill()
+    assert not (tmp_path / "rounds.jsonl").exists()
+
+
+def test_what_an_action_missed_is_a_share_of_what_the_task_allows():
+    scores = np.array([[-2.7, -2.4], [-0.1, -0.1]])
+    # 0.3 of 2.7 + 0.3 is a tenth; tanh(0.3) / 3.
+    expected = [[0.0, -np.tanh(0.3) / 3], [0.0, 0.0]]
+    np.testing.assert_allclose(policy_iteration.PolicyTraining.returns(scores), expected)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_task_follows_from_its_seed_and_is_standardised(source):
+    digits = {"num_features": 64, "num_outputs": 10} if source == "digits" else {}
+    values = {"num_features": 6, "num_outputs": 3, "hidden": (4,)} | digits
+    template = Template(source, num_train=300, num_validation=100, **values)
+    (train, held), (again, _) = (draw(template, np.random.default_rng(1)) for _ in range(2))
+    np.testing.assert_array_equal(train.x, again.x)
+    assert (len(train.x), len(held.x)) == (300, 100)
+    assert train.x.mean() == pytest.approx(0.0, abs=1e-4)
+    assert train.x.std() == pytest.approx(1.0, abs=1e-3)
+    if template.is_regression:
+        assert train.y.shape == (300, 3)
+    else:
+        assert set(train.y) <= set(range(template.num_outputs))
+
+
+@pytest.mark.parametrize("kind", set(KINDS))
+def test_initial_rates_reach_from_far_too_low_to_far_too_high(kind):
+    rng = np.random.default_rng(0)
+    rates = [draw_rate(kind, rng) for _ in range(2000)]
+    low, high = policy_iteration.ADAM_RATES if kind.adaptive else policy_iteration.SGD_RATES
+    gain = 1.0 if kind.adaptive else 1.0 - kind.momentum
+    assert min(rates) == pytest.approx(low * gain, rel=0.1)
+    assert max(rates) == pytest.approx(high * gain, rel=0.1)
