@@ -145,7 +145,7 @@ def _check_fits(settings: CallbackConfig, arrays: dict[str, np.ndarray]) -> None
 @functools.cache
 def shipped() -> Policy:
     """The policy that ships with the package."""
-    return Policy.load(Path(__file__).parent / "policies" / "default.qan")
+    return Policy.load(Path(__file__).parents[1] / "policies" / "default.qan")
 
 
 def policy_to_start_from(asked: Policy | str | Path | None, given: CallbackConfig) -> Policy | None:
