@@ -33,6 +33,18 @@ __version__ = "0.1.0"
 #: Rooms that are public by their own names.
 _ROOMS = ("actions", "distribute", "drmad", "selection")
 
+#: Names that work with Keras on TensorFlow alone.
+_NEEDS_TENSORFLOW = (
+    "MetaMomentum",
+    "MetaQNN",
+    "Rally",
+    "Space",
+    "Stage",
+    "distribute",
+    "drmad",
+    "selection",
+)
+
 _HOMES = {
     "QANCallback": "qan.callback",
     "CheckpointError": "storage.checkpoint",
@@ -84,9 +96,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES and name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from keras_qan.utils.backend import require_tensorflow
+    from keras_qan.utils.backend import require_python, require_tensorflow
 
-    require_tensorflow()
+    require_python()
+    if name in _NEEDS_TENSORFLOW:
+        require_tensorflow(f"keras_qan.{name}")
     if name in _ROOMS:
         return importlib.import_module(f"{__name__}.{name}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,7 +1,8 @@
 """action → effect: what an agent's choice does to the learning rate."""
 
+from keras_qan.actions.base import Action
 from keras_qan.actions.learning_rate import (
-    Action,
+    ActionSet,
     Decay,
     Follow,
     Hold,
@@ -15,6 +16,7 @@ from keras_qan.actions.schedules import Cosine, OneCycle, Schedule, StepDecay, W
 
 __all__ = [
     "Action",
+    "ActionSet",
     "Cosine",
     "Decay",
     "Follow",

@@ -3,10 +3,10 @@
 from keras_qan.agents.base import ActionChoice, Agent
 from keras_qan.agents.dqn import DQN, Exploration, Learning
 from keras_qan.agents.scripted import ConstantAgent, RandomAgent
-from keras_qan.agents.thompson import BIASED_ACTIONS, ThompsonDQN
+from keras_qan.agents.thompson import BIASES, ThompsonDQN
 
 __all__ = [
-    "BIASED_ACTIONS",
+    "BIASES",
     "DQN",
     "ActionChoice",
     "Agent",

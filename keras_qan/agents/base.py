@@ -1,80 +1,123 @@
-"""What every agent can do."""
+"""The protocol of agents."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+import abc
+from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 
 class ActionChoice(NamedTuple):
     """A decision and what it was taken from.
 
     Attributes:
-      action: the chosen action's index, int64 `[]`.
-      q_values: the estimated value of each action, float32 `[A]`; not-a-number where an agent
+      action: the chosen action's index.
+      q_values: the estimated value of each action, float array `[A]`; not-a-number where an agent
         estimates none.
-      epsilon: the probability of a random action at this decision, float32 `[]`.
+      epsilon: the probability of a random action at this decision.
     """
 
-    action: tf.Tensor
-    q_values: tf.Tensor
-    epsilon: tf.Tensor
+    action: int
+    q_values: np.ndarray
+    epsilon: float
 
 
-class Agent(Protocol):
-    """Chooses among actions, and may learn from what came of it.
+class Agent(abc.ABC):
+    """Chooses among actions, and may learn from what came of it; subclass it for one of your own.
 
-    `act` and `learn` are called within a compiled function: they hold TensorFlow operations and
-    keep what they remember in variables made by `build`.
+    It works on the host, in NumPy: a training has few decisions, and a compiled decision would
+    cost more to trace than all of them take.
     """
 
+    #: Whether what it keeps changes also where it does not explore. Defaults to False.
+    always_changes: bool = False
+
+    @abc.abstractmethod
     def build(self, num_features: int, num_actions: int) -> None:
-        """Makes the variables; a second call with the same sizes does nothing.
+        """Take the sizes; a second call with the same sizes does nothing.
 
         Raises:
           ValueError: it was built for other sizes.
         """
-        ...
 
-    def act(self, observation: tf.Tensor, explore: tf.Tensor) -> ActionChoice:
-        """Chooses.
+    @abc.abstractmethod
+    def act(self, observation: np.ndarray, explore: bool) -> ActionChoice:
+        """Choose an action.
 
         Args:
           observation: the state, float32 `[F]`, not normalised.
-          explore: whether random actions and learning are wanted, bool `[]`.
+          explore: whether random actions and learning are wanted.
         """
-        ...
 
-    def learn(
-        self, observation: tf.Tensor, action: tf.Tensor, reward: tf.Tensor, discount: tf.Tensor
-    ) -> tf.Tensor:
-        """Takes in one transition and learns.
+    @abc.abstractmethod
+    def learn(self, observation: np.ndarray, action: int, reward: float, discount: float) -> float:
+        """Take in one transition and learn.
 
         Args:
           observation: the state that the action was chosen in, float32 `[F]`.
-          action: the action's index, int64 `[]`.
-          reward: what came of it, float32 `[]`.
-          discount: 0 where the episode ended with it, else 1, float32 `[]`.
+          action: the action's index.
+          reward: what came of it.
+          discount: 0 where the episode ended with it, else 1.
 
         Returns:
-          The temporal-difference loss, float32 `[]`; not-a-number where nothing was learned.
+          The temporal-difference loss; not-a-number where nothing was learned.
         """
-        ...
 
+    @abc.abstractmethod
     def abandon(self, num_transitions: int) -> None:
-        """Forgets the last transitions: their episode was broken off without an end."""
-        ...
+        """Forget the last transitions: their episode was broken off without an end."""
 
+    @abc.abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything that it knows, by name."""
-        ...
+        """Return everything that it knows, by name, as copies."""
 
+    @abc.abstractmethod
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes over what `arrays` of an agent of the same settings gave.
+        """Take over what `arrays` of an agent of the same settings gave.
 
         Raises:
           ValueError: an array is missing or has another shape.
         """
-        ...
+
+    def arrays_to_act(self, stream: int) -> dict[str, np.ndarray]:
+        """Return what `restore` of another process needs to act as this agent would.
+
+        Args:
+          stream: which random numbers it explores by; each episode has its own, from 1.
+        """
+        del stream
+        return self.arrays()
+
+    def adopt(self, parameters: dict[str, np.ndarray]) -> None:
+        """Take over the parameters of a learned policy.
+
+        Raises:
+          ValueError: it has no parameters, or not of these shapes.
+        """
+        raise ValueError(
+            f"{type(self).__name__} follows no learned policy, and got one of "
+            f"{len(parameters)} arrays; expected a DQN."
+        )
+
+
+def random_stream(seed: int, count: int) -> np.random.Generator:
+    """Return the generator of one draw: it depends on seed and count alone."""
+    mask = (1 << 64) - 1
+    return np.random.Generator(np.random.Philox(key=[seed & mask, count & mask]))
+
+
+def check_shapes(expected: dict[str, tuple[int, ...]], arrays: dict[str, np.ndarray]) -> None:
+    """Raise ValueError where a saved array is missing or has another shape.
+
+    Args:
+      expected: shapes by name.
+      arrays: what was saved.
+    """
+    for name, shape in expected.items():
+        if name not in arrays or np.shape(arrays[name]) != tuple(shape):
+            received = np.shape(arrays[name]) if name in arrays else "nothing"
+            raise ValueError(
+                f"The saved agent holds {received} for {name!r}; expected an array of shape "
+                f"{tuple(shape)}. It was saved by another kind of agent, or with other settings."
+            )

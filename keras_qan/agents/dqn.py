@@ -1,19 +1,23 @@
-"""The deep Q-network: TF-Agents' DQN behind this package's protocol."""
+"""The deep Q-network: acts in NumPy, and learns with TF-Agents' DQN once it has to."""
 
 from __future__ import annotations
 
-import functools
+import itertools
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
-from keras_qan.agents.base import ActionChoice
+from keras_qan.agents.base import ActionChoice, Agent, check_shapes, random_stream
 from keras_qan.agents.normalizer import Normalizer
-from keras_qan.agents.replay_buffer import ReplayBuffer, Transitions
-from keras_qan.agents.tf_agents import import_tf_agents
 from keras_qan.storage.serialization import configurable
+
+if TYPE_CHECKING:
+    from keras_qan.agents.dqn_learner import DQNLearner
+
+#: Groups of arrays that the greedy policy needs.
+_PARAMETERS = ("network/", "target/", "normaliser/")
 
 
 @configurable
@@ -75,7 +79,7 @@ class Learning:
 
 
 @configurable
-class DQN:
+class DQN(Agent):
     """A deep Q-network over the actions (Mnih et al. 2015; double by default, van Hasselt 2016).
 
     The target of a transition over n steps is
@@ -128,10 +132,15 @@ class DQN:
             )
         self.replay_capacity, self.seed = int(replay_capacity), int(seed)
         self.double, self.averaged = bool(double), bool(averaged)
+
         self._sizes: tuple[int, int] | None = None
+        self._learner: DQNLearner | None = None
+        self._parameters: dict[str, np.ndarray] | None = None
+        self._restored: dict[str, np.ndarray] | None = None
+        self._draws = self._explored = 0
 
     def build(self, num_features: int, num_actions: int) -> None:
-        """Makes the networks, the optimizer and the replay memory.
+        """Take the sizes of state and actions. TensorFlow is not needed yet.
 
         Raises:
           ValueError: it was built for another state size or number of actions.
@@ -145,122 +154,93 @@ class DQN:
                     "start a new agent in a new directory."
                 )
             return
-        # On the CPU wherever the student is: a network this small is slower on an accelerator.
-        with tf.device("/cpu:0"):
-            self._build(num_features, num_actions)
         self._sizes = (num_features, num_actions)
+        self._normalizer = Normalizer(num_features)
 
-    def _build(self, num_features: int, num_actions: int) -> None:
-        parts = import_tf_agents()
-        learning = self.learning
-        self._num_actions = num_actions
-        self._normaliser = Normalizer(num_features)
-        self._replay = ReplayBuffer(
-            num_features, self.replay_capacity, learning.n_step, learning.gamma
-        )
-        self._draws = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._explored = tf.Variable(0, dtype=tf.int64, trainable=False)
-        state_spec = parts.tensor_spec.TensorSpec([num_features], tf.float32, "state")
-        self._network = self._make_network(num_actions)
-        target_network = self._network.copy(name="TargetQNetwork")
+    @property
+    def learner(self) -> DQNLearner:
+        """The part that learns; TF-Agents is imported at its first use.
 
-        def make_variables() -> None:
-            self._network.create_variables(state_spec)
-            target_network.create_variables(state_spec)
+        Raises:
+          ImportError: TensorFlow or TF-Agents is not installed.
+        """
+        if self._learner is None:
+            from keras_qan.agents.dqn_learner import DQNLearner
 
-        # They are made by a call with random input. Traced, it takes no number from the stream of
-        # `tf.random`, which belongs to the user.
-        tf.function(make_variables, autograph=False).get_concrete_function()
-        action_spec = parts.tensor_spec.BoundedTensorSpec(
-            [], tf.int64, 0, num_actions - 1, "action"
-        )
-        self._optimizer = parts.tf_keras.optimizers.Adam(learning.rate, jit_compile=False)
-        agent_class = parts.dqn_agent.DdqnAgent if self.double else parts.dqn_agent.DqnAgent
-        self._agent = agent_class(
-            parts.time_step.time_step_spec(state_spec),
-            action_spec,
-            q_network=self._network,
-            target_q_network=target_network,
-            optimizer=self._optimizer,
-            epsilon_greedy=0.0,  # exploration is drawn by `act`, from this agent's own stream
-            n_step_update=learning.n_step,
-            target_update_tau=learning.target_tau,
-            target_update_period=1,
-            td_errors_loss_fn=_huber,
-            gamma=learning.gamma,
-            train_step_counter=tf.Variable(0, dtype=tf.int64, trainable=False),
-        )
-        self._agent.initialize()
-        self._optimizer.build(self._network.trainable_weights)
-        # Without autograph, which traces TF-Agents several times slower and warns of its syntax.
-        self._update = tf.function(functools.partial(self._update_once), autograph=False)
+            assert self._sizes is not None
+            self._learner = DQNLearner(self, *self._sizes)
+            if self._restored is not None:
+                self._learner.restore(self._restored)
+            elif self._parameters is not None:
+                self._learner.adopt(self._parameters)
+            self._restored = None
+            self._parameters = None
+        return self._learner
 
-    def _make_network(self, num_actions: int) -> Any:
-        parts = import_tf_agents()
-        keras2 = parts.tf_keras
-        hidden = [
-            keras2.layers.Dense(
-                units,
-                activation="relu",
-                kernel_initializer=keras2.initializers.HeNormal(seed=self.seed + number),
-            )
-            for number, units in enumerate(self.hidden)
-        ]
-        values = keras2.layers.Dense(
-            num_actions,
-            # Nearly equal values at first, so that no action starts out as the favourite.
-            kernel_initializer=keras2.initializers.RandomUniform(
-                -0.003, 0.003, seed=self.seed + len(hidden)
-            ),
-        )
-        return parts.sequential.Sequential([*hidden, values])
+    # Acting.
 
-    def _next_seed(self) -> tf.Tensor:
-        return tf.stack([tf.constant(self.seed, tf.int64), self._draws.assign_add(1)])
-
-    def act(self, observation: tf.Tensor, explore: tf.Tensor) -> ActionChoice:
-        """ε-greedy while it explores, greedy otherwise."""
-        if_exploring = tf.cast(explore, tf.float32)
-        self._normaliser.update(observation, if_exploring)
+    def act(self, observation: np.ndarray, explore: bool) -> ActionChoice:
+        """Choose ε-greedily while it explores, greedily otherwise."""
+        if explore:
+            self._normalizer.update(observation)
         line = self.exploration
-        share = tf.minimum(tf.cast(self._explored, tf.float32) / line.decisions, 1.0)
-        epsilon = if_exploring * (line.start + (line.end - line.start) * share)
-        state = self._normaliser(observation)[tf.newaxis]  # [1, F]
-        frozen = self._agent._target_q_network if self.averaged else self._network
-        q_values = tf.cond(explore, lambda: self._network(state)[0], lambda: frozen(state)[0])[0]
-        seed = tf.cond(explore, self._next_seed, lambda: tf.zeros([2], tf.int64))
-        self._explored.assign_add(tf.cast(explore, tf.int64))
-        coin, draw = tf.unstack(tf.random.stateless_uniform([2], seed))
-        at_random = tf.cast(draw * self._num_actions, tf.int64)
-        action = tf.where(coin < epsilon, at_random, tf.argmax(self._preferences(q_values)))
+        share = min(self._explored / line.decisions, 1.0)
+        epsilon = line.start + (line.end - line.start) * share if explore else 0.0
+        q_values = self._q_values(observation, averaged=self.averaged and not explore)
+        action = int(np.argmax(q_values + self.action_bonus()))
+        if explore:
+            self._explored += 1
+            coin, draw = self._next_stream().random(2)
+            if coin < epsilon:
+                action = int(draw * len(q_values))
         return ActionChoice(action, q_values, epsilon)
 
-    def learn(
-        self, observation: tf.Tensor, action: tf.Tensor, reward: tf.Tensor, discount: tf.Tensor
-    ) -> tf.Tensor:
-        """Writes the transition to the replay memory and makes `learning.updates` updates."""
-        self._replay.add(observation, action, reward, discount)
+    def action_scores(self, observations: np.ndarray) -> np.ndarray:
+        """Return what the greedy policy takes the highest of, `[N, A]` for states `[N, F]`."""
+        return self._q_values(observations, averaged=self.averaged) + self.action_bonus()
 
-        def update() -> tf.Tensor:
-            losses = [self._update() for _ in range(self.learning.updates)]
-            return tf.reduce_mean(tf.stack(losses))
+    def action_bonus(self) -> np.ndarray:
+        """Return what each action is ahead of its value: the margin of the default one, `[A]`."""
+        assert self._sizes is not None
+        bonus = np.zeros(self._sizes[1], np.float32)
+        if self.default_action is not None:
+            bonus[self.default_action] = self.margin
+        return bonus
 
-        ready = self._replay.num_samples() >= self.learning.warm_up
-        return tf.cond(ready, update, lambda: tf.constant(np.nan, tf.float32))
+    def _q_values(self, observations: np.ndarray, averaged: bool) -> np.ndarray:
+        """Return the network's values, float32 `[..., A]`; the target network's if `averaged`."""
+        parameters = self._network_arrays()
+        group = "target" if averaged else "network"
+        hidden = self._normalizer(np.asarray(observations, np.float32))
+        last = len(self.hidden)
+        for place in range(last + 1):
+            kernel, bias = (parameters[f"{group}/{2 * place + part}"] for part in (0, 1))
+            hidden = hidden @ kernel + bias
+            if place < last:
+                hidden = np.maximum(hidden, 0.0)
+        return hidden
 
-    def preferences(self, observations: tf.Tensor) -> tf.Tensor:
-        """What the greedy policy takes the highest of, float32 `[N, A]` for states `[N, F]`."""
-        frozen = self._agent._target_q_network if self.averaged else self._network
-        return self._preferences(frozen(self._normaliser(observations))[0])
+    def _network_arrays(self) -> dict[str, np.ndarray]:
+        if self._parameters is None:
+            self._parameters = self.learner.network_arrays()
+        return self._parameters
 
-    def _preferences(self, q_values: tf.Tensor) -> tf.Tensor:
-        return q_values + self.handicaps()
+    def _next_stream(self) -> np.random.Generator:
+        self._draws += 1
+        return random_stream(self.seed, self._draws)
 
-    def handicaps(self) -> tf.Tensor:
-        """What each action is ahead of its value: the margin for the default one, `[A]`."""
-        if self.default_action is None:
-            return tf.zeros([self._num_actions])
-        return self.margin * tf.one_hot(self.default_action, self._num_actions)
+    # Learning.
+
+    def learn(self, observation: np.ndarray, action: int, reward: float, discount: float) -> float:
+        """Write the transition to the replay buffer and make `learning.updates` updates."""
+        learner = self.learner
+        learner.add(observation, action, reward, discount)
+        if learner.num_samples < self.learning.warm_up:
+            return math.nan
+        loss = learner.update(self._draws + 1, self._normalizer)
+        self._draws += self.learning.updates
+        self._parameters = None
+        return loss
 
     def fit_values(
         self,
@@ -270,7 +250,7 @@ class DQN:
         seed: int,
         batch_size: int = 512,
     ) -> float:
-        """Fits both networks to values that are known, and the normalisation to the states.
+        """Fit both networks to values that are known, and the normalisation to the states.
 
         The error is squared; Adam's rate falls from 1e-3 along a cosine.
 
@@ -279,135 +259,129 @@ class DQN:
           values: of every action there, float32 `[N, A]`.
           updates: how many, at least 1.
           seed: which states each of them sees.
-          batch_size: states in one.
+          batch_size: states in one. Defaults to 512.
 
         Returns:
           The mean error of the last tenth of the updates.
         """
-        parts = import_tf_agents()
-        self._normaliser.fit(states)
-        x, y = self._normaliser(tf.constant(states, tf.float32)), tf.constant(values, tf.float32)
-        optimizers = parts.tf_keras.optimizers
-        falling = optimizers.schedules.CosineDecay(1e-3, updates)
-        optimizer = optimizers.Adam(falling, jit_compile=False)
-        weights = self._network.trainable_weights
-        optimizer.build(weights)
-
-        @tf.function(autograph=False)
-        def update(number: tf.Tensor) -> tf.Tensor:
-            rows = tf.random.stateless_uniform(
-                [batch_size], [seed, number], 0, len(states), tf.int32
-            )
-            with tf.GradientTape() as tape:
-                found = self._network(tf.gather(x, rows))[0]
-                loss = tf.reduce_mean(tf.square(found - tf.gather(y, rows)))
-            optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
-            return loss
-
-        losses = [update(number) for number in tf.range(updates)]
-        target = self._agent._target_q_network.variables
-        for theirs, ours in zip(target, self._network.variables, strict=True):
-            theirs.assign(ours)
-        return float(tf.reduce_mean(losses[-max(updates // 10, 1) :]))
-
-    def _update_once(self) -> tf.Tensor:
-        batch = self._replay.sample(self.learning.batch_size, self._next_seed())
-        return self._agent.train(self._experience(batch)).loss
-
-    def _experience(self, batch: Transitions) -> Any:
-        """The transitions in TF-Agents' words, normalised as they are when acting."""
-        parts = import_tf_agents()
-        zeros = tf.zeros_like(batch.reward)
-        return parts.trajectory.Transition(
-            time_step=parts.time_step.TimeStep(
-                step_type=tf.fill(tf.shape(zeros), parts.time_step.StepType.MID),
-                reward=zeros,
-                discount=tf.ones_like(zeros),
-                observation=self._normaliser(batch.observation),
-            ),
-            action_step=parts.policy_step.PolicyStep(action=batch.action, state=(), info=()),
-            next_time_step=parts.time_step.TimeStep(
-                step_type=tf.fill(tf.shape(zeros), parts.time_step.StepType.MID),
-                reward=batch.reward,
-                discount=batch.discount,
-                observation=self._normaliser(batch.next_observation),
-            ),
-        )
+        self._normalizer.fit(states)
+        standard = self._normalizer(states)
+        error = self.learner.fit_values(standard, values, updates, seed, batch_size=batch_size)
+        self._parameters = None
+        return error
 
     def abandon(self, num_transitions: int) -> None:
-        """Takes the transitions of an episode without an end out of the replay memory."""
-        if num_transitions:
-            self._replay.rewind(num_transitions)
+        """Take the transitions of an episode without an end out of the replay buffer."""
+        if num_transitions and self._learner is not None:
+            self._learner.abandon(num_transitions)
 
-    def _variables(self) -> dict[str, tf.Variable]:
-        named = {f"normaliser/{name}": v for name, v in self._normaliser.variables.items()}
-        groups = {
-            "network": self._network.variables,
-            "target": self._agent._target_q_network.variables,
-            "optimizer": self._optimizer.variables,
-            "counters": [self._draws, self._explored, self._agent.train_step_counter],
-        }
-        for group, variables in groups.items():
-            named |= {f"{group}/{number}": v for number, v in enumerate(variables)}
-        return named
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Parameters, target, optimizer, normalisation, replay memory, counters and streams."""
-        kept = {name: variable.numpy() for name, variable in self._variables().items()}
-        return kept | {f"replay/{name}": rows for name, rows in self._replay.arrays().items()}
+    # What is kept.
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """What the greedy policy needs: parameters and normalisation, without memory."""
-        groups = ("network/", "target/", "normaliser/")
-        return {n: v.numpy() for n, v in self._variables().items() if n.startswith(groups)}
+        """Return what the greedy policy needs: parameters and normalisation, without memory."""
+        network = {name: array.copy() for name, array in self._network_arrays().items()}
+        return network | self._normalizer_arrays()
+
+    def _normalizer_arrays(self) -> dict[str, np.ndarray]:
+        return {f"normaliser/{name}": array for name, array in self._normalizer.arrays().items()}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return parameters, target, optimizer, normalisation, replay buffer and counters."""
+        return self.learner.arrays() | self._normalizer_arrays() | self._counters()
+
+    def _counters(self) -> dict[str, np.ndarray]:
+        counters = [self._draws, self._explored]
+        return {f"counters/{n}": np.array(count, np.int64) for n, count in enumerate(counters)}
 
     def arrays_to_act(self, stream: int) -> dict[str, np.ndarray]:
-        """What `restore` of another process needs so that it acts as this agent would: no memory.
+        """Return what `restore` of another process needs to act as this agent would: no memory.
 
         Args:
           stream: which numbers it explores by; each episode has its own, from 1.
         """
-        memory = {f"replay/{name}": rows for name, rows in self._replay.no_arrays().items()}
-        draws = {"counters/0": np.int64(stream << 32)}
-        return {n: v.numpy() for n, v in self._variables().items()} | draws | memory
+        draws = {"counters/0": np.array(stream << 32, np.int64)}
+        memory = self.learner.arrays(with_memory=False)
+        return memory | self._normalizer_arrays() | self._counters() | draws
+
+    def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        assert self._sizes is not None
+        num_features, num_actions = self._sizes
+        shapes: dict[str, tuple[int, ...]] = {
+            "normaliser/count": (),
+            "normaliser/mean": (num_features,),
+            "normaliser/squares": (num_features,),
+        }
+        layers = itertools.pairwise([num_features, *self.hidden, num_actions])
+        for place, (inputs, outputs) in enumerate(layers):
+            for group in ("network", "target"):
+                shapes[f"{group}/{2 * place}"] = (inputs, outputs)
+                shapes[f"{group}/{2 * place + 1}"] = (outputs,)
+        return shapes
+
+    def _take_parameters(self, arrays: dict[str, np.ndarray]) -> None:
+        network = (n for n in self._parameter_shapes() if not n.startswith("normaliser/"))
+        self._parameters = {name: np.array(arrays[name], np.float32) for name in network}
+        prefix = "normaliser/"
+        named = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        self._normalizer.restore(named)
 
     def adopt(self, parameters: dict[str, np.ndarray]) -> None:
-        """Takes over what `parameters` of an agent with networks of the same sizes gave.
+        """Take over what `parameters` of an agent with networks of the same sizes gave.
 
         Raises:
           ValueError: an array is missing or has another shape.
         """
-        mine = {name: self._variables()[name] for name in self.parameters()}
-        _check_shapes(mine, parameters)
-        for name, variable in mine.items():
-            variable.assign(parameters[name])
+        check_shapes(self._parameter_shapes(), parameters)
+        self._take_parameters(parameters)
+        if self._learner is not None:
+            self._learner.adopt(parameters)
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes over what `arrays` gave.
+        """Take over what `arrays` gave; replay buffer and optimizer when it learns again.
 
         Raises:
           ValueError: an array is missing or has another shape.
         """
-        _check_shapes(self._variables(), arrays)
-        prefix = "replay/"
-        memory = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-        # The memory checks its arrays itself, before it takes any over.
-        self._replay.restore(memory)
-        for name, variable in self._variables().items():
-            variable.assign(arrays[name])
+        counters = {f"counters/{number}": () for number in range(3)}
+        check_shapes(self._parameter_shapes() | counters, arrays)
+        assert self._sizes is not None
+        check_memory(arrays, self._sizes[0], self.replay_capacity)
+        check_optimizer(arrays, self._parameter_shapes())
+        self._take_parameters(arrays)
+        self._draws, self._explored = int(arrays["counters/0"]), int(arrays["counters/1"])
+        if self._learner is None:
+            self._restored = {name: np.array(array) for name, array in arrays.items()}
+        else:
+            self._learner.restore(arrays)
 
 
-def _check_shapes(expected: dict[str, tf.Variable], arrays: dict[str, np.ndarray]) -> None:
-    for name, variable in expected.items():
-        if name not in arrays or arrays[name].shape != tuple(variable.shape):
-            received = arrays[name].shape if name in arrays else "nothing"
+def check_optimizer(arrays: dict[str, np.ndarray], parameters: dict[str, tuple[int, ...]]) -> None:
+    """Raise ValueError where saved arrays hold no state of Adam for these parameters."""
+    network = [shape for name, shape in parameters.items() if name.startswith("network/")]
+    # Adam's count of steps, then two moments of each parameter.
+    shapes = [(), *(shape for shape in network for _ in range(2))]
+    check_shapes({f"optimizer/{number}": shape for number, shape in enumerate(shapes)}, arrays)
+
+
+def check_memory(arrays: dict[str, np.ndarray], num_features: int, capacity: int) -> None:
+    """Raise ValueError where saved arrays are no replay buffer of this size."""
+    rows: dict[str, tuple[int, ...]] = {
+        "observation": (num_features,),
+        "action": (),
+        "reward": (),
+        "discount": (),
+    }
+    for name in [*rows, "written", "ended", "oldest"]:
+        if f"replay/{name}" not in arrays:
+            raise ValueError(f"The kept replay memory has no {name!r}: it is not whole.")
+    written, oldest = int(arrays["replay/written"]), int(arrays["replay/oldest"])
+    went_round = oldest > 0 or written > capacity
+    for name, shape in rows.items():
+        found, full = arrays[f"replay/{name}"].shape, (capacity, *shape)
+        too_many = len(found) == 0 or found[0] > capacity
+        if found[1:] != shape or too_many or (went_round and found != full):
+            expected = "exactly" if went_round else "at most"
             raise ValueError(
-                f"The saved agent holds {received} for {name!r}; expected an array of shape "
-                f"{tuple(variable.shape)}. It was saved with other settings of DQN."
+                f"The kept replay memory holds {name!r} of shape {found}; expected {expected} "
+                f"{full}. Build the agent with the settings it was saved with."
             )
-
-
-def _huber(targets: tf.Tensor, predictions: tf.Tensor) -> tf.Tensor:
-    """Huber's loss with a threshold of 1, element by element."""
-    error = tf.abs(targets - predictions)
-    return tf.where(error <= 1.0, 0.5 * tf.square(error), error - 0.5)

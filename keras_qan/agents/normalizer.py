@@ -3,38 +3,50 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 
 
 class Normalizer:
-    """Standardises features by their running mean and deviation (Welford 1962).
+    """Standardise features by their running mean and deviation (Welford 1962), in float32.
 
     Args:
       num_features: F.
-      limit: the largest absolute value that comes out, in standard deviations.
+      limit: the largest absolute value that comes out, in standard deviations. Defaults to 5.
     """
 
     def __init__(self, num_features: int, limit: float = 5.0) -> None:
         self.limit = limit
-        self._count = tf.Variable(0.0, trainable=False)
-        self._mean = tf.Variable(tf.zeros([num_features]), trainable=False)
-        self._squares = tf.Variable(tf.zeros([num_features]), trainable=False)
+        self._count: np.float32 = np.float32(0.0)
+        self._mean: np.ndarray = np.zeros(num_features, np.float32)
+        self._squares: np.ndarray = np.zeros(num_features, np.float32)
 
-    def update(self, features: tf.Tensor, weight: tf.Tensor) -> None:
-        """Takes in one state, float32 `[F]`, if `weight` is 1; none if it is 0."""
-        count = self._count.assign_add(weight)
+    def update(self, features: np.ndarray) -> None:
+        """Take in one state, float32 `[F]`."""
+        self._count = np.float32(self._count + 1.0)
         deviation = features - self._mean
-        mean = self._mean.assign_add(weight * deviation / tf.maximum(count, 1.0))
-        self._squares.assign_add(weight * deviation * (features - mean))
+        self._mean = self._mean + deviation / np.maximum(self._count, np.float32(1.0))
+        self._squares = self._squares + deviation * (features - self._mean)
 
     def fit(self, states: np.ndarray) -> None:
-        """Takes the statistics of these states, float32 `[N, F]`, in place of those so far."""
-        self._count.assign(float(len(states)))
-        self._mean.assign(states.mean(axis=0, dtype=np.float64))
-        self._squares.assign(states.var(axis=0, dtype=np.float64) * len(states))
+        """Replace the statistics so far by those of these states, float32 `[N, F]`."""
+        self._count = np.float32(len(states))
+        self._mean = states.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self._squares = (states.var(axis=0, dtype=np.float64) * len(states)).astype(np.float32)
 
-    def __call__(self, features: tf.Tensor) -> tf.Tensor:
-        """(x - mean) / deviation, within ±limit; zero for a feature that has not varied yet.
+    @property
+    def scale(self) -> np.ndarray:
+        """The deviation of each feature, float32 `[F]`; infinite where it has not varied yet."""
+        deviation = np.sqrt(self._squares / np.maximum(self._count, np.float32(1.0)))
+        # A spread within rounding of the mean is no information.
+        varies = deviation > np.float32(1e-6) * np.abs(self._mean)
+        return np.where(varies, deviation, np.float32(np.inf))
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean of each feature, float32 `[F]`."""
+        return self._mean
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Return (x - mean) / deviation, within ±limit; zero where a feature has not varied yet.
 
         Args:
           features: float32 `[..., F]`.
@@ -42,13 +54,19 @@ class Normalizer:
         Returns:
           float32 `[..., F]`.
         """
-        deviation = tf.sqrt(self._squares / tf.maximum(self._count, 1.0))
-        # A spread within rounding of the mean is no information.
-        varies = deviation > 1e-6 * tf.abs(self._mean)
-        scale = tf.where(varies, deviation, tf.fill(tf.shape(deviation), float("inf")))
-        return tf.clip_by_value((features - self._mean) / scale, -self.limit, self.limit)
+        standard = (features - self._mean) / self.scale
+        return np.clip(standard, -self.limit, self.limit).astype(np.float32)
 
-    @property
-    def variables(self) -> dict[str, tf.Variable]:
-        """What has to be kept with the agent."""
-        return {"count": self._count, "mean": self._mean, "squares": self._squares}
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the statistics by name, as copies."""
+        return {
+            "count": np.array(self._count),
+            "mean": self._mean.copy(),
+            "squares": self._squares.copy(),
+        }
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over what `arrays` gave."""
+        self._count = np.float32(arrays["count"])
+        self._mean = np.array(arrays["mean"], np.float32)
+        self._squares = np.array(arrays["squares"], np.float32)

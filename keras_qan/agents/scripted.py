@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-import tensorflow as tf
 
-from keras_qan.agents.base import ActionChoice
+from keras_qan.agents.base import ActionChoice, Agent, check_shapes, random_stream
 from keras_qan.storage.serialization import configurable
+from keras_qan.utils.validation import check, check_integer
 
 
-class _Unlearned:
-    """What all scripted agents share: sizes, and nothing to learn or keep."""
+class _ScriptedAgent(Agent):
+    """An agent that knows its sizes, and has nothing to learn or keep."""
 
     def __init__(self) -> None:
         self._sizes: tuple[int, int] | None = None
 
     def build(self, num_features: int, num_actions: int) -> None:
-        """Notes the sizes.
+        """Take the sizes.
 
         Raises:
           ValueError: it was built for others.
@@ -33,95 +35,85 @@ class _Unlearned:
     def _num_actions(self) -> int:
         return self._sizes[1] if self._sizes else 0
 
-    def learn(
-        self,
-        observation: tf.Tensor,  # noqa: ARG002
-        action: tf.Tensor,  # noqa: ARG002
-        reward: tf.Tensor,  # noqa: ARG002
-        discount: tf.Tensor,  # noqa: ARG002
-    ) -> tf.Tensor:
-        """Nothing is learned."""
-        return tf.constant(np.nan)
+    def learn(self, observation: np.ndarray, action: int, reward: float, discount: float) -> float:  # noqa: ARG002
+        """Learn nothing."""
+        return math.nan
 
     def abandon(self, num_transitions: int) -> None:
-        """Nothing is remembered."""
+        """Remember nothing."""
 
-    def _no_values(self) -> tf.Tensor:
-        return tf.fill([self._num_actions], np.float32(np.nan))
+    def _choose(self, action: int, epsilon: float) -> ActionChoice:
+        return ActionChoice(action, np.full(self._num_actions, np.nan, np.float32), epsilon)
 
 
 @configurable
-class ConstantAgent(_Unlearned):
-    """Takes the same action at every decision; with `Follow(schedule)` it plays a schedule.
+class ConstantAgent(_ScriptedAgent):
+    """Take the same action at every decision; with `Follow(schedule)` it plays a schedule.
 
     Args:
-      action: the action's index, at least 0.
+      action: the action's index, at least 0. Defaults to 0.
     """
 
     def __init__(self, action: int = 0) -> None:
         super().__init__()
-        if action < 0 or int(action) != action:
-            raise ValueError(f"Always got action={action}; expected an index of at least 0.")
-        self.action = int(action)
+        self.action = check_integer("ConstantAgent's action", action, 0)
 
     def build(self, num_features: int, num_actions: int) -> None:
-        """Checks that there is such an action.
+        """Take the sizes.
 
         Raises:
           ValueError: the index is beyond the actions.
         """
-        if self.action >= num_actions:
-            raise ValueError(
-                f"Always({self.action}) is to choose among {num_actions} actions; expected an "
-                f"index from 0 to {num_actions - 1}."
-            )
+        expected = f"an index from 0 to {num_actions - 1}, as there are {num_actions} actions"
+        check(self.action < num_actions, "ConstantAgent's action", self.action, expected)
         super().build(num_features, num_actions)
 
-    def act(self, observation: tf.Tensor, explore: tf.Tensor) -> ActionChoice:  # noqa: ARG002
-        """The same action again."""
-        return ActionChoice(tf.constant(self.action, tf.int64), self._no_values(), tf.constant(0.0))
+    def act(self, observation: np.ndarray, explore: bool) -> ActionChoice:  # noqa: ARG002
+        """Choose the same action again."""
+        return self._choose(self.action, 0.0)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Nothing."""
+        """Return nothing."""
         return {}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Nothing to restore."""
+        """Restore nothing."""
 
 
 @configurable
-class RandomAgent(_Unlearned):
-    """Takes every action with the same probability: what exploring alone would give.
+class RandomAgent(_ScriptedAgent):
+    """Take every action with the same probability: what exploring alone would give.
 
     Args:
-      seed: where its own stream of random numbers starts.
+      seed: where its own stream of random numbers starts. Defaults to 0.
     """
+
+    always_changes = True
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
-        self.seed = seed
-        self._num_choices = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.seed = check_integer("RandomAgent's seed", seed)
+        self._num_choices = 0
 
-    def act(self, observation: tf.Tensor, explore: tf.Tensor) -> ActionChoice:  # noqa: ARG002
-        """A random action."""
-        count = self._num_choices.assign_add(1)
-        action = tf.random.stateless_uniform(
-            [], [tf.constant(self.seed, tf.int64), count], 0, self._num_actions, tf.int64
-        )
-        return ActionChoice(action, self._no_values(), tf.constant(1.0))
+    def act(self, observation: np.ndarray, explore: bool) -> ActionChoice:  # noqa: ARG002
+        """Choose a random action."""
+        self._num_choices += 1
+        draw = random_stream(self.seed, self._num_choices).integers(self._num_actions)
+        return self._choose(int(draw), 1.0)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The position in its stream."""
-        return {"num_choices": self._num_choices.numpy()}
+        """Return the position in its stream."""
+        return {"num_choices": np.array(self._num_choices, np.int64)}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Goes on from that position.
+        """Go on from that position.
 
         Raises:
           ValueError: the position is missing.
         """
-        if "num_choices" not in arrays:
-            raise ValueError(
-                "The saved agent holds no 'num_choices'; expected what arrays() of a Random gave."
-            )
-        self._num_choices.assign(arrays["num_choices"])
+        check_shapes({"num_choices": ()}, arrays)
+        self._num_choices = int(arrays["num_choices"])
+
+    def play_episode(self, number: int) -> None:
+        """Start the stream of an episode, whatever was drawn before."""
+        self._num_choices = number << 32

@@ -77,6 +77,10 @@ class WorkerGroup:
         workers = self.strategy.experimental_local_results(everyone)[0][:: self._replicas]
         return workers if self._order is None else tf.gather(workers, self._order)
 
+    def gather_numbers(self, numbers: np.ndarray) -> np.ndarray:
+        """Return each worker's numbers, float64 `[W, ...]`, the chief's first."""
+        return np.asarray(self.gather(tf.constant(numbers, tf.float64)).numpy())
+
     def from_chief(self, value: Any) -> Any:
         """The chief's value, on every worker.
 

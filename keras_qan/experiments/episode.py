@@ -21,7 +21,7 @@ from keras_qan.parallel import Call
 from keras_qan.qan.agent_state import AgentState
 from keras_qan.qan.callback import QANCallback
 from keras_qan.qan.config import CallbackConfig
-from keras_qan.qan.model_access import LossSums, find_student
+from keras_qan.qan.model_access import ModelAccess
 from keras_qan.qan.presets import default
 from keras_qan.storage.run_log import InMemoryRunLog as GatheringLog
 from keras_qan.utils.progress import Progress
@@ -197,8 +197,8 @@ def call_for(
         f"{__name__}:play_call",
         {
             "source": task.source,
-            "data": learner.brain.as_data(),
-            "arrays": learner.brain.arrays_to_act(stream),
+            "data": learner.state.as_data(),
+            "arrays": learner.state.arrays_to_act(stream),
             "play": play,
             "seed": seed,
         },
@@ -223,15 +223,15 @@ def run_episode_call(
     if _runner is None or _runner[0] != key:
         _runner = (key, _make_runner(source, data, arrays, seed))
     stage = _runner[1]
-    brain = stage.learner.brain
+    brain = stage.learner.state
     log, agent = brain.log, brain.controller.agent
     assert isinstance(log, GatheringLog)
     assert isinstance(agent, GatheringAgent)
-    brain.know(arrays)
+    brain.restore_agent_later(arrays)
     brain.steps, brain.episodes = 0, data["episodes"]
     callback = stage.play(play, Progress())
-    callback.brain.steps = 0
-    return EpisodeResult(log.kept, callback.brain.last_episode, agent.take())
+    callback.state.steps = 0
+    return EpisodeResult(log.kept, callback.state.last_episode, agent.take())
 
 
 def _make_runner(
@@ -244,25 +244,24 @@ def _make_runner(
             "keras_qan.experiments.runner.Task that it is the source of."
         )
     brain = AgentState.of(arrays, data, CallbackConfig(**default()), task.selector)
-    brain.controller.agent = GatheringAgent(brain.controller.agent)
+    brain.replace_agent(GatheringAgent(brain.controller.agent))
     brain.log = GatheringLog()
     return EpisodeRunner(task, QANCallback.of(brain, explore=True), seed)
 
 
 def build_agent(learner: QANCallback, stage: EpisodeRunner, seed: int) -> None:
     """Builds the agent, so that it can be handed out and can learn; from the seed's model."""
-    controller = learner.brain.controller
+    controller = learner.state.controller
     model = stage.students.fresh(seed)
-    sums = LossSums(model)
-    student = find_student(model, controller.observations, sums, controller.can_step_back)
-    learner.brain.begin_episode(len(student.kernels), False, {})
+    access = ModelAccess(model, controller.observations)
+    learner.state.begin_episode(access.num_kernels, False, {})
 
 
 def learn_from_result(learner: QANCallback, played: EpisodeResult) -> None:
     """Lets the learner learn from an episode that a worker played, and writes its records."""
-    learner.brain.learn_from(played.transitions)
-    learner.brain.end_episode(True, **played.values)
-    learner.brain.steps = write_records(learner, played, learner.brain.steps)
+    learner.state.learn_from(played.transitions)
+    learner.state.end_episode(True, **played.values)
+    learner.state.steps = write_records(learner, played, learner.state.steps)
 
 
 def write_records(learner: QANCallback, played: EpisodeResult, first_step: int) -> int:
@@ -271,7 +270,7 @@ def write_records(learner: QANCallback, played: EpisodeResult, first_step: int) 
     Returns:
       The step that the next play's count on from.
     """
-    log = learner.brain.log
+    log = learner.state.log
     if log is not None:
         log.take_up(played.log, first_step)
         log.write()

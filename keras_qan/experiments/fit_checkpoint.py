@@ -150,7 +150,7 @@ class FitCheckpointCallback(keras.callbacks.Callback):
     @property
     def _agent_learns(self) -> bool:
         """Whether the agent is not what it was when the training began."""
-        return self._callback.explore or not hasattr(self._callback.agent, "adopt")
+        return self._callback.explore or self._callback.agent.always_changes
 
     def _state(self, epoch: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         callback = self._callback
@@ -160,7 +160,7 @@ class FitCheckpointCallback(keras.callbacks.Callback):
             arrays |= {f"agent/{name}": a for name, a in callback.agent.arrays().items()}
         if callback.selector is not None:
             arrays |= {f"selector/{name}": a for name, a in callback.selector.arrays().items()}
-        log = callback.brain.log
+        log = callback.state.log
         gathered = {} if log is None else log.gathered()
         for name, lines in gathered.pop("lines", {}).items():
             arrays[f"log/{name}"] = np.frombuffer("\n".join(lines).encode(), np.uint8)
@@ -190,7 +190,7 @@ class FitCheckpointCallback(keras.callbacks.Callback):
         if self._agent_learns:
             callback.agent.restore(_under("agent/", arrays))
         callback.go_on(arrays, data)
-        log = callback.brain.log
+        log = callback.state.log
         if log is None:
             return
         texts = {

@@ -236,7 +236,7 @@ class _Run:
             return
         build_agent(learner, self.stage, self.seed)
         calls = [call_for(play, task, learner, self.seed) for play in left]
-        steps = dict.fromkeys(evaluation.arms, 0) | {"qan": learner.brain.steps}
+        steps = dict.fromkeys(evaluation.arms, 0) | {"qan": learner.state.steps}
         for play, played in zip(left, self.engine.map(calls), strict=True):
             with self.stop.held():
                 steps[play.arm] = write_records(learner, played, steps[play.arm])

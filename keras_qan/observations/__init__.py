@@ -1,7 +1,6 @@
 """weights → state: what an agent sees of a training.
 
-An observation is anything with the two methods of `Observation`; `WeightStatistics`,
-`LearningRate` and `TrainingState` are the ones that come with the package.
+Subclass `Observation` for one of your own; the ones here come with the package.
 """
 
 from keras_qan.observations.base import (
@@ -12,7 +11,12 @@ from keras_qan.observations.base import (
     WeightStatistics,
     default,
 )
-from keras_qan.observations.dynamics import NUM_MOTIONS, Generalisation, TrainingDynamics, motion
+from keras_qan.observations.dynamics import (
+    NUM_MOTIONS,
+    Generalisation,
+    TrainingDynamics,
+    motion_numbers,
+)
 from keras_qan.observations.layers import watched_kernels
 
 __all__ = [
@@ -25,6 +29,6 @@ __all__ = [
     "TrainingState",
     "WeightStatistics",
     "default",
-    "motion",
+    "motion_numbers",
     "watched_kernels",
 ]

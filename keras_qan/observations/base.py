@@ -1,70 +1,91 @@
-"""The parts a state is made of, and what they are told of a training."""
+"""The protocol of observations, and what they are told of a training."""
 
 from __future__ import annotations
 
+import abc
 import operator
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
 
-import tensorflow as tf
+import numpy as np
 
-from keras_qan.observations import weight_statistics
 from keras_qan.observations.loss_history import LossHistory
+from keras_qan.observations.weight_statistics import NUM_FEATURES, kernel_features
 from keras_qan.storage.serialization import configurable
+
+_Self = TypeVar("_Self")
 
 
 class ObservationContext(NamedTuple):
-    """What can be known of a training when a decision is due; all tensors are float32.
+    """A training at a decision; numbers are floats `[]`, or `[P]` for a population.
 
     Attributes:
-      kernels: the watched kernels, each `[..., I, J]`.
-      rate: the learning rate, `[]` (the first one where an optimizer has several).
-      initial_rate: the learning rate that the user's optimizer came with, `[]`.
-      progress: the share t/T of the training's steps that are done, `[]` in [0, 1].
+      kernels: the watched kernels, tensors of Keras's backend, each `[..., I, J]`.
+      rate: the learning rate (the first one where an optimizer has several).
+      initial_rate: the learning rate that the user's optimizer came with.
+      progress: the share t/T of the training's steps that are done, in [0, 1].
       log_losses: smoothed log(loss / first loss), `[3]`: now, one and two decisions ago.
-      pace: decisions in a twentieth of the training, `[]`, at least 1: what makes the slope of
+      decisions_in_part: decisions in a twentieth of the training, at least 1; makes the slope of
         `log_losses` comparable between trainings with few and with many decisions.
-      track: the losses of single intervals and the rates tried so far, `[]` each.
-      motion: how the watched kernels moved since the last decision, `[3]`; see
-        `dynamics.motion`.
-      optimizer: whether it scales its gradients (1 or 0), and log(1 / (1 - momentum)), `[2]`.
-      num_steps: T, as far as is known, `[]`.
-      interval: steps to the next decision, `[]`.
+      history: the losses of single intervals and the rates tried so far.
+      motion: how the watched kernels moved since the last decision, `[..., 3]`; see
+        `dynamics.motion_numbers`.
+      optimizer: whether it scales its gradients (1 or 0), and log(1 / (1 - momentum)), `[..., 2]`.
+      num_steps: T, as far as is known.
+      interval: steps to the next decision.
     """
 
-    kernels: list[tf.Tensor]
-    rate: tf.Tensor
-    initial_rate: tf.Tensor
-    progress: tf.Tensor
-    log_losses: tf.Tensor
-    pace: tf.Tensor
-    track: LossHistory
-    motion: tf.Tensor
-    optimizer: tf.Tensor
-    num_steps: tf.Tensor
-    interval: tf.Tensor
+    kernels: Sequence[Any]
+    rate: Any
+    initial_rate: Any
+    progress: Any
+    log_losses: Any
+    decisions_in_part: Any
+    history: LossHistory
+    motion: Any
+    optimizer: Any
+    num_steps: Any
+    interval: Any
 
 
-class Observation(Protocol):
-    """One part of a state."""
+class Observation(abc.ABC):
+    """One part of a state; subclass it for an observation of your own.
 
-    layers: tuple[str | int, ...] | None
+    Attributes:
+      layers: the names of the layers whose kernels are watched, or their positions among the
+        model's kernels; None for the first convolution, or the first kernel where there is none.
+        Defaults to (), none.
+      needs_motion: whether it reads `ObservationContext.motion`. Defaults to False.
+      selector: what chooses the mini-batches, where it observes one. Defaults to None.
+      needs_selector: whether it can see nothing without a selector. Defaults to False.
+    """
 
+    layers: tuple[str | int, ...] | None = ()
+    needs_motion: bool = False
+    selector: Any = None
+    needs_selector: bool = False
+
+    @abc.abstractmethod
     def size(self, num_kernels: int) -> int:
-        """How many numbers it gives when `num_kernels` kernels are watched."""
-        ...
+        """Return how many numbers it gives when `num_kernels` kernels are watched."""
 
-    def __call__(self, situation: ObservationContext) -> tf.Tensor:
-        """The numbers, float32 `[size]`."""
-        ...
+    @abc.abstractmethod
+    def __call__(self, context: ObservationContext) -> Any:
+        """Return the numbers, a float array `[size]`."""
+
+    def bound_to(self: _Self, selector: Any) -> _Self:
+        """Return the observation bound to a selector; itself where it does not observe one."""
+        del selector
+        return self
 
 
 @configurable
-class WeightStatistics:
+class WeightStatistics(Observation):
     """192 statistics of each watched kernel (Fu et al. 2016, equations 5 to 8).
 
     Args:
-      layers: the names of the layers to watch, or their positions among the model's kernels; by
-        default the first convolution, or the first kernel where there is none.
+      layers: the names of the layers to watch, or their positions among the model's kernels.
+        Defaults to the first convolution, or the first kernel where there is none.
     """
 
     def __init__(self, layers: tuple[str | int, ...] | list[str | int] | None = None) -> None:
@@ -73,7 +94,7 @@ class WeightStatistics:
                 f"WeightStatistics got layers={layers!r}; expected a list. Write [{layers!r}]."
             )
         # NumPy's integers are not JSON's.
-        self.layers: tuple[str | int, ...] | None = None
+        self.layers = None
         if layers is not None:
             self.layers = tuple(n if isinstance(n, str) else operator.index(n) for n in layers)
         if self.layers == ():
@@ -83,62 +104,49 @@ class WeightStatistics:
             )
 
     def size(self, num_kernels: int) -> int:
-        """192 for each kernel."""
-        return num_kernels * weight_statistics.NUM_FEATURES
+        """Return 192 for each kernel."""
+        return num_kernels * NUM_FEATURES
 
-    def __call__(self, situation: ObservationContext) -> tf.Tensor:
-        """float32 `[192 * L]`, kernel by kernel."""
-        return tf.concat(
-            [weight_statistics.kernel_features(kernel) for kernel in situation.kernels], axis=0
-        )
+    def __call__(self, context: ObservationContext) -> Any:
+        """Return `[192 * L]`, kernel by kernel."""
+        return np.concatenate([kernel_features(kernel) for kernel in context.kernels])
 
 
 @configurable
-class CurrentLearningRate:
+class CurrentLearningRate(Observation):
     """The learning rate itself, the paper's one feature beside the weights."""
 
-    layers: tuple[str | int, ...] | None = ()
-
-    def size(self, num_kernels: int) -> int:  # noqa: ARG002 - the protocol's word
-        """One."""
+    def size(self, num_kernels: int) -> int:  # noqa: ARG002
+        """Return 1."""
         return 1
 
-    def __call__(self, situation: ObservationContext) -> tf.Tensor:
-        """float32 `[1]`."""
-        return situation.rate[tf.newaxis]
+    def __call__(self, context: ObservationContext) -> Any:
+        """Return `[1]`."""
+        return np.reshape(context.rate, [1])
 
 
 @configurable
-class TrainingState:
-    """What makes the process closer to Markov than weights alone: rate, time and loss.
+class TrainingState(Observation):
+    """Rate, time and loss, which bring the process closer to Markov than weights alone.
 
     Six numbers: log rate, log(rate / initial rate), progress t/T, smoothed log(loss / first loss),
     its slope and its curvature, the last two for a twentieth of the training.
     """
 
-    layers: tuple[str | int, ...] | None = ()
-
-    def size(self, num_kernels: int) -> int:  # noqa: ARG002 - the protocol's word
-        """Six."""
+    def size(self, num_kernels: int) -> int:  # noqa: ARG002
+        """Return 6."""
         return 6
 
-    def __call__(self, situation: ObservationContext) -> tf.Tensor:
-        """float32 `[6]`."""
-        now, before, earlier = tf.unstack(situation.log_losses)
-        log_rate = tf.math.log(tf.maximum(situation.rate, 1e-30))
-        log_start = tf.math.log(tf.maximum(situation.initial_rate, 1e-30))
-        return tf.stack(
-            [
-                log_rate,
-                log_rate - log_start,
-                situation.progress,
-                now,
-                (now - before) * situation.pace,
-                (now - 2.0 * before + earlier) * situation.pace,
-            ]
-        )
+    def __call__(self, context: ObservationContext) -> Any:
+        """Return `[6]`."""
+        now, before, earlier = context.log_losses
+        log_rate = np.log(np.maximum(context.rate, 1e-30))
+        log_start = np.log(np.maximum(context.initial_rate, 1e-30))
+        slope = (now - before) * context.decisions_in_part
+        curvature = (now - 2.0 * before + earlier) * context.decisions_in_part
+        return np.stack([log_rate, log_rate - log_start, context.progress, now, slope, curvature])
 
 
 def default() -> tuple[Observation, ...]:
-    """The default state: the paper's weight statistics and rate, and the training's own state."""
+    """Return the default state: the paper's statistics and rate, and the training's own state."""
     return (WeightStatistics(), CurrentLearningRate(), TrainingState())

@@ -1,14 +1,19 @@
-"""g of the paper's equations 5 to 8: twelve numbers that describe a set of weights.
+"""192 statistics of a kernel, whatever its size (Fu et al. 2016, equations 5 to 8).
 
-h of the paper's equations 6 to 8: five numbers that describe many descriptions.
-
-Equations 5 to 8: one watched kernel becomes 192 numbers, whatever its size.
+All of it is `keras.ops`, so that the statistics are computed where the weights are, on any of
+Keras's backends; `kernel_features` alone brings the finished numbers to the host.
 """
 
 from __future__ import annotations
 
-import tensorflow as tf
+from typing import Any
 
+import numpy as np
+from keras import ops
+
+from keras_qan.utils.backend import compile_function
+
+#: g of the paper: twelve numbers that describe a set of weights.
 MOMENT_NAMES = (
     "mean",
     "quantile_25",
@@ -24,9 +29,14 @@ MOMENT_NAMES = (
     "central_moment_5",
 )
 
+#: h of the paper: five numbers that describe many descriptions.
+POOLING_NAMES = ("mean", "median", "standard_deviation", "maximum", "minimum")
 
-def quantiles(values: tf.Tensor, probabilities: tuple[float, ...]) -> tf.Tensor:
-    """Quantiles along the last axis, linear between the two nearest values.
+NUM_FEATURES = len(MOMENT_NAMES) * (1 + 3 * len(POOLING_NAMES))
+
+
+def quantiles(values: Any, probabilities: tuple[float, ...]) -> Any:
+    """Return quantiles along the last axis, linear between the two nearest values.
 
     Args:
       values: float32 `[..., n]` with n known and at least 1.
@@ -36,7 +46,7 @@ def quantiles(values: tf.Tensor, probabilities: tuple[float, ...]) -> tf.Tensor:
       float32 `[..., P]`.
     """
     num_values = int(values.shape[-1])
-    ascending = tf.sort(values, axis=-1)
+    ascending = ops.sort(values, axis=-1)
     found = []
     for probability in probabilities:
         position = probability * (num_values - 1)
@@ -44,15 +54,15 @@ def quantiles(values: tf.Tensor, probabilities: tuple[float, ...]) -> tf.Tensor:
         above = min(below + 1, num_values - 1)
         share = position - below
         found.append(ascending[..., below] * (1.0 - share) + ascending[..., above] * share)
-    return tf.stack(found, axis=-1)
+    return ops.stack(found, axis=-1)
 
 
-def moments(values: tf.Tensor) -> tf.Tensor:
-    """Describes each set of weights along the last axis by twelve statistics.
+def moments(values: Any) -> Any:
+    """Describe each set of weights along the last axis by twelve statistics.
 
-    In the order of `NAMES`: mean, quartiles, standard deviation σ, skewness m₃/σ³, excess kurtosis
-    m₄/σ⁴ - 3, and the central moments m_p = mean((w - mean)^p) for p = 1 … 5 (Fu et al. 2016,
-    below equation 8). Population moments throughout, so that a single weight has one too.
+    In the order of `MOMENT_NAMES`: mean, quartiles, standard deviation σ, skewness m₃/σ³, excess
+    kurtosis m₄/σ⁴ - 3, and the central moments m_p = mean((w - mean)^p) for p = 1 … 5 (Fu et al.
+    2016, below equation 8). Population moments throughout, so that a single weight has one too.
 
     Deviations: m₁ is zero by definition and is returned as an exact zero rather than as rounding
     noise; skewness and kurtosis of weights that do not vary are zero rather than not-a-number.
@@ -64,38 +74,35 @@ def moments(values: tf.Tensor) -> tf.Tensor:
       float32 `[..., 12]`, finite for weights up to 10⁷ (the fifth moment of larger ones is not).
 
     Example:
-      >>> print(moments(tf.constant([1.0, 2.0, 3.0, 4.0, 10.0]))[:4].numpy())
+      >>> print(ops.convert_to_numpy(moments(ops.array([1.0, 2.0, 3.0, 4.0, 10.0])))[:4])
       [4. 2. 3. 4.]
     """
-    values = tf.cast(values, tf.float32)
-    mean = tf.reduce_mean(values, axis=-1)
-    deviation = values - mean[..., tf.newaxis]
+    values = ops.cast(values, "float32")
+    mean = ops.mean(values, axis=-1)
+    deviation = values - mean[..., None]
     square = deviation * deviation
     cube = square * deviation
-    moment_2 = tf.reduce_mean(square, axis=-1)
-    moment_3 = tf.reduce_mean(cube, axis=-1)
-    moment_4 = tf.reduce_mean(square * square, axis=-1)
-    moment_5 = tf.reduce_mean(square * cube, axis=-1)
-    sigma = tf.sqrt(moment_2)
+    moment_2 = ops.mean(square, axis=-1)
+    moment_3 = ops.mean(cube, axis=-1)
+    moment_4 = ops.mean(square * square, axis=-1)
+    moment_5 = ops.mean(square * cube, axis=-1)
+    sigma = ops.sqrt(moment_2)
     # Standardised first and raised to powers then, as σ⁴ of small weights would underflow.
-    spread = tf.reduce_max(tf.abs(values), axis=-1)
+    spread = ops.max(ops.abs(values), axis=-1)
     varies = sigma > 1e-6 * spread
-    standard = deviation / tf.where(varies, sigma, tf.ones_like(sigma))[..., tf.newaxis]
-    zero = tf.zeros_like(mean)
+    standard = deviation / ops.where(varies, sigma, ops.ones_like(sigma))[..., None]
+    zero = ops.zeros_like(mean)
     standard_square = standard * standard
-    skewness = tf.where(varies, tf.reduce_mean(standard_square * standard, axis=-1), zero)
-    fourth = tf.reduce_mean(standard_square * standard_square, axis=-1)
-    kurtosis = tf.where(varies, fourth - 3.0, zero)
+    skewness = ops.where(varies, ops.mean(standard_square * standard, axis=-1), zero)
+    fourth = ops.mean(standard_square * standard_square, axis=-1)
+    kurtosis = ops.where(varies, fourth - 3.0, zero)
     quartiles = quantiles(values, (0.25, 0.5, 0.75))
     rest = [sigma, skewness, kurtosis, zero, moment_2, moment_3, moment_4, moment_5]
-    return tf.concat([mean[..., tf.newaxis], quartiles, tf.stack(rest, axis=-1)], axis=-1)
+    return ops.concatenate([mean[..., None], quartiles, ops.stack(rest, axis=-1)], axis=-1)
 
 
-POOLING_NAMES = ("mean", "median", "standard_deviation", "maximum", "minimum")
-
-
-def pool(descriptions: tf.Tensor) -> tf.Tensor:
-    """Pools M descriptions of F numbers each into five statistics of each number.
+def pool(descriptions: Any) -> Any:
+    """Pool M descriptions of F numbers each into five statistics of each number.
 
     h_β(Φ), Φ = [Φ₁, …, Φ_M] (Fu et al. 2016, equations 6 to 8): mean, median, population standard
     deviation, maximum and minimum over the M descriptions. Their order does not matter, which is
@@ -105,30 +112,27 @@ def pool(descriptions: tf.Tensor) -> tf.Tensor:
       descriptions: float32 `[M, F]`, M ≥ 1.
 
     Returns:
-      float32 `[5 * F]`: the F means, then the F medians, and so on in the order of `NAMES`.
+      float32 `[5 * F]`: the F means, then the F medians, and so on in the order of
+      `POOLING_NAMES`.
 
     Example:
-      >>> print(pool(tf.constant([[1.0], [2.0], [6.0]])).numpy().round(3))
+      >>> print(ops.convert_to_numpy(pool(ops.array([[1.0], [2.0], [6.0]]))).round(3))
       [3.   2.   2.16 6.   1.  ]
     """
-    mean = tf.reduce_mean(descriptions, axis=0)
-    median = quantiles(tf.transpose(descriptions), (0.5,))[:, 0]
+    mean = ops.mean(descriptions, axis=0)
+    median = quantiles(ops.transpose(descriptions), (0.5,))[:, 0]
     # Scaled before they are squared, as the square of a fifth moment leaves float32's range.
     apart = descriptions - mean
-    reach = tf.reduce_max(tf.abs(apart), axis=0)
-    deviation = reach * tf.sqrt(
-        tf.reduce_mean(tf.square(tf.math.divide_no_nan(apart, reach)), axis=0)
-    )
-    maximum = tf.reduce_max(descriptions, axis=0)
-    minimum = tf.reduce_min(descriptions, axis=0)
-    return tf.concat([mean, median, deviation, maximum, minimum], axis=0)
+    reach = ops.max(ops.abs(apart), axis=0)
+    scaled = apart / ops.where(reach > 0.0, reach, ops.ones_like(reach))
+    deviation = reach * ops.sqrt(ops.mean(ops.square(scaled), axis=0))
+    maximum = ops.max(descriptions, axis=0)
+    minimum = ops.min(descriptions, axis=0)
+    return ops.concatenate([mean, median, deviation, maximum, minimum], axis=0)
 
 
-NUM_FEATURES = len(MOMENT_NAMES) * (1 + 3 * len(POOLING_NAMES))
-
-
-def kernel_features(kernel: tf.Tensor) -> tf.Tensor:
-    """Describes one kernel by statistics that do not depend on the order of its filters.
+def kernel_features(kernel: Any) -> np.ndarray:
+    """Describe one kernel by statistics that do not depend on the order of its filters.
 
     A kernel joins I inputs to J outputs by I·J single kernels of K weights. The result is
     g(w) (equation 5), h(g(w_{1*}), …, g(w_{I*})) over the inputs' rows (6), the same over the
@@ -139,34 +143,40 @@ def kernel_features(kernel: tf.Tensor) -> tf.Tensor:
         · width), `[I, J]` of a Dense layer (K = 1), likewise in one and three dimensions.
 
     Returns:
-      float32 `[192]`.
+      float32 `[192]`, on the host.
 
     Raises:
       ValueError: the kernel has fewer than two axes.
     """
-    if kernel.shape.rank is None or kernel.shape.rank < 2:
+    if len(kernel.shape) < 2:
         raise ValueError(
-            f"A watched kernel has shape {kernel.shape}; expected at least two axes, inputs and "
-            "outputs last. Watch a Dense or convolution layer's kernel instead."
+            f"A watched kernel has shape {tuple(kernel.shape)}; expected at least two axes, inputs "
+            "and outputs last. Watch a Dense or convolution layer's kernel instead."
         )
+    return np.asarray(ops.convert_to_numpy(_kernel_features(kernel)))
+
+
+@compile_function
+def _kernel_features(kernel: Any) -> Any:
+    """Return the 192 statistics as a tensor."""
     num_inputs, num_outputs = int(kernel.shape[-2]), int(kernel.shape[-1])
-    blocks = tf.reshape(tf.cast(kernel, tf.float32), [-1, num_inputs, num_outputs])  # [K, I, J]
+    blocks = ops.reshape(ops.cast(kernel, "float32"), [-1, num_inputs, num_outputs])  # [K, I, J]
     size = int(blocks.shape[0])
-    by_input = tf.transpose(blocks, [1, 0, 2])  # [I, K, J]
-    by_output = tf.transpose(blocks, [2, 0, 1])  # [J, K, I]
-    rows = moments(tf.reshape(by_input, [num_inputs, size * num_outputs]))
-    columns = moments(tf.reshape(by_output, [num_outputs, size * num_inputs]))
-    whole = moments(tf.reshape(blocks, [-1]))
-    return tf.concat([whole, pool(rows), pool(columns), _pool_single_kernels(blocks)], axis=0)
+    by_input = ops.transpose(blocks, [1, 0, 2])  # [I, K, J]
+    by_output = ops.transpose(blocks, [2, 0, 1])  # [J, K, I]
+    rows = moments(ops.reshape(by_input, [num_inputs, size * num_outputs]))
+    columns = moments(ops.reshape(by_output, [num_outputs, size * num_inputs]))
+    whole = moments(ops.reshape(blocks, [-1]))
+    return ops.concatenate([whole, pool(rows), pool(columns), _pool_single_kernels(blocks)], axis=0)
 
 
-def _pool_single_kernels(blocks: tf.Tensor) -> tf.Tensor:
-    """Equation 8 for blocks `[K, I, J]`: h over g of each single kernel, float32 `[60]`."""
+def _pool_single_kernels(blocks: Any) -> Any:
+    """Return equation 8 for blocks `[K, I, J]`: h over g of each single kernel, float32 `[60]`."""
     size = int(blocks.shape[0])
     if size > 1:
-        return pool(moments(tf.reshape(tf.transpose(blocks, [1, 2, 0]), [-1, size])))
+        return pool(moments(ops.reshape(ops.transpose(blocks, [1, 2, 0]), [-1, size])))
     # One weight is its own mean and quartiles and does not vary: pooled once instead of 12 times,
     # as a Dense layer has as many single kernels as weights.
-    is_the_weight = tf.constant([1.0] * 4 + [0.0] * (len(MOMENT_NAMES) - 4))
-    pooled = pool(tf.reshape(blocks, [-1, 1]))  # [5]
-    return tf.reshape(pooled[:, tf.newaxis] * is_the_weight, [-1])
+    is_the_weight = ops.array([1.0] * 4 + [0.0] * (len(MOMENT_NAMES) - 4))
+    pooled = pool(ops.reshape(blocks, [-1, 1]))  # [5]
+    return ops.reshape(pooled[:, None] * is_the_weight, [-1])

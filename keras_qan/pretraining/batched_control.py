@@ -5,16 +5,13 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from keras_qan.actions import Action, Schedule, StepBack
-from keras_qan.observations import Observation, ObservationContext
-from keras_qan.observations import loss_history as tracks
-from keras_qan.observations.dynamics import motion
-from keras_qan.observations.loss_history import LossHistory
+from keras_qan.actions import Action, ActionSet, Schedule
+from keras_qan.observations import Observation, ObservationContext, loss_history, motion_numbers
 from keras_qan.pretraining.batched_training import (
     BatchedData,
     BatchedOptimizers,
@@ -22,6 +19,7 @@ from keras_qan.pretraining.batched_training import (
     Population,
 )
 from keras_qan.qan.decision_schedule import dense_decisions
+from keras_qan.qan.rule import DecisionContext, Effect, RateState, apply_action, schedule_share
 
 #: log(validation loss / first loss) of a training that came to nothing.
 WORST = 2.0
@@ -31,11 +29,11 @@ class ActionChooser(NamedTuple):
     """How the actions of a rollout are chosen.
 
     Attributes:
-      q_values: states `[P, F]` → values `[P, A]`.
+      q_values: states `[P, F]` → values `[P, A]`, NumPy arrays.
       override: decision → actions int `[P]`, -1 where the values decide.
     """
 
-    q_values: Callable[[tf.Tensor], tf.Tensor]
+    q_values: Callable[[np.ndarray], np.ndarray]
     override: Callable[[int], np.ndarray]
 
 
@@ -108,20 +106,23 @@ class RolloutState(NamedTuple):
     weights: BatchedWeights
     kept: BatchedWeights
     initial: BatchedWeights
-    initial_rates: tf.Tensor
-    kept_rates: tf.Tensor
-    rates: tf.Tensor
-    track: LossHistory
     before: list[tf.Tensor]
     moved: list[tf.Tensor]
     start: list[tf.Tensor]
-    first_loss: tf.Tensor
-    interval_loss: tf.Tensor
+    rates: RateState
+    first_loss: np.ndarray
+    interval_loss: np.ndarray
 
 
 def branch(running: RolloutState, students: int) -> RolloutState:
-    """Each student becomes so many of itself, one after the other."""
-    return tf.nest.map_structure(lambda value: tf.repeat(value, students, axis=0), running)
+    """Return every student so many times, one after the other."""
+
+    def repeat(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return np.repeat(value, students, axis=0)
+        return tf.repeat(value, students, axis=0)
+
+    return tf.nest.map_structure(repeat, running)
 
 
 class BatchedController:
@@ -146,20 +147,10 @@ class BatchedController:
         self.population = population
         self.actions = tuple(actions)
         self.schedule = schedule
-        self.rate_bounds = rate_bounds
         self.observations = tuple(observations)
-        self._back = next(
-            (n for n, action in enumerate(actions) if isinstance(action, StepBack)), None
-        )
-        self._observe = tf.function(
-            functools.partial(self._observe_graph), autograph=False, jit_compile=True
-        )
-        self._validated = tf.function(
-            functools.partial(self._validated_graph), autograph=False, jit_compile=True
-        )
-        self._apply = tf.function(
-            functools.partial(self._apply_graph), autograph=False, jit_compile=True
-        )
+        self._action_set = ActionSet(self.actions, rate_bounds)
+        self._motion_sums = tf.function(_motion_sums, autograph=False, jit_compile=True)
+        self._change_weights = tf.function(_change_weights, autograph=False, jit_compile=True)
 
     def run(
         self,
@@ -180,22 +171,20 @@ class BatchedController:
         return BatchedEpisodes(DecisionRow(*columns), self.scores(course, running))
 
     def begin(self, weights: BatchedWeights, initial_rates: np.ndarray) -> RolloutState:
-        """A population before its first step."""
-        rates = tf.constant(initial_rates, tf.float32)
+        """Return a population before its first step."""
+        rates = np.asarray(initial_rates, np.float64)
+        history = loss_history.start_history((self.population.size,))
         watched = self.population.network.watched(weights.trainable)
         return RolloutState(
             weights=weights,
             kept=weights,
             initial=weights,
-            initial_rates=rates,
-            kept_rates=rates,
-            rates=rates,
-            track=tracks.start((self.population.size,)),
             before=watched,
             moved=[tf.zeros_like(w) for w in watched],
             start=watched,
-            first_loss=tf.ones_like(rates),
-            interval_loss=tf.ones_like(rates),
+            rates=RateState(rates, rates, rates, history),
+            first_loss=np.ones_like(rates),
+            interval_loss=np.ones_like(rates),
         )
 
     def go(
@@ -210,163 +199,165 @@ class BatchedController:
         rows = []
         for number in range(first, last):
             step, end = steps[number], steps[number + 1]
-            taken = max(step - steps[max(number - 1, 0)], 1)
-            terms = tf.constant(
-                [step / course.num_steps, course.num_steps, end - step, taken], tf.float32
+            context = DecisionContext(
+                progress=step / course.num_steps,
+                num_decisions=len(course.decisions),
+                num_steps=course.num_steps,
+                interval=end - step,
+                taken=max(step - steps[max(number - 1, 0)], 1),
             )
-            running, states, jumped = self._observe(
-                running, course.optimizers, terms, tf.constant(number > 0)
-            )
+            if number > 0:
+                running = _with_loss(running)
+            running, states = self._observe(running, course.optimizers, context)
             given = choose.override(number)
-            values = choose.q_values(states).numpy()
-            actions = np.where(given >= 0, given, values.argmax(axis=1))
-            forced = jumped.numpy() if self._back is not None else np.zeros(len(actions), bool)
-            actions = np.where(forced, self._back or 0, actions)
-            running = self._apply(running, course.optimizers, tf.constant(actions, tf.int32), terms)
+            actions = np.where(given >= 0, given, choose.q_values(states).argmax(axis=1))
+            effect = apply_action(self._action_set, actions, running.rates, context.progress)
+            jumped = loss_history.has_jumped(running.rates.history) & self._action_set.can_step_back
+            running = self._apply(running, course.optimizers, effect)
             rows.append(
                 DecisionRow(
-                    states.numpy(),
-                    actions,
-                    running.rates.numpy(),
-                    running.track.now.numpy(),
-                    ~forced,
+                    states,
+                    effect.action,
+                    running.rates.rates,
+                    running.rates.history.now,
+                    ~jumped,
                 )
             )
-            middle = tf.constant((step + end) / 2 / course.num_steps, tf.float32)
-            share = 1.0 if self.schedule is None else self.schedule(middle)
-            running = self._train(running, course, running.rates * share, step, end)
+            share = schedule_share(self.schedule, context)
+            running = self._train(running, course, running.rates.rates * share, step, end)
         return running, rows
 
     def _train(
-        self, running: RolloutState, course: Rollout, rates: tf.Tensor, step: int, end: int
+        self, running: RolloutState, course: Rollout, rates: np.ndarray, step: int, end: int
     ) -> RolloutState:
-        """Trains from step to step, and hears of the validation loss in between where it is due."""
+        """Train from step to step, and take in the validation loss where it is due in between."""
+        assigned = tf.constant(rates, tf.float32)
         cuts = sorted({step, end} | {v for v in course.validations if step < v < end})
-        total = tf.zeros_like(rates)
+        total = np.zeros_like(rates)
         for begin, stop in itertools.pairwise(cuts):
             if begin in course.validations:
-                memory = self._validated(
-                    running.track, course.data, running.weights, running.first_loss
-                )
-                running = running._replace(track=memory)
+                losses = self.population.validate(course.data, running.weights)
+                log_loss = loss_history.relative_log(losses, running.first_loss)
+                history = loss_history.with_validation(running.rates.history, log_loss)
+                running = running._replace(rates=running.rates._replace(history=history))
             weights, first, rest = self.population.advance(
-                course.data, running.weights, course.optimizers, rates, course.seed, begin, stop
+                course.data, running.weights, course.optimizers, assigned, course.seed, begin, stop
             )
             if stop > begin + 1:
-                total += rest * (stop - begin - 1)
+                total = total + rest.numpy() * (stop - begin - 1)
             # The first loss after a decision is that of the weights before it.
             if begin > step:
-                total += first
-            running = running._replace(
-                weights=weights, first_loss=first if begin == 0 else running.first_loss
-            )
+                total = total + first.numpy()
+            running = running._replace(weights=weights)
+            if begin == 0:
+                running = running._replace(first_loss=first.numpy())
         return running._replace(interval_loss=total / (end - step - 1))
-
-    def _validated_graph(
-        self, memory: LossHistory, data: BatchedData, weights: BatchedWeights, first_loss: tf.Tensor
-    ) -> LossHistory:
-        loss = self.population.validation_losses(data, weights)
-        return tracks.with_validation(memory, tracks.relative_log(loss, first_loss))
 
     def scores(self, course: Rollout, running: RolloutState) -> np.ndarray:
         """log(validation loss / first training loss), `[P]`, at most `WORST`."""
         final = self.population.validate(course.data, running.weights)
-        ratios = final / running.first_loss.numpy()
+        ratios = final / running.first_loss
         ratios = np.where(np.isfinite(ratios), ratios, np.inf)
         return np.clip(np.log(np.maximum(ratios, 1e-12)), None, WORST)
 
-    def _observe_graph(
-        self,
-        running: RolloutState,
-        optimizers: BatchedOptimizers,
-        terms: tf.Tensor,
-        has_loss: tf.Tensor,
-    ) -> tuple[RolloutState, tf.Tensor, tf.Tensor]:
-        progress, num_steps, interval, taken = tf.unstack(terms)
-        log_loss = tracks.relative_log(running.interval_loss, running.first_loss)
-        seen = tracks.with_loss(running.track, log_loss)
-        track = LossHistory(
-            *(tf.where(has_loss, a, b) for a, b in zip(seen, running.track, strict=True))
-        )
+    def _observe(
+        self, running: RolloutState, optimizers: BatchedOptimizers, context: DecisionContext
+    ) -> tuple[RolloutState, np.ndarray]:
+        """Return the population with its kernels' motion noted, and the states, `[P, F]`."""
         watched = self.population.network.watched(running.weights.trainable)
-        parts = [
-            motion(now, before, last, start, taken)
-            for now, before, last, start in zip(
-                watched, running.before, running.moved, running.start, strict=True
-            )
-        ]
-        like = tf.zeros_like(track.now)
+        sums, moved = self._motion_sums(watched, running.before, running.moved, running.start)
+        motion = np.mean(motion_numbers(sums.numpy(), context.taken), axis=0)  # [P, 3]
         situation = ObservationContext(
             kernels=[],
-            rate=running.rates,
-            initial_rate=running.initial_rates,
-            progress=progress + like,
-            log_losses=tf.zeros([3]),
-            pace=tf.ones([]),
-            track=track,
-            motion=tf.add_n(parts) / len(parts),
-            optimizer=tf.stack([optimizers.adaptive, _log_gain(optimizers)], axis=-1),
-            num_steps=num_steps,
-            interval=interval,
+            rate=running.rates.rates,
+            initial_rate=running.rates.initial_rates,
+            progress=context.progress,
+            log_losses=np.zeros(3),
+            decisions_in_part=1.0,
+            history=running.rates.history,
+            motion=motion,
+            optimizer=_traits(optimizers),
+            num_steps=float(context.num_steps),
+            interval=float(context.interval),
         )
-        state = tf.concat([part(situation) for part in self.observations], axis=-1)
-        state = tf.where(tf.math.is_finite(state), state, 0.0)
-        moved = [now - before for now, before in zip(watched, running.before, strict=True)]
-        return running._replace(track=track, moved=moved), state, tracks.has_jumped(track)
+        parts = [np.asarray(part(situation), np.float32) for part in self.observations]
+        states = np.concatenate(parts, axis=-1)
+        states = np.where(np.isfinite(states), states, np.float32(0.0))
+        return running._replace(moved=moved), states
 
-    def _apply_graph(
-        self,
-        running: RolloutState,
-        optimizers: BatchedOptimizers,
-        actions: tf.Tensor,
-        terms: tf.Tensor,
+    def _apply(
+        self, running: RolloutState, optimizers: BatchedOptimizers, effect: Effect
     ) -> RolloutState:
-        is_copy_bad = tracks.is_copy_bad(running.track)
-        track = tracks.with_copy_of_start(running.track, is_copy_bad)
-        is_best = track.now <= track.best
-        led_here = tf.where(is_best, running.rates, running.kept_rates)
-        backs = tf.zeros_like(is_best)
-        outcomes = []
-        for number, action in enumerate(self.actions):
-            if isinstance(action, StepBack):
-                backs = actions == number
-                outcomes.append(action.rate_after(running.rates, led_here))
-            else:
-                outcomes.append(action.next_rate(running.rates, running.initial_rates, terms[0]))
-        low, high = self.rate_bounds
-        chosen = tf.gather(tf.stack(outcomes, axis=1), actions, batch_dims=1)
-        # Holding a rate that lies outside the bounds is holding it.
-        is_held = tf.equal(chosen, running.rates)
-        chosen = tf.where(is_held, chosen, tf.clip_by_value(chosen, low, high))
-
-        def pick(condition: tf.Tensor, ours: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
-            wide = tf.reshape(condition, [-1] + [1] * (len(ours.shape) - 1))
-            return tf.where(wide, ours, theirs)
-
-        keep = functools.partial(tf.nest.map_structure, functools.partial(pick, is_best))
-        # Weights alone: the optimizer's slots stay those of the copy.
-        from_start = functools.partial(tf.nest.map_structure, functools.partial(pick, is_copy_bad))
-        copied = running.kept._replace(
-            trainable=from_start(running.initial.trainable, running.kept.trainable),
-            moving=from_start(running.initial.moving, running.kept.moving),
+        """Change weights and rates as an action's effect has it."""
+        conditions = [tf.constant(c) for c in (effect.forgets, effect.keeps, effect.restores)]
+        weights, kept = self._change_weights(
+            running.weights, running.kept, running.initial, optimizers.adaptive, *conditions
         )
-        kept = keep(running.weights, copied)
-        restore = functools.partial(tf.nest.map_structure, functools.partial(pick, backs))
-        weights = restore(kept, running.weights)
-        # The speed that led astray is not taken back.
-        stops = backs & ~is_best & (optimizers.adaptive < 0.5)
-        slots = [pick(stops, tf.zeros_like(slot), slot) for slot in weights.first_slots]
-        weights = weights._replace(first_slots=slots)
         return running._replace(
             weights=weights,
             kept=kept,
-            kept_rates=tf.where(backs, chosen, led_here),
-            rates=chosen,
-            track=tracks.with_rate(track, running.rates, chosen, backs),
+            rates=effect.state,
             before=self.population.network.watched(weights.trainable),
         )
 
 
-def _log_gain(optimizers: BatchedOptimizers) -> tf.Tensor:
-    """log(1 / (1 - μ)) of SGD; 0 of Adam, whose moments are means."""
-    return tf.where(optimizers.adaptive > 0.0, 0.0, -tf.math.log(1.0 - optimizers.momentum))
+def _with_loss(running: RolloutState) -> RolloutState:
+    log_loss = loss_history.relative_log(running.interval_loss, running.first_loss)
+    history = loss_history.with_loss(running.rates.history, log_loss)
+    return running._replace(rates=running.rates._replace(history=history))
+
+
+def _motion_sums(
+    watched: list[tf.Tensor],
+    before: list[tf.Tensor],
+    moved: list[tf.Tensor],
+    start: list[tf.Tensor],
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Return the sums of `motion_numbers`, `[L, P, 6]`, and the kernels' changes."""
+    rows, changes = [], []
+    for now, previous, last, first in zip(watched, before, moved, start, strict=True):
+        change, distance = now - previous, now - first
+        changes.append(change)
+        pairs = [(change, change), (change, last), (last, last), (now, now)]
+        pairs += [(distance, distance), (first, first)]
+        rows.append(tf.stack([tf.reduce_sum(a * b, axis=-1) for a, b in pairs], axis=-1))
+    return tf.stack(rows), changes
+
+
+def _change_weights(
+    weights: BatchedWeights,
+    kept: BatchedWeights,
+    initial: BatchedWeights,
+    adaptive: tf.Tensor,
+    forgets: tf.Tensor,
+    keeps: tf.Tensor,
+    restores: tf.Tensor,
+) -> tuple[BatchedWeights, BatchedWeights]:
+    """Return weights and snapshots after an action's effect; conditions are bool `[P]`."""
+
+    def pick(condition: tf.Tensor, ours: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
+        wide = tf.reshape(condition, [-1] + [1] * (len(ours.shape) - 1))
+        return tf.where(wide, ours, theirs)
+
+    def pick_all(condition: tf.Tensor, ours: Any, theirs: Any) -> Any:
+        return tf.nest.map_structure(functools.partial(pick, condition), ours, theirs)
+
+    # Weights alone: the optimizer's slots stay those of the snapshot.
+    copied = kept._replace(
+        trainable=pick_all(forgets, initial.trainable, kept.trainable),
+        moving=pick_all(forgets, initial.moving, kept.moving),
+    )
+    kept = pick_all(keeps, weights, copied)
+    weights = pick_all(restores, kept, weights)
+    # The speed that led astray is not restored.
+    stops = restores & (adaptive < 0.5)
+    slots = [pick(stops, tf.zeros_like(slot), slot) for slot in weights.first_slots]
+    return weights._replace(first_slots=slots), kept
+
+
+def _traits(optimizers: BatchedOptimizers) -> np.ndarray:
+    """Return whether each optimizer scales its gradients, and log(1 / (1 - μ)), `[P, 2]`."""
+    adaptive, momentum = optimizers.adaptive.numpy(), optimizers.momentum.numpy()
+    # Adam's moments are means.
+    gain = np.where(adaptive > 0.0, 0.0, -np.log(1.0 - momentum))
+    return np.stack([adaptive, gain], axis=-1)

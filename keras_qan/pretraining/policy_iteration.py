@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -137,7 +137,7 @@ class PolicyTraining:
         num_features = sum(part.size(2) for part in self.observations)
         self.branches = Branches(num_features, len(self.actions))
         self.agent.build(num_features, len(self.actions))
-        self.q_values = tf.function(agent.preferences, autograph=False)
+        self.q_values = agent.action_scores
         self._steering: dict[tuple[Template, int, int], BatchedController] = {}
 
     def steering(self, template: Template, num_tasks: int, students: int) -> BatchedController:
@@ -230,10 +230,10 @@ def always(size: int, action: int) -> Callable[[int], np.ndarray]:
     return functools.partial(_always, np.full(size, action))
 
 
-def no_values(num_actions: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Values for a rollout whose every action is overridden."""
+def no_values(num_actions: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return values for a rollout whose every action is overridden."""
 
-    def zeros(states: tf.Tensor) -> Any:
-        return tf.zeros([tf.shape(states)[0], num_actions])
+    def zeros(states: np.ndarray) -> np.ndarray:
+        return np.zeros([len(states), num_actions])
 
     return zeros

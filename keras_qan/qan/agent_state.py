@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import math
+import sys
 import tempfile
 import weakref
 from dataclasses import replace
@@ -12,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_qan.actions import label
+from keras_qan.agents import Agent
 from keras_qan.agents.remote import SharedAgent
-from keras_qan.distribute import WorkerGroup, directory_here
 from keras_qan.qan.config import CallbackConfig, as_json
-from keras_qan.qan.controller import Controller, Decision
+from keras_qan.qan.controller import Controller
+from keras_qan.qan.rule import Decision
 from keras_qan.storage import checkpoint
 from keras_qan.storage.lock import Lock
 from keras_qan.storage.run_log import RunLog
 from keras_qan.storage.serialization import is_configurable
+from keras_qan.utils.backend import backend_name
 
 __all__ = ["RETURNS_KEPT", "AgentState"]
 
@@ -68,8 +70,8 @@ class AgentState:
     ) -> None:
         given.check()
         self.selector: Any = given.selector(selector)
-        self.team: WorkerGroup | None = None
-        self.directory = None if directory is None else directory_here(Path(directory))
+        self.workers: Any = None
+        self.directory = None if directory is None else _directory_here(Path(directory))
         self.episodes = 0
         self.steps = 0
         self.returns: list[float] = []
@@ -77,7 +79,6 @@ class AgentState:
         self._parameters = parameters
         self._num_kernels: int | None = None
         self._is_built = False
-        self._study: Any = None
         self.log: RunLog | None = None
         self.finished: set[tuple[str, str, int]] = set()
         self.last_episode: dict[str, Any] = {}
@@ -190,28 +191,28 @@ class AgentState:
 
     # One episode.
 
-    def join(self, team: WorkerGroup | None) -> None:
+    def join(self, workers: Any) -> None:
         """Makes the brains of several workers one: the chief's, on which all of them act.
 
         The others let go of agent and directory, and take over the chief's settings and counts.
 
         Args:
-          team: the workers that train the model, or None where one process does it all.
+          workers: the workers that train the model, or None where one process does it all.
 
         Raises:
           ValueError: it has been in trainings with others, or alone.
         """
-        if team is self.team:
+        if workers is self.workers:
             return
-        if self.team is not None or self._is_built:
+        if self.workers is not None or self._is_built:
             raise ValueError(
                 "A QANCallback that has been in trainings by itself got a model of a multi-worker "
                 "strategy, or the other way round; expected one or the other for all its life. "
                 "Save it, and go on with QANCallback.load(directory) in another process."
             )
-        assert team is not None
-        self.team = team
-        shared = team.from_chief(
+        assert workers is not None
+        self.workers = workers
+        shared = workers.from_chief(
             {
                 "settings": self.settings.config(),
                 "episodes": self.episodes,
@@ -221,7 +222,7 @@ class AgentState:
                 "finished": sorted(self.finished),
             }
         )
-        if not team.is_chief:
+        if not workers.is_chief:
             self.directory = self.log = self._arrays = self._parameters = None
             if as_json(self.settings.config()) != shared["settings"]:
                 self.settings = CallbackConfig.from_config(shared["settings"])
@@ -230,7 +231,7 @@ class AgentState:
             self.episodes, self.steps = shared["episodes"], shared["steps"]
             self._num_kernels, self.returns = shared["num_kernels"], shared["returns"]
             self.finished = {(arm, phase, number) for arm, phase, number in shared["finished"]}
-        self.controller.agent = SharedAgent(self.controller.agent, team)
+        self.controller.agent = SharedAgent(self.controller.agent, workers)
 
     def begin_episode(self, num_kernels: int, explore: bool, context: dict[str, Any]) -> None:
         """Makes ready for a student with so many watched kernels.
@@ -246,7 +247,7 @@ class AgentState:
             self._arrays = None
             self._parameters = None
         if self._parameters is not None:
-            self.controller.agent.adopt(self._parameters)  # type: ignore[attr-defined]
+            self.controller.agent.adopt(self._parameters)
             self._parameters = None
         self.controller.build(num_kernels)
         self._num_kernels = num_kernels
@@ -270,8 +271,8 @@ class AgentState:
 
     def record_decision(self, decision: Decision, number: int, step: int, greedy: bool) -> None:
         """Writes down one decision, which has to be the same on all workers."""
-        if self.team is not None:
-            self.team.agree("step, action, learning rate", step, decision.action, decision.rate)
+        if self.workers is not None:
+            self.workers.agree("step, action, learning rate", step, decision.action, decision.rate)
         if self.log is None:
             return
         action = label(self.controller.actions[decision.action])
@@ -349,32 +350,40 @@ class AgentState:
     # Episodes that other processes play.
 
     def arrays_to_act(self, stream: int) -> dict[str, np.ndarray]:
-        """What the agent of another process needs to act as this one would; see `DQN`."""
-        agent: Any = self.controller.agent
-        if hasattr(agent, "arrays_to_act"):
-            return agent.arrays_to_act(stream)
-        return agent.arrays()
+        """Return what the agent of another process needs to act as this one; see `Agent`."""
+        return self.controller.agent.arrays_to_act(stream)
 
-    def know(self, arrays: dict[str, np.ndarray]) -> None:
-        """Restores the agent from these arrays when the next episode begins."""
+    def restore_agent_later(self, arrays: dict[str, np.ndarray]) -> None:
+        """Restore the agent from these arrays when the next episode begins."""
         self._arrays = arrays
 
+    def replace_agent(self, agent: Agent) -> None:
+        """Let another agent decide in this process, for example one that gathers transitions."""
+        self.controller.agent = agent
+
+    def log_to(self, other: AgentState) -> None:
+        """Write records where the other one writes them."""
+        self.log = other.log
+
     def learn_from(self, transitions: dict[str, np.ndarray]) -> None:
-        """Goes through an episode that another process played: looks at each state, then learns.
+        """Go through an episode that another process played: look at each state, then learn.
 
         Args:
-          transitions: see `agents.gathering.Gathering.take`.
+          transitions: see `agents.remote.TransitionCollector.take`.
         """
-        if self._study is None:
-            agent = self.controller.agent
+        agent = self.controller.agent
+        for observation, action, reward, discount in zip(*transitions.values(), strict=True):
+            agent.act(observation, True)
+            agent.learn(observation, int(action), float(reward), float(discount))
 
-            def study(observation: Any, action: Any, reward: Any, discount: Any) -> Any:
-                agent.act(observation, tf.constant(True))
-                return agent.learn(observation, action, reward, discount)
 
-            self._study = tf.function(study, autograph=False)
-        for parts in zip(*transitions.values(), strict=True):
-            self._study(*map(tf.constant, parts))
+def _directory_here(directory: Path) -> Path:
+    """Return where this process writes: not every worker of a group writes the run directory."""
+    if backend_name() != "tensorflow" or "tensorflow" not in sys.modules:
+        return directory
+    from keras_qan.distribute import directory_here
+
+    return directory_here(directory)
 
 
 def _check_writable(directory: Path) -> None:

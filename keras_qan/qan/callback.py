@@ -16,19 +16,19 @@ import numpy as np
 
 from keras_qan.actions import Action, Schedule
 from keras_qan.agents import Agent
-from keras_qan.distribute import WorkerGroup, worker_group_of
 from keras_qan.observations import Observation
 from keras_qan.qan import presets
 from keras_qan.qan.agent_state import AgentState
 from keras_qan.qan.config import CallbackConfig
 from keras_qan.qan.conflicts import ConflictDetector
-from keras_qan.qan.controller import Controller, Decision
+from keras_qan.qan.controller import Controller
 from keras_qan.qan.convergence import ReturnTrend, return_trend
 from keras_qan.qan.decision_schedule import DecisionSchedule
 from keras_qan.qan.fit_state import FitState
-from keras_qan.qan.model_access import LossSums, find_student, require_keras_3
+from keras_qan.qan.model_access import ModelAccess, require_trainable, workers_of
 from keras_qan.qan.policy import UNSET, Policy, policy_to_start_from
 from keras_qan.qan.rewards import Reward
+from keras_qan.qan.rule import Decision
 
 #: How often a training whose loss is no number is set back before it is given up.
 MAX_RESCUES = 20
@@ -130,78 +130,78 @@ class QANCallback(keras.callbacks.Callback):
           CheckpointError: the run's checkpoints are damaged.
           ValueError: the run's actions do not fit the selector.
         """
-        brain = AgentState.load(directory, _default_settings(), writable=explore, selector=selector)
-        return cls.of(brain, explore)
+        state = AgentState.load(directory, _default_settings(), writable=explore, selector=selector)
+        return cls.of(state, explore)
 
     @classmethod
-    def of(cls, brain: AgentState, explore: bool) -> QANCallback:
+    def of(cls, state: AgentState, explore: bool) -> QANCallback:
         """A callback around a brain that was made elsewhere."""
         callback = cls.__new__(cls)
         keras.callbacks.Callback.__init__(callback)
-        callback._adopt(brain, explore)
+        callback._adopt(state, explore)
         return callback
 
-    def _adopt(self, brain: AgentState, explore: bool) -> None:
+    def _adopt(self, state: AgentState, explore: bool) -> None:
         """Sets every attribute; the brain is shared between copies, the rest is this one's own."""
-        self._brain = brain
+        self._state = state
         self.explore = explore
         self.context: dict[str, Any] = {}
         self._defers_writing = False
-        self._rivals = ConflictDetector(self)
+        self._conflicts = ConflictDetector(self)
         self._fit: FitState | None = None
 
     @property
-    def brain(self) -> AgentState:
+    def state(self) -> AgentState:
         """What it shares with its copies."""
-        return self._brain
+        return self._state
 
     @property
     def episodes(self) -> int:
         """How many trainings it has learned from."""
-        return self._brain.episodes
+        return self._state.episodes
 
     def gain(self) -> ReturnTrend:
         """Whether the trainings it learns from still get better, from their returns so far."""
-        return return_trend(self._brain.returns)
+        return return_trend(self._state.returns)
 
     @property
     def agent(self) -> Agent:
         """What decides."""
-        return self._brain.controller.agent
+        return self._state.controller.agent
 
     @property
     def settings(self) -> CallbackConfig:
         """What it is made of."""
-        return self._brain.settings
+        return self._state.settings
 
     @property
     def selector(self) -> Any:
         """What chooses the batches, where its actions or observations are bound to one."""
-        return self._brain.selector
+        return self._state.selector
 
     @property
     def directory(self) -> Path | None:
         """Where it is kept."""
-        return self._brain.directory
+        return self._state.directory
 
     def has_finished(self, arm: str, phase: str, episode: int) -> bool:
         """Whether the directory held the records of that episode when it was opened."""
-        return (arm, phase, episode) in self._brain.finished
+        return (arm, phase, episode) in self._state.finished
 
     def log_to(self, other: QANCallback) -> None:
         """Writes records to the other callback's directory from now on."""
-        self._brain.log = other._brain.log
+        self._state.log = other._brain.log
 
-    def join(self, team: WorkerGroup | None) -> None:
+    def join(self, workers: Any) -> None:
         """Makes it one of several workers' that act on the chief's decisions; `fit` does it too."""
-        self._brain.join(team)
+        self._state.join(workers)
 
     @contextlib.contextmanager
     def writing_later(self) -> Iterator[Callable[..., None]]:
         """Within the block, an episode's records wait for a call with what else is to be noted."""
         self._defers_writing = True
         try:
-            yield lambda **more: self._brain.write_episode(self.explore, **more)
+            yield lambda **more: self._state.write_episode(self.explore, **more)
         finally:
             self._defers_writing = False
 
@@ -214,11 +214,11 @@ class QANCallback(keras.callbacks.Callback):
         Raises:
           ValueError: nothing was learned yet, or no directory is known.
         """
-        return self._brain.save(directory)
+        return self._state.save(directory)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> QANCallback:
         """A callback for another training that shares agent, counters and directory."""
-        memo[id(self)] = copy = type(self).of(self._brain, self.explore)
+        memo[id(self)] = copy = type(self).of(self._state, self.explore)
         return copy
 
     def __reduce__(self) -> Any:
@@ -233,110 +233,118 @@ class QANCallback(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         """Notes the model, and warns of callbacks in the same `fit` that set the rate too."""
         super().set_model(model)
-        self._rivals.look_round()
+        self._conflicts.check_neighbours()
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Finds what is to be watched and steered."""
+        """Find what is to be watched and steered."""
         self._fit = None
-        require_keras_3(self.model)
-        self.join(worker_group_of(self.model.distribute_strategy))
+        require_trainable(self.model)
+        self.join(workers_of(self.model))
         controller = self._controller
-        sums = LossSums(self.model, self._estimated_loss())
-        student = find_student(self.model, controller.observations, sums, controller.can_step_back)
-        self._brain.check_selector()
-        self._brain.begin_episode(len(student.kernels), self.explore, self.context)
-        pace = DecisionSchedule(self.settings.decide_every, bool(self.settings.dense_start))
-        self._fit = FitState(student, sums, pace, self._companion())
+        model = ModelAccess(
+            self.model,
+            controller.observations,
+            can_step_back=controller.can_step_back,
+            estimated_losses=self._estimated_loss(),
+        )
+        self._state.check_selector()
+        self._state.begin_episode(model.num_kernels, self.explore, self.context)
+        schedule = DecisionSchedule(self.settings.decide_every, bool(self.settings.dense_start))
+        self._fit = FitState(model, schedule, self._companion())
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Takes the first decision of the training."""
+        """Take the first decision of the training."""
         fit = self._running
         fit.companion.on_epoch_begin(epoch, logs)
         if fit.num_epochs is None and self.selector is not None:
             # How late its batches come is known once it has begun.
-            fit.pace = DecisionSchedule(
+            fit.schedule = DecisionSchedule(
                 self.settings.decide_every,
                 bool(self.settings.dense_start),
                 self.selector.staleness,
                 int(self.model.steps_per_execution),
             )
-        fit.pace.begin_epoch()
+        fit.schedule.begin_epoch()
         fit.loss_is_kept = False
         if fit.num_epochs is None:
             fit.num_epochs = self.params.get("epochs", 1) - epoch
             if self.params.get("steps") is not None:
-                fit.pace.set_length(self.params["steps"], fit.num_epochs)
-            decision = self._controller.begin(fit.student, fit.pace.moment(), self.explore)
+                fit.schedule.set_length(self.params["steps"], fit.num_epochs)
+            decision = self._controller.begin(fit.model, fit.schedule.context(), self.explore)
             fit.initial_rate = decision.rate_found
-            self._note(decision)
+            self._record(decision)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Takes a decision when one is due."""
+        """Take a decision when one is due."""
         fit = self._running
-        loss = (logs or {}).get("loss", 0.0)
-        fit.sums.add(loss)
+        loss = float((logs or {}).get("loss", 0.0))
+        fit.model.losses.add(loss)
         is_finite = math.isfinite(loss)
         # The batches that were trained on are counted before the next ones are chosen.
         fit.companion.on_train_batch_end(batch, logs)
-        is_due = fit.pace.advance(batch)
+        is_due = fit.schedule.advance(batch)
+        if not is_due and is_finite and fit.first_loss is not None:
+            return
+        fit.model.synchronize()
         if fit.first_loss is None:
             fit.first_loss = self._first_loss(fit)
             self._controller.start_from(fit.first_loss)
         if not is_due and is_finite:
             return
-        if not is_finite and not self._can_go_on(fit):
+        if not is_finite and not self._can_roll_back(fit):
             self._stop_diverged(fit)
-        elif not is_finite or fit.pace.wants_decision():
+        elif not is_finite or fit.schedule.wants_decision():
             self._decide(fit)
-        elif fit.pace.wants_mark():
-            self._controller.mark(fit.student)
-            fit.pace.marked()
+        elif fit.schedule.starts_counting():
+            self._controller.start_counting(fit.model)
+            fit.schedule.counting_started()
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Keeps the epoch's last losses before validation begins its own sums."""
+        """Keep the epoch's last losses before validation begins its own sums."""
         self._keep_loss()
         if self._fit is not None:
             self._fit.companion.on_test_begin(logs)
 
     def on_test_end(self, logs: dict[str, float] | None = None) -> None:
-        """Tells a selector that the validation is over."""
+        """Tell a selector that the validation is over."""
         if self._fit is not None:
             self._fit.companion.on_test_end(logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Keeps the epoch's last losses, notes its length, and reports the rate as Keras does."""
+        """Keep the epoch's last losses, note its length, and report the rate as Keras does."""
         self._keep_loss()
         fit = self._running
         logs = {} if logs is None else logs
-        logs["learning_rate"] = float(fit.student.rates[0].numpy())
+        logs["learning_rate"] = float(fit.model.read_rates()[0])
         if "val_loss" in logs:
             fit.validation_loss = float(logs["val_loss"])
-            self._controller.hear_validation(fit.validation_loss)
-        if not fit.pace.knows_length:
-            fit.pace.set_length(fit.pace.steps_in_epoch, fit.num_epochs or 1)
-        step = fit.pace.step
+            self._controller.observe_validation(fit.validation_loss)
+        if not fit.schedule.knows_length:
+            fit.schedule.set_length(fit.schedule.steps_in_epoch, fit.num_epochs or 1)
+        step = fit.schedule.step
         values = {name: float(value) for name, value in logs.items()}
-        self._brain.record("epochs", epoch=epoch, step=step, **values)
+        self._state.record("epochs", epoch=epoch, step=step, **values)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Closes the episode and writes down what was learned."""
+        """Close the episode and write down what was learned."""
         fit = self._running
         self._fit = None
         fit.companion.on_train_end(logs)
-        if fit.pace.step == 0:
+        if fit.schedule.step == 0:
             self._controller.abandon()
             return
+        fit.model.synchronize()
         final_loss = fit.validation_loss if self._controller.reward.uses_validation else None
         last = self._controller.end(
-            fit.student,
-            fit.pace.moment(),
+            fit.model,
+            fit.schedule.context(),
             self.explore,
             math.nan if fit.has_diverged else final_loss,
         )
-        fit.count(last)
-        self._brain.end_episode(
+        fit.add_decision(last)
+        self._state.end_episode(
             self.explore,
-            steps=fit.pace.step,
+            steps=fit.schedule.step,
             decisions=fit.num_decisions,
             initial_learning_rate=fit.initial_rate,
             final_loss=last.loss,
@@ -348,7 +356,7 @@ class QANCallback(keras.callbacks.Callback):
             **{"return": fit.total_reward},
         )
         if not self._defers_writing:
-            self._brain.write_episode(self.explore)
+            self._state.write_episode(self.explore)
         if self.explore and self.params.get("verbose"):
             print(f"QAN, training {self.episodes}: {self.gain()}")
 
@@ -356,7 +364,7 @@ class QANCallback(keras.callbacks.Callback):
 
     @property
     def _controller(self) -> Controller:
-        return self._brain.controller
+        return self._state.controller
 
     @property
     def _running(self) -> FitState:
@@ -375,7 +383,7 @@ class QANCallback(keras.callbacks.Callback):
         """
         fit = self._running
         notes = {f"controller/{n}": value for n, value in self._controller.arrays().items()}
-        return fit.arrays() | notes, fit.notes()
+        return fit.arrays() | notes, fit.as_data()
 
     def go_on(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
         """Goes on, in a `fit` that has just begun, from where `pause` was called.
@@ -399,41 +407,41 @@ class QANCallback(keras.callbacks.Callback):
 
     def _estimated_loss(self) -> tuple[Any, Any] | None:
         """Sums of the loss over all data, where batches are chosen and the reward asks for them."""
-        if self.selector is None or not getattr(self._controller.reward, "over_all_data", False):
+        if self.selector is None or not self._controller.reward.over_all_data:
             return None
         sums: tuple[Any, Any] = self.selector.loss_sums()
         return sums
 
     def _decide(self, fit: FitState) -> None:
         decision = self._controller.decide(
-            fit.student,
-            fit.pace.moment(),
+            fit.model,
+            fit.schedule.context(),
             self.explore,
-            fit.pace.is_delayed,
+            fit.schedule.credit_is_delayed,
         )
-        fit.pace.decided()
-        self._rivals.compare(fit.last_rate, decision.rate_found)
-        self._note(decision)
+        fit.schedule.note_decision()
+        self._conflicts.compare(fit.last_rate, decision.rate_found)
+        self._record(decision)
 
-    def _can_go_on(self, fit: FitState) -> bool:
+    def _can_roll_back(self, fit: FitState) -> bool:
         """Whether a training whose loss is no number can be set back and go on."""
         fit.num_rescues += 1
         return self._controller.can_step_back and fit.num_rescues <= MAX_RESCUES
 
-    def _note(self, decision: Decision) -> None:
+    def _record(self, decision: Decision) -> None:
         fit = self._running
         fit.last_rate = decision.rate
-        fit.count(decision)
-        self._brain.record_decision(
+        fit.add_decision(decision)
+        self._state.record_decision(
             decision,
             number=fit.num_decisions,
-            step=fit.pace.step,
+            step=fit.schedule.step,
             greedy=not (self.explore and decision.epsilon > 0.0),
         )
         fit.num_decisions += 1
 
     def _first_loss(self, fit: FitState) -> float:
-        loss = self._controller.mean_loss(fit.student)
+        loss = self._controller.mean_loss(fit.model)
         if loss <= 0.0:
             warnings.warn(
                 f"The first training loss is {loss:.4g}; expected a positive one, as QAN's state "
@@ -449,7 +457,7 @@ class QANCallback(keras.callbacks.Callback):
         fit.has_diverged = True
         self.model.stop_training = True
         warnings.warn(
-            f"The training loss is not finite at step {fit.pace.step}, with learning rate "
+            f"The training loss is not finite at step {fit.schedule.step}, with learning rate "
             f"{fit.last_rate:.3g}: QAN ends this training, and counts it as its worst outcome. "
             "Lower the upper one of rate_bounds if this keeps happening.",
             RuntimeWarning,
@@ -459,8 +467,8 @@ class QANCallback(keras.callbacks.Callback):
     def _keep_loss(self) -> None:
         fit = self._fit
         if fit is not None and not fit.loss_is_kept:
-            self._controller.keep_loss(fit.student)
-            fit.sums.end_epoch()
+            self._controller.keep_loss(fit.model)
+            fit.model.losses.end_epoch()
             fit.loss_is_kept = True
 
 

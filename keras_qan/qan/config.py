@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_qan.actions import Action, Schedule
+from keras_qan.actions.schedules import check_schedule
 from keras_qan.agents import Agent
 from keras_qan.observations import Observation
 from keras_qan.qan.rewards import Reward
@@ -33,9 +34,9 @@ class CallbackConfig:
     def check(self) -> None:
         """Raises ValueError or TypeError for what no training could be steered with."""
         if self.actions is not None:
-            _check_list("actions", self.actions, "next_rate", "[Decay(0.95), Restart()]")
+            _check_list("actions", self.actions, Action, "[Decay(0.95), Restart()]")
         if self.observations is not None:
-            _check_list("observations", self.observations, "size", "[WeightStatistics()]")
+            _check_list("observations", self.observations, Observation, "[WeightStatistics()]")
             watching = [part for part in self.observations if part.layers != ()]
             if len(watching) > 1:
                 raise ValueError(
@@ -50,10 +51,15 @@ class CallbackConfig:
                 f"decide_every is {every!r}; expected at least 1 step between decisions, "
                 "or None for a twentieth of the training."
             )
-        for name, method in (("agent", "act"), ("reward", "__call__"), ("schedule", "__call__")):
+        for name, protocol in (("agent", Agent), ("reward", Reward)):
             part = getattr(self, name)
-            if part is not None and (isinstance(part, type) or not hasattr(part, method)):
-                raise TypeError(f"{name} is {part!r}; expected an object with {method!r}.")
+            if part is not None and not isinstance(part, protocol):
+                raise TypeError(
+                    f"{name} is {part!r}; expected a {protocol.__name__}, an object of a subclass "
+                    f"of {protocol.__module__}.{protocol.__name__}."
+                )
+        if self.schedule is not None:
+            check_schedule("schedule", self.schedule)
         if self.rate_bounds is not None:
             bounds = np.asarray(self.rate_bounds)
             is_pair = bounds.shape == (2,) and bounds.dtype.kind in "fiu"
@@ -110,9 +116,7 @@ class CallbackConfig:
         """
 
         def bound(parts: Sequence[Any] | None) -> Sequence[Any] | None:
-            return parts and tuple(
-                part.bound_to(selector) if hasattr(part, "bound_to") else part for part in parts
-            )
+            return parts and tuple(part.bound_to(selector) for part in parts)
 
         return replace(self, actions=bound(self.actions), observations=bound(self.observations))
 
@@ -125,9 +129,7 @@ class CallbackConfig:
         Raises:
           ValueError: there are several.
         """
-        found = [
-            part.selector for part in self._parts if getattr(part, "selector", None) is not None
-        ]
+        found = [part.selector for part in self._parts if part.selector is not None]
         found += [] if also is None else [also]
         if any(other is not found[0] for other in found):
             raise ValueError(
@@ -140,7 +142,7 @@ class CallbackConfig:
     def check_bound(self) -> None:
         """Raises ValueError where an action or observation has no selector yet."""
         for part in self._parts:
-            if hasattr(part, "bound_to") and part.selector is None:
+            if part.needs_selector and part.selector is None:
                 raise ValueError(
                     f"{type(part).__name__} has no selector to act on or to observe; expected one "
                     "whose dataset the model is trained on. Use selector.actions() and "
@@ -152,16 +154,16 @@ class CallbackConfig:
         return [*(self.actions or ()), *(self.observations or ())]
 
 
-def _check_list(name: str, values: Sequence[Any], method: str, example: str) -> None:
+def _check_list(name: str, values: Sequence[Any], protocol: type, example: str) -> None:
     if isinstance(values, str) or not isinstance(values, Sequence) or not values:
         raise ValueError(
             f"{name} is {values!r}; expected a list with at least one entry, for example {example}."
         )
     for value in values:
-        if isinstance(value, type) or not callable(getattr(value, method, None)):
+        if not isinstance(value, protocol):
             raise TypeError(
-                f"{name} holds {value!r}, which has no method {method!r}; expected objects as in "
-                f"{name}={example}."
+                f"{name} holds {value!r}; expected objects as in {name}={example}. A class of your "
+                f"own is a subclass of {protocol.__module__}.{protocol.__name__}."
             )
 
 

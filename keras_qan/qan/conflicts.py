@@ -24,7 +24,7 @@ class ConflictDetector:
         self._own = own
         self._has_warned = False
 
-    def look_round(self) -> None:
+    def check_neighbours(self) -> None:
         """Warns of callbacks beside ours whose kind sets the rate; to be called from a hook."""
         self._has_warned = False
         for neighbour in _callbacks_of_same_fit():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from keras_qan.qan.controller import PARTS_OF_TRAINING
-from keras_qan.qan.model_access import FitProgress
+from keras_qan.qan.rule import DecisionContext
 
 #: Steps between decisions while the length of the training is not known yet.
 STEPS_WHILE_LENGTH_UNKNOWN = 25
@@ -13,6 +14,9 @@ STEPS_WHILE_LENGTH_UNKNOWN = 25
 
 #: Parts that a training with dense first decisions is divided into.
 DENSE_PARTS = 24
+
+#: Names of counters in what earlier versions wrote.
+_FORMER_NAMES = {"_decide_every": "_asked", "_next_call": "_look_at"}
 
 #: By which share the steps done may grow between two of the first decisions.
 DENSE_GROWTH = 0.5
@@ -71,7 +75,7 @@ class DecisionSchedule:
         steps_per_call: int = 1,
     ) -> None:
         _check_interval(decide_every, staleness)
-        self._asked = decide_every
+        self._decide_every = decide_every
         self._dense_start = dense_start
         self._staleness = staleness
         self._call_every = steps_per_call if staleness else 1
@@ -82,7 +86,7 @@ class DecisionSchedule:
         self._num_steps: int | None = None
         self._epoch_start = 0
         self._last_decision = 0
-        self._look_at = self._mark_from
+        self._next_call = self._count_from
 
     @property
     def _shortest(self) -> int:
@@ -93,7 +97,7 @@ class DecisionSchedule:
         return (-(-(1 + self._staleness) // self._call_every) + 1) * self._call_every
 
     @property
-    def _mark_from(self) -> int:
+    def _count_from(self) -> int:
         """The step after which every loss is of weights that the last decision shaped."""
         return self._last_decision + 1 + self._staleness
 
@@ -109,16 +113,16 @@ class DecisionSchedule:
             shortest = max(2, self._shortest)
             self.num_decisions = len(dense_decisions(self._num_steps, shortest))
             return
-        self.every = self._asked or max(1, round(self._num_steps / PARTS_OF_TRAINING))
+        self.every = self._decide_every or max(1, round(self._num_steps / PARTS_OF_TRAINING))
         self.every = max(self.every, self._shortest)
         self._count_decisions()
-        if self._look_at > self._mark_from:
-            self._look_at = self._last_decision + self.every
+        if self._next_call > self._count_from:
+            self._next_call = self._last_decision + self.every
 
     def _count_decisions(self) -> None:
         if self._num_steps is not None:
             # One more where enough of an interval is left, as `wants_decision` has it.
-            more = math.floor((self._num_steps - self._least_left) / self.every)
+            more = math.floor((self._num_steps - self._fewest_left) / self.every)
             self.num_decisions = max(1, more + 1)
 
     def begin_epoch(self) -> None:
@@ -146,57 +150,70 @@ class DecisionSchedule:
                 self.every = self._shortest
                 self._count_decisions()
         self.step = self._epoch_start + batch + 1
-        return self.step >= self._look_at
+        return self.step >= self._next_call
 
     def wants_decision(self) -> bool:
         """Whether a decision is due, and enough of the training is left for it to show."""
         if self.step < self._last_decision + self.every:
             return False
         left = None if self._num_steps is None else self._num_steps - self.step
-        return left is None or left >= max(self._least_left, 1)
+        return left is None or left >= max(self._fewest_left, 1)
 
     @property
-    def _least_left(self) -> float:
+    def _fewest_left(self) -> float:
         """Steps that have to be left for a decision to show: half an interval."""
         return max(self.every / 2, self._staleness + 2 if self._staleness else 0)
 
-    def wants_mark(self) -> bool:
+    def starts_counting(self) -> bool:
         """Whether the losses of the last decision are to be counted from here."""
         return self.step < self._last_decision + self.every
 
     @property
-    def is_delayed(self) -> bool:
+    def credit_is_delayed(self) -> bool:
         """Whether every call of Keras's hook brings a decision, so that none falls in between."""
         return self.every <= self._call_every
 
-    def decided(self) -> None:
+    def note_decision(self) -> None:
         """Notes that a decision was taken at this step."""
         if self._dense_start:
             # While the length is unknown, as if ten times as much were to come as is done.
             length = self._num_steps or 10 * self.step
             self.every = self._dense_interval(length)
         self._last_decision = self.step
-        self._look_at = self._mark_from
+        self._next_call = self._count_from
 
     def _dense_interval(self, length: int) -> int:
         return dense_interval(self.step, length, max(2, self._shortest))
 
-    def marked(self) -> None:
+    def counting_started(self) -> None:
         """Notes that the losses were marked: nothing is to be done before the next decision."""
-        self._look_at = self._last_decision + self.every
+        self._next_call = self._last_decision + self.every
 
-    def moment(self) -> FitProgress:
+    def context(self) -> DecisionContext:
         """Where in the training we are, for a decision that is taken now."""
         interval = self.every
         if self._dense_start:
             interval = self._dense_interval(self._num_steps or 10 * max(self.step, 1))
-        return FitProgress(
+        return DecisionContext(
             progress=self.progress(),
             num_decisions=self.num_decisions,
             num_steps=self._num_steps or STEPS_WHILE_LENGTH_UNKNOWN * PARTS_OF_TRAINING,
             interval=max(interval, self._shortest),
             taken=max(self.step - self._last_decision, 1),
         )
+
+    def as_data(self) -> dict[str, Any]:
+        """Return its counters as plain data."""
+        return dict(vars(self))
+
+    def restore(self, data: dict[str, Any]) -> None:
+        """Take over what `as_data` gave.
+
+        Raises:
+          KeyError: a counter is missing.
+        """
+        known = data | {new: data[old] for new, old in _FORMER_NAMES.items() if old in data}
+        vars(self).update({name: known[name] for name in vars(self)})
 
     def progress(self) -> float:
         """The share of the training that is done; 0 while its length is unknown."""

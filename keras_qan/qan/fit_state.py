@@ -1,4 +1,4 @@
-"""One `fit` while it runs: what belongs to it alone, and how it is kept over a break."""
+"""The state of one `fit` while it runs, and how it is kept over a break."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from keras_qan.qan.controller import Decision
 from keras_qan.qan.decision_schedule import DecisionSchedule
-from keras_qan.qan.model_access import LossSums, ModelAccess
+from keras_qan.qan.model_access import ModelAccess
+from keras_qan.qan.rule import Decision
 
 
 @dataclasses.dataclass
@@ -20,26 +20,24 @@ class FitState:
     """A `fit` from its beginning to its end, but for model, agent and selector.
 
     Attributes:
-      student: what is read and written of the model.
-      sums: of the training loss.
-      pace: when decisions are due.
-      companion: what looks after the selector.
+      model: access to the model in training.
+      schedule: when decisions are due.
+      companion: the callback that looks after the selector.
       num_epochs: how many epochs this `fit` holds, once its first has begun.
       first_loss: the loss of the first step, once there is one.
       validation_loss: the last one that `fit` reported, if any.
       initial_rate: the learning rate that it began with.
       last_rate: the one that was assigned last.
       num_decisions: how many decisions were taken.
-      total_reward: what they brought in.
+      total_reward: the sum of their rewards.
       loss_is_kept: whether this epoch's losses were counted before Keras set its sums back.
       has_diverged: whether the training was given up.
-      num_rescues: how often the loss was no number.
+      num_rescues: how often the loss was non-finite.
       started: when, by the performance counter, in seconds.
     """
 
-    student: ModelAccess
-    sums: LossSums
-    pace: DecisionSchedule
+    model: ModelAccess
+    schedule: DecisionSchedule
     companion: keras.callbacks.Callback
     num_epochs: int | None = None
     first_loss: float | None = None
@@ -53,7 +51,7 @@ class FitState:
     num_rescues: int = 0
     started: float = dataclasses.field(default_factory=time.perf_counter)
 
-    #: What `notes` keeps of it.
+    #: What `as_data` keeps of it.
     KEPT: ClassVar = (
         "num_epochs",
         "first_loss",
@@ -67,36 +65,37 @@ class FitState:
         "num_rescues",
     )
 
-    def count(self, decision: Decision) -> None:
-        """Adds what a decision brought in to the return."""
+    def add_decision(self, decision: Decision) -> None:
+        """Add a decision's reward to the return."""
         if math.isfinite(decision.reward):
             self.total_reward += decision.reward
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What it keeps in variables, by name."""
-        return {f"room/{number}": np.array(room.numpy()) for number, room in enumerate(self._rooms)}
+        """Return its arrays, by name."""
+        arrays = [*self.model.arrays(), self.model.losses.read_own()]
+        return {f"room/{number}": array for number, array in enumerate(arrays)}
 
-    def notes(self) -> dict[str, Any]:
-        """The rest of it, as plain data."""
+    def as_data(self) -> dict[str, Any]:
+        """Return the rest of it, as plain data."""
         own = {name: getattr(self, name) for name in self.KEPT}
         own = {n: v.item() if isinstance(v, np.generic) else v for n, v in own.items()}
         seconds = time.perf_counter() - self.started
-        return {"fit": own, "pace": dict(vars(self.pace)), "seconds": seconds}
+        return {"fit": own, "pace": self.schedule.as_data(), "seconds": seconds}
 
-    def restore(self, arrays: dict[str, np.ndarray], notes: dict[str, Any]) -> None:
-        """Goes on from what `arrays` and `notes` gave.
+    def restore(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
+        """Go on from what `arrays` and `as_data` gave.
 
         Raises:
           KeyError: something is missing.
         """
-        for number, room in enumerate(self._rooms):
-            room.assign(arrays[f"room/{number}"])
+        size = len(self.model.arrays())
+        self.model.restore([arrays[f"room/{number}"] for number in range(size)])
+        # Earlier versions kept total and count apart.
+        sums = [float(value) for value in np.atleast_1d(arrays[f"room/{size}"])]
+        if len(sums) == 1:
+            sums.append(float(arrays[f"room/{size + 1}"]))
+        self.model.losses.assign(sums[0], sums[1])
         for name in self.KEPT:
-            setattr(self, name, notes["fit"][name])
-        vars(self.pace).update({name: notes["pace"][name] for name in vars(self.pace)})
-        self.started = time.perf_counter() - notes["seconds"]
-
-    @property
-    def _rooms(self) -> list[Any]:
-        student, sums = self.student, self.sums
-        return [*student.motion, *student.copies, *student.initial, sums.total, sums.count]
+            setattr(self, name, data["fit"][name])
+        self.schedule.restore(data["pace"])
+        self.started = time.perf_counter() - data["seconds"]

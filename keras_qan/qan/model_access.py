@@ -1,186 +1,32 @@
-"""What the controller reads and writes of a model in training, and what is kept of it.
+"""The one module through which the model in training is read and written, on any backend.
 
-What has to be found in the user's compiled model before a training can be steered.
+A rate is assigned, a loss is read, a snapshot is taken and restored: by Keras variables and
+`keras.ops`, where the weights are. Only numbers come to the host. The backends' particulars live
+here: JAX keeps a training's state outside of the variables and donates its buffers, PyTorch
+records gradients, and a `tf.distribute` strategy has a variable on each device.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-import tensorflow as tf
+import numpy as np
+from keras import ops
 
-from keras_qan.distribute import worker_group_of
-from keras_qan.observations import (
-    NUM_MOTIONS,
-    Observation,
-    TrainingDynamics,
-    motion,
-    watched_kernels,
-)
+from keras_qan.observations import NUM_MOTIONS, Observation, motion_numbers, watched_kernels
+from keras_qan.utils.backend import backend_name, without_gradients
 
 
-class MirroredVariable(NamedTuple):
-    """The same variables on further devices, and further workers; nothing where there is one.
+def require_trainable(model: Any) -> None:
+    """Check that a model can be steered.
 
-    A distribution strategy's own variables are no arguments for a compiled function, which would
-    go on with those of the first model that it was called with: theirs are told apart by shape
-    alone. So the controller is given each device's.
-
-    Attributes:
-      rates: for each learning rate, the same on the other devices.
-      loss_totals: the other devices' sums of losses, each `[]`.
-      loss_counts: and numbers of examples.
-      team: the workers, where there are several.
+    Raises:
+      TypeError: it is no Keras 3 model.
+      ValueError: it is not compiled, or Keras's `fit` would fail with it.
     """
-
-    rates: Sequence[Sequence[tf.Variable]] = ()
-    loss_totals: Sequence[tf.Variable] = ()
-    loss_counts: Sequence[tf.Variable] = ()
-    team: Any = None
-
-
-class ModelAccess(NamedTuple):
-    """What the controller reads and writes of the model in training: TensorFlow variables.
-
-    Attributes:
-      kernels: the watched kernels, each `[..., I, J]`.
-      rates: the optimizers' learning rates, each `[]`.
-      loss_total: the sum of the losses of the epoch's examples so far, `[]`.
-      loss_count: their number, `[]`.
-      motion: room for each watched kernel's values at the last decision, how they moved before it,
-        and their values when the training began: three variables for each, of its shape. Empty
-        where no observation asks for it.
-      saved: all that a step back restores: weights and optimizer slots. Empty where no action is
-        a `StepBack`.
-      copies: room for a copy of each of them.
-      initial: room for the weights that the training began with: a copy of the first ones of
-        `saved`.
-      velocities: slots that a step back sets to zero instead: steps, which carry the learning rate
-        that led astray.
-      optimizer: whether it scales its gradients (1 or 0), and log(1 / (1 - momentum)), `[2]`.
-      mirrors: the rates and sums of further devices; `saved` and `copies` hold those of all.
-    """
-
-    kernels: list[tf.Variable]
-    rates: list[tf.Variable]
-    loss_total: tf.Variable
-    loss_count: tf.Variable
-    motion: Sequence[tf.Variable] = ()
-    saved: Sequence[tf.Variable] = ()
-    copies: Sequence[tf.Variable] = ()
-    initial: Sequence[tf.Variable] = ()
-    velocities: Sequence[tf.Variable] = ()
-    optimizer: Any = (1.0, 0.0)
-    mirrors: MirroredVariable = MirroredVariable()
-
-
-class FitProgress(NamedTuple):
-    """Where in a training a decision is taken.
-
-    Attributes:
-      progress: the share of the training's steps that are done, in [0, 1].
-      num_decisions: how many decisions the episode holds, as far as is known.
-      num_steps: how many steps, as far as is known.
-      interval: steps to the next decision.
-      taken: steps since the last decision.
-    """
-
-    progress: float
-    num_decisions: int
-    num_steps: int
-    interval: int
-    taken: int
-
-
-def assign(variables: Sequence[tf.Variable], values: Sequence[Any]) -> None:
-    """Assigns value by value."""
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(tf.convert_to_tensor(value))
-
-
-def assign_rates(student: ModelAccess, rates: tf.Tensor) -> None:
-    """Assigns the learning rates, `[K]`, on every device."""
-    mirrors = student.mirrors.rates or [()] * len(student.rates)
-    for number, (rate, others) in enumerate(zip(student.rates, mirrors, strict=True)):
-        for variable in (rate, *others):
-            variable.assign(tf.cast(rates[number], variable.dtype))
-
-
-def loss_sums(student: ModelAccess) -> tf.Tensor:
-    """Total and count of the epoch's losses on all devices of all workers, float32 `[2]`."""
-    mirrors = student.mirrors
-    parts = [
-        tf.stack([tf.cast(total, tf.float32), tf.cast(count, tf.float32)])
-        for total, count in zip(
-            (student.loss_total, *mirrors.loss_totals),
-            (student.loss_count, *mirrors.loss_counts),
-            strict=True,
-        )
-    ]
-    own = tf.add_n(parts) if len(parts) > 1 else parts[0]
-    return own if mirrors.team is None else tf.reduce_sum(mirrors.team.gather(own), axis=0)
-
-
-def clear_loss_sums(student: ModelAccess, condition: tf.Tensor) -> None:
-    """Sets the epoch's sums back to zero on every device where the condition holds."""
-    mirrors = student.mirrors
-    own = (student.loss_total, student.loss_count)
-    for variable in (*own, *mirrors.loss_totals, *mirrors.loss_counts):
-        variable.assign(tf.where(condition, tf.zeros_like(variable), variable))
-
-
-def restore(student: ModelAccess, condition: tf.Tensor) -> None:
-    """Sets weights and slots back to their copies, without speed, where the condition holds."""
-
-    def restore() -> tf.Tensor:
-        assign(student.saved, student.copies)
-        assign(student.velocities, [tf.zeros_like(each) for each in student.velocities])
-        return tf.constant(True)
-
-    tf.cond(condition, restore, lambda: tf.constant(False))
-
-
-def discredit(student: ModelAccess, condition: tf.Tensor) -> None:
-    """Takes the first weights for the copied ones where the condition holds."""
-
-    def replace() -> tf.Tensor:
-        assign(student.copies[: len(student.initial)], student.initial)
-        return tf.constant(True)
-
-    tf.cond(condition, replace, lambda: tf.constant(False))
-
-
-def mean_motion(student: ModelAccess, taken: tf.Tensor) -> tf.Tensor:
-    """The mean motion of the watched kernels, float32 `[3]`; zeros where nobody asks for it."""
-    if not student.motion:
-        return tf.zeros([NUM_MOTIONS])
-    rooms = [tf.reshape(tf.cast(room, tf.float32), [-1]) for room in student.motion]
-    kernels = [tf.reshape(tf.cast(kernel, tf.float32), [-1]) for kernel in student.kernels]
-    parts = [
-        motion(
-            kernel,
-            before=rooms[3 * number],
-            last=rooms[3 * number + 1],
-            start=rooms[3 * number + 2],
-            steps=tf.maximum(taken, 1.0),
-        )
-        for number, kernel in enumerate(kernels)
-    ]
-    return tf.add_n(parts) / len(parts)
-
-
-def note_motion(student: ModelAccess) -> None:
-    """Notes how the watched kernels came where they are, before they may be set back."""
-    for number, kernel in enumerate(student.kernels if student.motion else ()):
-        before, moved = student.motion[3 * number : 3 * number + 2]
-        moved.assign(tf.convert_to_tensor(kernel) - before)
-
-
-def require_keras_3(model: Any) -> None:
-    """Raises TypeError for a model of Keras 2, and ValueError for one that cannot be trained."""
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"QANCallback got a model of class {type(model).__module__}.{type(model).__name__}; "
@@ -192,7 +38,7 @@ def require_keras_3(model: Any) -> None:
             f"Model {model.name!r} is not compiled: it has no optimizer whose learning rate could "
             "be adjusted. Call model.compile(optimizer, loss) before fit."
         )
-    replicas, steps = model.distribute_strategy.num_replicas_in_sync, model.steps_per_execution
+    replicas, steps = num_replicas(model), model.steps_per_execution
     if replicas > 1 and steps > 1:
         raise ValueError(
             f"Model {model.name!r} is compiled with steps_per_execution={steps} under a strategy "
@@ -201,14 +47,42 @@ def require_keras_3(model: Any) -> None:
         )
 
 
-def rate_variables(model: keras.Model) -> list[tf.Variable]:
-    """The learning-rate variables of the model's optimizer, or of each part of a MultiOptimizer.
+def num_replicas(model: keras.Model) -> int:
+    """Return on how many devices of a `tf.distribute` strategy the model is trained."""
+    if backend_name() != "tensorflow":
+        return 1
+    return int(model.distribute_strategy.num_replicas_in_sync)
+
+
+def workers_of(model: keras.Model) -> Any:
+    """Return the workers that train the model in step, or None where one process does it all."""
+    if backend_name() != "tensorflow":
+        return None
+    from keras_qan.distribute import worker_group_of
+
+    return worker_group_of(model.distribute_strategy)
+
+
+def optimizer_parts(model: keras.Model) -> list[Any]:
+    """Return the optimizers of a LossScaleOptimizer or a MultiOptimizer, or the model's own."""
+    optimizer = _innermost(model.optimizer)
+    return [_innermost(part) for part in getattr(optimizer, "optimizers", None) or [optimizer]]
+
+
+def _innermost(optimizer: Any) -> Any:
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+def rate_variables(model: keras.Model) -> list[keras.Variable]:
+    """Return the learning-rate variable of the optimizer, or of each part of a MultiOptimizer.
 
     Raises:
       ValueError: a learning rate is a schedule or a callable, which cannot be assigned to.
     """
     found = []
-    for part in _parts(model.optimizer):
+    for part in optimizer_parts(model):
         rate = getattr(part, "_learning_rate", None)
         if not isinstance(rate, keras.Variable):
             kind = (
@@ -221,153 +95,325 @@ def rate_variables(model: keras.Model) -> list[tf.Variable]:
                 "number, because QAN itself decides how the rate changes. Compile with, for "
                 f"example, {type(part).__name__}(learning_rate=0.01)."
             )
-        found.append(rate.value)
+        found.append(rate)
     return found
 
 
-def _parts(optimizer: Any) -> list[Any]:
-    """The optimizers that a LossScaleOptimizer or a MultiOptimizer is made of, or itself."""
-    optimizer = _innermost(optimizer)
-    return [_innermost(part) for part in getattr(optimizer, "optimizers", None) or [optimizer]]
+def read_number(variable: Any) -> float:
+    """Return a scalar variable as a Python float."""
+    return float(ops.convert_to_numpy(_value(variable)))
 
 
-def _innermost(optimizer: Any) -> Any:
-    while hasattr(optimizer, "inner_optimizer"):
-        optimizer = optimizer.inner_optimizer
-    return optimizer
+def _value(variable: Any) -> Any:
+    """Return a variable's tensor on the first device, without gradients."""
+    value = _replicas(variable)[0]
+    return value.detach() if backend_name() == "torch" else value
+
+
+def _replicas(variable: Any) -> list[Any]:
+    """Return a variable on each device of this process, as its backend knows it."""
+    value = variable.value if isinstance(variable, keras.Variable) else variable
+    replicas = getattr(value, "values", None)  # PyTorch's tensors have a method of that name
+    return list(replicas) if isinstance(replicas, tuple | list) else [value]
 
 
 class LossSums:
-    """The running sums of the training loss: Keras's own, or what `logs` show where it keeps none.
+    """The running sums of the training loss: Keras's own, or of `logs` where it keeps none.
 
     Args:
       model: the compiled model.
-      estimated: total and count that somebody else keeps, in the place of Keras's.
+      estimated: total and count that a selector keeps, in the place of Keras's. Defaults to none.
     """
 
-    def __init__(
-        self, model: keras.Model, estimated: tuple[tf.Variable, tf.Variable] | None = None
-    ) -> None:
-        self._is_estimated = estimated is not None
-        self._is_kept_by_keras = False
-        if estimated is not None:
-            self.total, self.count = estimated
-            return
-        tracker = next((m for m in model.metrics if m.name == "loss"), None)
-        self._is_kept_by_keras = tracker is not None and hasattr(tracker, "total")
-        if tracker is not None and self._is_kept_by_keras:
-            self.total, self.count = tracker.total.value, tracker.count.value
-        else:
-            self.total = tf.Variable(0.0, trainable=False)
-            self.count = tf.Variable(0.0, trainable=False)
+    def __init__(self, model: keras.Model, estimated: tuple[Any, Any] | None = None) -> None:
+        self._variables: tuple[Any, Any] | None = estimated
+        self._is_keras = False
+        self._total = self._count = 0.0
+        if estimated is None:
+            tracker = next((m for m in model.metrics if m.name == "loss"), None)
+            if tracker is not None and hasattr(tracker, "total"):
+                self._variables, self._is_keras = (tracker.total, tracker.count), True
+        self._workers = workers_of(model)
 
     def add(self, loss: float) -> None:
-        """Takes in the loss that a custom training step reports, where Keras keeps no sum."""
-        if not self._is_kept_by_keras and not self._is_estimated:
-            self.total.assign_add(loss)
-            self.count.assign_add(1.0)
+        """Add the loss that a custom training step reports, where nobody keeps a sum."""
+        if self._variables is None:
+            self._total += loss
+            self._count += 1.0
 
     def end_epoch(self) -> None:
-        """Sets the sums back to zero, as Keras does with its own."""
-        if not self._is_kept_by_keras:
-            self.total.assign(0.0)
-            self.count.assign(0.0)
+        """Set the sums back to zero, as Keras does with its own."""
+        if not self._is_keras:
+            self.assign(0.0, 0.0)
+
+    def read_own(self) -> np.ndarray:
+        """Return total and count of the losses on all devices of this worker, float64 `[2]`."""
+        if self._variables is None:
+            return np.array([self._total, self._count])
+        return np.array([_sum_of(variable) for variable in self._variables])
+
+    def read(self) -> np.ndarray:
+        """Return total and count of the losses on all devices of all workers, float64 `[2]`."""
+        sums = self.read_own()
+        return sums if self._workers is None else self._workers.gather_numbers(sums).sum(axis=0)
+
+    def assign(self, total: float, count: float) -> None:
+        """Set the sums on every device."""
+        self._total, self._count = total, count
+        for variable, value in zip(self._variables or (), (total, count), strict=False):
+            for number, replica in enumerate(_replicas(variable)):
+                _assign(variable, replica, value if number == 0 else 0.0)
 
 
-def find_student(
-    model: keras.Model,
-    observations: Sequence[Observation],
-    sums: LossSums,
-    can_step_back: bool = False,
-) -> ModelAccess:
-    """Gathers the variables that the controller works on.
+def _sum_of(variable: Any) -> float:
+    return sum(float(ops.convert_to_numpy(replica)) for replica in _replicas(variable))
+
+
+def _assign(variable: Any, replica: Any, value: Any) -> None:
+    """Assign to one device's copy of a variable; to the Keras variable itself where it is one."""
+    if isinstance(variable, keras.Variable) and replica is variable.value:
+        variable.assign(value)
+    else:
+        replica.assign(value)
+
+
+class KernelMotion:
+    """How the watched kernels move from one decision to the next.
 
     Args:
-      model: the compiled model.
-      observations: what is to be seen of it.
-      sums: where its losses are summed up.
-      can_step_back: whether room for a copy of weights and optimizer slots is wanted.
-
-    Raises:
-      ValueError: a layer to watch is missing, or the learning rate cannot be assigned.
+      kernels: Keras variables.
     """
-    kernels = [
-        _replicas(kernel.value)[0]
-        for part in observations
-        if part.layers != ()
-        for kernel in watched_kernels(model, part.layers)
-    ]
-    wants_motion = any(isinstance(part, TrainingDynamics) for part in observations)
-    watched = kernels if wants_motion else []
-    rates = [_replicas(rate) for rate in rate_variables(model)]
-    totals, counts = _replicas(sums.total), _replicas(sums.count)
-    velocities = _velocities(model) if can_step_back else []
-    weights, slots = _what_a_step_back_restores(model, velocities) if can_step_back else ([], [])
-    saved = [*weights, *slots]
-    return ModelAccess(
-        kernels=kernels,
-        rates=[rate[0] for rate in rates],
-        loss_total=totals[0],
-        loss_count=counts[0],
-        motion=[_room_for(kernel) for kernel in watched for _ in range(3)],
-        saved=saved,
-        copies=[_room_for(variable) for variable in saved],
-        initial=[_room_for(variable) for variable in weights],
-        velocities=[replica for slot in velocities for replica in _replicas(slot)],
-        optimizer=tf.constant(_optimizer_traits(model), tf.float32),
-        mirrors=MirroredVariable(
-            rates=[rate[1:] for rate in rates],
-            loss_totals=totals[1:],
-            loss_counts=counts[1:],
-            team=worker_group_of(model.distribute_strategy),
-        ),
-    )
+
+    def __init__(self, kernels: Sequence[Any]) -> None:
+        self._kernels = list(kernels)
+        self._start: list[Any] = []
+        self._before: list[Any] = []
+        self._moved: list[Any] = []
+
+    def begin(self) -> None:
+        """Remember the kernels at the start of a training."""
+        self._start = self._before = self._present()
+        self._moved = [ops.zeros_like(kernel) for kernel in self._start]
+
+    def _present(self) -> list[Any]:
+        with without_gradients():
+            return [copy_of(_value(kernel), "float32") for kernel in self._kernels]
+
+    def read(self, steps: int) -> np.ndarray:
+        """Return the mean motion of the kernels, float `[3]`; see `motion_numbers`.
+
+        Args:
+          steps: since the last decision, at least 1.
+        """
+        if not self._kernels:
+            return np.zeros(NUM_MOTIONS)
+        now = self._present()
+        rows, moved = [], []
+        with without_gradients():
+            for kernel, before, last, start in zip(
+                now, self._before, self._moved, self._start, strict=True
+            ):
+                change = kernel - before
+                moved.append(change)
+                pairs = [(change, change), (change, last), (last, last), (kernel, kernel)]
+                distance = kernel - start
+                pairs += [(distance, distance), (start, start)]
+                rows.append(ops.stack([ops.sum(a * b) for a, b in pairs]))
+            sums = ops.convert_to_numpy(ops.stack(rows))
+        self._moved = moved
+        return np.mean(motion_numbers(sums, max(steps, 1)), axis=0)
+
+    def remember(self) -> None:
+        """Remember the kernels that a decision leaves: the next motion counts from here."""
+        self._before = self._present()
+
+    def arrays(self) -> list[np.ndarray]:
+        """Return what is remembered, three arrays for each kernel."""
+        rows = zip(self._before, self._moved, self._start, strict=True)
+        return [np.array(ops.convert_to_numpy(part)) for row in rows for part in row]
+
+    def restore(self, arrays: Sequence[np.ndarray]) -> None:
+        """Take over what `arrays` gave."""
+        parts = [ops.convert_to_tensor(array) for array in arrays]
+        self._before, self._moved, self._start = parts[0::3], parts[1::3], parts[2::3]
 
 
-def _replicas(variable: tf.Variable) -> list[tf.Variable]:
-    """A variable on each device of this process; itself where no strategy mirrors it."""
-    return list(getattr(variable, "values", [variable]))
+def copy_of(value: Any, dtype: str | None = None) -> Any:
+    """Return a tensor of its own with a variable's values; it stays when the variable changes."""
+    # TensorFlow shares memory until the variable changes; JAX donates, PyTorch overwrites it.
+    tensor = ops.copy(value)
+    return tensor if dtype is None else ops.cast(tensor, dtype)
 
 
-def _room_for(variable: tf.Variable) -> tf.Variable:
-    with tf.device(variable.device):
-        return tf.Variable(tf.zeros_like(variable), trainable=False)
+class Snapshot:
+    """A copy of weights and optimizer slots to step back to, on the device where they are.
+
+    Learning rates, counters and random states are left out. SGD's and RMSprop's velocities are
+    set to zero instead: they are sums of steps, which carry the rate that led astray.
+
+    Args:
+      model: the compiled model; its optimizer is built where it is not.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        if not model.optimizer.built:
+            if backend_name() == "tensorflow":
+                with model.distribute_strategy.scope():
+                    model.optimizer.build(model.trainable_variables)
+            else:
+                model.optimizer.build(model.trainable_variables)
+        self._velocities = _velocities(model)
+        left_out = {id(variable) for variable in [*rate_variables(model), *self._velocities]}
+
+        def usable(variables: Sequence[Any]) -> list[tuple[Any, Any]]:
+            return [
+                (variable, number)
+                for variable in variables
+                for number in range(len(_replicas(variable)))
+                if variable.dtype.startswith(("float", "bfloat")) and id(variable) not in left_out
+            ]
+
+        weights = usable(model.variables)
+        self._num_weights = len(weights)
+        self._variables = [*weights, *usable(model.optimizer.variables)]
+        self._initial: list[Any] = []
+        self._copies: list[Any] = []
+
+    @property
+    def num_bytes(self) -> int:
+        """The memory of one copy of weights and slots."""
+        return sum(
+            int(np.prod(variable.shape)) * _bytes_of(variable.dtype)
+            for variable, _ in self._variables
+        )
+
+    def begin(self) -> None:
+        """Take the first snapshot, and remember its weights as the initial ones."""
+        self.take()
+        self._initial = self._copies[: self._num_weights]
+
+    def take(self) -> None:
+        """Copy the present weights and slots."""
+        with without_gradients():
+            self._copies = [copy_of(_replicas(v)[number]) for v, number in self._variables]
+
+    def forget(self) -> None:
+        """Overwrite the snapshot's weights with the initial ones."""
+        self._copies[: self._num_weights] = self._initial
+
+    def restore(self) -> None:
+        """Assign the snapshot to the model, and set velocities to zero."""
+        for (variable, number), value in zip(self._variables, self._copies, strict=True):
+            _assign(variable, _replicas(variable)[number], value)
+        for variable in self._velocities:
+            for replica in _replicas(variable):
+                _assign(variable, replica, ops.zeros(variable.shape, variable.dtype))
+
+    def arrays(self) -> list[np.ndarray]:
+        """Return snapshot and initial weights."""
+        return [np.array(ops.convert_to_numpy(v)) for v in [*self._copies, *self._initial]]
+
+    def restore_arrays(self, arrays: Sequence[np.ndarray]) -> None:
+        """Take over what `arrays` gave."""
+        size = len(self._variables)
+        parts = [ops.convert_to_tensor(array) for array in arrays]
+        self._copies, self._initial = parts[:size], parts[size:]
 
 
-def _velocities(model: keras.Model) -> list[tf.Variable]:
-    """The slots of SGD and RMSprop that are sums of steps, and so hold the learning rate."""
-    if not model.optimizer.built:
-        with model.distribute_strategy.scope():
-            model.optimizer.build(model.trainable_variables)
+def _bytes_of(dtype: str) -> int:
+    return {"float16": 2, "bfloat16": 2, "float64": 8}.get(dtype, 4)
+
+
+def _velocities(model: keras.Model) -> list[Any]:
+    """Return the slots of SGD and RMSprop that are sums of steps, and so hold the learning rate."""
     slots: list[Any] = []
-    for part in _parts(model.optimizer):
+    for part in optimizer_parts(model):
         if isinstance(part, keras.optimizers.SGD) and part.momentum:
             slots += part.momentums
         elif isinstance(part, keras.optimizers.RMSprop) and part.momentum:
             slots += part._momentums
-    return [slot.value for slot in slots]
+    return slots
 
 
-def _what_a_step_back_restores(
-    model: keras.Model, velocities: Sequence[tf.Variable]
-) -> tuple[list[tf.Variable], list[tf.Variable]]:
-    """Weights with statistics, and optimizer slots; no rates, no counts, no random states."""
-    left_out = {id(variable) for variable in [*rate_variables(model), *velocities]}
-
-    def usable(variables: Sequence[keras.Variable]) -> list[tf.Variable]:
-        return [
-            replica
-            for variable in variables
-            for replica in _replicas(variable.value)
-            if variable.dtype.startswith(("float", "bfloat")) and id(variable.value) not in left_out
-        ]
-
-    return usable(model.variables), usable(model.optimizer.variables)
-
-
-def _optimizer_traits(model: keras.Model) -> tuple[float, float]:
-    """Whether the (first) optimizer scales its gradients, and log(1 / (1 - momentum)) if not."""
-    optimizer = _parts(model.optimizer)[0]
+def _optimizer_traits(model: keras.Model) -> np.ndarray:
+    """Return whether the (first) optimizer scales its gradients, and log(1 / (1 - momentum))."""
+    optimizer = optimizer_parts(model)[0]
     if not isinstance(optimizer, keras.optimizers.SGD):
-        return 1.0, 0.0
-    return 0.0, -math.log(1.0 - min(float(optimizer.momentum), 0.999))
+        return np.array([1.0, 0.0])
+    return np.array([0.0, -math.log(1.0 - min(float(optimizer.momentum), 0.999))])
+
+
+class ModelAccess:
+    """Everything that a controller reads and writes of one model in training.
+
+    Args:
+      model: the compiled model.
+      observations: what is to be seen of it.
+      can_step_back: whether a snapshot is wanted. Defaults to False.
+      estimated_losses: sums that a selector keeps in the place of Keras's. Defaults to none.
+
+    Attributes:
+      losses: the running sums of the training loss.
+      motion: how the watched kernels move; of no kernels where no observation asks for it.
+      snapshot: what a step back restores, or None where no action is a step back.
+      optimizer: whether it scales its gradients, and log(1 / (1 - momentum)), float `[2]`.
+
+    Raises:
+      ValueError: a layer to watch is missing, or the learning rate cannot be assigned.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        observations: Sequence[Observation],
+        can_step_back: bool = False,
+        estimated_losses: tuple[Any, Any] | None = None,
+    ) -> None:
+        self._model = model
+        self._rates = rate_variables(model)
+        watching = [part for part in observations if part.layers != ()]
+        self._kernels = [k for part in watching for k in watched_kernels(model, part.layers)]
+        needs_motion = any(part.needs_motion for part in observations)
+        self.losses = LossSums(model, estimated_losses)
+        self.motion = KernelMotion(self._kernels if needs_motion else [])
+        self.snapshot = Snapshot(model) if can_step_back else None
+        self.optimizer = _optimizer_traits(model)
+
+    @property
+    def num_kernels(self) -> int:
+        """How many kernels are watched."""
+        return len(self._kernels)
+
+    def synchronize(self) -> None:
+        """Bring the training's state into the model's variables, where the backend keeps it apart.
+
+        Call it before anything is read or written between two steps; once for each step is enough.
+        """
+        if backend_name() == "jax":
+            self._model.jax_state_sync()
+
+    def read_kernels(self) -> list[Any]:
+        """Return the watched kernels as tensors, each `[..., I, J]`."""
+        return [ops.copy(_value(kernel)) for kernel in self._kernels]
+
+    def read_rates(self) -> np.ndarray:
+        """Return the learning rates, float64 `[K]`."""
+        return np.array([read_number(rate) for rate in self._rates])
+
+    def assign_rates(self, rates: np.ndarray) -> None:
+        """Assign the learning rates, `[K]`, on every device."""
+        for variable, value in zip(self._rates, rates, strict=True):
+            for replica in _replicas(variable):
+                _assign(variable, replica, float(value))
+
+    def arrays(self) -> list[np.ndarray]:
+        """Return all that is kept of the model between decisions."""
+        snapshot = [] if self.snapshot is None else self.snapshot.arrays()
+        return [*self.motion.arrays(), *snapshot]
+
+    def restore(self, arrays: Sequence[np.ndarray]) -> None:
+        """Take over what `arrays` gave."""
+        size = len(self.motion.arrays())
+        self.motion.restore(arrays[:size])
+        if self.snapshot is not None:
+            self.snapshot.restore_arrays(arrays[size:])

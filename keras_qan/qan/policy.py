@@ -49,7 +49,7 @@ class Policy:
         agent, actions = self.settings.agent, self.settings.actions or ()
         if not isinstance(agent, DQN):
             return self.settings
-        factors = [float(getattr(action, "factor", 1.0)) for action in actions]
+        factors = [action.factor for action in actions]
         leaning = ThompsonDQN(agent, [math.log(factor) for factor in factors], agent.seed)
         return dataclasses.replace(self.settings, agent=leaning)
 

@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-import tensorflow as tf
+import abc
 
 from keras_qan.storage.serialization import configurable
 
 
-class Reward(Protocol):
-    """What one decision was worth.
+class Reward(abc.ABC):
+    """The worth of one decision; subclass it for a reward of your own.
 
     Attributes:
       uses_validation: whether the last loss of an episode is the validation loss where there is
-        one, instead of the last training loss.
-
-    It may have an attribute `over_all_data` too: whether, where the batches are chosen, the losses
-    are to be the selector's estimate over all data, instead of those of the batches.
+        one, instead of the last training loss. Defaults to False.
+      over_all_data: whether, where the batches are chosen, the losses are the selector's estimate
+        over all data, instead of those of the batches. Defaults to False.
     """
 
-    uses_validation: bool
+    uses_validation: bool = False
+    over_all_data: bool = False
 
+    @abc.abstractmethod
     def __call__(
-        self, log_loss_before: tf.Tensor, log_loss_after: tf.Tensor, num_decisions: tf.Tensor
-    ) -> tf.Tensor:
-        """The reward.
+        self, log_loss_before: float, log_loss_after: float, num_decisions: float
+    ) -> float:
+        """Return the reward.
 
         Args:
-          log_loss_before: log(loss / first loss) in the interval before the decision, float32 `[]`.
+          log_loss_before: log(loss / first loss) in the interval before the decision.
           log_loss_after: the same in the interval that the decision shaped.
-          num_decisions: how many decisions the episode holds, float32 `[]`.
-
-        Returns:
-          float32 `[]`.
+          num_decisions: how many decisions the episode holds.
         """
-        ...
 
 
 @configurable
-class LogLossDrop:
+class LogLossDrop(Reward):
     """r_t = log L_{t-1} - log L_t, where the episode's last L is the validation loss.
 
     The undiscounted return telescopes to log L₀ - log L_validation: the fall of the log loss from
@@ -48,7 +43,8 @@ class LogLossDrop:
 
     Args:
       over_all_data: whether, where the batches are chosen, L is the selector's estimate of the loss
-        over all data. The loss of the chosen batches falls when what is easy is chosen.
+        over all data. The loss of the chosen batches falls when what is easy is chosen. Defaults
+        to True.
     """
 
     uses_validation = True
@@ -58,26 +54,24 @@ class LogLossDrop:
 
     def __call__(
         self,
-        log_loss_before: tf.Tensor,
-        log_loss_after: tf.Tensor,
-        num_decisions: tf.Tensor,  # noqa: ARG002
-    ) -> tf.Tensor:
-        """The fall of the log loss."""
+        log_loss_before: float,
+        log_loss_after: float,
+        num_decisions: float,  # noqa: ARG002
+    ) -> float:
+        """Return the fall of the log loss."""
         return log_loss_before - log_loss_after
 
 
 @configurable
-class Equation9:
+class Equation9(Reward):
     """The paper's reward taken step by step: r_t = -(log L_t - log L_{t-1}) / (T - 1).
 
     Fu et al. 2016, equation 9: its sum over t = 2 … T is paid out as it comes about, L is the
     training loss to the end, and T is the number of decisions.
     """
 
-    uses_validation = False
-
     def __call__(
-        self, log_loss_before: tf.Tensor, log_loss_after: tf.Tensor, num_decisions: tf.Tensor
-    ) -> tf.Tensor:
-        """The fall of the log loss, averaged over the episode."""
-        return (log_loss_before - log_loss_after) / tf.maximum(num_decisions - 1.0, 1.0)
+        self, log_loss_before: float, log_loss_after: float, num_decisions: float
+    ) -> float:
+        """Return the fall of the log loss, averaged over the episode."""
+        return (log_loss_before - log_loss_after) / max(num_decisions - 1.0, 1.0)

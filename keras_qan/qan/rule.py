@@ -1,16 +1,25 @@
-"""What one turn of the loop is told and what it did: Python numbers outside, one tensor inside."""
+"""The rule of a decision, as pure functions of arrays: for one training and for a population.
+
+A decision is told the losses, and says which rate follows, and whether weights are rolled back.
+`Controller` applies it to one model, `pretraining.batched_control` to a population of them.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import tensorflow as tf
+import numpy as np
 
-from keras_qan.qan.model_access import FitProgress
+from keras_qan.actions import ActionSet, Schedule
+from keras_qan.observations import loss_history
+from keras_qan.observations.loss_history import LossHistory
+
+#: The share of the peak rate below which a schedule never falls: the next decision divides by it.
+SMALLEST_SHARE = 1e-6
 
 
 class Decision(NamedTuple):
-    """What one turn did; Python numbers.
+    """One decision, as it is logged.
 
     Attributes:
       action: the chosen action's index.
@@ -32,27 +41,99 @@ class Decision(NamedTuple):
     td_loss: float
     q_values: list[float]
 
-    @classmethod
-    def of(cls, packed: tf.Tensor) -> Decision:
-        """Unpacks what a compiled turn returned: all of it in one tensor, float32 `[7 + A]`."""
-        numbers = packed.numpy().tolist()
-        action, rate, found, reward, loss, epsilon, td_loss, *q_values = numbers
-        return cls(int(action), rate, found, reward, loss, epsilon, td_loss, q_values)
-
 
 class DecisionContext(NamedTuple):
-    """`Moment` and whether the agent learns and explores, as tensors `[]`, float32."""
+    """Where in a training a decision is taken.
 
-    progress: tf.Tensor
-    num_decisions: tf.Tensor
-    num_steps: tf.Tensor
-    interval: tf.Tensor
-    taken: tf.Tensor
-    learns: tf.Tensor
-    explore: tf.Tensor
+    Attributes:
+      progress: the share of the training's steps that are done, in [0, 1].
+      num_decisions: how many decisions the episode holds, as far as is known.
+      num_steps: how many steps, as far as is known.
+      interval: steps to the next decision.
+      taken: steps since the last decision.
+    """
 
-    @classmethod
-    def of(cls, moment: FitProgress, learns: bool, explore: bool) -> DecisionContext:
-        """Makes them of Python numbers."""
-        numbers = tf.constant([*moment, learns, explore], tf.float32)
-        return cls(*tf.unstack(numbers))
+    progress: float
+    num_decisions: int
+    num_steps: int
+    interval: int
+    taken: int
+
+
+class RateState(NamedTuple):
+    """The rates and losses that a decision starts from; `[K]` rates of one training, or `[P]`.
+
+    Attributes:
+      rates: the present learning rates, before a schedule's share.
+      kept_rates: those that led to the snapshot.
+      initial_rates: those that the training began with.
+      history: the losses so far, `[]` or `[P]`.
+    """
+
+    rates: Any
+    kept_rates: Any
+    initial_rates: Any
+    history: LossHistory
+
+
+class Effect(NamedTuple):
+    """The consequences of an action; booleans are `[]`, or `[P]` for a population.
+
+    Attributes:
+      action: the action that is taken: the step back where the loss has jumped.
+      state: rates and losses after it.
+      forgets: whether the snapshot is bad, and its weights are those of the training's start.
+      keeps: whether the present weights are the best so far and become the snapshot.
+      restores: whether the snapshot is restored.
+    """
+
+    action: Any
+    state: RateState
+    forgets: Any
+    keeps: Any
+    restores: Any
+
+
+def apply_action(actions: ActionSet, action: Any, state: RateState, progress: float) -> Effect:
+    """Return what an action does.
+
+    Where the loss has jumped, the step back is taken in its place, if the set has one.
+
+    Args:
+      actions: what can be chosen.
+      action: the agent's choice, an integer `[]` or `[P]`.
+      state: what the decision found.
+      progress: the share of the training's steps that are done.
+    """
+    rates, kept_rates, initial_rates, history = state
+    jumped = loss_history.has_jumped(history)
+    action = actions.with_step_back_forced(action, jumped)
+    steps_back = actions.is_step_back(action)
+    led_here = np.where(history.now <= history.best, rates, kept_rates)
+    chosen = actions.next_rates(action, rates, led_here, initial_rates, progress)
+    if not actions.can_step_back:
+        no = np.zeros(np.shape(history.now), bool)
+        after = loss_history.with_rate(history, _first(rates, history), _first(chosen, history), no)
+        return Effect(action, RateState(chosen, kept_rates, initial_rates, after), no, no, no)
+    forgets = loss_history.is_copy_bad(history)
+    history = loss_history.with_copy_of_start(history, forgets)
+    keeps = history.now <= history.best
+    after = loss_history.with_rate(
+        history, _first(rates, history), _first(chosen, history), steps_back
+    )
+    kept_rates = np.where(steps_back, chosen, led_here)
+    state = RateState(chosen, kept_rates, initial_rates, after)
+    return Effect(action, state, forgets, keeps, steps_back & ~keeps)
+
+
+def _first(rates: Any, history: LossHistory) -> Any:
+    """Return the rate that the history follows: the first of one training, all of a population."""
+    return rates if np.ndim(history.now) else rates[0]
+
+
+def schedule_share(schedule: Schedule | None, context: DecisionContext) -> float:
+    """Return a schedule's share at the middle of the interval that follows."""
+    if schedule is None:
+        return 1.0
+    middle = context.progress + 0.5 * context.interval / context.num_steps
+    return max(float(schedule(min(middle, 1.0))), SMALLEST_SHARE)

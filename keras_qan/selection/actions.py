@@ -6,8 +6,7 @@ import copy
 import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import tensorflow as tf
-
+from keras_qan.actions import Action
 from keras_qan.storage.serialization import configurable
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 _Self = TypeVar("_Self", bound="SelectionAction")
 
 
-class SelectionAction:
+class SelectionAction(Action):
     """What all actions on a selection share.
 
     They are actions like any other (`next_rate`), and what they do beside it is `select`: it is
@@ -24,7 +23,7 @@ class SelectionAction:
     data, so an action that is read from a run's directory has to be bound to one again.
     """
 
-    selector: Any = None
+    needs_selector = True
 
     def bound_to(self: _Self, selector: Selector) -> _Self:
         """The same action, acting on that selector.
@@ -39,12 +38,7 @@ class SelectionAction:
         bound.selector = selector
         return bound
 
-    def next_rate(
-        self,
-        rate: tf.Tensor,
-        initial_rate: tf.Tensor,  # noqa: ARG002
-        progress: tf.Tensor,  # noqa: ARG002
-    ) -> tf.Tensor:
+    def next_rate(self, rate: Any, initial_rate: Any, progress: Any) -> Any:  # noqa: ARG002
         """The learning rate stays as it is."""
         return rate
 

@@ -6,8 +6,7 @@ import copy
 import operator
 from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
-
+from keras_qan.observations import Observation
 from keras_qan.storage.serialization import configurable
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @configurable
-class SelectionState:
+class SelectionState(Observation):
     """A selector's own summary as a part of the state: shares of late batches, and its settings.
 
     Like the actions, one that is read from a run's directory has to be bound to a selector again.
@@ -24,8 +23,7 @@ class SelectionState:
       numbers: how many numbers the summary has: `selector.summary_size`.
     """
 
-    layers: tuple[str | int, ...] | None = ()
-    selector: Any = None
+    needs_selector = True
 
     def __init__(self, numbers: int) -> None:
         if operator.index(numbers) < 1:
@@ -55,7 +53,7 @@ class SelectionState:
         """As many as the selector's summary has."""
         return self.numbers
 
-    def __call__(self, situation: Any) -> tf.Tensor:  # noqa: ARG002 - the protocol's word
+    def __call__(self, context: Any) -> Any:  # noqa: ARG002
         """float32 `[numbers]`.
 
         Raises:
@@ -66,11 +64,11 @@ class SelectionState:
                 "SelectionState is not bound to a selector; expected selector.observation(), or "
                 "bound_to(selector)."
             )
-        return self.selector.summary()
+        return self.selector.summary().numpy()
 
 
 @configurable
-class ClassExtremes:
+class ClassExtremes(Observation):
     """The hardest and the rarest class of a `ClassMix`, whichever they are.
 
     What is learned of the hardest class holds for any class that is the hardest: one value function
@@ -80,8 +78,7 @@ class ClassExtremes:
     pushed, as a share of the queue's length.
     """
 
-    layers: tuple[str | int, ...] | None = ()
-    selector: Any = None
+    needs_selector = True
 
     def bound_to(self, selector: Any) -> ClassExtremes:
         """The same observation, of that selector.
@@ -103,7 +100,7 @@ class ClassExtremes:
         """Six."""
         return 6
 
-    def __call__(self, situation: Any) -> tf.Tensor:  # noqa: ARG002 - the protocol's word
+    def __call__(self, context: Any) -> Any:  # noqa: ARG002
         """float32 `[6]`.
 
         Raises:
@@ -114,4 +111,4 @@ class ClassExtremes:
                 "ClassExtremes is not bound to a selector; expected one of a ClassMix's "
                 "observations(), or bound_to(selector)."
             )
-        return self.selector.extremes()
+        return self.selector.extremes().numpy()

@@ -1,22 +1,93 @@
-"""Which Pythons and which Keras backend the package works with."""
+"""Keras's backend: which one runs, what needs TensorFlow, and functions compiled for either."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib.util
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+#: Pythons that the package is tested on.
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 
 
-def require_tensorflow() -> None:
-    """Raises RuntimeError where Keras runs on another backend, or Python is too old or too new."""
-    if not (3, 10) <= sys.version_info[:2] <= (3, 11):
-        raise RuntimeError(
-            f"keras_qan needs Python 3.10 or 3.11, and this is {sys.version.split()[0]}: TF-Agents "
-            "pins packages that other versions cannot install."
-        )
+def backend_name() -> str:
+    """Return the name of Keras's backend: "tensorflow", "jax", "torch" or another."""
     import keras
 
-    name = keras.backend.backend()
+    return str(keras.backend.backend())
+
+
+def require_python() -> None:
+    """Raise RuntimeError where Python is too old or too new."""
+    if not OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
+        raise RuntimeError(
+            f"keras_qan needs Python 3.10 to 3.13, and this is {sys.version.split()[0]}. Use for "
+            "example `python3.12 -m venv .venv`."
+        )
+
+
+def require_tensorflow(feature: str) -> None:
+    """Raise RuntimeError where a feature finds another backend, or no TensorFlow.
+
+    Args:
+      feature: what needs it, as the user knows it, for example "keras_qan.selection".
+    """
+    name = backend_name()
     if name != "tensorflow":
         raise RuntimeError(
-            f"keras_qan steers models on Keras's TensorFlow backend, and the backend is {name!r}. "
-            "Set KERAS_BACKEND=tensorflow before Keras is imported; net2net works on any backend."
+            f"{feature} needs Keras on TensorFlow, and the backend is {name!r}. Set "
+            "KERAS_BACKEND=tensorflow before Keras is imported; QANCallback, CurveStopping and "
+            "net2net work on any backend."
         )
+    if importlib.util.find_spec("tensorflow") is None:
+        raise RuntimeError(
+            f"{feature} needs TensorFlow, which is not installed. Install it with "
+            "`pip install keras-qan[tensorflow]`."
+        )
+
+
+@functools.cache
+def _compiled(function: Callable[..., Any], name: str, shapes: Any) -> Callable[..., Any]:
+    del shapes  # one function for each, so that TensorFlow does not warn of frequent tracing
+    if name == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, autograph=False)
+    if name == "jax":
+        import jax
+
+        return jax.jit(function)
+    return function
+
+
+def compile_function(function: _Function) -> _Function:
+    """Compile a function of tensors for Keras's backend at its first call.
+
+    It is traced once for each shape in a process, whatever models come and go. On PyTorch it runs
+    as it is.
+    """
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        shapes = tuple(tuple(argument.shape) for argument in arguments)
+        with without_gradients():
+            return _compiled(function, backend_name(), shapes)(*arguments)
+
+    return call  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def without_gradients() -> Iterator[None]:
+    """Record no gradients within the block; PyTorch alone records any outside of a tape."""
+    if backend_name() != "torch":
+        yield
+        return
+    import torch
+
+    with torch.no_grad():
+        yield
