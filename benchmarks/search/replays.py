@@ -99,9 +99,9 @@ class Engine:
     def _predicted_behind(self, seen: list[float]) -> float | None:
         if self._reward is None or len(seen) == EPOCHS or len(self._curves) < 10:
             return None
-        to_beat = self._rule.to_beat(curve[-1] for curve in self._curves)
+        threshold = self._rule.threshold(curve[-1] for curve in self._curves)
         found = self._predictor.predict([seen])
-        return float(found.end[0]) if self._rule.stops(found, to_beat)[0] else None
+        return float(found.end[0]) if self._rule.should_stop(found, threshold)[0] else None
 
 
 def metaqnn(bench: Bench, seed: int, reward: str | None, schedule: EpsilonSchedule) -> None:
