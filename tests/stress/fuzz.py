@@ -30,6 +30,7 @@ import numpy as np
 from absl import app, flags
 
 from keras_qan import CheckpointError, Policy
+from keras_qan.experiments.flags import to_text
 from keras_qan.experiments.learning_rate import LearningRateExperiment
 from keras_qan.qan import policy
 from keras_qan.qan.agent_state import AgentState
@@ -171,7 +172,7 @@ class Flags(Case):
 
     def mutated(self, rng: random.Random) -> bytes:
         """Another mutation."""
-        return rng.choice(m.BYTES)(LearningRateExperiment().flags().encode(), rng)
+        return rng.choice(m.BYTES)(to_text(LearningRateExperiment()).encode(), rng)
 
     def open(self, path: Path) -> None:
         """Opens it."""

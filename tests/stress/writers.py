@@ -42,7 +42,7 @@ def write_forever(directory: Path, finished: int) -> None:
         log = run_log.RunLog(directory)
         log.keep_finished(number)
         while True:
-            with stop.held():
+            with stop.hold():
                 log.context = {"arm": "qan", "phase": "train", "episode": number, "seed": number}
                 for decision in range(20):
                     log.record("decisions", decision=decision, rate=0.1)
