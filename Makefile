@@ -2,11 +2,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-fast test-lowest lint types imports check clean
+.PHONY: help setup demo test test-fast stress test-lowest lint types imports check clean
 
 help:
 	@echo "make demo       QAN learns on handwritten digits and is compared with other schedules"
-	@echo "make test       all tests        make test-fast   the fast part"
+	@echo "make test       all tests but the stress trials"
+	@echo "make test-fast  the fast part of them"
+	@echo "make stress     long trials: whole runs killed, files damaged, writers broken off"
 	@echo "make check      lint, types and the import contract"
 
 .venv/.installed: pyproject.toml setup.py
@@ -23,10 +25,14 @@ demo: setup
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python scripts/train_qan.py --flagfile=configs/digits_lr.flags
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stress"
 
 test-fast: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not stress"
+
+# The tests marked so, and tests/stress: faults injected into whole runs.
+stress: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m stress
 
 # The lowest versions that pyproject.toml admits, in an environment of their own.
 test-lowest:
@@ -34,7 +40,7 @@ test-lowest:
 	.venv-lowest/bin/python -m pip install --quiet uv
 	.venv-lowest/bin/uv pip install --python .venv-lowest/bin/python --quiet --editable ".[dev]" \
 	  --override requirements/lowest.txt
-	.venv-lowest/bin/python -m pytest -m "not slow"
+	.venv-lowest/bin/python -m pytest -m "not slow and not stress"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""The blocks that `deepen` puts into a model, and the values that make them pass things on."""
+"""Blocks that `deepen` inserts, and the initial values that make each an identity."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Block:
 
     Args:
         layers: The layers.
-        settle: Gives them their values, once they are built.
+        initialize: Sets their values, once they are built.
     """
 
     layers: list[Any]
-    settle: Callable[[], None]
+    initialize: Callable[[], None]
 
 
 _CONVOLUTIONS = {
@@ -31,7 +31,7 @@ _CONVOLUTIONS = {
     4: keras.layers.Conv2D,
     5: keras.layers.Conv3D,
 }
-_DEEPENED = (
+_SUPPORTED = (
     keras.layers.Dense,
     keras.layers.Conv1D,
     keras.layers.Conv2D,
@@ -47,17 +47,17 @@ _DEEPENED = (
 
 
 def can_deepen(layer: Any) -> bool:
-    """Return whether a block is known that can follow a layer of this class."""
-    return type(layer) in _DEEPENED
+    """Return whether a block can follow layers of this class."""
+    return type(layer) in _SUPPORTED
 
 
 def is_linear(activation: Any) -> bool:
-    """Return whether an activation passes everything on."""
+    """Return whether an activation is the identity."""
     return activation is None or activation is keras.activations.linear
 
 
-def is_repeatable(activation: Any) -> bool:
-    """Return whether φ(φ(x)) = φ(x), which holds for linear, ReLU and ReLU6."""
+def is_idempotent(activation: Any) -> bool:
+    """Return whether φ(φ(x)) = φ(x): linear, ReLU and ReLU6."""
     if isinstance(activation, keras.layers.ReLU):
         return not activation.negative_slope and not activation.threshold
     if isinstance(activation, keras.layers.Activation):
@@ -77,33 +77,25 @@ def identity_block(
     Args:
         layer: The layer that is deepened, whose window and settings it takes.
         activation: φ, a function, an activation layer or None; φ(φ(x)) = φ(x).
-        shape: Shape of what goes in.
+        shape: Shape of the block's input.
         name: Name of the first layer.
-        statistics: Mean and variance of every channel of what goes in; the BatchNormalization
-            then has β = μ, γ = √(σ² + ε) and undoes its own normalisation.
-
-    Returns:
-        The block.
+        statistics: Mean and variance of every channel of the input, for a BatchNormalization
+            with β = μ, γ = √(σ² + ε), which undoes its own normalisation. Defaults to None: the
+            block has none.
     """
     inner = None if statistics or isinstance(activation, keras.layers.Layer) else activation
-    first = _mixing(layer, shape, name, inner)
+    first = _mixing_layer(layer, shape, name, inner)
     layers = [first]
     normalization = None
     if statistics is not None:
-        axis = channel_axis(layer, len(shape)) if len(shape) > 2 else -1
-        normalization = keras.layers.BatchNormalization(
-            axis=axis, dtype=layer.dtype_policy, name=f"{name}_bn"
-        )
+        normalization = _normalization_layer(layer, shape, name)
         layers.append(normalization)
-    if isinstance(activation, keras.layers.Layer):
-        layers.append(_activation(activation, f"{name}_activation", layer))
-    elif statistics is not None and not is_linear(activation):
-        layers.append(
-            keras.layers.Activation(activation, dtype=layer.dtype_policy, name=f"{name}_activation")
-        )
+    separate = statistics is not None and not is_linear(activation)
+    if separate or isinstance(activation, keras.layers.Layer):
+        layers.append(_activation_layer(activation, f"{name}_activation", layer))
 
-    def settle() -> None:
-        first.kernel.assign(_identity(first))
+    def initialize() -> None:
+        first.kernel.assign(_identity_kernel(first))
         if normalization is not None and statistics is not None:
             mean, variance = statistics
             normalization.beta.assign(mean)
@@ -111,43 +103,39 @@ def identity_block(
             normalization.moving_mean.assign(mean)
             normalization.moving_variance.assign(variance)
 
-    return Block(layers, settle)
+    return Block(layers, initialize)
 
 
 def residual_block(
     layer: Any, activation: Any, shape: Shape, name: str, batch_norm: bool, seed: int
 ) -> Block:
-    """Return a block that computes x + W₂ φ(W₁ x), where W₂ is zero and W₁ is drawn.
+    """Return a block that computes x + W₂ φ(W₁ x), where W₂ is zero and W₁ is random.
 
-    It is one nested model, so that it can stand in a Sequential too.
+    It is one nested model, so that a Sequential can hold it too.
 
     Args:
         layer: The layer that is deepened, whose window and settings it takes.
         activation: φ, a function or an activation layer.
-        shape: Shape of what goes in.
+        shape: Shape of the block's input.
         name: Name of the nested model.
-        batch_norm: Whether a BatchNormalization stands before φ; W₂ = 0 hides it at first.
+        batch_norm: Whether there is a BatchNormalization before φ; W₂ = 0 hides it at first.
         seed: Seed of W₁.
-
-    Returns:
-        The block.
     """
     inputs = keras.Input(batch_shape=shape, dtype=layer.compute_dtype, name=f"{name}_input")
     start = keras.initializers.GlorotUniform(seed=seed)
-    x = _mixing(layer, shape, f"{name}_inner", None, start)(inputs)
+    x = _mixing_layer(layer, shape, f"{name}_inner", None, start)(inputs)
     if batch_norm:
-        axis = channel_axis(layer, len(shape)) if len(shape) > 2 else -1
-        x = keras.layers.BatchNormalization(axis=axis, dtype=layer.dtype_policy, name=f"{name}_bn")(
-            x
-        )
-    x = _activation(activation, f"{name}_activation", layer)(x)
-    x = _mixing(layer, shape, f"{name}_outer", None, keras.initializers.Zeros())(x)
+        x = _normalization_layer(layer, shape, name)(x)
+    x = _activation_layer(activation, f"{name}_activation", layer)(x)
+    x = _mixing_layer(layer, shape, f"{name}_outer", None, keras.initializers.Zeros())(x)
     x = keras.layers.Add(dtype=layer.dtype_policy, name=f"{name}_add")([inputs, x])
     return Block([keras.Model(inputs, x, name=name)], lambda: None)
 
 
-def _mixing(layer: Any, shape: Shape, name: str, activation: Any, initializer: Any = None) -> Any:
-    """Return a layer with as many units as go in; it starts at zero unless told otherwise."""
+def _mixing_layer(
+    layer: Any, shape: Shape, name: str, activation: Any, initializer: Any = None
+) -> Any:
+    """Return a layer with as many units as its input has channels, by default all zero."""
     settings = {
         "activation": activation,
         "use_bias": layer.use_bias,
@@ -160,21 +148,26 @@ def _mixing(layer: Any, shape: Shape, name: str, activation: Any, initializer: A
     return _CONVOLUTIONS[len(shape)](
         shape[channel_axis(layer, len(shape))],
         layer.kernel_size,
-        # A causal layer stays causal; all others keep the places by padding.
+        # A causal layer stays causal; all others keep their places by padding.
         padding="causal" if layer.padding == "causal" else "same",
         data_format=layer.data_format,
         **settings,
     )
 
 
-def _activation(activation: Any, name: str, layer: Any) -> Any:
+def _normalization_layer(layer: Any, shape: Shape, name: str) -> Any:
+    axis = channel_axis(layer, len(shape)) if len(shape) > 2 else -1
+    return keras.layers.BatchNormalization(axis=axis, dtype=layer.dtype_policy, name=f"{name}_bn")
+
+
+def _activation_layer(activation: Any, name: str, layer: Any) -> Any:
     if isinstance(activation, keras.layers.Layer):
         return type(activation).from_config({**activation.get_config(), "name": name})
     return keras.layers.Activation(activation, dtype=layer.dtype_policy, name=name)
 
 
-def _identity(layer: Any) -> Any:
-    """Return the kernel that passes every channel on, at the place that padding calls centre."""
+def _identity_kernel(layer: Any) -> Any:
+    """Return the kernel that passes every channel on, at the centre of the padded window."""
     kernel = np.zeros(tuple(layer.kernel.shape), dtype=str(layer.kernel.dtype))
     if isinstance(layer, keras.layers.Dense):
         window: tuple[int, ...] = ()

@@ -1,7 +1,4 @@
-"""Compile the grown model as the old one was: same loss, metrics and kind of optimizer.
-
-From a plan to a model: rebuild, set the values, carry the optimizer over.
-"""
+"""Build a grown model from its plan: layers, values, compilation and optimizer state."""
 
 from __future__ import annotations
 
@@ -15,12 +12,71 @@ import numpy as np
 
 from net2net.errors import UnsupportedLayerError
 from net2net.optimizer_state import carry_optimizer_state
-from net2net.planning import NewUnits
 from net2net.propagate import WideningPlan
-from net2net.rebuild import RebuiltModel, grown_layer, rebuild
+from net2net.rebuild import RebuiltModel, rebuild
 from net2net.rules.base import Weight
 from net2net.rules.registry import rule_for
-from net2net.weights import add_noise, grow_weight, initial_weight
+from net2net.weights import NewUnits, add_noise, grow_weight, reinitialize_new_units
+
+
+def build_grown_model(
+    model: Any,
+    plan: WideningPlan,
+    *,
+    generator: np.random.Generator,
+    new: NewUnits = "net2net",
+    noise: float = 0.0,
+    learning_rate: float | None = None,
+    insertions: Mapping[int, Sequence[Any]] | None = None,
+    template: Callable[[Any], Any] | None = None,
+) -> RebuiltModel:
+    """Return the model of a plan, with all values, compiled if the old one was.
+
+    Args:
+        model: The old model, which stays as it is.
+        plan: The maps it grows by.
+        generator: Source of fresh values and of noise.
+        new: Kind of the new units. Defaults to "net2net".
+        noise: Standard deviation of the noise on new units' outgoing weights. Defaults to 0.
+        learning_rate: The rate to go on with. Defaults to None, the old one.
+        insertions: Layers to put after others, by the old layer's identity. Defaults to none.
+        template: Returns, for an inserted variable, the old one whose second moments it starts
+            with. Defaults to None.
+
+    Raises:
+        UnsupportedLayerError: If it cannot be built.
+        ValueError: If a learning rate is given for a model that is not compiled.
+    """
+    compiled = getattr(model, "compiled", False)
+    if learning_rate is not None and not compiled:
+        raise ValueError(
+            f"learning_rate={learning_rate} was given, but model '{model.name}' is not compiled, "
+            "so it has no optimizer. Compile it first, or leave the argument out."
+        )
+    with _strategy_scope(model):
+        result = rebuild(model, plan, insertions)
+        pairs: list[tuple[Any, Any, Weight | None]] = []
+        changed = []
+        for old, made in result.layers:
+            weights = {id(one.variable): one for one in _weights_of(plan, old)}
+            if any(one.axes for one in weights.values()):
+                changed.append(old)
+            for before, after in _paired_variables(old, made):
+                weight = weights.get(id(before))
+                _set_value(before, after, weight, new, noise, generator)
+                pairs.append((before, after, weight))
+        _warn_of_penalties(changed)
+        if compiled:
+            compile_like(model, result.model, learning_rate)
+            if model.optimizer is not None:
+                carry_optimizer_state(
+                    model.optimizer,
+                    result.model.optimizer,
+                    pairs,
+                    result.model.trainable_variables,
+                    template,
+                )
+    return result
 
 
 def compile_like(old: Any, new: Any, learning_rate: float | None) -> None:
@@ -40,17 +96,14 @@ def compile_like(old: Any, new: Any, learning_rate: float | None) -> None:
 
 
 def optimizer_like(old: Any, learning_rate: float | None) -> Any:
-    """Return a new optimizer with another's settings.
+    """Return a new optimizer, not built, with another's settings.
 
     Args:
         old: The optimizer.
         learning_rate: The rate to go on with; None to keep the rate or schedule.
 
-    Returns:
-        The new optimizer, not built.
-
     Raises:
-        ValueError: Where a rate is given for an optimizer that has several.
+        ValueError: If a rate is given for an optimizer that has several.
     """
     config = old.get_config()
     inner = getattr(old, "inner_optimizer", None)
@@ -78,80 +131,19 @@ def _metric_like(metric: Any) -> Any:
     return metric
 
 
-def build_grown_model(
-    model: Any,
-    plan: WideningPlan,
-    *,
-    generator: np.random.Generator,
-    new: NewUnits = "net2net",
-    noise: float = 0.0,
-    learning_rate: float | None = None,
-    insertions: Mapping[int, Sequence[Any]] | None = None,
-    template: Callable[[Any], Any] | None = None,
-) -> RebuiltModel:
-    """Build the model of a plan, with all values, compiled if the old one was.
-
-    Args:
-        model: The old model, which stays as it is.
-        plan: The maps it grows by.
-        generator: Source of fresh values and of noise.
-        new: What new units are.
-        noise: Standard deviation of the noise on new units' outgoing weights.
-        learning_rate: The rate to go on with, None for the old one.
-        insertions: Layers to put after others.
-        template: For an inserted variable, the old one whose second moments it starts with.
-
-    Returns:
-        The new model, and which layer stands for which.
-
-    Raises:
-        UnsupportedLayerError: Where it cannot be built.
-        ValueError: Where a learning rate is given for a model that is not compiled.
-    """
-    if learning_rate is not None and not getattr(model, "compiled", False):
-        raise ValueError(
-            f"learning_rate={learning_rate} was given, but model '{model.name}' is not compiled, "
-            "so it has no optimizer. Compile it first, or leave the argument out."
-        )
-    with _scope_of(model):
-        result = rebuild(model, plan, insertions)
-        pairs: list[tuple[Any, Any, Weight | None]] = []
-        changed = []
-        for old, made in result.layers:
-            entries = {id(one.variable): one for one in _weights_of(plan, old)}
-            if any(one.axes for one in entries.values()):
-                changed.append(old)
-            for before, after in _variables(old, made):
-                one = entries.get(id(before))
-                _set(before, after, one, new, noise, generator)
-                pairs.append((before, after, one))
-        _warn_of_penalties(changed)
-        if getattr(model, "compiled", False):
-            compile_like(model, result.model, learning_rate)
-            if model.optimizer is not None:
-                carry_optimizer_state(
-                    model.optimizer,
-                    result.model.optimizer,
-                    pairs,
-                    result.model.trainable_variables,
-                    template,
-                )
-    return result
-
-
-def _scope_of(model: Any) -> AbstractContextManager[Any]:
-    """Where a model under a `tf.distribute` strategy grows: under the same one."""
+def _strategy_scope(model: Any) -> AbstractContextManager[Any]:
+    """Return the scope of the `tf.distribute` strategy that a model is under, if it is."""
     strategy = getattr(model, "_distribute_strategy", None)
     return nullcontext() if strategy is None else strategy.scope()
 
 
 def _weights_of(plan: WideningPlan, layer: Any) -> list[Weight]:
     rule = rule_for(layer)
-    grown = grown_layer(plan, layer)
+    grown = plan.grown_layer(layer)
     return rule.weights(grown) if rule is not None and grown.maps else []
 
 
-def _variables(old: Any, made: Any) -> list[tuple[Any, Any]]:
+def _paired_variables(old: Any, made: Any) -> list[tuple[Any, Any]]:
     before, after = old.variables, made.variables
     if len(before) != len(after):
         raise UnsupportedLayerError(
@@ -162,21 +154,21 @@ def _variables(old: Any, made: Any) -> list[tuple[Any, Any]]:
     return list(zip(before, after, strict=True))
 
 
-def _set(
+def _set_value(
     before: Any,
     after: Any,
-    one: Weight | None,
+    weight: Weight | None,
     new: NewUnits,
     noise: float,
     generator: np.random.Generator,
 ) -> None:
     value = np.array(keras.ops.convert_to_numpy(before))  # a copy: models share no memory
-    if one is not None and one.axes:
-        value = grow_weight(value, one.axes)
+    if weight is not None and weight.axes:
+        value = grow_weight(value, weight.axes)
         if new != "net2net":
-            value = initial_weight(value, one, new, generator)
+            value = reinitialize_new_units(value, weight, new, generator)
         if noise:
-            value = add_noise(value, one.axes, noise, generator)
+            value = add_noise(value, weight.axes, noise, generator)
     if tuple(value.shape) != tuple(after.shape):
         raise UnsupportedLayerError(
             before.path.rpartition("/")[0],
@@ -188,7 +180,7 @@ def _set(
 
 
 def _warn_of_penalties(layers: list[Any]) -> None:
-    named = [
+    names = [
         layer.name
         for layer in layers
         if any(
@@ -197,10 +189,10 @@ def _warn_of_penalties(layers: list[Any]) -> None:
             if key.endswith(("_regularizer", "_constraint"))
         )
     ]
-    if named:
+    if names:
         warnings.warn(
-            f"The model computes what it did, but the regularisers or constraints of "
-            f"{', '.join(named)} see other weights, so the penalty or the next step's projection "
+            f"The grown model's outputs are unchanged, but the regularisers or constraints of "
+            f"{', '.join(names)} see other weights, so the penalty or the next step's projection "
             "changes. Lower the penalty's factor if the loss must go on without a jump.",
             UserWarning,
             stacklevel=4,

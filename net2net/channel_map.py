@@ -1,10 +1,10 @@
-"""Channel maps: which old channel every new channel copies, and which share of it it passes on.
+"""Channel maps: the old channel that each new channel copies, and the share it passes on.
 
 A map from n old to q new channels is g: {0..q-1} → {0..n-1} with shares s, such that for every
 old channel k the shares of its copies add up to one: Σ_{j: g(j)=k} s_j = 1. Whatever makes the
-channels gathers its weights by g; whatever mixes them gathers by g and multiplies by s. The sum
-over the channels then has the value it had before (Net2Net, Chen, Goodfellow and Shlens 2016,
-eq. 2, where s_j = 1/|g⁻¹(g(j))|).
+channels gathers its weights by g; whatever sums over them gathers by g and multiplies by s, so
+that the sum keeps its value (Net2Net, Chen, Goodfellow and Shlens 2016, eq. 2, where
+s_j = 1/|g⁻¹(g(j))|).
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Structure:
-    """What a map must look like to pass a layer that treats channels in groups.
+    """Form that a map needs to pass a layer that treats channels in groups.
 
     Args:
-        blocks: The channels are this many blocks, and every block is mapped alike.
-        runs: Channels are copied only in whole runs of this many neighbours.
-        equal: Every channel has the same number of copies.
+        blocks: The channels are this many blocks, and every block is mapped alike. Defaults to 1.
+        runs: Channels are copied only in whole runs of this many neighbours. Defaults to 1.
+        equal: Every channel has the same number of copies. Defaults to False.
         edges: Copies stay on their channel's side of these places among the old channels.
+            Defaults to none.
     """
 
     blocks: int = 1
@@ -33,7 +34,7 @@ class Structure:
     equal: bool = False
     edges: tuple[int, ...] = ()
 
-    def joined(self, other: Structure) -> Structure:
+    def combine(self, other: Structure) -> Structure:
         """Return the loosest structure that satisfies both."""
         return Structure(
             lcm(self.blocks, other.blocks),
@@ -43,7 +44,7 @@ class Structure:
         )
 
     def step(self, size: int) -> int | None:
-        """Return by how much `size` channels can grow at a time, or None where they cannot."""
+        """Return the number of channels by which `size` can grow at a time, None if it cannot."""
         if size % (self.blocks * self.runs):
             return None
         return size if self.equal else self.blocks * self.runs
@@ -58,16 +59,16 @@ class ChannelMap:
         share: float64 [q], the factor on each new channel's outgoing weights.
         fresh: bool [q], True where a channel is new, False where it is the old one itself.
         old_size: n, the number of old channels.
-        offset: Where these channels begin among those the map was drawn for, None where they
-            are no plain section of those.
+        offset: Place of the first of these channels among those the map was drawn for. Defaults
+            to None: they are no plain section of those.
 
     Example:
         >>> import numpy as np
         >>> one = ChannelMap(np.array([0, 1, 0]), np.array([0.3, 1.0, 0.7]),
         ...                  np.array([False, False, True]), 2)
-        >>> one.tiled(2).source.tolist()
+        >>> one.tile(2).source.tolist()
         [0, 1, 0, 2, 3, 2]
-        >>> one.repeated(2).source.tolist()
+        >>> one.repeat(2).source.tolist()
         [0, 1, 2, 3, 0, 1]
     """
 
@@ -87,7 +88,7 @@ class ChannelMap:
         """Return the map that changes nothing."""
         return cls(np.arange(size), np.ones(size), np.zeros(size, bool), size)
 
-    def same_as(self, other: ChannelMap) -> bool:
+    def equals(self, other: ChannelMap) -> bool:
         """Return whether both maps are equal."""
         return (
             self.old_size == other.old_size
@@ -106,7 +107,7 @@ class ChannelMap:
             self.old_size,
         )
 
-    def tiled(self, times: int) -> ChannelMap:
+    def tile(self, times: int) -> ChannelMap:
         """Return the map of `times` blocks of these channels, one after another."""
         offset = np.repeat(np.arange(times) * self.old_size, self.new_size)
         return ChannelMap(
@@ -116,7 +117,7 @@ class ChannelMap:
             self.old_size * times,
         )
 
-    def repeated(self, runs: int) -> ChannelMap:
+    def repeat(self, runs: int) -> ChannelMap:
         """Return the map of channels that each became a run of `runs` neighbours."""
         within = np.tile(np.arange(runs), self.new_size)
         return ChannelMap(
@@ -126,15 +127,15 @@ class ChannelMap:
             self.old_size * runs,
         )
 
-    def untiled(self, times: int) -> ChannelMap | None:
+    def untile(self, times: int) -> ChannelMap | None:
         """Return the map of one block where this is `times` equal blocks, else None."""
         if self.old_size % times or self.new_size % times:
             return None
         size = self.new_size // times
         block = self._part(slice(0, size), 0, self.old_size // times)
-        return block if block is not None and block.tiled(times).same_as(self) else None
+        return block if block is not None and block.tile(times).equals(self) else None
 
-    def unrepeated(self, runs: int) -> ChannelMap | None:
+    def unrepeat(self, runs: int) -> ChannelMap | None:
         """Return the map of whole runs where this moves only those, else None."""
         if self.old_size % runs or self.new_size % runs:
             return None
@@ -142,10 +143,10 @@ class ChannelMap:
         whole = ChannelMap(
             self.source[every] // runs, self.share[every], self.fresh[every], self.old_size // runs
         )
-        return whole if whole.repeated(runs).same_as(self) else None
+        return whole if whole.repeat(runs).equals(self) else None
 
     def split(self, sizes: Sequence[int]) -> list[ChannelMap] | None:
-        """Return one map for each neighbouring block of old channels, or None where they mix."""
+        """Return one map for each neighbouring block of old channels, None where copies mix."""
         edges = np.cumsum([0, *sizes])
         block_of = np.searchsorted(edges, self.source, side="right") - 1
         if np.any(np.diff(block_of) < 0):
@@ -161,8 +162,8 @@ class ChannelMap:
 
     def satisfies(self, structure: Structure) -> bool:
         """Return whether this map has the structure."""
-        block = self.untiled(structure.blocks)
-        if block is None or block.unrepeated(structure.runs) is None:
+        block = self.untile(structure.blocks)
+        if block is None or block.unrepeat(structure.runs) is None:
             return False
         side = np.searchsorted(structure.edges, self.source, side="right")
         if np.any(np.diff(side) < 0):
@@ -179,16 +180,10 @@ class ChannelMap:
 
 
 def concatenate_maps(maps: Sequence[ChannelMap]) -> ChannelMap:
-    """Return the map of neighbouring blocks of channels, each with its own map.
-
-    Args:
-        maps: One map a block, in the order of the blocks.
-
-    Returns:
-        The map of all channels together.
+    """Return the map of neighbouring blocks of channels, given one map a block.
 
     Example:
-        >>> both = concatenated([ChannelMap.identity(2), ChannelMap.identity(1)])
+        >>> both = concatenate_maps([ChannelMap.identity(2), ChannelMap.identity(1)])
         >>> both.source.tolist()
         [0, 1, 2]
     """
@@ -209,7 +204,7 @@ def draw_map(
     *,
     concentration: float = 10.0,
 ) -> ChannelMap:
-    """Draw which channels are copied, and in which shares the copies pass them on.
+    """Return a random map: the channels that are copied, and the shares of their copies.
 
     The old channels come first, the copies after them, drawn uniformly with replacement (the
     Net2Net paper's eq. 1). Shares of one channel's copies are drawn from a symmetric Dirichlet
@@ -217,18 +212,15 @@ def draw_map(
     different gradients, so that no noise is needed to tell them apart.
 
     Args:
-        old_size: n, the number of channels there are.
-        new_size: q, the number of channels there will be.
-        structure: What the map must look like.
+        old_size: n, the number of old channels.
+        new_size: q, the number of new channels.
+        structure: The structure that the map must have.
         generator: Source of the choices.
-        concentration: Dirichlet parameter; the larger, the more equal the shares.
-
-    Returns:
-        The map.
+        concentration: Dirichlet parameter; the larger, the more equal the shares. Defaults to 10.
 
     Example:
         >>> import numpy as np
-        >>> one = drawn_map(2, 5, Structure(), np.random.default_rng(0))
+        >>> one = draw_map(2, 5, Structure(), np.random.default_rng(0))
         >>> one.source[:2].tolist(), np.round(np.bincount(one.source, one.share), 12).tolist()
         ([0, 1], [1.0, 1.0])
     """
@@ -241,10 +233,9 @@ def draw_map(
     # A Dirichlet draw is a set of gamma draws over its sum; a channel with one copy keeps 1.
     weight = generator.gamma(concentration, size=target)
     share = weight / np.bincount(source, weight, minlength=size)[source]
-    alone = np.bincount(source, minlength=size)[source] == 1
-    share[alone] = 1.0
+    share[np.bincount(source, minlength=size)[source] == 1] = 1.0
     one = ChannelMap(source, share, np.arange(target) >= size, size)
-    one = one.repeated(structure.runs).tiled(structure.blocks)
+    one = one.repeat(structure.runs).tile(structure.blocks)
     side = np.searchsorted(structure.edges, one.source, side="right")
     order = np.argsort(side, kind="stable")
     return ChannelMap(one.source[order], one.share[order], one.fresh[order], old_size, offset=0)

@@ -1,4 +1,4 @@
-"""Deeper models: a block after a layer that at first passes on what it is given."""
+"""Deeper models: `deepen` inserts a block that is at first an identity, `deepenable` reports."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ from net2net.blocks import (
     Block,
     can_deepen,
     identity_block,
+    is_idempotent,
     is_linear,
-    is_repeatable,
     residual_block,
 )
 from net2net.build import build_grown_model
-from net2net.errors import UnsupportedLayerError
+from net2net.errors import UnsupportedLayerError, renamed_attribute
 from net2net.graph import Graph, LayerCall, find_layer, graph_of
 from net2net.propagate import WideningPlan
-from net2net.rebuild import untouched_global_seed
+from net2net.rebuild import preserve_global_seed
 from net2net.rules.convolution import channel_axis
+
+_ACTIVATIONS = (
+    keras.layers.Activation,
+    keras.layers.ReLU,
+    keras.layers.LeakyReLU,
+    keras.layers.ELU,
+)
 
 
 def deepen(
@@ -34,7 +41,7 @@ def deepen(
     seed: int = 0,
     learning_rate: float | None = None,
 ) -> Any:
-    """Return a model with a new block after a layer that computes what the given one does.
+    """Return a deeper model that computes the same: a new block follows a layer.
 
     Net2DeeperNet (Chen, Goodfellow and Shlens 2016, section 2.2): after a linear, ReLU or ReLU6
     activation φ the block is φ(x · I), exact since φ(φ(x)) = φ(x). After any other activation,
@@ -45,11 +52,11 @@ def deepen(
         model: A built Sequential or Functional model; it stays as it is.
         layer: A name, a path ("inner/dense"), an index into `model.layers`, or the layer: a
             Dense or convolutional one.
-        batch_norm: Whether the block has a BatchNormalization too.
+        batch_norm: Whether the block has a BatchNormalization too. Defaults to False.
         data: Inputs to the model, from which the new BatchNormalization takes its statistics
-            (mean and variance of the channels where the block begins).
-        seed: Seed of the residual block's first weights.
-        learning_rate: The rate that the new optimizer goes on with; None for the present one.
+            (mean and variance of the channels where the block begins). Defaults to None.
+        seed: Seed of the residual block's first weights. Defaults to 0.
+        learning_rate: The new optimizer's rate. Defaults to None, the present one.
 
     Returns:
         A new model of the same kind; compiled, with the optimizer's state carried over, if the
@@ -57,8 +64,8 @@ def deepen(
         moment.
 
     Raises:
-        UnsupportedLayerError: Where no block can follow the layer.
-        ValueError: Where there is no such layer, or `batch_norm` lacks `data`.
+        UnsupportedLayerError: If no block can follow the layer.
+        ValueError: If there is no such layer, or `batch_norm` lacks `data`.
 
     Example:
         >>> import keras, numpy as np, net2net
@@ -88,18 +95,10 @@ def deepen_model(
     generator: np.random.Generator,
     learning_rate: float | None,
 ) -> Any:
-    """Return a model with a block after each of several layers, built in one go.
+    """Return a model with a block after each of several layers, built at once.
 
-    Args:
-        model: The model.
-        layers: The layers, as `deepen` takes them.
-        batch_norm: As in `deepen`.
-        data: As in `deepen`.
-        generator: Source of the residual blocks' first weights.
-        learning_rate: As in `deepen`.
-
-    Returns:
-        The deeper model.
+    The arguments are those of `deepen`, but for `generator`, the source of the residual blocks'
+    first weights.
     """
     graph = graph_of(model)
     taken = {path.rsplit("/", 1)[-1] for path, _ in graph.layers()}
@@ -107,15 +106,15 @@ def deepen_model(
     insertions: dict[int, list[Any]] = {}
     for one in layers:
         path, layer = find_layer(model, one, graph)
-        place = _place(graph, path, layer)
+        point = _insertion_point(graph, path, layer)
         name = _free_name(layer.name, taken)
-        with untouched_global_seed():
-            block = _block(model, graph, place, name, batch_norm, data, generator)
+        with preserve_global_seed():
+            block = _build_block(model, graph, point, name, batch_norm, data, generator)
         blocks.append((block, layer))
-        insertions.setdefault(id(place.after.layer), []).extend(block.layers)
+        insertions.setdefault(id(point.after.layer), []).extend(block.layers)
 
     def template(variable: Any) -> Any:
-        """Return the kernel of the layer behind which an inserted variable stands."""
+        """Return the kernel of the layer that an inserted variable follows."""
         for block, layer in blocks:
             for made in block.layers:
                 if any(variable is one for one in made.variables):
@@ -131,48 +130,49 @@ def deepen_model(
         template=template,
     )
     for block, _ in blocks:
-        block.settle()
+        block.initialize()
     return result.model
 
 
 @dataclass(frozen=True)
 class Depth:
-    """What `deepenable` says about one layer.
+    """Result of `deepenable` for one layer; true if a block can follow it.
 
     Args:
         kind: "identity", "residual", or empty where no block can follow.
-        after: Path of the layer that the block would come after.
-        obstacle: Why no block can follow; empty where one can.
+        after: Path of the layer that the block would come after. Defaults to "".
+        reason: Why no block can follow. Defaults to "": one can.
     """
 
     kind: str
     after: str = ""
-    obstacle: str = ""
+    reason: str = ""
+
+    obstacle = renamed_attribute("obstacle", "reason")
 
     def __bool__(self) -> bool:
         return bool(self.kind)
 
 
 def deepenable(model: Any) -> dict[str, Depth]:
-    """Say which layers of a model a block can follow, of which kind, and why not the others.
+    """Return which layers a block can follow, of which kind, and why not the others.
 
     Args:
         model: A built Sequential or Functional model.
 
     Returns:
-        For the path of every Dense or convolutional layer: what can be done. An entry is true
-        where a block can follow.
+        A `Depth` for the path of every Dense or convolutional layer.
 
     Raises:
-        UnsupportedLayerError: Where the model is subclassed.
-        ValueError: Where it is not built.
+        UnsupportedLayerError: If the model is subclassed.
+        ValueError: If it is not built.
 
     Example:
         >>> import keras, net2net
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu", name="a"),
         ...                           keras.layers.Dense(2, name="b")])
         >>> found = net2net.deepenable(model)
-        >>> found["a"].kind, found["b"].obstacle
+        >>> found["a"].kind, found["b"].reason
         ('identity', 'it is an output of the model')
     """
     graph = graph_of(model)
@@ -181,23 +181,23 @@ def deepenable(model: Any) -> dict[str, Depth]:
         if not can_deepen(layer):
             continue
         try:
-            place = _place(graph, path, layer)
+            point = _insertion_point(graph, path, layer)
         except UnsupportedLayerError as error:
-            found[path] = Depth("", "", error.obstacle)
+            found[path] = Depth("", "", error.reason)
         else:
-            found[path] = Depth("identity" if place.exact else "residual", place.after.path)
+            found[path] = Depth("identity" if point.exact else "residual", point.after.path)
     return found
 
 
 @dataclass(frozen=True)
-class _Place:
+class _InsertionPoint:
     layer: Any
     after: LayerCall
     activation: Any
     exact: bool
 
 
-def _place(graph: Graph, path: str, layer: Any) -> _Place:
+def _insertion_point(graph: Graph, path: str, layer: Any) -> _InsertionPoint:
     if not can_deepen(layer):
         raise UnsupportedLayerError(
             path,
@@ -223,15 +223,7 @@ def _place(graph: Graph, path: str, layer: Any) -> _Place:
             "it is an output of the model",
             "Deepen after a layer before it, so that the output stays the model's last layer.",
         )
-    return _Place(layer, after, activation, is_repeatable(activation))
-
-
-_ACTIVATIONS = (
-    keras.layers.Activation,
-    keras.layers.ReLU,
-    keras.layers.LeakyReLU,
-    keras.layers.ELU,
-)
+    return _InsertionPoint(layer, after, activation, is_idempotent(activation))
 
 
 def _only_consumer(graph: Graph, call: LayerCall) -> LayerCall | None:
@@ -244,20 +236,20 @@ def _only_consumer(graph: Graph, call: LayerCall) -> LayerCall | None:
     return one if same_model and len(graph.calls_of(one.layer)) == 1 else None
 
 
-def _block(
+def _build_block(
     model: Any,
     graph: Graph,
-    place: _Place,
+    point: _InsertionPoint,
     name: str,
     batch_norm: bool,
     data: Any,
     generator: np.random.Generator,
 ) -> Block:
-    tensor = place.after.outputs[0]
+    tensor = point.after.outputs[0]
     shape = graph.shapes[tensor]
-    if not place.exact:
+    if not point.exact:
         return residual_block(
-            place.layer, place.activation, shape, name, batch_norm, int(generator.integers(2**31))
+            point.layer, point.activation, shape, name, batch_norm, int(generator.integers(2**31))
         )
     statistics = None
     if batch_norm:
@@ -268,16 +260,16 @@ def _block(
             )
         if tensor not in graph.symbols:
             raise UnsupportedLayerError(
-                place.after.path,
+                point.after.path,
                 "it stands in a nested model, where data handed to the outer one cannot be seen",
                 "Deepen the nested model itself, or leave batch_norm out.",
             )
-        statistics = _moments(model, graph.symbols[tensor], data, place.layer)
-    return identity_block(place.layer, place.activation, shape, name, statistics)
+        statistics = _moments(model, graph.symbols[tensor], data, point.layer)
+    return identity_block(point.layer, point.activation, shape, name, statistics)
 
 
 def _moments(model: Any, symbol: Any, data: Any, layer: Any) -> tuple[Any, Any]:
-    """Return mean and variance of every channel at a tensor of the model, over all the data."""
+    """Return mean and variance of every channel of a tensor of the model, over all data."""
     probe = keras.Model(model.inputs, symbol)
     values = np.asarray(probe.predict(data, verbose=0), dtype=np.float64)
     channels = channel_axis(layer, values.ndim)

@@ -1,7 +1,7 @@
-"""A model as a flat list of calls; the only door to Keras's private graph.
+"""A model as a flat list of calls; the only module that reads Keras's private graph.
 
-Nested models are opened: the calls of an inner model stand in the list as often as the inner
-model is called, and tensors are numbered, so that one number names one tensor of one call.
+Nested models are flattened: the calls of an inner model are in the list as often as the inner
+model is called. Tensors are numbered, so that one number names one tensor of one call.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ class LayerCall:
 
     Args:
         layer: The layer, or the operation of `keras.ops`.
-        path: Its name, with the names of the nested models around it.
+        path: Its name, after the names of the nested models around it.
         inputs: Numbers of the tensors that go in.
         outputs: Numbers of the tensors that come out.
         index: Its place in the order of computation.
-        constants: Arrays of one or more dimensions among the call's other arguments.
-        arguments: For each input, the name of the argument it is handed in as.
+        constants: Arrays of one or more dimensions among the call's other arguments. Defaults to
+            none.
+        arguments: For each input, the name of the argument it is passed as. Defaults to none.
     """
 
     layer: Any
@@ -48,13 +49,13 @@ class LayerCall:
 class Graph:
     """All calls of a model, in an order in which they can be computed.
 
-    Args:
+    Attributes:
         calls: The calls.
         shapes: The shape of every tensor, by number, batch axis included.
         inputs: Numbers of the model's inputs, with their names.
         outputs: Numbers of the model's outputs, with the names of their layers.
         symbols: The symbolic tensors of the outermost model, by number.
-        entries: For every model in it, by identity, the tensors that it was first called with.
+        entries: The tensors that each model in it was first called with, by its identity.
     """
 
     calls: list[LayerCall] = field(default_factory=list)
@@ -76,7 +77,7 @@ class Graph:
             self._touching[tensor].append(call)
 
     def new_tensor(self, shape: Shape) -> int:
-        """Number one more tensor."""
+        """Return the number of one more tensor."""
         self.shapes.append(tuple(shape))
         return len(self.shapes) - 1
 
@@ -88,8 +89,8 @@ class Graph:
         """Return the calls of one layer."""
         return self._of_layer[id(layer)]
 
-    def own_tensor(self, layer: Any) -> int:
-        """Return the number that stands for a width inside a layer; it is below zero."""
+    def internal_tensor(self, layer: Any) -> int:
+        """Return the number, below zero, of the width inside a layer."""
         return -1 - self.calls_of(layer)[0].index
 
     def layers(self) -> Iterator[tuple[str, Any]]:
@@ -102,17 +103,11 @@ class Graph:
 
 
 def functional_of(model: Any) -> Any:
-    """Return the Functional graph inside a model.
-
-    Args:
-        model: A Sequential or Functional model.
-
-    Returns:
-        The object that holds the graph's nodes.
+    """Return the Functional graph inside a Sequential or Functional model.
 
     Raises:
-        UnsupportedLayerError: Where the model is subclassed.
-        ValueError: Where it is no model, or not built.
+        UnsupportedLayerError: If the model is subclassed.
+        ValueError: If it is no model, or not built.
     """
     if not isinstance(model, keras.Model):
         raise ValueError(
@@ -141,22 +136,16 @@ def is_model(layer: Any) -> bool:
 
 
 def input_layer_of(tensor: Any) -> Any:
-    """Return the InputLayer that a model's input comes from."""
+    """Return the InputLayer of a model's input."""
     return tensor._keras_history.operation
 
 
 def graph_of(model: Any) -> Graph:
-    """Open a model into its calls.
-
-    Args:
-        model: A built Sequential or Functional model.
-
-    Returns:
-        Its graph.
+    """Return the graph of a built Sequential or Functional model.
 
     Raises:
-        UnsupportedLayerError: Where the model, or one inside it, is subclassed.
-        ValueError: Where the model is not built.
+        UnsupportedLayerError: If the model, or one inside it, is subclassed.
+        ValueError: If the model is not built.
     """
     functional = functional_of(model)
     graph = Graph()
@@ -164,13 +153,13 @@ def graph_of(model: Any) -> Graph:
     for tensor in functional.inputs:
         graph.inputs[tensors[id(tensor)]] = input_layer_of(tensor).name
     graph.entries[id(model)] = [tensors[id(tensor)] for tensor in functional.inputs]
-    _walk(functional, tensors, graph, prefix="")
+    _add_calls(functional, tensors, graph, prefix="")
     for tensor in functional.outputs:
         graph.outputs[tensors[id(tensor)]] = tensor._keras_history.operation.name
     return graph
 
 
-def _walk(functional: Any, tensors: dict[int, int], graph: Graph, prefix: str) -> None:
+def _add_calls(functional: Any, tensors: dict[int, int], graph: Graph, prefix: str) -> None:
     for depth in sorted(functional._nodes_by_depth, reverse=True):
         for node in functional._nodes_by_depth[depth]:
             if node.is_input:
@@ -181,11 +170,13 @@ def _walk(functional: Any, tensors: dict[int, int], graph: Graph, prefix: str) -
                 inner = functional_of(node.operation)
                 if len(inner.inputs) != len(entering):
                     raise UnsupportedLayerError(
-                        path, "it is called with other inputs than it was built with", ""
+                        path,
+                        "it is called with other inputs than it was built with",
+                        "Call it with as many inputs as it has.",
                     )
                 graph.entries.setdefault(id(node.operation), entering)
                 inside = {id(t): n for t, n in zip(inner.inputs, entering, strict=True)}
-                _walk(inner, inside, graph, prefix=path + "/")
+                _add_calls(inner, inside, graph, prefix=path + "/")
                 leaving = [inside[id(tensor)] for tensor in inner.outputs]
             else:
                 leaving = [graph.new_tensor(tensor.shape) for tensor in node.outputs]
@@ -231,18 +222,15 @@ def _constants(node: Any) -> tuple[Any, ...]:
 
 
 def find_layer(model: Any, layer: Any, graph: Graph) -> tuple[str, Any]:
-    """Find the layer that a user means.
+    """Return the path of a layer and the layer.
 
     Args:
         model: The model.
         layer: A name, a path ("inner/dense"), an index into `model.layers`, or the layer.
         graph: The model's graph.
 
-    Returns:
-        The layer's path and the layer.
-
     Raises:
-        ValueError: Where there is none, or more than one.
+        ValueError: If there is no such layer, or more than one.
     """
     known = dict(graph.layers())
     if isinstance(layer, int | np.integer) and not isinstance(layer, bool):
@@ -257,7 +245,7 @@ def find_layer(model: Any, layer: Any, graph: Graph) -> tuple[str, Any]:
             if one is layer:
                 return path, one
         name = getattr(layer, "name", repr(layer))
-        raise ValueError(_not_growable(model, layer, name))
+        raise ValueError(_unsuitable_message(model, layer, name))
     if layer in known:
         return layer, known[layer]
     inside = [path for path in known if path.rsplit("/", 1)[-1] == layer]
@@ -270,27 +258,26 @@ def find_layer(model: Any, layer: Any, graph: Graph) -> tuple[str, Any]:
         )
     for one in model.layers:
         if one.name == layer:
-            raise ValueError(_not_growable(model, one, layer))
+            raise ValueError(_unsuitable_message(model, one, layer))
     if layer in graph.inputs.values():
-        raise ValueError(
-            f"Layer '{layer}' is an input of model '{model.name}', whose size is the data's, not "
-            "the model's. Widen a layer after it."
-        )
+        raise ValueError(_input_message(model, layer))
     near = get_close_matches(layer, [*known, *(p.rsplit("/", 1)[-1] for p in known)], n=3)
-    hint = (
-        f"Did you mean {' or '.join(repr(n) for n in dict.fromkeys(near))}?"
-        if near
-        else (f"Its layers are {', '.join(known)}.")
-    )
+    hint = f"Its layers are {', '.join(known)}."
+    if near:
+        hint = f"Did you mean {' or '.join(repr(n) for n in dict.fromkeys(near))}?"
     raise ValueError(f"Model '{model.name}' has no layer '{layer}'. {hint}")
 
 
-def _not_growable(model: Any, layer: Any, name: str) -> str:
+def _input_message(model: Any, name: str) -> str:
+    return (
+        f"Layer '{name}' is an input of model '{model.name}', whose size is the data's, not the "
+        "model's. Widen a layer after it."
+    )
+
+
+def _unsuitable_message(model: Any, layer: Any, name: str) -> str:
     if isinstance(layer, keras.layers.InputLayer):
-        return (
-            f"Layer '{name}' is an input of model '{model.name}', whose size is the data's, not "
-            "the model's. Widen a layer after it."
-        )
+        return _input_message(model, name)
     if is_model(layer):
         inner = ", ".join(f"{name}/{one.name}" for one in layer.layers)
         return f"'{name}' is a nested model with no width of its own. Name a layer in it: {inner}."

@@ -30,8 +30,7 @@ _POWERS: dict[str, dict[str, int]] = {
     "RMSprop": {"_velocities": 2, "_average_gradients": 1, "_momentums": 0},
     "Lion": {"_momentums": 1},
 }
-"""By which power of the gradient's scale each slot of each optimizer grows."""
-
+"""Power of the gradient's scale by which each slot of each optimizer grows."""
 _ALWAYS = {"_accumulated_gradients": 1}
 _AVERAGED_WEIGHTS = "_model_variables_moving_average"
 
@@ -43,15 +42,15 @@ def carry_optimizer_state(
     trainable: list[Any],
     template: Callable[[Any], Any] | None = None,
 ) -> None:
-    """Give a new optimizer an old one's state, for a model that has grown.
+    """Set the state of a grown model's optimizer from the old model's optimizer.
 
     Args:
-        old: The old model's optimizer.
-        new: The new model's optimizer, not built.
+        old: The old optimizer.
+        new: The new optimizer, not built.
         pairs: Old variable, new variable, and the old one's maps, for every variable.
         trainable: The new model's trainable variables.
-        template: For a new trainable variable without an old one, the old variable whose mean
-            second moments it starts with.
+        template: Returns, for a new trainable variable without an old one, the old variable whose
+            mean second moments it starts with. Defaults to None: they start at zero.
     """
     inner = getattr(old, "inner_optimizer", None)
     if inner is not None:
@@ -63,37 +62,43 @@ def carry_optimizer_state(
     if not old.built:
         return
     if not hasattr(old, "_trainable_variables_indices"):
-        _warn_of_fresh(old)
+        _warn_of_reset(old)
         return
     if not new.built:
         new.build(trainable)
     _copy_scalars(old, new)
-    parts = zip(_parts(old), _parts(new), strict=True)
-    for before, after in parts:
+    for before, after in zip(_parts(old), _parts(new), strict=True):
         # Each optimizer of a MultiOptimizer has the slots of its own variables.
         carry_optimizer_state(before, after, pairs, list(after._trainable_variables), template)
-    if _parts(old):
-        return
-    known = {id(after): (before, weight) for before, after, weight in pairs}
-    powers = {**_ALWAYS, **_POWERS.get(type(old).__name__, {})}
-    unknown = [
-        name for name in _slot_lists(old) if name not in powers and name != _AVERAGED_WEIGHTS
-    ]
-    if unknown:
-        _warn_of_fresh(old)
-    for name in _slot_lists(old):
-        if name in unknown or not getattr(new, name, None):
+    if not _parts(old):
+        _carry_slots(old, new, pairs, trainable, template)
+
+
+def _carry_slots(
+    old: Any,
+    new: Any,
+    pairs: list[tuple[Any, Any, Weight | None]],
+    trainable: list[Any],
+    template: Callable[[Any], Any] | None,
+) -> None:
+    origins = {id(after): (before, weight) for before, after, weight in pairs}
+    # The averaged weights grow as the weights do, by no power.
+    powers = {**_ALWAYS, **_POWERS.get(type(old).__name__, {}), _AVERAGED_WEIGHTS: None}
+    names = _slot_lists(old)
+    if any(name not in powers for name in names):
+        _warn_of_reset(old)
+    for name in names:
+        if name not in powers or not getattr(new, name, None):
             continue
-        power = None if name == _AVERAGED_WEIGHTS else powers[name]
-        for place, variable in enumerate(trainable):
-            slot = getattr(new, name)[place]
+        power = powers[name]
+        for variable, slot in zip(trainable, getattr(new, name), strict=True):
             if slot is None:
                 continue
-            if id(variable) in known:
-                before, weight = known[id(variable)]
+            if id(variable) in origins:
+                before, weight = origins[id(variable)]
                 value = _slot_of(old, name, before)
                 if value is not None:
-                    slot.assign(_grown(keras.ops.convert_to_numpy(value), weight, power))
+                    slot.assign(_grow(keras.ops.convert_to_numpy(value), weight, power))
             elif power is None:
                 slot.assign(keras.ops.convert_to_numpy(variable).copy())
             elif power == 2 and template is not None:
@@ -106,10 +111,11 @@ def carry_optimizer_state(
 
 
 def _parts(optimizer: Any) -> list[Any]:
+    """Return the optimizers inside a MultiOptimizer, none for any other."""
     return list(getattr(optimizer, "_inner_optimizers", ()))
 
 
-def _grown(value: Array, weight: Weight | None, power: int | None) -> Array:
+def _grow(value: Array, weight: Weight | None, power: int | None) -> Array:
     if weight is None:
         return value.copy()
     if power is None:
@@ -118,7 +124,7 @@ def _grown(value: Array, weight: Weight | None, power: int | None) -> Array:
 
 
 def _slot_lists(optimizer: Any) -> list[str]:
-    """Name the attributes of an optimizer that hold one slot for each trainable variable."""
+    """Return the names of the attributes that hold one slot for each trainable variable."""
     size = len(optimizer._trainable_variables)
     return [
         name
@@ -136,7 +142,7 @@ def _slot_of(optimizer: Any, name: str, variable: Any) -> Any:
 
 
 def _copy_scalars(old: Any, new: Any) -> None:
-    """Copy the step counter and other counters, but not the rate, which `compiling` decides."""
+    """Copy the step counter and other counters, but not the rate, which `build` sets."""
     for before, after in zip(old.variables, new.variables, strict=False):
         if before.name == "learning_rate" or tuple(before.shape) != tuple(after.shape):
             continue
@@ -145,11 +151,11 @@ def _copy_scalars(old: Any, new: Any) -> None:
             after.assign(keras.ops.convert_to_numpy(before).copy())
 
 
-def _warn_of_fresh(optimizer: Any) -> None:
+def _warn_of_reset(optimizer: Any) -> None:
     warnings.warn(
         f"The slots of {type(optimizer).__name__} cannot be carried over exactly, so those "
         "net2net does not know start afresh. Go on with a lower learning rate for a while, or "
         "train with SGD, Adam, AdamW, RMSprop, Adagrad, Lamb, Nadam, Adamax or Lion.",
         UserWarning,
-        stacklevel=4,
+        stacklevel=5,
     )

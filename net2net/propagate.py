@@ -9,10 +9,10 @@ from typing import Any
 from net2net.channel_map import ChannelMap
 from net2net.errors import RefusalError, UnsupportedLayerError
 from net2net.graph import Graph, LayerCall, Shape
-from net2net.rules.base import CallView, MappedOutput, Port, Rule
+from net2net.rules.base import CallView, GrownLayer, MappedAxis, Port, Rule
 from net2net.rules.registry import rule_for
 
-Key = tuple[int, int]
+TensorAxis = tuple[int, int]
 """A tensor's number and an axis of it."""
 
 
@@ -22,47 +22,60 @@ class WideningPlan:
 
     Args:
         graph: The model as it is.
-        maps: The maps so far.
+        maps: The maps so far. Defaults to none.
     """
 
     graph: Graph
-    maps: dict[Key, ChannelMap] = field(default_factory=dict)
+    maps: dict[TensorAxis, ChannelMap] = field(default_factory=dict)
 
     def shape(self, tensor: int) -> Shape:
-        """Return a tensor's shape as it will be."""
+        """Return a tensor's planned shape."""
         return tuple(
             self.maps[tensor, axis].new_size if (tensor, axis) in self.maps else size
             for axis, size in enumerate(self.graph.shapes[tensor])
         )
 
-    def own_width(self, layer: Any, rule: Rule) -> int | None:
-        """Return the width inside a layer as it will be."""
-        one = self.maps.get((self.graph.own_tensor(layer), 0))
+    def internal_width(self, layer: Any, rule: Rule) -> int | None:
+        """Return the planned width inside a layer."""
+        one = self.maps.get((self.graph.internal_tensor(layer), 0))
         return one.new_size if one else rule.width(layer)
 
-    def add(self, maps: dict[Key, ChannelMap]) -> None:
-        """Let more maps follow those that are there."""
+    def add(self, maps: dict[TensorAxis, ChannelMap]) -> None:
+        """Apply more maps after those that are there."""
         for key, one in maps.items():
             self.maps[key] = self.maps[key].then(one) if key in self.maps else one
 
-    def view(self, call: LayerCall, maps: dict[Key, ChannelMap] | None = None) -> CallView:
-        """Return what a rule sees of a call, with the given maps on its tensors."""
-        rule = rule_for(call.layer)
+    def view_call(
+        self, call: LayerCall, maps: dict[TensorAxis, ChannelMap] | None = None
+    ) -> CallView:
+        """Return a call as rules see it, with the given maps on its tensors."""
         return CallView(
             layer=call.layer,
             inputs=tuple(self.shape(tensor) for tensor in call.inputs),
             outputs=tuple(self.shape(tensor) for tensor in call.outputs),
-            own=self.own_width(call.layer, rule) if rule else None,
             constants=call.constants,
             arguments=call.arguments,
-            known=map_of(self.graph, call, maps or {}),
+            known=maps_of_call(self.graph, call, maps or {}),
+        )
+
+    def grown_layer(self, layer: Any) -> GrownLayer:
+        """Return a layer as rules see it once all maps are known."""
+        calls = self.graph.calls_of(layer)
+        if not calls:
+            return GrownLayer(layer, (), (), {})
+        return GrownLayer(
+            layer=layer,
+            inputs=tuple(self.shape(tensor) for tensor in calls[0].inputs),
+            outputs=tuple(self.shape(tensor) for tensor in calls[0].outputs),
+            maps=maps_of_call(self.graph, calls[0], self.maps),
+            arguments=calls[0].arguments,
         )
 
 
-def map_of(
-    graph: Graph, call: LayerCall, maps: dict[Key, ChannelMap]
+def maps_of_call(
+    graph: Graph, call: LayerCall, maps: dict[TensorAxis, ChannelMap]
 ) -> dict[tuple[Port, int], ChannelMap]:
-    """Return the maps on one call's tensors, by port."""
+    """Return the maps on one call's tensors, by port and axis."""
     found = {}
     for port, tensor in ports(graph, call):
         rank = 1 if tensor < 0 else len(graph.shapes[tensor])
@@ -76,56 +89,65 @@ def ports(graph: Graph, call: LayerCall) -> list[tuple[Port, int]]:
     """Return every port of a call with the number of its tensor."""
     inputs = [(Port("in", k), tensor) for k, tensor in enumerate(call.inputs)]
     outputs = [(Port("out", k), tensor) for k, tensor in enumerate(call.outputs)]
-    return [*inputs, *outputs, (Port("own"), graph.own_tensor(call.layer))]
+    return [*inputs, *outputs, (Port("internal"), graph.internal_tensor(call.layer))]
 
 
-def propagate(plan: WideningPlan, call: LayerCall, start: MappedOutput) -> dict[Key, ChannelMap]:
-    """Find every axis that must be mapped once one is.
+def missing_rule(call: LayerCall) -> tuple[str, str]:
+    """Return reason and hint for a layer without a rule."""
+    name = type(call.layer).__name__
+    return (
+        f"there is no rule for {name}",
+        f"Give it one with `net2net.register_rule({name}, rule)`.",
+    )
+
+
+def propagate(
+    plan: WideningPlan, call: LayerCall, start: MappedAxis
+) -> dict[TensorAxis, ChannelMap]:
+    """Return the map on every axis that must be mapped once one is.
 
     Args:
         plan: The graph, and the maps that come before this one.
         call: The call at which the map starts.
         start: The map.
 
-    Returns:
-        The map on every axis that needs one.
-
     Raises:
-        UnsupportedLayerError: Where it meets an obstacle.
-        NeedsStructure: Where a map of another structure could pass.
+        UnsupportedLayerError: If a layer refuses the map.
+        StructureRequest: If a map of another structure could pass.
     """
     return _Propagation(plan, call.path).run(call, start)
 
 
 class _Propagation:
-    def __init__(self, plan: WideningPlan, asked: str) -> None:
+    def __init__(self, plan: WideningPlan, origin: str) -> None:
         self.plan = plan
         self.graph = plan.graph
-        self.asked = asked
-        self.found: dict[Key, ChannelMap] = {}
-        self.queue: deque[tuple[Key, ChannelMap, str]] = deque()
+        self.origin = origin
+        self.found: dict[TensorAxis, ChannelMap] = {}
+        self.queue: deque[tuple[TensorAxis, ChannelMap, str]] = deque()
         self.waiting: dict[int, LayerCall] = {}
 
-    def run(self, call: LayerCall, start: MappedOutput) -> dict[Key, ChannelMap]:
+    def run(self, call: LayerCall, start: MappedAxis) -> dict[TensorAxis, ChannelMap]:
         self._push(call, start)
         while self.queue or self.waiting:
             if self.queue:
-                self._arrive(*self.queue.popleft())
+                self._set_map(*self.queue.popleft())
                 continue
             # Of the layers that wait for all their inputs, the first in the graph has them all.
-            late = self.waiting.pop(min(self.waiting))
-            for (port, axis), one in map_of(self.graph, late, self.found).items():
-                self._follow(late, MappedOutput(port, axis, one))
+            call = self.waiting.pop(min(self.waiting))
+            for (port, axis), one in maps_of_call(self.graph, call, self.found).items():
+                self._apply_rule(call, MappedAxis(port, axis, one))
         return self.found
 
-    def _push(self, call: LayerCall, mapped: MappedOutput) -> None:
+    def _push(self, call: LayerCall, mapped: MappedAxis) -> None:
         tensor = dict(ports(self.graph, call))[mapped.port]
         self.queue.append(((tensor, mapped.axis), mapped.map, call.path))
 
-    def _arrive(self, key: Key, one: ChannelMap, path: str) -> None:
+    def _set_map(self, key: TensorAxis, one: ChannelMap, path: str) -> None:
+        """Record the map on an axis and visit every call that the tensor touches."""
         tensor, axis = key
         if key in self.found:
-            if not self.found[key].same_as(one):
+            if not self.found[key].equals(one):
                 raise self._refusal(
                     path,
                     "two ways through the model need different maps here",
@@ -137,25 +159,20 @@ class _Propagation:
         for call in self.graph.calls_touching(tensor) if tensor >= 0 else []:
             for port, number in ports(self.graph, call):
                 if number == tensor:
-                    self._visit(call, MappedOutput(port, axis, one))
+                    self._visit(call, MappedAxis(port, axis, one))
 
-    def _visit(self, call: LayerCall, mapped: MappedOutput) -> None:
+    def _visit(self, call: LayerCall, mapped: MappedAxis) -> None:
         rule = rule_for(call.layer)
         if rule is not None and rule.waits:
             self.waiting[call.index] = call
         else:
-            self._follow(call, mapped)
+            self._apply_rule(call, mapped)
 
-    def _follow(self, call: LayerCall, mapped: MappedOutput) -> None:
+    def _apply_rule(self, call: LayerCall, mapped: MappedAxis) -> None:
         rule = rule_for(call.layer)
-        name = type(call.layer).__name__
         if rule is None:
-            raise self._refusal(
-                call.path,
-                f"there is no rule for {name}",
-                f"Give it one with `net2net.register_rule({name}, rule)`.",
-            )
-        view = self.plan.view(call, self.found)
+            raise self._refusal(call.path, *missing_rule(call))
+        view = self.plan.view_call(call, self.found)
         if mapped.port.side == "in" and view.is_mask(mapped.port.index):
             raise self._refusal(
                 call.path,
@@ -163,22 +180,22 @@ class _Propagation:
                 "Widen a layer that is mixed by another before a mask is made of it.",
             )
         try:
-            for following in rule.spread(view, mapped):
+            for following in rule.propagate(view, mapped):
                 self._push(call, following)
-        except RefusalError as obstacle:
-            raise self._refusal(call.path, obstacle.obstacle, obstacle.way_out) from None
+        except RefusalError as refusal:
+            raise self._refusal(call.path, refusal.reason, refusal.hint) from None
         if rule.ties_calls or getattr(call.layer, "weights", None):
-            self._tie(call, mapped)
+            self._tie_calls(call, mapped)
 
-    def _tie(self, call: LayerCall, mapped: MappedOutput) -> None:
+    def _tie_calls(self, call: LayerCall, mapped: MappedAxis) -> None:
         """Put the same map on all other calls of a shared layer: it has one set of weights."""
         for other in self.graph.calls_of(call.layer):
             if other is call:
                 continue
             tensors = dict(ports(self.graph, other))
-            before = dict(ports(self.graph, call))[mapped.port]
+            here = dict(ports(self.graph, call))[mapped.port]
             same = mapped.port in tensors and (
-                len(self.graph.shapes[tensors[mapped.port]]) == len(self.graph.shapes[before])
+                len(self.graph.shapes[tensors[mapped.port]]) == len(self.graph.shapes[here])
             )
             if not same:
                 raise self._refusal(
@@ -202,6 +219,6 @@ class _Propagation:
                 "Widen a layer before the last one that mixes channels, such as Dense or Conv2D.",
             )
 
-    def _refusal(self, path: str, obstacle: str, way_out: str) -> UnsupportedLayerError:
-        where = "" if path == self.asked else f"at '{path}', "
-        return UnsupportedLayerError(self.asked, where + obstacle, way_out)
+    def _refusal(self, path: str, reason: str, hint: str) -> UnsupportedLayerError:
+        where = "" if path == self.origin else f"at '{path}', "
+        return UnsupportedLayerError(self.origin, where + reason, hint)

@@ -1,4 +1,4 @@
-"""Build the grown model beside the old one: same kind, same names, new sizes, old values."""
+"""Build the grown model beside the old one: same kind, same names, new sizes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import keras
 
 from net2net.errors import UnsupportedLayerError
 from net2net.graph import input_layer_of, is_model
-from net2net.propagate import WideningPlan, map_of
-from net2net.rules.base import GrownLayer, Rule
+from net2net.propagate import WideningPlan
+from net2net.rules.base import Rule
 from net2net.rules.registry import rule_for
 
 
 @dataclass
 class RebuiltModel:
-    """A new model and which of its layers stands for which old one.
+    """A new model, whose values are not set yet.
 
     Args:
-        model: The new model, without values yet.
-        layers: Old and new layers, models not among them.
+        model: The new model.
+        layers: Pairs of an old layer and the new one in its place, without nested models.
     """
 
     model: Any
@@ -33,35 +33,29 @@ class RebuiltModel:
 def rebuild(
     model: Any, plan: WideningPlan, insertions: Mapping[int, Sequence[Any]] | None = None
 ) -> RebuiltModel:
-    """Build a model's successor.
+    """Return a new model of the planned sizes.
 
     Args:
         model: The old model.
         plan: The maps it grows by.
-        insertions: Layers to put after others, by the old layer's identity.
-
-    Returns:
-        The new model, its weights still unset.
+        insertions: Layers to put after others, by the old layer's identity. Defaults to none.
 
     Raises:
-        UnsupportedLayerError: Where a layer or a model cannot be made again.
+        UnsupportedLayerError: If a layer or a model cannot be made again.
     """
     builder = _Builder(plan, insertions or {})
-    with untouched_global_seed():
-        new = builder.model(model)
-    for old, made in builder.models:
-        # A frozen model freezes all in it, so the outer ones come first.
-        if old.trainable != made.trainable:
-            made.trainable = old.trainable
-    for old, made in builder.layers:
+    with preserve_global_seed():
+        new = builder.build_model(model)
+    # A frozen model freezes all in it, so the outer ones come first.
+    for old, made in [*builder.models, *builder.layers]:
         if old.trainable != made.trainable:
             made.trainable = old.trainable
     return RebuiltModel(new, builder.layers)
 
 
 @contextmanager
-def untouched_global_seed() -> Iterator[None]:
-    """Leave Python's global generator, from which Keras seeds new layers, as it was."""
+def preserve_global_seed() -> Iterator[None]:
+    """Restore Python's global generator, from which Keras seeds new layers."""
     state = random.getstate()
     try:
         yield
@@ -78,7 +72,7 @@ class _Builder:
     models: list[tuple[Any, Any]] = field(default_factory=list)
     layers: list[tuple[Any, Any]] = field(default_factory=list)
 
-    def model(self, old: Any) -> Any:
+    def build_model(self, old: Any) -> Any:
         place = len(self.models)
         shapes = [self.plan.shape(tensor) for tensor in self.plan.graph.entries[id(old)]]
         if isinstance(old, keras.Sequential):
@@ -88,10 +82,10 @@ class _Builder:
         self.models.insert(place, (old, new))
         return new
 
-    def layer(self, old: Any) -> Any:
-        """Return the new layer that stands for an old one, made at most once."""
+    def build_layer(self, old: Any) -> Any:
+        """Return the new layer in an old one's place, made at most once."""
         if id(old) not in self.made:
-            new = self.model(old) if is_model(old) else self._layer(old)
+            new = self.build_model(old) if is_model(old) else self._build_layer(old)
             self.made[id(old)] = new
             self.origin[id(new)] = old
             if isinstance(old, keras.layers.Layer) and not is_model(old):
@@ -102,8 +96,8 @@ class _Builder:
         first = old._layers[0]
         layers = [_input_like(first, shape)]
         for one in old.layers:
-            new = self.layer(one)
-            layers += [new, *self._after(new)]
+            new = self.build_layer(one)
+            layers += [new, *self._insertions_after(new)]
         return _same_class(old, lambda kind: kind(layers, name=old.name))
 
     def _functional(self, old: Any, shapes: list[tuple[int | None, ...]]) -> Any:
@@ -115,7 +109,7 @@ class _Builder:
         # The clone is of an uncompiled view: cloning a compiled model would compile it by names.
         view = keras.Model(old._inputs_struct, old._outputs_struct, name=old.name)
         new = keras.models.clone_model(
-            view, input_tensors=inputs, clone_function=self.layer, call_function=self._call
+            view, input_tensors=inputs, clone_function=self.build_layer, call_function=self._call
         )
         if type(old) is type(view):
             return new
@@ -125,60 +119,42 @@ class _Builder:
 
     def _call(self, new: Any, *args: Any, **kwargs: Any) -> Any:
         outputs = new(*args, **kwargs)
-        for one in self._after(new):
+        for one in self._insertions_after(new):
             outputs = one(outputs)
         return outputs
 
-    def _after(self, new: Any) -> Sequence[Any]:
+    def _insertions_after(self, new: Any) -> Sequence[Any]:
         return self.insertions.get(id(self.origin[id(new)]), ())
 
-    def _layer(self, old: Any) -> Any:
-        path = self.plan.graph.calls_of(old)[0].path if self.plan.graph.calls_of(old) else old.name
+    def _build_layer(self, old: Any) -> Any:
+        calls = self.plan.graph.calls_of(old)
         rule = rule_for(old) or Rule()
-        config = {key: _unbuilt(value) for key, value in old.get_config().items()}
-        if not isinstance(old, keras.layers.Layer):
-            return self._operation(old, rule, config)
-        held = {key: getattr(old, key) for key in config if _is_object(config[key], old, key)}
+        config = {key: _without_build_config(value) for key, value in old.get_config().items()}
+        if not isinstance(old, keras.layers.Layer):  # an operation of `keras.ops`
+            return type(old).from_config(rule.configure(config, self.plan.grown_layer(old)))
+        objects = {key: getattr(old, key) for key in config if _is_object(config[key], old, key)}
+        initializers = {key: one for key, one in objects.items() if key.endswith("_initializer")}
         # Values are set later, so nothing is drawn now: that costs time and global randomness.
-        held |= {key: "zeros" for key in held if key.endswith("_initializer")}
-        config = rule.configure({**config, **held}, grown_layer(self.plan, old))
+        config |= objects | dict.fromkeys(initializers, "zeros")
+        config = rule.configure(config, self.plan.grown_layer(old))
         try:
-            new = (
-                _lambda_like(old) if type(old) is keras.layers.Lambda else rule.rebuild(old, config)
-            )
+            if type(old) is keras.layers.Lambda:
+                new = _lambda_like(old)
+            else:
+                new = rule.rebuild(old, config)
         except (TypeError, ValueError) as error:
             raise UnsupportedLayerError(
-                path,
+                calls[0].path if calls else old.name,
                 f"it cannot be made again from its config ({error})",
                 "Register its class with `keras.saving.register_keras_serializable`.",
             ) from error
-        for key in held:
-            if key.endswith("_initializer"):
-                setattr(new, key, getattr(old, key))
+        for key, one in initializers.items():
+            setattr(new, key, one)
         return new
-
-    def _operation(self, old: Any, rule: Rule, config: dict[str, Any]) -> Any:
-        changed = rule.configure(config, grown_layer(self.plan, old))
-        return type(old).from_config(changed)
-
-
-def grown_layer(plan: WideningPlan, layer: Any) -> GrownLayer:
-    """Return what a rule sees of a layer once all maps are known."""
-    calls = plan.graph.calls_of(layer)
-    if not calls:
-        return GrownLayer(layer, (), (), {})
-    call = calls[0]
-    return GrownLayer(
-        layer=layer,
-        inputs=tuple(plan.shape(tensor) for tensor in call.inputs),
-        outputs=tuple(plan.shape(tensor) for tensor in call.outputs),
-        maps=map_of(plan.graph, call, plan.maps),
-        arguments=call.arguments,
-    )
 
 
 def _lambda_like(old: Any) -> Any:
-    # Its config holds byte code, which Keras will not run; the function itself is at hand.
+    # Its config holds byte code, which Keras will not run; the function itself is known.
     return keras.layers.Lambda(
         old.function,
         output_shape=old._output_shape,
@@ -189,15 +165,15 @@ def _lambda_like(old: Any) -> Any:
     )
 
 
-def _unbuilt(value: Any) -> Any:
-    """Return a config entry without the shape that a wrapped layer would be built for at once."""
+def _without_build_config(value: Any) -> Any:
+    """Return a config entry without the shape for which a wrapped layer is built at once."""
     if isinstance(value, dict) and "build_config" in value:
         return {key: one for key, one in value.items() if key != "build_config"}
     return value
 
 
 def _is_object(value: Any, layer: Any, key: str) -> bool:
-    """Say whether a config entry is the serialised form of an attribute, better handed over."""
+    """Return whether a config entry serialises an attribute that can be passed itself."""
     if not hasattr(layer, key):
         return False
     live = getattr(layer, key)

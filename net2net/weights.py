@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from net2net.planning import NewUnits
-from net2net.rules.base import CarriedWeight, Weight
+from net2net.rules.base import Weight, WeightAxis
 
 Array = NDArray[Any]
+NewUnits = Literal["net2net", "zero_out", "random"]
+"""New units are copies, or fresh with zero outgoing weights, or fresh altogether."""
 
 
-def grow_weight(old: Array, axes: Mapping[int, CarriedWeight]) -> Array:
-    """Return a weight's new value.
+def grow_weight(old: Array, axes: Mapping[int, WeightAxis]) -> Array:
+    """Return a weight's new value, of the old one's type.
 
     W'[i, j] = W[g(i), g(j)] · s_i, where i runs over the channels that the layer sums and j over
     those it makes.
@@ -25,22 +26,18 @@ def grow_weight(old: Array, axes: Mapping[int, CarriedWeight]) -> Array:
         old: The value, of any shape.
         axes: The map on each axis that has one.
 
-    Returns:
-        The new value, of the old one's type.
-
     Example:
         >>> import numpy as np
         >>> from net2net.channel_map import ChannelMap
-        >>> from net2net.rules.base import Carried
         >>> one = ChannelMap(np.array([0, 0]), np.array([0.25, 0.75]), np.array([False, True]), 1)
-        >>> grown_weight(np.array([[4.0]]), {0: Carried(one, shares=True)}).tolist()
+        >>> grow_weight(np.array([[4.0]]), {0: WeightAxis(one, divided=True)}).tolist()
         [[1.0], [3.0]]
     """
-    return _gathered(old, axes, lambda one: one.map.share if one.shares else None)
+    return _gather(old, axes, {k: one.map.share for k, one in axes.items() if one.divided})
 
 
-def grow_slot(old: Array, axes: Mapping[int, CarriedWeight], power: int) -> Array:
-    """Return an optimizer slot's new value, for a slot that is of the gradient's given power.
+def grow_slot(old: Array, axes: Mapping[int, WeightAxis], power: int) -> Array:
+    """Return the new value of an optimizer slot that scales with a power of the gradient.
 
     A copy's incoming gradient is its share of the old one; an outgoing gradient is the old one:
     the reverse of the weights.
@@ -49,88 +46,79 @@ def grow_slot(old: Array, axes: Mapping[int, CarriedWeight], power: int) -> Arra
         old: The slot's value.
         axes: The map on each axis of the slot's weight.
         power: 1 for first moments, 2 for second moments, 0 for what has no gradient's scale.
-
-    Returns:
-        The new value.
     """
+    # In the slot's own precision, unlike the weights: a slot need not add up to anything.
+    factors = {
+        axis: (one.map.share**power).astype(old.dtype)
+        for axis, one in axes.items()
+        if power and not one.divided
+    }
+    return _gather(old, axes, factors)
 
-    def factor(one: CarriedWeight) -> Array | None:
-        # In the slot's own precision, unlike the weights: a slot need not add up to anything.
-        return (one.map.share**power).astype(old.dtype) if power and not one.shares else None
 
-    return _gathered(old, axes, factor)
-
-
-def _gathered(old: Array, axes: Mapping[int, CarriedWeight], factor: Any) -> Array:
+def _gather(old: Array, axes: Mapping[int, WeightAxis], factors: Mapping[int, Array]) -> Array:
     result = old
     for axis, one in axes.items():
         result = np.take(result, one.map.source, axis=axis)
-        share = factor(one)
-        if share is not None:
-            shape = [1] * result.ndim
-            shape[axis] = -1
+        if axis in factors:
             # The product is rounded once, from float64, without a float64 copy of the weight.
-            np.multiply(result, share.reshape(shape), out=result, casting="same_kind")
+            factor = _along_axis(factors[axis], axis, result.ndim)
+            np.multiply(result, factor, out=result, casting="same_kind")
     return result
 
 
-def initial_weight(
+def reinitialize_new_units(
     value: Array, one: Weight, new: NewUnits, generator: np.random.Generator
 ) -> Array:
     """Return a grown weight with freshly drawn values where units are new.
 
     Args:
         value: The grown weight.
-        one: Its maps and its initialiser.
-        new: "zero_out" draws incoming weights only, "random" the outgoing ones too.
+        one: Its maps and its initializer.
+        new: "zero_out" draws incoming weights only and leaves the zeros of the outgoing shares;
+            "random" draws the outgoing ones too.
         generator: Source of the seed.
-
-    Returns:
-        The weight; on axes that are summed, "zero_out" leaves the zeros of the shares.
     """
-    drawn = _initial(one.initializer, value, generator)
     mask = np.zeros(value.shape, bool)
-    for axis, carried in one.axes.items():
-        if not carried.shares or new == "random":
-            mask |= _along(carried.map.fresh, axis, value.ndim)
-    result = np.where(mask, drawn, value)
+    for axis, mapped in one.axes.items():
+        if not mapped.divided or new == "random":
+            mask |= _along_axis(mapped.map.fresh, axis, value.ndim)
+    result = np.where(mask, _draw(one.initializer, value, generator), value)
     if new == "zero_out":
-        for axis, carried in one.axes.items():
-            if carried.shares:
-                result *= _along(carried.map.share > 0, axis, value.ndim)
+        for axis, mapped in one.axes.items():
+            if mapped.divided:
+                result *= _along_axis(mapped.map.share > 0, axis, value.ndim)
     return np.asarray(result, dtype=value.dtype)
 
 
 def add_noise(
-    value: Array, axes: Mapping[int, CarriedWeight], noise: float, generator: np.random.Generator
+    value: Array, axes: Mapping[int, WeightAxis], noise: float, generator: np.random.Generator
 ) -> Array:
     """Return a grown weight with noise on the outgoing weights of new units.
 
-    Noise on incoming weights would leave the copied batch statistics behind it wrong.
+    Noise on incoming weights would leave the copied batch statistics behind them wrong.
 
     Args:
         value: The grown weight.
         axes: Its maps.
         noise: Standard deviation, in units of the weight's own.
         generator: Source of the noise.
-
-    Returns:
-        The weight with noise.
     """
-    for axis, carried in axes.items():
-        if carried.shares:
+    for axis, mapped in axes.items():
+        if mapped.divided:
             drawn = generator.normal(0.0, noise * float(np.std(value)), size=value.shape)
-            value = value + drawn * _along(carried.map.fresh, axis, value.ndim)
+            value = value + drawn * _along_axis(mapped.map.fresh, axis, value.ndim)
     return value
 
 
-def _along(values: Array, axis: int, rank: int) -> Array:
+def _along_axis(values: Array, axis: int, rank: int) -> Array:
+    """Return a vector as an array that broadcasts along one axis."""
     shape = [1] * rank
     shape[axis] = -1
     return values.reshape(shape)
 
 
-def _initial(initializer: Any, value: Array, generator: np.random.Generator) -> Array:
+def _draw(initializer: Any, value: Array, generator: np.random.Generator) -> Array:
     if initializer is None:
         return value
     config = initializer.get_config()

@@ -1,4 +1,4 @@
-"""Wider layers: `widen` for one, `grow` for many and for deeper ones too, `widenable` to ask."""
+"""Wider models: `widen` one layer, `grow` many (and deepen), `widenable` reports."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 
 from net2net.build import build_grown_model
 from net2net.deepening import deepen_model
-from net2net.errors import UnsupportedLayerError
+from net2net.errors import UnsupportedLayerError, renamed_attribute
 from net2net.graph import find_layer, graph_of
 from net2net.planning import (
-    NewUnits,
-    is_grown,
-    place_of_width,
+    has_width,
     plan_width,
-    present_width,
+    planned_width,
     smallest_step,
+    width_location,
 )
 from net2net.propagate import WideningPlan
 from net2net.rules.registry import rule_for
+from net2net.weights import NewUnits
 
 
 def widen(
@@ -34,7 +34,7 @@ def widen(
     seed: int = 0,
     learning_rate: float | None = None,
 ) -> Any:
-    """Return a model with one layer wider that computes what the given one does.
+    """Return a model that computes the same and has one wider layer.
 
     Net2WiderNet (Chen, Goodfellow and Shlens 2016, eqs 1 and 2): new units copy old ones, and
     the copies share their outgoing weight. Deviation: shares are drawn from a Dirichlet
@@ -45,19 +45,20 @@ def widen(
         layer: A name, a path ("inner/dense"), an index into `model.layers`, or the layer.
         units: The new width: units, filters, embedding size, or attention heads.
         new: "net2net" for copies; "zero_out" for fresh units whose outgoing weights are zero;
-            "random" for fresh weights both ways, which does change what the model computes.
+            "random" for fresh weights both ways, which changes what the model computes. Defaults
+            to "net2net".
         noise: Standard deviation of noise on new units' outgoing weights, in units of the
-            weight's own; above 0 the function is kept only about.
-        seed: Seed of all that is drawn.
-        learning_rate: The rate that the new optimizer goes on with; None for the present one.
+            weight's own; above 0 the function is kept only approximately. Defaults to 0.
+        seed: Seed of all random choices. Defaults to 0.
+        learning_rate: The new optimizer's rate. Defaults to None, the present one.
 
     Returns:
         A new model of the same kind, with the same names; compiled, with the optimizer's state
         mapped along, if the given one was.
 
     Raises:
-        UnsupportedLayerError: Where the layer cannot grow, or not to this width.
-        ValueError: Where there is no such layer, or the width is not larger than the present one.
+        UnsupportedLayerError: If the layer cannot grow, or not to this width.
+        ValueError: If there is no such layer, or the width is not larger than the present one.
 
     Example:
         >>> import keras, numpy as np, net2net
@@ -88,24 +89,24 @@ def grow(
     seed: int = 0,
     learning_rate: float | None = None,
 ) -> Any:
-    """Return a model with many layers wider, and some followed by new ones, built in one go.
+    """Return a model that computes the same and has many wider layers and new layers.
 
     Args:
         model: A built Sequential or Functional model; it stays as it is.
-        widths: The new width of each layer. Layers that share a stream (those that meet in an
-            Add, say) need be named once; named again, they must ask for the same width.
-        deepen: Layers to put an identity block after, as `deepen` does.
-        new: What new units are; see `widen`.
-        noise: Noise on new units' outgoing weights; see `widen`.
-        seed: Seed of all that is drawn.
-        learning_rate: The rate that the new optimizer goes on with; None for the present one.
+        widths: The new width of each layer. Of a group of layers whose channels meet (in an Add,
+            say) one is enough; others must ask for the same width. Defaults to none.
+        deepen: Layers to put a block after, as `deepen` does. Defaults to none.
+        new: Kind of the new units, as in `widen`. Defaults to "net2net".
+        noise: Noise on new units' outgoing weights, as in `widen`. Defaults to 0.
+        seed: Seed of all random choices. Defaults to 0.
+        learning_rate: The new optimizer's rate. Defaults to None, the present one.
 
     Returns:
         A new model, as from `widen`.
 
     Raises:
-        UnsupportedLayerError: Where a layer cannot grow; then nothing has grown.
-        ValueError: Where there is no such layer, or a width is not larger than the present one.
+        UnsupportedLayerError: If a layer cannot grow; then nothing has grown.
+        ValueError: If there is no such layer, or a width is not larger than the present one.
 
     Example:
         >>> import keras, net2net
@@ -124,14 +125,14 @@ def grow(
     asked: list[tuple[str, Any, int]] = []
     for name, units in widths.items() if isinstance(widths, Mapping) else widths:
         path, layer = find_layer(model, name, plan.graph)
-        if not (asked and is_grown(plan, layer, units)):
+        if not (asked and has_width(plan, layer, units)):
             plan_width(plan, layer, units, generator, new)
         asked.append((path, layer, units))
     for path, layer, units in asked:
-        if present_width(plan, layer) != units:
+        if planned_width(plan, layer) != units:
             raise ValueError(
-                f"Layer '{path}' was to get {units} units, but another layer of its stream asks "
-                f"for {present_width(plan, layer)}, and their channels meet. Ask for one width."
+                f"Layer '{path}' was to get {units} units, but another layer of its group asks "
+                f"for {planned_width(plan, layer)}, and their channels meet. Ask for one width."
             )
     paths = [find_layer(model, name, plan.graph)[0] for name in deepen]
     wide = build_grown_model(
@@ -146,27 +147,30 @@ def grow(
 
 @dataclass(frozen=True)
 class Width:
-    """What `widenable` says about one layer.
+    """Result of `widenable` for one layer; true if it can be widened.
 
     Args:
         width: Its present width.
-        step: It can be widened by any multiple of this; 0 where it cannot be.
-        stream: Paths of the layers whose widths grow along with it, since their channels meet;
-            its own among them.
-        obstacle: Why it cannot be widened; empty where it can.
+        step: It can be widened by any multiple of this; 0 if it cannot be.
+        group: Paths of the layers whose widths grow with it since their channels meet, its own
+            among them. Defaults to ().
+        reason: Why it cannot be widened. Defaults to "": it can.
     """
 
     width: int
     step: int
-    stream: tuple[str, ...] = ()
-    obstacle: str = ""
+    group: tuple[str, ...] = ()
+    reason: str = ""
+
+    stream = renamed_attribute("stream", "group")
+    obstacle = renamed_attribute("obstacle", "reason")
 
     def __bool__(self) -> bool:
         return self.step > 0
 
 
 def widenable(model: Any) -> dict[str, Width]:
-    """Say which layers of a model can be widened, by which steps, and why the others cannot.
+    """Return which layers can be widened, by which steps, and why the others cannot.
 
     There is no upper limit: a layer can grow to its width plus any multiple of its step.
 
@@ -174,25 +178,24 @@ def widenable(model: Any) -> dict[str, Width]:
         model: A built Sequential or Functional model.
 
     Returns:
-        For the path of every layer that has a width, or weights and no rule: what can be done.
-        An entry is true where the layer can be widened.
+        A `Width` for the path of every layer that has a width, or weights and no rule.
 
     Raises:
-        UnsupportedLayerError: Where the model is subclassed.
-        ValueError: Where it is not built.
+        UnsupportedLayerError: If the model is subclassed.
+        ValueError: If it is not built.
 
     Example:
         >>> import keras, net2net
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="a"),
         ...                           keras.layers.Dense(2, name="b")])
         >>> found = net2net.widenable(model)
-        >>> found["a"].step, found["b"].obstacle
+        >>> found["a"].step, found["b"].reason
         (1, "its channels are those of the model's output 'b'")
     """
     plan = WideningPlan(graph_of(model))
     places = {}
     for path, layer in plan.graph.layers():
-        place = place_of_width(plan, layer)
+        place = width_location(plan, layer)
         if place is not None:
             places[path] = place
     found = {}
@@ -204,8 +207,8 @@ def widenable(model: Any) -> dict[str, Width]:
         try:
             step, maps = smallest_step(plan, layer)
         except UnsupportedLayerError as error:
-            found[path] = Width(width, 0, (), error.obstacle)
+            found[path] = Width(width, 0, (), error.reason)
             continue
-        stream = tuple(other for other, place in places.items() if place in maps)
-        found[path] = Width(width, step, stream)
+        group = tuple(other for other, place in places.items() if place in maps)
+        found[path] = Width(width, step, group)
     return found

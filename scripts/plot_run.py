@@ -1,33 +1,35 @@
-"""Draws the figures of a run again, from its logs.
+"""Draw the figures of a run again, from its logs.
 
-Example:
-    python scripts/plot_run.py --run=runs/mine
+python scripts/plot_run.py --run=runs/mine
 """
 
-import sys
+from __future__ import annotations
 
-from absl import app, flags
+from dataclasses import dataclass
 
-from keras_qan.plots import EmptyRunError, draw
+from rich.console import Console
 
-_RUN = flags.DEFINE_string("run", None, "Directory of the run, with its *.jsonl logs.")
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "Folder for the figures; by default `figures` in the run directory."
-)
+from keras_qan import plots
+from keras_qan.experiments.flags import flag, run_script
+from keras_qan.utils.validation import check
 
 
-def main(argv: list[str]) -> None:
-    """Draws the figures and prints where they are."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Received {argv[1:]}; expected flags only, as in --run=runs/mine.")
-    try:
-        written = draw(_RUN.value, output=_OUTPUT.value)
-    except (OSError, EmptyRunError) as error:
-        sys.exit(f"plot_run: {error}")
-    for path in written:
+@dataclass(frozen=True)
+class Figures:
+    """Figures to draw; each field is a flag."""
+
+    run: str = flag("Directory of the run, with its *.jsonl logs.", "")
+    output: str = flag("Folder for the figures; by default `figures` in the run directory.", "")
+
+    def __post_init__(self) -> None:
+        check(bool(self.run), "run", self.run, "a directory", "Write for example --run=runs/mine.")
+
+
+def main(figures: Figures, _: Console) -> None:
+    """Draw the figures and print where they are."""
+    for path in plots.draw(figures.run, output=figures.output or None):
         print(path)
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("run")
-    app.run(main)
+    run_script(Figures, main)

@@ -17,18 +17,18 @@ class LastSeenValue:
     def __init__(self, curves: Curves, rule: StopRule, interval: str) -> None:
         self._curves, self._rule, self._interval = curves, rule, interval
 
-    def learn(self, rows: np.ndarray) -> None:
-        """Is told which curves ran to their end."""
+    def fit(self, rows: np.ndarray) -> None:
+        """Learn from the curves that ran to their end."""
         values = self._curves.values[rows]
         self._residuals = np.sort(self._curves.last[rows][:, None] - values, axis=0)
 
-    def stops(self, row: int, observed: int, ends: Sequence[float]) -> float | None:
-        """Says whether to stop: the end expected, or None."""
-        to_beat = self._rule.to_beat(ends)
+    def stop_at(self, row: int, observed: int, ends: Sequence[float]) -> float | None:
+        """Return the end expected of a curve to stop, or None."""
+        threshold = self._rule.threshold(ends)
         seen = self._curves.values[row, observed - 1]
         wrong_by = self._residuals[:, observed - 1]
         found = Prediction(np.array([seen]), [wrong_by], np.array([observed]), 0.9, self._interval)
-        return float(seen) if self._rule.stops(found, to_beat)[0] else None
+        return float(seen) if self._rule.should_stop(found, threshold)[0] else None
 
 
 class MedianStopping:
@@ -43,12 +43,12 @@ class MedianStopping:
         self._means = np.cumsum(self._values, 1) / np.arange(1, self._values.shape[1] + 1)
         self._lengths = curves.lengths
 
-    def learn(self, rows: np.ndarray) -> None:
-        """Is told which curves ran to their end."""
+    def fit(self, rows: np.ndarray) -> None:
+        """Learn from the curves that ran to their end."""
         self._finished = list(rows)
 
-    def stops(self, row: int, observed: int, ends: Sequence[float]) -> float | None:
-        """Says whether to stop: the end expected, or None."""
+    def stop_at(self, row: int, observed: int, ends: Sequence[float]) -> float | None:
+        """Return the end expected of a curve to stop, or None."""
         del ends
         median = np.median(self._means[self._finished, observed - 1])
         best = self._values[row, :observed].max()

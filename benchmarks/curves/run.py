@@ -105,8 +105,8 @@ def stopped(task: tasks.Task, seed: int) -> dict:
         found[f"{interval_rule} {confidence} {keep}"] = outcome(done, curves, task.mode)
     for confidence in (0.9, 0.99):
         rule = StopRule(confidence, 1, 0.0, task.mode)
-        judge = rivals.LastSeenValue(curves, rule, "conformal")
-        done = replay_with(judge, curves, NUM_TRAIN, rule, seed)
+        stopper = rivals.LastSeenValue(curves, rule, "conformal")
+        done = replay_with(stopper, curves, NUM_TRAIN, rule, seed)
         found[f"last seen {confidence} 1"] = outcome(done, curves, task.mode)
     rule = StopRule(mode=task.mode)
     done = replay_with(rivals.MedianStopping(curves, rule), curves, NUM_TRAIN, rule, seed)
@@ -131,7 +131,7 @@ def timed(task: tasks.Task) -> dict:
     found = {}
     for share in (0.25, 0.95):
         tau = round(share * task.curves.shape[1])
-        x = made.of(finished.values, tau, features, finished.lengths)
+        x = made.assemble(finished.values, tau, features, finished.lengths)
         rows = [one for family in FAMILIES for one in candidates([family], 0)]
         for number, (family, regressor) in enumerate(rows):
             key = f"{share} {family} {number}"

@@ -96,7 +96,7 @@ def _run(
 ) -> _Run:
     """A run that only learns."""
     stop = StopRequests()
-    stage = EpisodeRunner(task, experiment.learner(folder), 3, FitCheckpoint(folder, 0, stop.held))
+    stage = EpisodeRunner(task, experiment.learner(folder), 3, FitCheckpoint(folder, 0, stop.hold))
     return _Run(stage, stop, played_by, Progress(), 3)
 
 

@@ -50,7 +50,7 @@ def random_widths(found: dict, generator: np.random.Generator) -> dict[str, int]
         if one and path not in grown:
             steps = int(generator.integers(1, max(2, one.width // one.step // 4)))
             widths[path] = one.width + steps * one.step
-            grown.update(one.stream)
+            grown.update(one.group)
     return widths
 
 
@@ -91,7 +91,7 @@ def swept(only: list[str]) -> list[dict]:
             "wider": wider,
             "deepenable": len(deep),
             "deeper": deeper,
-            "missing": {path: found[path].obstacle for path in mixing if not found[path]},
+            "missing": {path: found[path].reason for path in mixing if not found[path]},
             "seconds": round(time.perf_counter() - start, 1),
         }
         rows.append(row)

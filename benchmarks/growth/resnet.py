@@ -43,7 +43,7 @@ def half_wider(model: keras.Model) -> dict[str, int]:
     for path, one in net2net.widenable(model).items():
         if one and path not in grown:
             widths[path] = one.width + one.width // 2
-            grown.update(one.stream)
+            grown.update(one.group)
     return widths
 
 

@@ -85,7 +85,6 @@ def images(real: bool, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
 def cost(model: str, per: str, arm: str, steps: int) -> dict[str, Any]:
     """Seconds (wall and processor) and memory of one hypergradient, compiled beforehand."""
     from keras_qan import drmad
-    from keras_qan.drmad.inner_loop import InnerLoop
 
     ways: dict[str, Any] = {
         "training": drmad.Drmad(),
@@ -95,17 +94,16 @@ def cost(model: str, per: str, arm: str, steps: int) -> dict[str, Any]:
         "drmad_piecewise": drmad.Drmad(legs=4, max_growth=None),
     }
     found = tuner(model, per, steps, real=False)
-    raws = found.initial_raws()
+    start = found.initial_unconstrained()
 
     def once(length: int) -> int:
         method = drmad.Exact(segment=length) if arm == "stored" else ways[arm]
-        runs = InnerLoop(found._loops, length)
-        values = runs.values(raws)
-        moments = runs.through(values, method.stops(length))
+        inner = found.inner_loop(length)
+        values = inner.values(start)
+        snapshots = inner.snapshots(values, method.snapshot_steps(length))
         if arm != "training":
-            by_value = method.by_value(runs, values, moments)
-            by_value[0].numpy()
-        return len(moments)
+            method.differentiate(inner, values, snapshots).by_value[0].numpy()
+        return len(snapshots)
 
     once(5)
     gc.collect()
@@ -135,11 +133,11 @@ def cost(model: str, per: str, arm: str, steps: int) -> dict[str, Any]:
 def agreement(seed: int, rate: float, momentum: float) -> list[dict[str, Any]]:
     """Cosine and signs of each approximation against exact, for every length."""
     from keras_qan import drmad
-    from keras_qan.drmad.inner_loop import DivergedError, InnerLoop
+    from keras_qan.drmad.inner_loop import DivergedError
     from keras_qan.drmad.methods import compare_gradients, hypergradient
 
     found = tuner("mlp", "unit", 10_000, rate=rate, momentum=momentum, seed=seed)
-    raws = found.initial_raws()
+    start = found.initial_unconstrained()
     methods = {
         "drmad": drmad.Drmad(),
         "drmad, no limit": drmad.Drmad(max_growth=None),
@@ -151,18 +149,18 @@ def agreement(seed: int, rate: float, momentum: float) -> list[dict[str, Any]]:
     }
     rows = []
     for steps in map(int, _LENGTHS.value):
-        runs = InnerLoop(found._loops, steps)
-        exact = hypergradient(runs, raws, drmad.Exact()).gradients
+        inner = found.inner_loop(steps)
+        exact = hypergradient(inner, start, drmad.Exact()).gradients
         for name, method in methods.items():
             if "T/10" in name:
                 method = drmad.Drmad(reverse_steps=steps // 10)
             row = {"what": "agreement", "seed": seed, "rate": rate, "momentum": momentum,
                    "steps": steps, "arm": name}  # fmt: skip
             try:
-                approximate = hypergradient(runs, raws, method).gradients
-                check = compare_gradients(name, steps, ["l2"], approximate, exact)
+                approximate = hypergradient(inner, start, method)
+                check = compare_gradients(name, steps, ["l2"], approximate.gradients, exact)
                 row |= {"cosine": check.cosine, "signs": check.sign_agreement,
-                        "ratio": check.ratio, "reached": runs.reached}  # fmt: skip
+                        "ratio": check.ratio, "reached": approximate.reached}  # fmt: skip
             except DivergedError:
                 row |= {"cosine": None, "signs": None, "ratio": None, "reached": None}
             rows.append(row)

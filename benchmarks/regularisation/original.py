@@ -57,7 +57,7 @@ def measured(own: HyperparameterExperiment, splits: data.Splits, arm: str) -> di
     if arm in _METHODS:
         found.search(20)
     elif arm == "start":
-        found.evaluate(found.initial_raws())
+        found.evaluate(found.initial_unconstrained())
     else:
         study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=own.seed))
 

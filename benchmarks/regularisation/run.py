@@ -118,14 +118,14 @@ def spend(own: Task, seed: int, hyperparameters: list[Any], seconds: float, shar
     while time.process_time() - began < share * seconds:
         trial = study.ask()
         value = trial.suggest_float("l2", 1e-6, 0.1, log=True)
-        raws = found.initial_raws()
-        raws[0] = np.full_like(raws[0], np.log(value))
+        start = found.initial_unconstrained()
+        start[0] = np.full_like(start[0], np.log(value))
         try:
-            study.tell(trial, found.evaluate(raws))
+            study.tell(trial, found.evaluate(start))
         except drmad.DivergedError:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
     if share < 1.0:
-        best = found.initial_raws()
+        best = found.initial_unconstrained()
         best[0] = np.full_like(best[0], np.log(study.best_params["l2"]))
         found.start_from(best)
         while time.process_time() - began < seconds:
@@ -167,7 +167,7 @@ def measured(setting: str, seed: int, arm: str) -> dict[str, Any]:
     row: dict[str, Any] = {"setting": setting, "seed": seed, "arm": arm, "trials": 1}
     if arm == "none":
         found = tuner(own, seed, [drmad.L2("universal", initial=_LOWEST)])
-        found.evaluate(found.initial_raws())
+        found.evaluate(found.initial_unconstrained())
         seconds = 0.0
     else:
         hyperparameters, share = arms(setting)[arm]

@@ -18,8 +18,9 @@ from keras_qan.early_stopping import CurvePredictor, StopRule
 from keras_qan.experiments.statistics import interval
 from keras_qan.metaqnn import EpsilonSchedule, MetaQNN, QLearning
 from keras_qan.metaqnn.search_data import SearchData
-from keras_qan.metaqnn.space import Layer, text_of
-from keras_qan.metaqnn.trial import Trial, TrialOutcome
+from keras_qan.metaqnn.space import Layer, format_architecture
+from keras_qan.metaqnn.trial import TrialOutcome
+from keras_qan.parallel import Call
 
 EPOCHS = table.RECIPE.epochs
 #: Models that the budget of time is enough for, on average, when each is trained to its end.
@@ -63,13 +64,16 @@ class Bench:
             raise OutOfTime
 
 
-class Engine:
-    """What `MetaQNN` gives its trials to.
+class TableExecutor:
+    """Executor of `MetaQNN` that looks trials up.
 
     Args:
       bench: looks them up.
       reward: of a stopped trial; None to stop none.
     """
+
+    is_here = False
+    workers = 1
 
     def __init__(self, bench: Bench, reward: str | None) -> None:
         self._bench, self._reward = bench, reward
@@ -77,31 +81,29 @@ class Engine:
         self._rule = StopRule(0.9, 3)
         self._predictor = CurvePredictor(["svr_linear", "least_squares"])
 
-    def __call__(self, function: Callable, trials: list[Trial]) -> list[TrialOutcome]:
-        """Returns the trials' outcomes, looked up."""
-        del function
-        return [self._train(one.architecture) for one in trials]
+    def map(self, calls: list[Call]) -> Iterator[TrialOutcome]:
+        """Yields the trials' outcomes, looked up."""
+        return (self._train(call.arguments["architecture"]) for call in calls)
 
     def _train(self, text: str) -> TrialOutcome:
         seen: list[float] = []
-        nan = math.nan
         for value in self._bench.train(text):
             seen.append(value)
             end = self._predicted_behind(seen)
             if end is not None:
                 worth = min(1.0, max(*seen, end)) if self._reward == "predicted" else max(seen)
-                return TrialOutcome("stopped", max(seen), worth, tuple(seen), end, 0.0, 0, 0.0)
+                return TrialOutcome("stopped", max(seen), worth, tuple(seen), predicted=end)
         self._curves.append(seen)
         if self._reward and len(self._curves) >= 10:
             self._predictor.fit(self._curves)
-        return TrialOutcome("trained", max(seen), max(seen), tuple(seen), nan, 0.0, 0, 0.0)
+        return TrialOutcome("trained", max(seen), max(seen), tuple(seen))
 
     def _predicted_behind(self, seen: list[float]) -> float | None:
         if self._reward is None or len(seen) == EPOCHS or len(self._curves) < 10:
             return None
-        to_beat = self._rule.to_beat(curve[-1] for curve in self._curves)
+        threshold = self._rule.threshold(curve[-1] for curve in self._curves)
         found = self._predictor.predict([seen])
-        return float(found.end[0]) if self._rule.stops(found, to_beat)[0] else None
+        return float(found.end[0]) if self._rule.should_stop(found, threshold)[0] else None
 
 
 def metaqnn(bench: Bench, seed: int, reward: str | None, schedule: EpsilonSchedule) -> None:
@@ -111,30 +113,30 @@ def metaqnn(bench: Bench, seed: int, reward: str | None, schedule: EpsilonSchedu
         warnings.simplefilter("ignore", RuntimeWarning)
         search = MetaQNN(
             table.SPACE, SearchData(blank, blank, None, 10, "table"), folder, seed,
-            QLearning(schedule), table.RECIPE, engine=Engine(bench, reward),
+            QLearning(schedule), table.RECIPE, engine=TableExecutor(bench, reward),
         )  # fmt: skip
         search.run(10_000)
 
 
 def tpe(bench: Bench, seed: int, prunes: bool) -> None:
-    """Optuna's TPE, one choice a layer, among what the grammar allows there."""
+    """Optuna's TPE, one choice a layer, among what the state space allows there."""
     import optuna
 
     from keras_qan.early_stopping import CurvePruner
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    grammar = table.grammar()
+    states = table.state_space()
     known: dict[str, float] = {}
     pruned: set[str] = set()
 
     def objective(trial: optuna.Trial) -> float:
-        state, layers = grammar.start(), []
+        state, layers = states.initial_state(), []
         while not state.ends:
-            names = [str(layer) for layer in grammar.actions(state)]
+            names = [str(layer) for layer in states.legal_actions(state)]
             place = f"{state.depth}: {'|'.join(names)}"
             layers.append(Layer.parse(trial.suggest_categorical(place, names)))
-            state = grammar.next(state, layers[-1])
-        text = text_of(layers)
+            state = states.next_state(state, layers[-1])
+        text = format_architecture(layers)
         if text not in known:  # what was trained is not trained again, as in MetaQNN
             best = 0.0
             for step, value in enumerate(bench.train(text)):
@@ -161,7 +163,7 @@ def hyperband(bench: Bench, seed: int) -> None:
     """KerasTuner's Hyperband; a promoted model goes on where it was, as its weights are kept."""
     import keras_tuner
 
-    grammar = table.grammar()
+    states = table.state_space()
     trained: dict[str, Iterator[float]] = {}
     curves: dict[str, list[float]] = {}
 
@@ -171,13 +173,13 @@ def hyperband(bench: Bench, seed: int) -> None:
         def run_trial(self, trial, *_, **__):
             """Trains to the rung's epochs."""
             space = trial.hyperparameters
-            state, layers = grammar.start(), []
+            state, layers = states.initial_state(), []
             while not state.ends:
-                names = [str(layer) for layer in grammar.actions(state)]
+                names = [str(layer) for layer in states.legal_actions(state)]
                 place = f"{state.depth}: {'|'.join(names)}"
                 layers.append(Layer.parse(space.Choice(place, names)))
-                state = grammar.next(state, layers[-1])
-            text = text_of(layers)
+                state = states.next_state(state, layers[-1])
+            text = format_architecture(layers)
             training = trained.setdefault(text, bench.train(text))
             curve = curves.setdefault(text, [])
             while len(curve) < int(space.values.get("tuner/epochs", EPOCHS)):
@@ -191,25 +193,25 @@ def hyperband(bench: Bench, seed: int) -> None:
         warnings.simplefilter("ignore")
         oracle = keras_tuner.oracles.HyperbandOracle(
             keras_tuner.Objective("score", "max"), max_epochs=EPOCHS, factor=3,
-            hyperband_iterations=10, seed=seed, hyperparameters=_all_choices(grammar),
+            hyperband_iterations=10, seed=seed, hyperparameters=_all_choices(states),
         )  # fmt: skip
         tuner = Replayed(oracle, None, directory=folder, overwrite=True)
         tuner.search(verbose=0)
 
 
-def _all_choices(grammar):
+def _all_choices(states):
     """KerasTuner's oracle wants to know every choice beforehand."""
     import keras_tuner
 
     space = keras_tuner.HyperParameters()
-    waiting = [grammar.start()]
+    waiting = [states.initial_state()]
     while waiting:
         state = waiting.pop()
-        layers = grammar.actions(state)
+        layers = states.legal_actions(state)
         if layers:
             names = [str(layer) for layer in layers]
             space.Choice(f"{state.depth}: {'|'.join(names)}", names)
-        waiting += [grammar.next(state, layer) for layer in layers]
+        waiting += [states.next_state(state, layer) for layer in layers]
     return space
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from keras_qan.data import load
 from keras_qan.metaqnn import Recipe, Space, StateSpace
-from keras_qan.metaqnn.space import Architecture, architecture, text_of
-from keras_qan.metaqnn.trial import Trial, compiled, fitted
+from keras_qan.metaqnn.space import Architecture, format_architecture, parse_architecture
+from keras_qan.metaqnn.trial import Trial, compile_model, fit_model
 
 SPACE = Space(
     filters=(8, 32), sizes=(3,), pools=((2, 2),), dense=(32,), max_dense=1, max_depth=3,
@@ -22,7 +22,7 @@ SPACE = Space(
 RECIPE = Recipe(stages=((3e-3, 4), (6e-4, 2)), batch_size=32, restart_after=0)
 
 
-def grammar() -> StateSpace:
+def state_space() -> StateSpace:
     """Of the table's space on digits."""
     return StateSpace(SPACE, (8, 8, 1), 10)
 
@@ -32,24 +32,24 @@ def all_architectures(over: StateSpace) -> Iterator[Architecture]:
     waiting: list[Architecture] = [()]
     while waiting:
         layers = waiting.pop()
-        state = over.after(layers)
+        state = over.state_after(layers)
         if state.ends:
             yield layers
-        waiting += [(*layers, layer) for layer in over.actions(state)]
+        waiting += [(*layers, layer) for layer in over.legal_actions(state)]
 
 
 def make(path: Path) -> None:
     """Trains what is not there yet and appends one JSON line each."""
     known = {row["architecture"] for row in read(path)}
-    splits, over = load("digits"), grammar()
-    texts = sorted(text_of(layers) for layers in all_architectures(over))
+    splits, over = load("digits"), state_space()
+    texts = sorted(format_architecture(layers) for layers in all_architectures(over))
     for number, text in enumerate(texts):
         if text in known:
             continue
         trial = Trial(text, over, splits.train, splits.validation, RECIPE, number)
         began = time.process_time()
-        model, clock = compiled(trial, RECIPE), Clock()
-        curve = fitted(model, trial, RECIPE, [clock])
+        model, clock = compile_model(trial, RECIPE), Clock()
+        curve = fit_model(model, trial, RECIPE, [clock])
         whole = time.process_time() - began
         each = float(np.median(np.diff(clock.ends)))
         test = fraction_right(model, splits.test)
@@ -58,7 +58,7 @@ def make(path: Path) -> None:
             "curve": curve,
             "seconds_each": each,
             "seconds_first": whole - each * len(curve),
-            "parameters": over.after(architecture(text)).parameters,
+            "parameters": over.state_after(parse_architecture(text)).parameters,
             "test": test,
         }
         with path.open("a", encoding="utf-8") as file:

@@ -79,7 +79,7 @@ def selector_of(
 def settings_of(
     arm: str, selector: selection.Selector, margin: float = presets.SELECTION_MARGIN
 ) -> dict[str, Any]:
-    """What its callback is made of; the margin is that by which a move has to beat holding."""
+    """What its callback is made of; the margin is that by which an action has to beat holding."""
     steered = LEARNED[arm]
     found = presets.default() | {"decide_every": steered.decide_every}
     found["observations"] = (CurrentLearningRate(), TrainingState())

@@ -5,6 +5,8 @@ length, and moves every hyperparameter down the validation loss. `search_then_de
 averages with Optuna first.
 """
 
+from typing import TYPE_CHECKING
+
 from keras_qan.drmad.hyperparameters import (
     L1,
     L2,
@@ -20,6 +22,10 @@ from keras_qan.drmad.methods import Check, Drmad, Exact, Implicit
 from keras_qan.drmad.outer_loop import OuterOptimizer
 from keras_qan.drmad.search import search_then_descend
 from keras_qan.drmad.tuner import Tuner
+from keras_qan.utils.deprecation import moved_names
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(__name__, {"Outer": "OuterOptimizer"})
 
 __all__ = [
     "L1",

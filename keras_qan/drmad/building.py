@@ -1,4 +1,4 @@
-"""From a tuner's arguments to a student: the model, its devices, and what is refused."""
+"""A tuner's arguments: the model and its devices, and checks of what cannot be tuned."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from keras_qan.drmad.inner_loop import DivergedError, InnerLoop
 def call_build_model(
     build_model: Callable[..., keras.Model], seed: int, strategy: Any, example: Any
 ) -> keras.Model:
-    """A fresh model, made under the strategy; with the seed where the function takes one.
+    """Build a model under the strategy, with the seed where the function takes one.
 
     A Sequential without an Input is built by calling it on an example.
     """
@@ -44,10 +44,10 @@ def _takes_seed(build_model: Callable[..., keras.Model]) -> bool:
 
 
 def require_model(model: Any) -> keras.Model:
-    """The model, if it is one and can be trained.
+    """Return the model if it can be trained.
 
     Raises:
-      ValueError: it is none, is not built, or has nothing to train.
+      ValueError: it is no Keras model, is not built, or has no trainable weights.
     """
     if not isinstance(model, keras.Model):
         raise ValueError(
@@ -63,15 +63,15 @@ def require_model(model: Any) -> keras.Model:
     return model
 
 
-def chosen_strategy(strategy: Any) -> Any:
-    """The strategy given, or the one that is in scope, or None."""
+def current_strategy(strategy: Any) -> Any:
+    """Return the strategy given, or the one in scope, or None."""
     if strategy is None and tf.distribute.has_strategy():
         return tf.distribute.get_strategy()
     return strategy
 
 
 def devices(strategy: Any) -> tuple[str, ...]:
-    """The devices that share a batch; one without a name where there is no strategy."""
+    """Devices that share a batch; one without a name where there is no strategy."""
     if strategy is None:
         return ("",)
     known = (tf.distribute.MirroredStrategy, tf.distribute.OneDeviceStrategy)
@@ -84,10 +84,10 @@ def devices(strategy: Any) -> tuple[str, ...]:
 
 
 def check_hyperparameters(hyperparameters: Sequence[Hyperparameter]) -> list[Hyperparameter]:
-    """The hyperparameters as a list.
+    """Return the hyperparameters as a list.
 
     Raises:
-      ValueError: there are none, or one is not a hyperparameter, or comes twice.
+      ValueError: there are none, one is not a hyperparameter, or one comes twice.
     """
     if isinstance(hyperparameters, Hyperparameter):
         hyperparameters = [hyperparameters]
@@ -107,15 +107,11 @@ def check_hyperparameters(hyperparameters: Sequence[Hyperparameter]) -> list[Hyp
     return found
 
 
-def require_replayable(runs: InnerLoop, raws: list[np.ndarray]) -> None:
-    """Asks for the same step twice: a random layer without a seed gives two.
-
-    Raises:
-      ValueError: the two differ.
-    """
-    values = runs.values(raws)
+def require_replayable(inner: InnerLoop, unconstrained: list[np.ndarray]) -> None:
+    """Raise ValueError if the same step twice differs, as with a random layer without a seed."""
+    values = inner.values(unconstrained)
     try:
-        ends = [runs.advance(values, runs.begin(values), 1) for _ in range(2)]
+        ends = [inner.advance(values, inner.start(values), 1) for _ in range(2)]
     except DivergedError:
         return
     same = all(
@@ -131,7 +127,7 @@ def require_replayable(runs: InnerLoop, raws: list[np.ndarray]) -> None:
 
 
 def require_dependence(names: Sequence[str], gradients: Sequence[np.ndarray]) -> None:
-    """Raises a ValueError that names hyperparameters whose hypergradient is exactly zero."""
+    """Raise ValueError for hyperparameters whose hypergradient is exactly zero."""
     still = [name for name, gradient in zip(names, gradients, strict=True) if not gradient.any()]
     if still:
         raise ValueError(

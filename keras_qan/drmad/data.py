@@ -1,4 +1,4 @@
-"""Training data that any step can ask for again: batch t is always the same batch."""
+"""Training data that can be replayed: batch t is the same batch at every call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some examples.
+    """Examples of a step.
 
     Args:
       x: inputs, as the model takes them.
@@ -29,7 +29,7 @@ class Batch:
 
 
 class BatchRecording:
-    """Examples in memory with an order that follows from the step alone.
+    """Examples in memory, in an order that follows from the step alone.
 
     Arrays are shuffled anew in each epoch, by a permutation that is computed and not stored; the
     batches of a `tf.data.Dataset` or a `keras.utils.PyDataset` are kept as they come and walked
@@ -38,32 +38,32 @@ class BatchRecording:
     Args:
       data: `(x, y)` or `(x, y, sample_weight)` arrays, an object with `x` and `y`, a batched
         `tf.data.Dataset`, or a `keras.utils.PyDataset`.
-      batch_size: of arrays.
+      batch_size: size of the batches of arrays.
       seed: of the arrays' order; None for the order they are in.
-      what: "train" or "validation", for messages.
+      name: "train" or "validation", for messages.
 
     Raises:
       ValueError: there are no examples, targets are missing, or the order cannot be replayed.
     """
 
-    def __init__(self, data: Any, batch_size: int, seed: int | None, what: str) -> None:
-        self._what = what
+    def __init__(self, data: Any, batch_size: int, seed: int | None, name: str) -> None:
+        self._name = name
         self._seed = seed
         if data is None:
-            use = "hypergradients are those of the validation loss" if what != "train" else "needed"
+            use = "hypergradients are those of the validation loss" if name != "train" else "needed"
             raise ValueError(
-                f"Received {what}=None; expected {what} data ({use}). Give arrays (x, y) or a "
+                f"Received {name}=None; expected {name} data ({use}). Give arrays (x, y) or a "
                 "batched tf.data.Dataset."
             )
         if isinstance(data, tf.data.Dataset | keras.utils.PyDataset):
-            parts, sizes = _collected(data, what)
+            parts, sizes = _collected(data, name)
         else:
             parts, sizes = self._arrays(data), []
         self._parts = tf.nest.map_structure(_tensor, parts)
         lengths = {int(part.shape[0]) for part in tf.nest.flatten(self._parts)}
         if len(lengths) != 1 or 0 in lengths:
             raise ValueError(
-                f"Received {what} data with {sorted(lengths)} examples; expected the same number, "
+                f"Received {name} data with {sorted(lengths)} examples; expected the same number, "
                 "at least one, in every array."
             )
         self.num_examples = lengths.pop()
@@ -87,13 +87,13 @@ class BatchRecording:
             kind = type(data).__name__
             detail = "a generator can be walked once, but its order cannot be replayed"
             raise ValueError(
-                f"Received {self._what}={kind}; expected arrays (x, y) or (x, y, sample_weight), a "
+                f"Received {self._name}={kind}; expected arrays (x, y) or (x, y, sample_weight), a "
                 f"batched tf.data.Dataset or a keras.utils.PyDataset ({detail})."
             )
         return tuple(data)
 
     def fingerprint(self) -> str:
-        """What the data is remembered by."""
+        """Digest that a directory remembers the data by."""
         digest = hashlib.blake2b(digest_size=8)
         for part in tf.nest.flatten(self._parts):
             digest.update(_bytes(part.numpy()))
@@ -101,10 +101,10 @@ class BatchRecording:
         return digest.hexdigest()
 
     def batch(self, step: tf.Tensor) -> Batch:
-        """The batch of a step.
+        """Batch of a step.
 
         Args:
-          step: int `[]`, from 0.
+          step: number of the step, from 0; int `[]`.
         """
         step = tf.cast(step, tf.int32)
         place = step % self.num_batches
@@ -121,7 +121,7 @@ class BatchRecording:
         return self.examples(index)
 
     def examples(self, index: tf.Tensor) -> Batch:
-        """The examples at these places."""
+        """Examples at these places, int32 `[B]`."""
         found = tf.nest.map_structure(lambda part: tf.gather(part, index), self._parts)
         return Batch(found[0], found[1], found[2] if len(found) == 3 else None, index)
 
@@ -133,26 +133,26 @@ def _tensor(part: Any) -> tf.Tensor:
     return tensor
 
 
-def _collected(data: Any, what: str) -> tuple[Any, list[int]]:
+def _collected(data: Any, name: str) -> tuple[Any, list[int]]:
     """All batches joined, and their sizes; walked twice to see that the order is the same."""
     if (
         isinstance(data, tf.data.Dataset)
         and int(data.cardinality()) == tf.data.INFINITE_CARDINALITY
     ):
         raise ValueError(
-            f"Received {what} data without end; expected one pass over the examples. Leave out "
+            f"Received {name} data without end; expected one pass over the examples. Leave out "
             ".repeat(): the training goes round by itself."
         )
     batches, digests = [], []
     for batch in _pass(data):
-        batches.append(_complete(batch, what))
+        batches.append(_complete(batch, name))
         digests.append(_digest(batch))
     if not batches:
-        raise ValueError(f"Received empty {what} data; expected at least one batch.")
+        raise ValueError(f"Received empty {name} data; expected at least one batch.")
     again = [_digest(batch) for batch in _pass(data)]
     if again != digests:
         raise ValueError(
-            f"Received {what} data whose order cannot be replayed: a second pass gave other "
+            f"Received {name} data whose order cannot be replayed: a second pass gave other "
             "batches than the first, and the reverse pass needs the same. Shuffle with "
             "shuffle(..., seed=..., reshuffle_each_iteration=False), leave random augmentation to "
             "the model's layers, or pass arrays (x, y), which are shuffled replayably."
@@ -168,15 +168,15 @@ def _pass(data: Any) -> Any:
     return (data[number] for number in range(len(data)))
 
 
-def _complete(batch: Any, what: str) -> tuple[Any, ...]:
+def _complete(batch: Any, name: str) -> tuple[Any, ...]:
     if not isinstance(batch, tuple) or len(batch) not in (2, 3):
         kind = f"a tuple of {len(batch)}" if isinstance(batch, tuple) else type(batch).__name__
         raise ValueError(
-            f"Received {what} batches that are {kind}; expected (x, y) or (x, y, sample_weight)."
+            f"Received {name} batches that are {kind}; expected (x, y) or (x, y, sample_weight)."
         )
     if any(np.ndim(part) == 0 for part in tf.nest.flatten(batch)):
         raise ValueError(
-            f"Received {what} data that is not batched; expected batches. Call .batch(32)."
+            f"Received {name} data that is not batched; expected batches. Call .batch(32)."
         )
     return batch
 

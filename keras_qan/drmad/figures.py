@@ -1,4 +1,4 @@
-"""From what a search found to its figures."""
+"""Figures of a search."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def draw_search(
     history: Sequence[Mapping[str, Any]],
     hyperparameters: Sequence[Hyperparameter],
     values: Mapping[str, np.ndarray],
-    facts: ModelInfo,
+    info: ModelInfo,
     trials: Sequence[float] = (),
 ) -> list[Path]:
-    """Writes the figures of a search as PNG and returns the files; what is not there is left out.
+    """Write the figures of a search as PNG and return the files; figures without data are left out.
 
     Args:
-      folder: made if need be.
-      history: the records of the outer steps.
-      hyperparameters: what was tuned.
-      values: by name, in the same order.
-      facts: of the model.
-      trials: validation losses of a search for averages before it.
+      folder: folder to write to; made if it is missing.
+      history: records of the outer steps.
+      hyperparameters: the hyperparameters that were tuned.
+      values: their values by name, in the same order.
+      info: facts about the model.
+      trials: validation losses of a search for averages before it. Defaults to none.
     """
     from keras_qan.plots import tuning
     from keras_qan.plots.figures import save
@@ -41,10 +41,10 @@ def draw_search(
         if trials:
             arms["averages, best so far"] = [np.minimum.accumulate(trials).tolist()]
         figures["validation_loss"] = tuning.losses_figure(arms, "training of its arm")
-    images = penalty_images(hyperparameters, values, facts)
+    images = penalty_images(hyperparameters, values, info)
     if images:
         figures["penalties"] = tuning.penalties_figure(images)
-    rates = rates_by_layer(hyperparameters, values, facts)
+    rates = rates_by_layer(hyperparameters, values, info)
     if rates:
         points = len(next(iter(rates.values())))
         progress = np.linspace(0.0, 1.0, points) if points > 1 else np.array([0.0, 1.0])
@@ -57,14 +57,14 @@ def draw_search(
 
 
 def penalty_images(
-    hyperparameters: Sequence[Hyperparameter], values: Mapping[str, np.ndarray], facts: ModelInfo
+    hyperparameters: Sequence[Hyperparameter], values: Mapping[str, np.ndarray], info: ModelInfo
 ) -> dict[str, np.ndarray]:
     """Penalties on the first layer as images over the input, `[height, width]` by name.
 
-    Penalties of units or weights are shown where the first kernel is a Dense one with a row for
-    each pixel; where several rows or weights are of one pixel, their geometric mean.
+    There is an image where the penalties are of units or weights, and the first kernel is a Dense
+    one with a row for each pixel. Several penalties of one pixel give their geometric mean.
     """
-    size = _image(facts)
+    size = _image(info)
     if size is None:
         return {}
     height, width, channels = size
@@ -72,21 +72,21 @@ def penalty_images(
     for (name, value), h in zip(values.items(), hyperparameters, strict=True):
         if not isinstance(h, L1 | L2) or h.per not in ("unit", "weight"):
             continue
-        first = facts.kernels()[0]
-        if h.penalised(facts)[0] != first or len(facts.shapes[first]) != 2:
+        first = info.kernels()[0]
+        if h.penalised(info)[0] != first or len(info.shapes[first]) != 2:
             continue
-        rows = facts.shapes[first][0]
+        rows = info.shapes[first][0]
         if rows != height * width * channels:
             continue
-        spread = h.spread(tf.constant(value), facts)[0].numpy()
+        spread = h.spread(tf.constant(value), info)[0].numpy()
         logs = np.log(np.broadcast_to(spread, (rows, spread.shape[1])))
         images[name] = np.exp(logs.reshape(height, width, -1).mean(axis=-1))
     return images
 
 
-def _image(facts: ModelInfo) -> tuple[int, int, int] | None:
-    """(height, width, channels) of an input; a flat one may be a square image."""
-    shape = facts.input_shape
+def _image(info: ModelInfo) -> tuple[int, int, int] | None:
+    """Height, width and channels of an input; a flat one may be a square image."""
+    shape = info.input_shape
     if shape is None or None in shape:
         return None
     if len(shape) == 3:
@@ -98,11 +98,11 @@ def _image(facts: ModelInfo) -> tuple[int, int, int] | None:
 
 
 def rates_by_layer(
-    hyperparameters: Sequence[Hyperparameter], values: Mapping[str, np.ndarray], facts: ModelInfo
+    hyperparameters: Sequence[Hyperparameter], values: Mapping[str, np.ndarray], info: ModelInfo
 ) -> dict[str, np.ndarray]:
-    """Learned rates `[P]` by layer, or under "all layers"."""
+    """Tuned rates `[P]` by layer, or under "all layers"."""
     for h, value in zip(hyperparameters, values.values(), strict=True):
         if isinstance(h, LearningRate):
-            layers = facts.layers if h.per == "layer" else ("all layers",)
+            layers = info.layers if h.per == "layer" else ("all layers",)
             return dict(zip(layers, value, strict=True))
     return {}

@@ -21,21 +21,21 @@ _DRAWS_PER_STEP = 1024
 
 
 class FunctionalModel:
-    """The user's model, its training data and its hyperparameters, without any state.
+    """The user's model, its training data and its hyperparameters, as functions of the weights.
 
     The model's own layers are called through `stateless_call`. Its weights are given at each call
     and never assigned.
 
     Args:
       model: a built Keras model with one output.
-      loss: of each example.
-      hyperparameters: what is tuned.
+      loss: loss of each example.
+      hyperparameters: the hyperparameters to tune.
       train: training examples.
       validation: validation examples.
-      learning_rate: of a training whose rate is not tuned.
-      momentum: of a training whose momentum is not tuned.
+      learning_rate: α of a training whose rate is not tuned.
+      momentum: γ of a training whose momentum is not tuned.
       seed: of the random layers.
-      devices: where shares of a batch are computed.
+      devices: devices that share each batch. Defaults to TensorFlow's own choice.
 
     Raises:
       ValueError: the model cannot be trained this way; the message says why.
@@ -59,57 +59,66 @@ class FunctionalModel:
         self.validation = validation
         self.devices = tuple(devices)
         self.hyperparameters = list(hyperparameters)
-        self.facts = _facts(model, loss, train, learning_rate, momentum)
-        self.in_loss = [n for n, h in enumerate(self.hyperparameters) if h.in_loss]
-        self.rate, self.rate_place = self._only(LearningRate("universal"))
-        self.momentum, self.momentum_place = self._only(Momentum())
-        self.scale, self.scale_place = self._only(InitialScale())
+        self.info = _model_info(model, loss, train, learning_rate, momentum)
+        self._in_loss = [n for n, h in enumerate(self.hyperparameters) if h.in_loss]
+        self._rate, self._rate_place = self._only(LearningRate("universal"))
+        self._momentum, self._momentum_place = self._only(Momentum())
+        self._scale, self._scale_place = self._only(InitialScale())
         self.initial_weights = [_numpy(v) for v in model.trainable_variables]
         self.initial_state = [_numpy(v) for v in model.non_trainable_variables]
         self._seeds = _seed_places(model, seed)
 
     def _only(self, default: Any) -> tuple[Any, int | None]:
-        """The hyperparameter of the default's class and its place, or the default."""
+        """Hyperparameter of the default's class and its place, or the default and None."""
         for place, found in enumerate(self.hyperparameters):
             if isinstance(found, type(default)):
                 return found, place
         return default, None
 
-    # The update's numbers.
+    @property
+    def tunes_start(self) -> bool:
+        """Whether the initial weights depend on a hyperparameter."""
+        return self._scale_place is not None
+
+    def restart_from(self, weights: list[np.ndarray], state: list[np.ndarray]) -> None:
+        """Set the weights that every training starts from."""
+        self.initial_weights, self.initial_state = weights, state
+
+    # The update.
 
     def rates(self, values: Tensors, progress: tf.Tensor) -> tf.Tensor:
         """α of each weight tensor at this point of the training, `[W]`."""
-        if self.rate_place is None:
-            return tf.fill([len(self.facts.shapes)], self._number(self.facts.learning_rate))
-        return self.rate.rates(values[self.rate_place], progress, self.facts)
+        if self._rate_place is None:
+            return tf.fill([len(self.info.shapes)], self._number(self.info.learning_rate))
+        return self._rate.rates(values[self._rate_place], progress, self.info)
 
     def gamma(self, values: Tensors, progress: tf.Tensor) -> tf.Tensor:
         """γ at this point of the training, `[]`."""
-        if self.momentum_place is None:
-            return self._number(self.facts.momentum)
-        return self.momentum.momentum(values[self.momentum_place], progress)
+        if self._momentum_place is None:
+            return self._number(self.info.momentum)
+        return self._momentum.momentum(values[self._momentum_place], progress)
 
     def start(self, values: Tensors, weights: Tensors) -> Tensors:
-        """The weights that the training starts from."""
-        if self.scale_place is None:
+        """Weights that the training starts from."""
+        if self._scale_place is None:
             return weights
-        return self.scale.scaled(values[self.scale_place], weights, self.facts)
+        return self._scale.scaled(values[self._scale_place], weights, self.info)
 
     def _number(self, value: float) -> tf.Tensor:
-        return tf.constant(value, self.facts.dtype)
+        return tf.constant(value, self.info.dtype)
 
     # The training loss.
 
     def gradient(
         self, weights: Tensors, values: Tensors, state: Tensors, step: tf.Tensor
     ) -> tuple[tf.Tensor, Tensors, Tensors]:
-        """The training loss of a step's batch, its gradient, and the state after.
+        """Training loss of a step's batch, its gradient, and the state after the step.
 
         Args:
           weights: the trainable weights.
-          values: of the hyperparameters.
+          values: the hyperparameters' values.
           state: the weights that are not trained.
-          step: which batch, and where random layers draw from.
+          step: number of the step, from which batch and random layers' draws follow.
         """
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
@@ -127,7 +136,7 @@ class FunctionalModel:
           g; H · vector; and for each hyperparameter (∂g/∂value)ᵀ · vector, zero for those that are
           not in the loss.
         """
-        direct = [values[place] for place in self.in_loss]
+        direct = [values[place] for place in self._in_loss]
         with tf.GradientTape(watch_accessed_variables=False) as outer:
             outer.watch([weights, direct])
             with tf.GradientTape(watch_accessed_variables=False) as inner:
@@ -136,7 +145,7 @@ class FunctionalModel:
             gradient = _dense(inner.gradient(loss, weights), weights)
             along = dot(gradient, vector)
         hessian, mixed = outer.gradient(along, [weights, direct])
-        found = dict(zip(self.in_loss, mixed, strict=True))
+        found = dict(zip(self._in_loss, mixed, strict=True))
         by_value = [found.get(place) for place in range(len(values))]
         return gradient, _dense(hessian, weights), _dense(by_value, values)
 
@@ -156,8 +165,8 @@ class FunctionalModel:
                 term, new_state = self._share(weights, values, state, share, size)
                 terms.append(term)
                 states.append(new_state)
-        for place in self.in_loss:
-            penalty = self.hyperparameters[place].penalty(values[place], weights, self.facts)
+        for place in self._in_loss:
+            penalty = self.hyperparameters[place].penalty(values[place], weights, self.info)
             if penalty is not None:
                 terms.append(penalty)
         return tf.add_n(terms), _mean_state(states)
@@ -168,20 +177,18 @@ class FunctionalModel:
         outputs, new_state, own = self.model.stateless_call(
             weights, state, batch.x, training=True, return_losses=True
         )
-        losses = self.facts.loss(batch.y, outputs)
-        if batch.weight is not None:
-            losses *= tf.cast(tf.reshape(batch.weight, (-1,)), losses.dtype)
-        for place in self.in_loss:
+        losses = self._example_losses(batch, outputs)
+        for place in self._in_loss:
             losses = self.hyperparameters[place].weigh(
-                values[place], losses, outputs, batch, self.facts
+                values[place], losses, outputs, batch, self.info
             )
         loss = tf.reduce_sum(losses) / tf.cast(size, losses.dtype)
         if own:
             loss += tf.add_n([tf.cast(term, loss.dtype) for term in own]) / len(self.devices)
-        return tf.cast(loss, self.facts.dtype), [tf.convert_to_tensor(s) for s in new_state]
+        return tf.cast(loss, self.info.dtype), [tf.convert_to_tensor(s) for s in new_state]
 
     def _seeded(self, state: Tensors, step: tf.Tensor) -> Tensors:
-        """The state with random layers' counters set to what belongs to the step."""
+        """State with random layers' counters set for the step."""
         state = list(state)
         for place, seed in self._seeds.items():
             count = tf.cast(step, tf.uint32) * _DRAWS_PER_STEP
@@ -195,10 +202,14 @@ class FunctionalModel:
     def validation_loss(self, weights: Tensors, state: Tensors, batch: Batch) -> tf.Tensor:
         """Sum of the losses of validation examples, without penalties, as in `evaluate`."""
         outputs, _ = self.model.stateless_call(weights, state, batch.x, training=False)
-        losses = self.facts.loss(batch.y, outputs)
-        if batch.weight is not None:
-            losses *= tf.cast(tf.reshape(batch.weight, (-1,)), losses.dtype)
-        return tf.cast(tf.reduce_sum(losses), self.facts.dtype)
+        return tf.cast(tf.reduce_sum(self._example_losses(batch, outputs)), self.info.dtype)
+
+    def _example_losses(self, batch: Batch, outputs: tf.Tensor) -> tf.Tensor:
+        """Losses of a batch's examples times their sample weights, `[B]`."""
+        losses = self.info.loss(batch.y, outputs)
+        if batch.weight is None:
+            return losses
+        return losses * tf.cast(tf.reshape(batch.weight, (-1,)), losses.dtype)
 
 
 def dot(left: Tensors, right: Tensors) -> tf.Tensor:
@@ -207,7 +218,7 @@ def dot(left: Tensors, right: Tensors) -> tf.Tensor:
 
 
 def _dense(found: Sequence[Any], like: Tensors) -> Tensors:
-    """Gradients as tensors: what did not depend is zero, what was sparse is filled in."""
+    """Gradients as dense tensors; a missing one is zero."""
     return [
         tf.zeros_like(other) if tensor is None else tf.convert_to_tensor(tensor)
         for tensor, other in zip(found, like, strict=True)
@@ -227,7 +238,7 @@ def _numpy(variable: Any) -> np.ndarray:
     return np.array(keras.ops.convert_to_numpy(variable))
 
 
-def _facts(
+def _model_info(
     model: keras.Model,
     loss: ExampleLoss,
     train: BatchRecording,
@@ -268,7 +279,7 @@ def _facts(
 
 
 def _layer_names(model: keras.Model) -> list[str]:
-    """The layer of each trainable weight: its name, or its path where two layers share a name."""
+    """Layer of each trainable weight: its name, or its path where two layers share a name."""
     owners = {
         id(variable): layer
         for layer in model._flatten_layers()
@@ -300,7 +311,7 @@ def _refuse_mixed_precision(model: keras.Model) -> None:
 
 
 def _seed_places(model: keras.Model, seed: int) -> dict[int, int]:
-    """Where random layers' counters are among the state, and the seed of each."""
+    """Places of random layers' counters among the state, and the seed of each."""
     places = {id(v): place for place, v in enumerate(model.non_trainable_variables)}
     generators = [g for layer in model._flatten_layers() for g in layer._seed_generators]
     found = [places[id(g.state)] for g in generators if id(g.state) in places]

@@ -1,12 +1,9 @@
-"""How the student is trained in each outer step.
-
-Runs of a training with given hyperparameters: from initial weights to a validation loss.
-"""
+"""The inner training: its settings, and its run from initial weights to a validation loss."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,25 +12,32 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qan.drmad.functional_model import Tensors
-from keras_qan.drmad.loops import Loops
+from keras_qan.drmad.loops import InnerState, Loops
+from keras_qan.utils.validation import check_integer, check_number
+
+_DEFAULT_RATE, _DEFAULT_MOMENTUM = 0.1, 0.9
+
+
+class DivergedError(ArithmeticError):
+    """A training's loss, or the weights it left, are not finite."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """The inner training: SGD with momentum, from the same initial weights each time.
+    """Settings of the inner training: SGD with momentum, from the same initial weights each time.
 
     v ← γ v − (1 − γ) g;  w ← w + α v. At a constant rate it is
     `keras.optimizers.SGD(α (1 − γ), momentum=γ)`; a model compiled with Keras's SGD gives its rate
     and momentum in these terms.
 
     Args:
-      epochs: passes over the training data; not used where `steps` is given.
-      steps: updates; None for `epochs` passes.
-      batch_size: of arrays; a `tf.data.Dataset` brings its own.
-      learning_rate: α; None for the compiled SGD's, or 0.1.
-      momentum: γ; None for the compiled SGD's, or 0.9.
-      loss: None for the compiled one.
-      seed: of the order of arrays, of random layers, and for `build_model(seed)`.
+      epochs: passes over the training data, where `steps` is not given. Defaults to 5.
+      steps: number of updates. Defaults to `epochs` passes.
+      batch_size: of arrays; a `tf.data.Dataset` brings its own. Defaults to 32.
+      learning_rate: α. Defaults to the compiled SGD's, or 0.1.
+      momentum: γ, in [0, 1). Defaults to the compiled SGD's, or 0.9.
+      loss: as for `compile`. Defaults to the compiled one.
+      seed: of the order of arrays, of random layers, and for `build_model(seed)`. Defaults to 0.
     """
 
     epochs: int = 5
@@ -45,24 +49,17 @@ class Training:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
-        for name in ("epochs", "steps", "batch_size"):
+        for name, least in (("epochs", 1), ("steps", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
-            if value is None and name == "steps":
-                continue
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"Training got {name}={value!r}; expected a whole number above 0.")
-        if self.learning_rate is not None and not 0.0 < self.learning_rate < math.inf:
-            raise ValueError(
-                f"Training got learning_rate={self.learning_rate}; expected a positive number."
-            )
-        if self.momentum is not None and not 0.0 <= self.momentum < 1.0:
-            raise ValueError(f"Training got momentum={self.momentum}; expected a number in [0, 1).")
-        if self.seed < 0:
-            raise ValueError(f"Training got seed={self.seed}; expected at least 0.")
+            if value is not None or name != "steps":
+                object.__setattr__(self, name, check_integer(name, value, least))
+        if self.learning_rate is not None:
+            check_number("learning_rate", self.learning_rate, above=0)
+        if self.momentum is not None:
+            check_number("momentum", self.momentum, 0, below=1)
 
     def config(self) -> dict[str, Any]:
-        """The settings as plain data."""
+        """Return the settings as plain data."""
         loss = self.loss
         if loss is not None and not isinstance(loss, str):
             loss = getattr(loss, "__name__", type(loss).__name__)
@@ -72,7 +69,7 @@ class Training:
 def rate_and_momentum(model: keras.Model, training: Training) -> tuple[float, float]:
     """α and γ that a training starts from: given, or the compiled SGD's, or 0.1 and 0.9."""
     optimizer = getattr(model, "optimizer", None)
-    rate, momentum = 0.1, 0.9
+    rate, momentum = _DEFAULT_RATE, _DEFAULT_MOMENTUM
     if isinstance(optimizer, keras.optimizers.SGD):
         momentum = float(optimizer.momentum or 0.0)
         config = optimizer.get_config()["learning_rate"]
@@ -85,64 +82,38 @@ def rate_and_momentum(model: keras.Model, training: Training) -> tuple[float, fl
     return rate, momentum
 
 
-class DivergedError(ArithmeticError):
-    """A training's loss, or the weights it left, are not finite."""
-
-
-@dataclass(frozen=True, eq=False)
-class InnerState:
-    """A training as it stands before a step.
-
-    Args:
-      step: how many steps are done.
-      weights: the trained weights.
-      velocity: of the momentum.
-      state: weights that are not trained.
-      travelled: the rates summed up so far, `[W]`.
-      train_loss: mean training loss, penalties included, since the moment before.
-    """
-
-    step: int
-    weights: Tensors
-    velocity: Tensors
-    state: Tensors
-    travelled: tf.Tensor
-    train_loss: float
-
-
 class InnerLoop:
-    """Trains a student from its initial weights.
+    """Trainings of a model from its initial weights.
 
     Args:
-      loops: its compiled loops.
-      steps: of each training.
-
-    Attributes:
-      reached: the step that the last reverse pass came back to: 0, or where it was ended early.
+      loops: the model's compiled loops.
+      steps: number of steps of each training.
     """
 
     def __init__(self, loops: Loops, steps: int) -> None:
         self.loops = loops
+        self.model = loops.model
         self.steps = steps
-        self.reached = 0
-        self._initial = [tf.constant(w) for w in loops.student.initial_weights]
-        self._state = [tf.constant(s) for s in loops.student.initial_state]
+        self._initial = [tf.constant(w) for w in self.model.initial_weights]
+        self._state = [tf.constant(s) for s in self.model.initial_state]
 
-    def values(self, raws: Sequence[np.ndarray]) -> Tensors:
-        """The hyperparameters' values, from the raw numbers."""
-        dtype = self.loops.student.facts.dtype
+    def values(self, unconstrained: Sequence[np.ndarray]) -> Tensors:
+        """Values of the hyperparameters, in the model's dtype."""
+        dtype = self.model.info.dtype
         return [
-            tf.cast(h.transform.value(tf.constant(raw, tf.float64)), dtype)
-            for h, raw in zip(self.loops.student.hyperparameters, raws, strict=True)
+            tf.cast(h.transform.value(tf.constant(numbers, tf.float64)), dtype)
+            for h, numbers in zip(self.model.hyperparameters, unconstrained, strict=True)
         ]
 
-    def raw_gradient(self, raws: Sequence[np.ndarray], by_value: Tensors) -> list[np.ndarray]:
-        """Derivatives by the raw numbers, from those by the values; float64."""
+    def unconstrained_gradient(
+        self, unconstrained: Sequence[np.ndarray], by_value: Tensors
+    ) -> list[np.ndarray]:
+        """Derivatives by the unconstrained numbers, from those by the values; float64."""
         found = []
-        for h, raw, gradient in zip(
-            self.loops.student.hyperparameters, raws, by_value, strict=True
+        for h, numbers, gradient in zip(
+            self.model.hyperparameters, unconstrained, by_value, strict=True
         ):
-            point = tf.constant(raw, tf.float64)
+            point = tf.constant(numbers, tf.float64)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(point)
                 value = h.transform.value(point)
@@ -150,66 +121,50 @@ class InnerLoop:
             found.append(slope.numpy())
         return found
 
-    def begin(self, values: Tensors) -> InnerState:
-        """The initial weights, at rest."""
+    def start(self, values: Tensors) -> InnerState:
+        """State before the first step: the initial weights, at rest."""
         weights = self.loops.start(values, self._initial)
+        dtype = self.model.info.dtype
         return InnerState(
-            step=0,
+            step=tf.constant(0),
             weights=weights,
             velocity=[tf.zeros_like(w) for w in weights],
             state=self._state,
-            travelled=tf.zeros([len(weights)], self.loops.student.facts.dtype),
-            train_loss=math.nan,
+            rate_sum=tf.zeros([len(weights)], dtype),
+            train_loss=tf.constant(math.nan, dtype),
         )
 
-    def advance(self, values: Tensors, moment: InnerState, step: int) -> InnerState:
-        """Trains on to a step.
+    def advance(self, values: Tensors, begin: InnerState, step: int) -> InnerState:
+        """Train on to before a step.
 
         Raises:
           DivergedError: the loss or the weights are not finite.
         """
-        weights, velocity, state, travelled, loss = self.loops.forward(
-            values,
-            moment.weights,
-            moment.velocity,
-            moment.state,
-            moment.travelled,
-            tf.constant(moment.step),
-            tf.constant(step),
-            tf.constant(self.steps),
-        )
-        mean = float(loss)
-        if not math.isfinite(mean) or not all(
-            bool(tf.reduce_all(tf.math.is_finite(w))) for w in weights
+        end = self.loops.forward(values, begin, tf.constant(step), tf.constant(self.steps))
+        if not math.isfinite(float(end.train_loss)) or not all(
+            bool(tf.reduce_all(tf.math.is_finite(w))) for w in end.weights
         ):
             raise DivergedError(f"The training diverged before step {step}.")
-        return InnerState(step, weights, velocity, state, travelled, mean)
+        return end
 
-    def through(
-        self,
-        values: Tensors,
-        stops: Sequence[int],
-        each: Callable[[InnerState], None] | None = None,
-    ) -> list[InnerState]:
-        """Trains from the initial weights, and returns how it stood at each stop, 0 included.
+    def snapshots(self, values: Tensors, steps: Sequence[int]) -> list[InnerState]:
+        """Train from the initial weights; return the states before step 0 and before `steps`.
 
         Raises:
           DivergedError: the loss or the weights are not finite.
         """
-        moments = [self.begin(values)]
-        for step in stops:
-            moments.append(self.advance(values, moments[-1], step))
-            if each is not None:
-                each(moments[-1])
-        return moments
+        found = [self.start(values)]
+        for step in steps:
+            found.append(self.advance(values, found[-1], step))
+        return found
 
-    def validation_loss(self, moment: InnerState) -> float:
-        """The mean validation loss.
+    def validation_loss(self, at: InnerState) -> float:
+        """Mean validation loss of a state.
 
         Raises:
           DivergedError: it is not finite.
         """
-        loss = float(self.loops.validate(moment.weights, moment.state))
+        loss = float(self.loops.validate(at.weights, at.state))
         if not math.isfinite(loss):
-            raise DivergedError(f"The validation loss after step {moment.step} is {loss}.")
+            raise DivergedError(f"The validation loss after step {int(at.step)} is {loss}.")
         return loss

@@ -1,4 +1,4 @@
-"""The loss of each example, from what the model was compiled with."""
+"""The loss of each example, from the loss that a model was compiled with."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _EPSILON = 1e-7
 
 
 class ExampleLoss:
-    """One loss a example, before any mean.
+    """A loss before the mean over examples.
 
     Args:
-      loss: what `model.compile(loss=...)` takes: a name, a `keras.losses.Loss`, or a function of
+      loss: as for `model.compile(loss=...)`: a name, a `keras.losses.Loss`, or a function of
         targets and predictions that gives a loss for each example.
 
     Raises:
@@ -44,7 +44,7 @@ class ExampleLoss:
         self._from_logits = bool(config.get("from_logits", False))
 
     def __call__(self, y: Any, outputs: tf.Tensor) -> tf.Tensor:
-        """The losses of a batch's examples, `[B]`."""
+        """Losses of a batch's examples, `[B]`."""
         losses = tf.convert_to_tensor(self._call(y, outputs))
         if losses.shape.rank == 0:
             raise ValueError(
@@ -54,7 +54,7 @@ class ExampleLoss:
         return tf.reduce_mean(tf.reshape(losses, (tf.shape(losses)[0], -1)), axis=1)
 
     def uniform(self, outputs: tf.Tensor) -> tf.Tensor:
-        """The cross-entropy with a uniform target, mean over classes of −log p_k, `[B]`."""
+        """Cross-entropy with a uniform target, mean over classes of −log p_k, `[B]`."""
         if self._from_logits:
             logs = tf.nn.log_softmax(outputs)
         else:
@@ -63,7 +63,7 @@ class ExampleLoss:
         return -tf.reduce_mean(tf.reshape(logs, (tf.shape(logs)[0], -1)), axis=1)
 
     def classes(self, y: tf.Tensor) -> tf.Tensor:
-        """The class of each example, int64 `[B]`."""
+        """Class of each example, int64 `[B]`."""
         if self.name in _SPARSE:
             return tf.cast(tf.reshape(y, (-1,)), tf.int64)
         return tf.argmax(y, axis=-1)

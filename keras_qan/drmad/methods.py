@@ -1,8 +1,7 @@
-"""Ways to a hypergradient: DrMAD on one line or several, exact with checkpoints, implicit.
+"""Ways to a hypergradient, and the comparison of one with the exact one.
 
-One training and the derivative of its validation loss by the raw numbers.
-
-How far a hypergradient points where the exact one does.
+DrMAD walks back along one straight line or several, `Exact` recomputes the training between
+checkpoints, `Implicit` sums a series at the last weights.
 """
 
 from __future__ import annotations
@@ -11,53 +10,70 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from keras_qan.drmad.functional_model import Tensors, dot
-from keras_qan.drmad.inner_loop import DivergedError, InnerLoop, InnerState
+from keras_qan.drmad.inner_loop import DivergedError, InnerLoop
+from keras_qan.drmad.loops import Adjoint, InnerState, ReverseSpan
+from keras_qan.utils.validation import check, check_integer, check_number
+
+
+class Derivatives(NamedTuple):
+    """Derivatives of a validation loss by the hyperparameters' values.
+
+    Args:
+      by_value: one tensor for each hyperparameter.
+      reached: the step that the reverse pass came back to; above 0 where it was ended early.
+    """
+
+    by_value: Tensors
+    reached: int = 0
 
 
 class Method(Protocol):
-    """How the derivative of the validation loss by the hyperparameters is found."""
+    """A way to the derivatives of the validation loss by the hyperparameters."""
 
     @property
     def name(self) -> str:
-        """How it is called in logs."""
+        """Name in logs."""
         ...
 
-    def stops(self, steps: int) -> list[int]:
-        """At which steps the training has to be looked at; the last is `steps`."""
+    def snapshot_steps(self, steps: int) -> list[int]:
+        """Steps whose state has to be kept; the last is `steps`."""
         ...
 
-    def by_value(self, runs: InnerLoop, values: Tensors, moments: Sequence[InnerState]) -> Tensors:
-        """The derivatives by the hyperparameters' values, one tensor each.
+    def differentiate(
+        self, inner: InnerLoop, values: Tensors, snapshots: Sequence[InnerState]
+    ) -> Derivatives:
+        """Return the derivatives by the hyperparameters' values.
 
         Args:
-          runs: what trained.
-          values: of the hyperparameters.
-          moments: the training at step 0 and at the stops.
+          inner: what was trained.
+          values: the hyperparameters' values.
+          snapshots: the training at step 0 and at `snapshot_steps`.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Drmad:
-    """The reverse pass walks along straight lines between weights that the training went through.
+    """A reverse pass along straight lines between weights that the training went through.
 
     With one leg this is DrMAD (Fu et al. 2016): nothing of the training is kept but its first and
     last weights. With several legs the line is broken at the legs' ends, whose weights are kept
     too; memory does not depend on the number of steps.
 
     Args:
-      legs: how many chords of the same number of steps, or the steps between legs, ascending.
-      reverse_steps: how many steps the reverse pass takes; None for as many as the training. Fewer
-        make it cheaper: each then takes the place of several, with rate m·α and momentum γ^m.
+      legs: number of chords of the same number of steps, or the steps between legs, ascending.
+        Defaults to 1.
+      reverse_steps: number of steps of the reverse pass. Fewer make it cheaper: each then takes the
+        place of several, with rate m·α and momentum γ^m. Defaults to as many as the training.
       max_growth: the reverse pass ends early where δw has grown beyond this many times ∇L. Off the
         training's own path the curvature can exceed what the rate is stable for, and then δw
-        doubles at every few steps until it is not a number. None for never.
+        doubles at every few steps until it is not finite. None for never. Defaults to 10.
     """
 
     legs: int | tuple[int, ...] = 1
@@ -65,119 +81,89 @@ class Drmad:
     max_growth: float | None = 10.0
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
         ends = [self.legs] if isinstance(self.legs, int) else list(self.legs)
-        if not ends or any(b <= a for a, b in pairwise([0, *ends])):
-            raise ValueError(
-                f"Drmad got legs={self.legs!r}; expected a number of at least 1, or the steps "
-                "between legs, ascending from above 0. Give for example legs=4 or legs=(100, 300)."
-            )
-        if self.max_growth is not None and not self.max_growth > 1.0:
-            raise ValueError(
-                f"Drmad got max_growth={self.max_growth}; expected a number above 1, or None for "
-                "no limit."
-            )
-        if self.reverse_steps is not None and self.reverse_steps < 1:
-            raise ValueError(
-                f"Drmad got reverse_steps={self.reverse_steps}; expected at least 1, or None for "
-                "as many as the training takes."
-            )
+        check(
+            bool(ends) and all(a < b for a, b in pairwise([0, *ends])),
+            "legs",
+            self.legs,
+            "a number of at least 1, or the steps between legs, ascending from above 0",
+            "Give for example legs=4 or legs=(100, 300).",
+        )
+        if self.max_growth is not None:
+            unlimited = "Give None for no limit."
+            check(self.max_growth > 1.0, "max_growth", self.max_growth, "above 1", unlimited)
+        if self.reverse_steps is not None:
+            as_many = "Give None for as many as the training takes."
+            check_integer("reverse_steps", self.reverse_steps, 1, hint=as_many)
 
     @property
     def name(self) -> str:
         """One line, or several."""
         return "drmad" if self.legs == 1 else "drmad_piecewise"
 
-    def stops(self, steps: int) -> list[int]:
-        """The legs' ends."""
+    def snapshot_steps(self, steps: int) -> list[int]:
+        """Ends of the legs."""
         if isinstance(self.legs, int):
             legs = min(self.legs, steps)
             return [steps * leg // legs for leg in range(1, legs + 1)]
         return [step for step in self.legs if step < steps] + [steps]
 
-    def by_value(self, runs: InnerLoop, values: Tensors, moments: Sequence[InnerState]) -> Tensors:
-        """Walks the chords backward, the last first."""
-        strides = min(self.reverse_steps or runs.steps, runs.steps)
-        end = moments[-1]
-        d_weights = runs.loops.validation_gradient(end.weights, end.state)
-        d_velocity = [tf.zeros_like(w) for w in d_weights]
-        found = [tf.zeros_like(value) for value in values]
-        limit = tf.sqrt(dot(d_weights, d_weights)) * (self.max_growth or math.inf)
-        runs.reached = 0
-        for begin, stop in reversed(list(pairwise(moments))):
-            first, last = (round(m.step * strides / runs.steps) for m in (begin, stop))
+    def differentiate(
+        self, inner: InnerLoop, values: Tensors, snapshots: Sequence[InnerState]
+    ) -> Derivatives:
+        """Walk the chords backward, the last first."""
+        strides = min(self.reverse_steps or inner.steps, inner.steps)
+        adjoint = _adjoint_at(inner, values, snapshots[-1])
+        limit = tf.sqrt(dot(adjoint.weights, adjoint.weights)) * (self.max_growth or math.inf)
+        for chord in reversed(list(pairwise(snapshots))):
+            first, last = (round(int(s.step) * strides / inner.steps) for s in chord)
             if first == last:
                 continue
-            d_weights, d_velocity, found, reached = runs.loops.reverse_chord(
-                values,
-                (begin.weights, stop.weights),
-                (begin.travelled, stop.travelled),
-                end.state,
-                d_weights,
-                d_velocity,
-                found,
-                tf.constant(first),
-                tf.constant(last),
-                tf.constant(strides),
-                tf.constant(runs.steps),
-                limit,
+            span = ReverseSpan(*map(tf.constant, (first, last, strides, inner.steps)))
+            adjoint, reached = inner.loops.reverse_chord(
+                values, chord, snapshots[-1].state, adjoint, span, limit
             )
             if int(reached) > first:
-                runs.reached = int(reached) * runs.steps // strides
-                return found
-        return _with_start(runs, values, d_weights, found)
+                return Derivatives(adjoint.values, int(reached) * inner.steps // strides)
+        return Derivatives(_with_start(inner, values, adjoint))
 
 
 @dataclass(frozen=True)
 class Exact:
-    """The reverse pass through the training as it was, recomputed between checkpoints.
+    """A reverse pass through the training as it was, recomputed between checkpoints.
 
     Args:
-      segment: steps between checkpoints; None for √steps, which keeps about 2 √steps copies of the
-        weights. A segment as long as the training keeps every step.
+      segment: number of steps between checkpoints; one as long as the training keeps every step.
+        Defaults to √steps, which keeps about 2 √steps copies of the weights.
     """
 
     segment: int | None = None
 
-    def __post_init__(self) -> None:
-        """Checks the number."""
-        if self.segment is not None and self.segment < 1:
-            raise ValueError(
-                f"Exact got segment={self.segment}; expected at least 1, or None for the square "
-                "root of the number of steps."
-            )
-
     name = "exact"
 
-    def stops(self, steps: int) -> list[int]:
-        """The checkpoints."""
+    def __post_init__(self) -> None:
+        if self.segment is not None:
+            root = "Give None for the square root of the number of steps."
+            check_integer("segment", self.segment, 1, hint=root)
+
+    def snapshot_steps(self, steps: int) -> list[int]:
+        """Steps of the checkpoints."""
         segment = self.segment or max(1, math.isqrt(steps))
         return [*range(segment, steps, segment), steps]
 
-    def by_value(self, runs: InnerLoop, values: Tensors, moments: Sequence[InnerState]) -> Tensors:
-        """Trains each segment again and walks it backward, the last first."""
-        moments = list(moments)
-        end = moments[-1]
-        d_weights = runs.loops.validation_gradient(end.weights, end.state)
-        d_velocity = [tf.zeros_like(w) for w in d_weights]
-        found = [tf.zeros_like(value) for value in values]
-        runs.reached = 0
-        while len(moments) > 1:
-            last = moments.pop().step
-            begin = moments[-1]
-            d_weights, d_velocity, found = runs.loops.reverse_exact(
-                values,
-                begin.weights,
-                begin.velocity,
-                begin.state,
-                d_weights,
-                d_velocity,
-                found,
-                tf.constant(begin.step),
-                tf.constant(last),
-                tf.constant(runs.steps),
+    def differentiate(
+        self, inner: InnerLoop, values: Tensors, snapshots: Sequence[InnerState]
+    ) -> Derivatives:
+        """Train each segment again and walk it backward, the last first."""
+        snapshots = list(snapshots)
+        adjoint = _adjoint_at(inner, values, snapshots[-1])
+        while len(snapshots) > 1:
+            # Popped, so that a segment that is done frees its weights.
+            last = snapshots.pop().step
+            adjoint = inner.loops.reverse_exact(
+                values, snapshots[-1], adjoint, last, tf.constant(inner.steps)
             )
-        return _with_start(runs, values, d_weights, found)
+        return Derivatives(_with_start(inner, values, adjoint))
 
 
 @dataclass(frozen=True)
@@ -189,67 +175,74 @@ class Implicit:
     loss alone: rates, momenta and initial scales move no minimum.
 
     Args:
-      terms: of the series.
-      batches: training batches that g and H are means over: the first ones.
-      step_size: η; None for 1 / the largest curvature found by power iteration.
+      terms: number of terms of the series. Defaults to 20.
+      batches: number of training batches, the first ones, that g and H are means over. Defaults
+        to 8.
+      step_size: η. Defaults to 1 / the largest curvature found by power iteration.
     """
 
     terms: int = 20
     batches: int = 8
     step_size: float | None = None
 
-    def __post_init__(self) -> None:
-        """Checks the numbers."""
-        if self.terms < 1 or self.batches < 1 or not (self.step_size is None or self.step_size > 0):
-            raise ValueError(
-                f"Received {self}; expected terms and batches of at least 1 and a positive "
-                "step_size, or None."
-            )
-
     name = "implicit"
 
-    def stops(self, steps: int) -> list[int]:
-        """The end."""
+    def __post_init__(self) -> None:
+        check_integer("terms", self.terms, 1)
+        check_integer("batches", self.batches, 1)
+        if self.step_size is not None:
+            check_number("step_size", self.step_size, above=0)
+
+    def snapshot_steps(self, steps: int) -> list[int]:
+        """The end alone."""
         return [steps]
 
-    def by_value(self, runs: InnerLoop, values: Tensors, moments: Sequence[InnerState]) -> Tensors:
-        """Sums the series.
+    def differentiate(
+        self, inner: InnerLoop, values: Tensors, snapshots: Sequence[InnerState]
+    ) -> Derivatives:
+        """Sum the series.
 
         Raises:
           ValueError: a hyperparameter is not in the training loss.
         """
-        student = runs.loops.student
-        outside = [h.name for h in student.hyperparameters if not h.in_loss]
+        outside = [h.name for h in inner.model.hyperparameters if not h.in_loss]
         if outside:
             raise ValueError(
                 f"method='implicit' was given with {', '.join(outside)}; expected hyperparameters "
                 "of the training loss alone, as a minimum does not depend on how it is reached. "
                 "Leave them out, or use method='drmad'."
             )
-        end = moments[-1]
-        runs.reached = 0
-        return runs.loops.neumann(
+        end = snapshots[-1]
+        by_value = inner.loops.neumann(
             values,
             end.weights,
             end.state,
-            runs.loops.validation_gradient(end.weights, end.state),
-            tf.constant(self.terms),
-            tf.constant(min(self.batches, runs.steps)),
-            tf.constant(self.step_size or 0.0, student.facts.dtype),
+            inner.loops.validation_gradient(end.weights, end.state),
+            terms=tf.constant(self.terms),
+            batches=tf.constant(min(self.batches, inner.steps)),
+            step_size=tf.constant(self.step_size or 0.0, inner.model.info.dtype),
         )
+        return Derivatives(by_value)
 
 
-def _with_start(runs: InnerLoop, values: Tensors, d_weights: Tensors, found: Tensors) -> Tensors:
-    """Adds what the initial weights contribute."""
-    if runs.loops.student.scale_place is None:
-        return found
+def _adjoint_at(inner: InnerLoop, values: Tensors, end: InnerState) -> Adjoint:
+    """Derivatives at the end of the training, where the reverse pass begins."""
+    d_weights = inner.loops.validation_gradient(end.weights, end.state)
+    zeros = ([tf.zeros_like(t) for t in tensors] for tensors in (d_weights, values))
+    return Adjoint(d_weights, *zeros)
+
+
+def _with_start(inner: InnerLoop, values: Tensors, adjoint: Adjoint) -> Tensors:
+    """Derivatives by the values, with what the initial weights contribute."""
+    if not inner.model.tunes_start:
+        return adjoint.values
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
-        start = runs.begin(values).weights
+        start = inner.start(values).weights
     by_start = tape.gradient(
-        start, values, output_gradients=d_weights, unconnected_gradients="zero"
+        start, values, output_gradients=adjoint.weights, unconnected_gradients="zero"
     )
-    return [a + b for a, b in zip(found, by_start, strict=True)]
+    return [a + b for a, b in zip(adjoint.values, by_start, strict=True)]
 
 
 _NAMED: dict[str, Method] = {
@@ -261,36 +254,37 @@ _NAMED: dict[str, Method] = {
 
 
 def method_from_name(method: str | Method) -> Method:
-    """The method of a name, or the method itself.
+    """Return the method of a name, or the method itself.
 
     Raises:
       ValueError: there is no such method.
     """
     if isinstance(method, Drmad | Exact | Implicit):
         return method
-    if method not in _NAMED:
-        raise ValueError(
-            f"Received method={method!r}; expected one of {', '.join(map(repr, _NAMED))}, or "
-            "Drmad(...), Exact(...) or Implicit(...)."
-        )
+    check(
+        method in _NAMED,
+        "method",
+        method,
+        f"one of {', '.join(map(repr, _NAMED))}, or Drmad(...), Exact(...) or Implicit(...)",
+    )
     return _NAMED[str(method)]
 
 
 def config(method: Method) -> dict[str, Any]:
-    """A method's settings as plain data."""
+    """Return a method's settings as plain data."""
     settings: dict[str, Any] = asdict(method)  # type: ignore[call-overload]
     return {"class": type(method).__name__} | settings
 
 
 @dataclass(frozen=True, eq=False)
 class Hypergradient:
-    """What a training and its reverse found.
+    """A training and the derivatives of its validation loss.
 
     Args:
-      gradients: float64 arrays by the raw numbers, one for each hyperparameter.
+      gradients: by the unconstrained numbers, a float64 array for each hyperparameter.
       val_loss: after the training.
       start: the training before its first step.
-      end: after its last.
+      end: the training after its last.
       reached: the step that the reverse pass came back to; above 0 where it was ended early.
     """
 
@@ -301,21 +295,24 @@ class Hypergradient:
     reached: int
 
 
-def hypergradient(runs: InnerLoop, raws: list[np.ndarray], method: Method) -> Hypergradient:
-    """Trains with these raw numbers and walks the training backward.
+def hypergradient(
+    inner: InnerLoop, unconstrained: list[np.ndarray], method: Method
+) -> Hypergradient:
+    """Train with these unconstrained numbers and walk the training backward.
 
     Raises:
-      DivergedError: the training or the walk ended in what is not a number.
+      DivergedError: the training or the walk ended in non-finite numbers.
     """
-    values = runs.values(raws)
-    moments = runs.through(values, method.stops(runs.steps))
-    val_loss = runs.validation_loss(moments[-1])
-    found = runs.raw_gradient(raws, method.by_value(runs, values, moments))
+    values = inner.values(unconstrained)
+    snapshots = inner.snapshots(values, method.snapshot_steps(inner.steps))
+    val_loss = inner.validation_loss(snapshots[-1])
+    by_value, reached = method.differentiate(inner, values, snapshots)
+    found = inner.unconstrained_gradient(unconstrained, by_value)
     if not all(np.isfinite(gradient).all() for gradient in found):
         raise DivergedError(
             f"The hypergradient by {method.name} is not finite: the reverse pass diverged."
         )
-    return Hypergradient(found, val_loss, moments[0], moments[-1], runs.reached)
+    return Hypergradient(found, val_loss, snapshots[0], snapshots[-1], reached)
 
 
 @dataclass(frozen=True)
@@ -323,13 +320,13 @@ class Check:
     """A method's hypergradient beside the exact one.
 
     Args:
-      method: which.
-      steps: of the training that both were taken of.
-      cosine: of the angle between them, over all hyperparameters on their raw scales.
+      method: name of the method.
+      steps: length of the training that both are of.
+      cosine: of the angle between them, over all hyperparameters on their unconstrained scales.
       sign_agreement: share of the numbers, non-zero in the exact one, whose signs agree; by chance
         it is a half where signs are balanced.
-      ratio: the norm of the method's over that of the exact one.
-      by_hyperparameter: (cosine, sign agreement) of each.
+      ratio: norm of the method's hypergradient over that of the exact one.
+      by_hyperparameter: cosine and sign agreement of each.
     """
 
     method: str
@@ -358,7 +355,7 @@ def compare_gradients(
     found: Sequence[np.ndarray],
     exact: Sequence[np.ndarray],
 ) -> Check:
-    """Compares two hypergradients, each a list of arrays, one for each name."""
+    """Compare two hypergradients, each a list of arrays, one for each name."""
     one, two = (np.concatenate([part.ravel() for part in parts]) for parts in (found, exact))
     norm = float(np.linalg.norm(two))
     return Check(
@@ -375,13 +372,13 @@ def compare_gradients(
 
 
 def cosine(left: np.ndarray, right: np.ndarray) -> float:
-    """⟨left, right⟩ / (|left| |right|); not a number where one of them is zero."""
+    """⟨left, right⟩ / (|left| |right|); NaN where one of them is zero."""
     sizes = float(np.linalg.norm(left)) * float(np.linalg.norm(right))
     return float(np.dot(left, right)) / sizes if sizes else float("nan")
 
 
 def sign_agreement(found: np.ndarray, exact: np.ndarray) -> float:
-    """Share of equal signs where the exact number is not zero."""
+    """Share of equal signs among the numbers that are not zero in the exact one."""
     counted = exact != 0.0
     if not counted.any():
         return float("nan")

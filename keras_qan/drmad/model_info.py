@@ -1,4 +1,4 @@
-"""What hyperparameters may know of the model and the data that they are for."""
+"""Facts about a model and its data that hyperparameters may use."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ModelInfo:
-    """Sizes and names; nothing of it changes while tuning.
+    """Sizes and names of a model and its data; constant while tuning.
 
     Args:
       paths: path of each trainable weight, as Keras names it.
-      shapes: its shape.
+      shapes: shape of each trainable weight.
       layers: names of the layers that have trainable weights.
       layer_of: for each weight, the position of its layer in `layers`.
-      dtype: of the weights.
-      input_shape: of one example, or None where the model has several inputs.
-      num_examples: how many training examples there are.
-      num_classes: how many numbers the model's output has for each example.
-      loss: the loss of each example.
-      learning_rate: what the training starts from where no hyperparameter says otherwise.
-      momentum: likewise.
+      dtype: dtype of the weights.
+      input_shape: shape of one example, or None where the model has several inputs.
+      num_examples: number of training examples.
+      num_classes: size of the last axis of the model's output.
+      loss: loss of each example.
+      learning_rate: α that the training starts from where it is not tuned.
+      momentum: γ that the training starts from where it is not tuned.
     """
 
     paths: tuple[str, ...]

@@ -12,11 +12,12 @@ _POWER_ITERATIONS = 10
 
 
 def series(
-    student: FunctionalModel,
+    model: FunctionalModel,
     values: Tensors,
     weights: Tensors,
     state: Tensors,
     gradient: Tensors,
+    *,
     terms: tf.Tensor,
     batches: tf.Tensor,
     step_size: tf.Tensor,
@@ -24,13 +25,13 @@ def series(
     """−(∂g/∂λ)ᵀ η Σ_{j<terms} (I − η H)^j ∇L, with g and H means over the first batches.
 
     Args:
-      student: what was trained.
-      values: of the hyperparameters.
-      weights: where the training ended.
+      model: the model that was trained.
+      values: the hyperparameters' values.
+      weights: the weights that the training ended with.
       state: weights that are not trained.
       gradient: ∇L, of the validation loss by the weights.
-      terms: of the series, int `[]`.
-      batches: how many, int `[]`.
+      terms: number of terms, int32 `[]`.
+      batches: number of batches, int32 `[]`.
       step_size: η `[]`, or 0 for 1 / the largest curvature.
 
     Returns:
@@ -41,34 +42,31 @@ def series(
         """H · vector and (∂g/∂λ)ᵀ · vector, means over the batches."""
 
         def body(step: tf.Tensor, hessian: Tensors, mixed: Tensors) -> tuple[Any, ...]:
-            _, h, m = student.products(weights, values, state, step, vector)
+            _, h, m = model.products(weights, values, state, step, vector)
             return step + 1, _sum(hessian, h), _sum(mixed, m)
 
+        zeros = [[tf.zeros_like(t) for t in tensors] for tensors in (weights, values)]
         _, hessian, mixed = tf.while_loop(
             lambda step, *_: step < batches,
             body,
-            (
-                tf.constant(0),
-                [tf.zeros_like(w) for w in weights],
-                [tf.zeros_like(v) for v in values],
-            ),
+            (tf.constant(0), *zeros),
             parallel_iterations=1,
         )
-        share = 1.0 / tf.cast(batches, student.facts.dtype)
+        share = 1.0 / tf.cast(batches, model.info.dtype)
         return [share * h for h in hessian], [share * m for m in mixed]
 
     def curvature() -> tf.Tensor:
+        """Largest curvature, by power iteration from ∇L."""
+
         def body(count: tf.Tensor, vector: Tensors, _: tf.Tensor) -> tuple[Any, ...]:
             size = tf.sqrt(dot(vector, vector)) + 1e-30
-            unit = [v / size for v in vector]
-            image, _ = product(unit)
+            image, _ = product([v / size for v in vector])
             return count + 1, image, tf.sqrt(dot(image, image))
 
-        zero = tf.zeros([], student.facts.dtype)
         *_, size = tf.while_loop(
             lambda count, *_: count < _POWER_ITERATIONS,
             body,
-            (tf.constant(0), gradient, zero),
+            (tf.constant(0), gradient, tf.zeros([], model.info.dtype)),
             parallel_iterations=1,
         )
         # Power iteration comes from below; a fifth more keeps the series convergent.

@@ -1,9 +1,8 @@
-"""Trials of a search for averages: asked for in batches, trained here or by workers.
+"""Averages by Bayesian optimisation, then every number by descent.
 
-What is drawn for a trial, and what it is pruned by, follows from its number and from the trials of
-batches before its own: not from who trains it, and not from when a search was killed.
-
-Bayesian optimisation for the few averages, then hypergradients for the many.
+Trials of the search for averages are asked for in batches, and trained here or by workers. A
+trial's averages and what it is pruned by follow from its number and from the trials of earlier
+batches: not from who trains it, and not from when a search was killed.
 """
 
 from __future__ import annotations
@@ -24,264 +23,18 @@ from keras_qan.drmad.hyperparameters import Hyperparameter
 from keras_qan.drmad.inner_loop import DivergedError
 from keras_qan.drmad.tuner import Tuner
 from keras_qan.parallel import Call, Executor, LocalExecutor
+from keras_qan.utils.validation import check_integer
 
 _log = logging.getLogger(__name__)
-
 
 #: Complete trials below which none is pruned.
 STARTUP_TRIALS = 4
 
-
-@dataclass(frozen=True)
-class TrialEnd:
-    """What a trial came to.
-
-    Attributes:
-      state: "complete", "pruned" or "diverged".
-      value: the final validation loss of a complete one.
-      reports: step and validation loss on the way.
-    """
-
-    state: str
-    value: float | None = None
-    reports: list[tuple[int, float]] = field(default_factory=list)
-
-
-class _PrunedError(Exception):
-    """The trial has fallen behind."""
-
-
-def search_space(hyperparameters: Sequence[Hyperparameter]) -> dict[str, tuple[int, Any]]:
-    """By name, the place of each hyperparameter with an average to look for, and its range."""
-    return {
-        f"{place} {h.name}": (place, h.search)
-        for place, h in enumerate(hyperparameters)
-        if h.search is not None
-    }
-
-
-def unconstrained_of(tuner: Tuner, params: dict[str, float]) -> list[np.ndarray]:
-    """The raw numbers where all of a hyperparameter's are its average in `params`."""
-    raws = tuner.initial_raws()
-    for name, (place, _) in search_space(tuner.hyperparameters).items():
-        raws[place] = np.full_like(
-            raws[place], tuner.hyperparameters[place].transform.raw(params[name])
-        )
-    return raws
-
-
-def run_trial(
-    tuner: Tuner, params: dict[str, float], is_behind: Callable[[list[tuple[int, float]]], bool]
-) -> TrialEnd:
-    """Trains with these averages; `is_behind` is told the reports so far, at each quarter."""
-    stops = sorted({max(1, tuner.steps * quarter // 4) for quarter in (1, 2, 3)})
-    reports: list[tuple[int, float]] = []
-
-    def each(step: int, loss: float) -> None:
-        reports.append((step, loss))
-        if is_behind(reports):
-            raise _PrunedError
-
-    try:
-        value = tuner.evaluate(unconstrained_of(tuner, params), stops, each)
-    except _PrunedError:
-        return TrialEnd("pruned", None, reports)
-    except DivergedError as error:
-        _log.info("A trial diverged: %s", error)
-        return TrialEnd("diverged", None, reports)
-    return TrialEnd("complete", value, reports)
-
-
-class Averages:
-    """A search for averages in an Optuna study.
-
-    Args:
-      optuna: the library.
-      study: where trials are kept.
-      tuner: what trains here.
-      at_once: how many trials are asked for before the first of them is told.
-      is_ours: whether nobody else adds trials to the study, so that what is not finished was begun
-        by a process that is gone, and is done again.
-      seed: of the TPE sampler; None to use the study's own sampler as it is.
-      pruner: Optuna's, which is asked here; None for the rule of its `MedianPruner`.
-    """
-
-    def __init__(
-        self,
-        optuna: Any,
-        study: Any,
-        tuner: Tuner,
-        at_once: int,
-        is_ours: bool,
-        seed: int | None,
-        pruner: Any,
-    ) -> None:
-        self._optuna, self._study, self._tuner = optuna, study, tuner
-        self._at_once, self._is_ours, self._seed = at_once, is_ours, seed
-        self._pruner = pruner
-
-    def run(self, trials: int, engine: Executor | None = None, source: Call | None = None) -> None:
-        """Trains until there are so many trials in all; see `search_then_descend`."""
-        engine = engine or LocalExecutor()
-        while True:
-            first, batch = self._next(trials)
-            if not batch:
-                return
-            asked = [(trial, self._suggested(trial)) for trial in batch]
-            ends = self._ends(asked, self.limits(first), engine, source)
-            for (trial, _), ended in zip(asked, ends, strict=True):
-                self._tell(trial, ended)
-
-    def _ends(
-        self,
-        asked: list[tuple[Any, dict[str, float]]],
-        limits: dict[int, float],
-        engine: Executor,
-        source: Call | None,
-    ) -> Iterator[TrialEnd]:
-        if not engine.is_here:
-            yield from engine.map([call_for(source, params, limits) for _, params in asked])
-            return
-        for trial, params in asked:
-            judge = self._judge(trial) if self._pruner is not None else is_pruned_by(limits)
-            yield run_trial(self._tuner, params, judge)
-
-    def _next(self, trials: int) -> tuple[int, list[Any]]:
-        """The next batch: the number of its first trial, and those of it that are not finished."""
-        found = self._study.get_trials(deepcopy=False)
-        if not self._is_ours:
-            left = trials - sum(trial.state.is_finished() for trial in found)
-            batch = [self._study.ask() for _ in range(min(self._at_once, left))]
-            return (batch[0].number if batch else 0), batch
-        open_ = [trial.number for trial in found if not trial.state.is_finished()]
-        first = min(open_, default=len(found))
-        start = first // self._at_once * self._at_once
-        stop = min(start + self._at_once, trials)
-        batch = [
-            self._optuna.trial.Trial(self._study, trial._trial_id)
-            for trial in found[start:stop]
-            if not trial.state.is_finished()
-        ]
-        return start, batch + [self._study.ask() for _ in range(len(found), stop)]
-
-    def _suggested(self, trial: Any) -> dict[str, float]:
-        """The averages to try; each drawn from a stream of its own, so that a kill moves none."""
-        params = {}
-        for number, (name, (place, (low, high))) in enumerate(
-            search_space(self._tuner.hyperparameters).items()
-        ):
-            if self._seed is not None:
-                state = np.random.SeedSequence([self._seed, trial.number, number])
-                self._study.sampler = self._optuna.samplers.TPESampler(
-                    seed=int(state.generate_state(1)[0])
-                )
-            is_log = self._tuner.hyperparameters[place].transform.name == "log"
-            params[name] = trial.suggest_float(name, low, high, log=is_log)
-        return params
-
-    def limits(self, first: int) -> dict[int, float]:
-        """The median, at each step, of complete trials before that one: Optuna's `MedianPruner`."""
-        complete = [
-            trial
-            for trial in self._study.get_trials(deepcopy=False)
-            if trial.number < first and trial.state.name == "COMPLETE"
-        ]
-        if len(complete) < STARTUP_TRIALS:
-            return {}
-        steps = sorted({step for trial in complete for step in trial.intermediate_values})
-        return {
-            step: float(
-                np.median(
-                    [
-                        trial.intermediate_values[step]
-                        for trial in complete
-                        if step in trial.intermediate_values
-                    ]
-                )
-            )
-            for step in steps
-        }
-
-    def _judge(self, trial: Any) -> Callable[[list[tuple[int, float]]], bool]:
-        known = set(self._known(trial))
-
-        def is_behind(reports: list[tuple[int, float]]) -> bool:
-            step, loss = reports[-1]
-            if step not in known:
-                trial.report(loss, step)
-            return bool(trial.should_prune())
-
-        return is_behind
-
-    def _known(self, trial: Any) -> dict[int, float]:
-        """What the store has of a trial's reports: some, where it was begun before a kill."""
-        found = self._study.get_trials(deepcopy=False)[trial.number]
-        return dict(found.intermediate_values)
-
-    def _tell(self, trial: Any, ended: TrialEnd) -> None:
-        known = self._known(trial)
-        for step, loss in ended.reports:
-            if step not in known:
-                trial.report(loss, step)
-        states = self._optuna.trial.TrialState
-        if ended.state == "complete":
-            self._study.tell(trial, ended.value)
-        else:
-            self._study.tell(trial, state=states.PRUNED if ended.state == "pruned" else states.FAIL)
-
-
-def is_pruned_by(limits: dict[int, float]) -> Callable[[list[tuple[int, float]]], bool]:
-    """Whether the best validation loss of a trial so far is above the limit at its step."""
-
-    def is_behind(reports: list[tuple[int, float]]) -> bool:
-        step = reports[-1][0]
-        return step in limits and min(loss for _, loss in reports) > limits[step]
-
-    return is_behind
-
-
-def call_for(source: Call | None, params: dict[str, float], limits: dict[int, float]) -> Call:
-    """A trial as a task for any engine.
-
-    Raises:
-      ValueError: nothing says how another process makes the tuner.
-    """
-    if source is None:
-        raise ValueError(
-            "search_then_descend got an engine whose workers are other processes, and no source, "
-            "so that none could make the tuner; expected for example "
-            "source=Call('my_module:make_tuner', {'size': 3}), with a function that returns "
-            "drmad.Tuner(...) of the same arguments without a directory. Or leave engine out."
-        )
-    pairs = [[step, limit] for step, limit in limits.items()]
-    return Call(f"{__name__}:run_call", {"source": source, "params": params, "limits": pairs})
-
-
-#: The last tuner of this process: whoever tries the same one again need not compile anew.
-_tuner: tuple[str, Tuner] | None = None
-
-
-def run_call(source: Call, params: dict[str, float], limits: list[list[float]]) -> TrialEnd:
-    """Runs a trial that `call_for` named.
-
-    Raises:
-      TypeError: the source gave no tuner.
-    """
-    global _tuner
-    key = hashlib.sha256(pickle.dumps((source.function, source.arguments))).hexdigest()
-    if _tuner is None or _tuner[0] != key:
-        made = source.perform()
-        if not isinstance(made, Tuner):
-            raise TypeError(
-                f"{source.function} returned a {type(made).__name__}; expected the "
-                "keras_qan.drmad.Tuner that it is the source of."
-            )
-        _tuner = (key, made)
-    return run_trial(_tuner[1], params, is_pruned_by({int(step): limit for step, limit in limits}))
-
-
 #: What Bayesian optimisation can handle, in the words of DrMAD's README.
 MOST_AVERAGES = 20
+
+#: Step and validation loss at each report of a trial so far.
+Reports = list[tuple[int, float]]
 
 
 def search_then_descend(
@@ -302,7 +55,7 @@ def search_then_descend(
     source: Call | None = None,
     **options: Any,
 ) -> Tuner:
-    """Finds the average of each hyperparameter with Optuna, then tunes each number by descent.
+    """Find the average of each hyperparameter with Optuna, then tune each number by descent.
 
     In a trial all numbers of a hyperparameter are the same, drawn from its `search` range; weights
     of examples or classes, whose average is a learning rate's, are left as they are. Trials whose
@@ -310,29 +63,32 @@ def search_then_descend(
     best trial.
 
     Trials are asked for in batches of `trials_at_once`, trained by the engine, and told in their
-    order; each knows the trials of the batches before its own. So what is found depends on the
-    size of a batch, and not on how many workers there are, which of them died, or how often the
-    search was killed and gone on with in its directory.
+    order; each knows the trials of the batches before its own. So the result depends on the size
+    of a batch, and not on the number of workers, on which of them died, or on how often the search
+    was killed and resumed from its directory.
 
     Args:
       build_model: see `Tuner`.
       train: see `Tuner`.
       validation: see `Tuner`.
-      hyperparameters: what to tune; at most 20 have averages to look for.
-      directory: where Optuna's study and the descent are kept, and taken up again.
-      trials: trainings of the search, in all; pruned and diverged ones count.
-      outer_steps: of the descent.
-      storage: an Optuna storage or its URL (`"postgresql://…"`); None for `averages.db` (SQLite)
-        in the directory, or for memory where there is none.
-      study_name: what the study is called there; another for each search that shares a database.
-      sampler: an Optuna sampler; None for its TPE sampler, seeded with the training's seed and the
-        trial's number.
-      pruner: an Optuna pruner, which is asked in this process; None for the rule of its median
+      hyperparameters: hyperparameters to tune; at most 20 have averages to search for.
+      directory: folder to keep Optuna's study and the descent in, and to resume them from.
+        Defaults to memory alone.
+      trials: number of trainings of the search in all, pruned and diverged ones included. Defaults
+        to 20.
+      outer_steps: number of outer steps of the descent. Defaults to 20.
+      storage: an Optuna storage or its URL (`"postgresql://…"`). Defaults to `averages.db` (SQLite)
+        in the directory, or to memory where there is none.
+      study_name: name of the study there; another for each search that shares a database. Defaults
+        to "averages".
+      sampler: an Optuna sampler. Defaults to its TPE sampler, seeded with the training's seed and
+        the trial's number.
+      pruner: an Optuna pruner, which is asked in this process. Defaults to the rule of its median
         pruner.
-      trials_at_once: the size of a batch.
-      engine: what trains them; by default this process, one after the other.
-      source: how a worker makes the tuner: a function that returns `Tuner(...)` of the same
-        arguments without a directory; needed where the engine's workers are other processes.
+      trials_at_once: size of a batch. Defaults to 1.
+      engine: executor that trains them. Defaults to this process, one after the other.
+      source: call that makes the tuner in a worker: a function that returns `Tuner(...)` of the
+        same arguments without a directory. Needed where the engine's workers are other processes.
       **options: `method`, `training`, `outer`, `strategy`, as for `Tuner`.
 
     Returns:
@@ -346,13 +102,9 @@ def search_then_descend(
       WorkerDiedError: a trial's worker died again and again.
     """
     optuna = _optuna()
-    for name, number in (
-        ("trials", trials),
-        ("outer_steps", outer_steps),
-        ("trials_at_once", trials_at_once),
-    ):
-        if not isinstance(number, int) or number < (name != "outer_steps"):
-            raise ValueError(f"search_then_descend got {name}={number!r}; expected a whole number.")
+    check_integer("trials", trials, 1)
+    check_integer("outer_steps", outer_steps, 0)
+    check_integer("trials_at_once", trials_at_once, 1)
     if pruner is not None and engine is not None and not engine.is_here:
         raise ValueError(
             f"search_then_descend got pruner={pruner!r} and an engine whose workers are other "
@@ -360,15 +112,15 @@ def search_then_descend(
             "alone. Leave pruner or engine out."
         )
     hyperparameters = check_hyperparameters(hyperparameters)
-    sought = search_space(hyperparameters)
-    if not 0 < len(sought) <= MOST_AVERAGES:
+    num_averages = len(search_space(hyperparameters))
+    if not 0 < num_averages <= MOST_AVERAGES:
         raise ValueError(
-            f"search_then_descend got {len(sought)} hyperparameters with averages to look for; "
+            f"search_then_descend got {num_averages} hyperparameters with averages to look for; "
             f"expected 1 to {MOST_AVERAGES}, which is what Bayesian optimisation can handle. Use "
             "Tuner alone, or merge some."
         )
     tuner = Tuner(build_model, train, validation, hyperparameters, directory, **options)
-    is_ours = storage is None
+    owns_study = storage is None
     if storage is None and tuner.directory is not None:
         storage = f"sqlite:///{(tuner.directory / 'averages.db').resolve()}"
     study = optuna.create_study(
@@ -379,18 +131,24 @@ def search_then_descend(
         sampler=sampler,
         pruner=pruner,
     )
-    tuner.study = study
+    tuner.set_study(study)
     if tuner.history:
         return tuner.search(outer_steps)
-    seed = tuner.training.seed if sampler is None else None
-    averages = Averages(optuna, study, tuner, trials_at_once, is_ours, seed, pruner)
+    averages = AverageSearch(
+        study,
+        tuner,
+        trials_at_once=trials_at_once,
+        owns_study=owns_study,
+        seed=tuner.training.seed if sampler is None else None,
+        asks_pruner=pruner is not None,
+    )
     averages.run(trials, engine, source)
     if not any(trial.state.name == "COMPLETE" for trial in study.trials):
         raise DivergedError(
             f"All {len(study.trials)} trials diverged or were pruned; expected one that "
             "trains. Narrow the search of the learning rate: LearningRate(search=(1e-4, 0.1))."
         )
-    best = unconstrained_of(tuner, study.best_params)
+    best = unconstrained_averages(tuner, study.best_params)
     if tuner.val_loss != study.best_value:
         tuner.evaluate(best)  # a worker trained it, or a process that is gone
     tuner.start_from(best)
@@ -406,3 +164,250 @@ def _optuna() -> Any:
             "it with `pip install keras-qan[optuna]`, or use Tuner alone."
         ) from error
     return optuna
+
+
+# A trial.
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """The end of a trial.
+
+    Attributes:
+      state: "complete", "pruned" or "diverged".
+      value: the final validation loss of a complete one.
+      reports: step and validation loss on the way.
+    """
+
+    state: str
+    value: float | None = None
+    reports: Reports = field(default_factory=list)
+
+
+class _PrunedError(Exception):
+    """The trial has fallen behind."""
+
+
+def search_space(hyperparameters: Sequence[Hyperparameter]) -> dict[str, tuple[int, Any]]:
+    """Place and range of each hyperparameter with an average to search for, by name."""
+    return {
+        f"{place} {h.name}": (place, h.search)
+        for place, h in enumerate(hyperparameters)
+        if h.search is not None
+    }
+
+
+def unconstrained_averages(tuner: Tuner, params: dict[str, float]) -> list[np.ndarray]:
+    """Unconstrained numbers where all of a hyperparameter's are its average in `params`."""
+    found = tuner.initial_unconstrained()
+    for name, (place, _) in search_space(tuner.hyperparameters).items():
+        average = tuner.hyperparameters[place].transform.unconstrained(params[name])
+        found[place] = np.full_like(found[place], average)
+    return found
+
+
+def run_trial(
+    tuner: Tuner, params: dict[str, float], should_prune: Callable[[Reports], bool]
+) -> TrialResult:
+    """Train with these averages; `should_prune` judges the reports so far, at each quarter."""
+    steps = sorted({max(1, tuner.steps * quarter // 4) for quarter in (1, 2, 3)})
+    reports: Reports = []
+
+    def report(step: int, loss: float) -> None:
+        reports.append((step, loss))
+        if should_prune(reports):
+            raise _PrunedError
+
+    try:
+        value = tuner.evaluate(unconstrained_averages(tuner, params), steps, report)
+    except _PrunedError:
+        return TrialResult("pruned", None, reports)
+    except DivergedError as error:
+        _log.info("A trial diverged: %s", error)
+        return TrialResult("diverged", None, reports)
+    return TrialResult("complete", value, reports)
+
+
+def prunes_above(limits: dict[int, float]) -> Callable[[Reports], bool]:
+    """Judge that prunes a trial whose best loss so far is above the limit at its step."""
+
+    def should_prune(reports: Reports) -> bool:
+        step = reports[-1][0]
+        return step in limits and min(loss for _, loss in reports) > limits[step]
+
+    return should_prune
+
+
+# All trials.
+
+
+class AverageSearch:
+    """A search for averages in an Optuna study.
+
+    Args:
+      study: the study that trials are kept in.
+      tuner: the tuner that trains in this process.
+      trials_at_once: number of trials that are asked for before the first of them is told.
+      owns_study: whether nobody else adds trials to the study, so that an unfinished one was begun
+        by a process that is gone, and is done again.
+      seed: of the TPE sampler; None for the study's own sampler as it is.
+      asks_pruner: whether the study's pruner is asked. Defaults to the rule of its `MedianPruner`.
+    """
+
+    def __init__(
+        self,
+        study: Any,
+        tuner: Tuner,
+        *,
+        trials_at_once: int,
+        owns_study: bool,
+        seed: int | None,
+        asks_pruner: bool = False,
+    ) -> None:
+        self._optuna = _optuna()
+        self._study, self._tuner, self._seed = study, tuner, seed
+        self._at_once, self._owns_study, self._asks_pruner = trials_at_once, owns_study, asks_pruner
+
+    def run(self, trials: int, engine: Executor | None = None, source: Call | None = None) -> None:
+        """Train until there are so many trials in all; see `search_then_descend`."""
+        engine = engine or LocalExecutor()
+        while True:
+            first, batch = self._next(trials)
+            if not batch:
+                return
+            asked = [(trial, self._suggest(trial)) for trial in batch]
+            results = self._results(asked, self.limits(first), engine, source)
+            for (trial, _), result in zip(asked, results, strict=True):
+                self._tell(trial, result)
+
+    def _results(
+        self,
+        asked: list[tuple[Any, dict[str, float]]],
+        limits: dict[int, float],
+        engine: Executor,
+        source: Call | None,
+    ) -> Iterator[TrialResult]:
+        if not engine.is_here:
+            yield from engine.map([trial_call(source, params, limits) for _, params in asked])
+            return
+        for trial, params in asked:
+            judge = self._ask_pruner(trial) if self._asks_pruner else prunes_above(limits)
+            yield run_trial(self._tuner, params, judge)
+
+    def _next(self, trials: int) -> tuple[int, list[Any]]:
+        """Number of the next batch's first trial, and its trials that are not finished."""
+        found = self._study.get_trials(deepcopy=False)
+        if not self._owns_study:
+            left = trials - sum(trial.state.is_finished() for trial in found)
+            batch = [self._study.ask() for _ in range(min(self._at_once, left))]
+            return (batch[0].number if batch else 0), batch
+        open_ = [trial.number for trial in found if not trial.state.is_finished()]
+        first = min(open_, default=len(found))
+        start = first // self._at_once * self._at_once
+        stop = min(start + self._at_once, trials)
+        batch = [
+            self._optuna.trial.Trial(self._study, trial._trial_id)
+            for trial in found[start:stop]
+            if not trial.state.is_finished()
+        ]
+        return start, batch + [self._study.ask() for _ in range(len(found), stop)]
+
+    def _suggest(self, trial: Any) -> dict[str, float]:
+        """Draw the averages to try, each from a stream of its own, so that a kill moves none."""
+        params = {}
+        for number, (name, (place, (low, high))) in enumerate(
+            search_space(self._tuner.hyperparameters).items()
+        ):
+            if self._seed is not None:
+                state = np.random.SeedSequence([self._seed, trial.number, number])
+                self._study.sampler = self._optuna.samplers.TPESampler(
+                    seed=int(state.generate_state(1)[0])
+                )
+            is_log = self._tuner.hyperparameters[place].transform.name == "log"
+            params[name] = trial.suggest_float(name, low, high, log=is_log)
+        return params
+
+    def limits(self, first: int) -> dict[int, float]:
+        """Median, at each step, of complete trials before that one: Optuna's `MedianPruner`."""
+        complete = [
+            trial.intermediate_values
+            for trial in self._study.get_trials(deepcopy=False)
+            if trial.number < first and trial.state.name == "COMPLETE"
+        ]
+        if len(complete) < STARTUP_TRIALS:
+            return {}
+        steps = sorted({step for values in complete for step in values})
+        return {
+            step: float(np.median([values[step] for values in complete if step in values]))
+            for step in steps
+        }
+
+    def _ask_pruner(self, trial: Any) -> Callable[[Reports], bool]:
+        known = self._known(trial)
+
+        def should_prune(reports: Reports) -> bool:
+            step, loss = reports[-1]
+            if step not in known:
+                trial.report(loss, step)
+            return bool(trial.should_prune())
+
+        return should_prune
+
+    def _known(self, trial: Any) -> dict[int, float]:
+        """Reports of a trial that the storage has: some, where it was begun before a kill."""
+        found = self._study.get_trials(deepcopy=False)[trial.number]
+        return dict(found.intermediate_values)
+
+    def _tell(self, trial: Any, result: TrialResult) -> None:
+        known = self._known(trial)
+        for step, loss in result.reports:
+            if step not in known:
+                trial.report(loss, step)
+        states = self._optuna.trial.TrialState
+        if result.state == "complete":
+            self._study.tell(trial, result.value)
+        else:
+            state = states.PRUNED if result.state == "pruned" else states.FAIL
+            self._study.tell(trial, state=state)
+
+
+# A trial in a worker.
+
+#: The last tuner of this process: another trial of the same one need not compile anew.
+_tuner: tuple[str, Tuner] | None = None
+
+
+def trial_call(source: Call | None, params: dict[str, float], limits: dict[int, float]) -> Call:
+    """Return a trial as a call for any engine.
+
+    Raises:
+      ValueError: there is no source.
+    """
+    if source is None:
+        raise ValueError(
+            "search_then_descend got an engine whose workers are other processes, and no source, "
+            "so that none could make the tuner; expected for example "
+            "source=Call('my_module:make_tuner', {'size': 3}), with a function that returns "
+            "drmad.Tuner(...) of the same arguments without a directory. Or leave engine out."
+        )
+    pairs = [[step, limit] for step, limit in limits.items()]
+    return Call(f"{__name__}:run_call", {"source": source, "params": params, "limits": pairs})
+
+
+def run_call(source: Call, params: dict[str, float], limits: list[list[float]]) -> TrialResult:
+    """Run the trial of a `trial_call`.
+
+    Raises:
+      TypeError: the source gave no tuner.
+    """
+    global _tuner
+    key = hashlib.sha256(pickle.dumps((source.function, source.arguments))).hexdigest()
+    if _tuner is None or _tuner[0] != key:
+        made = source.perform()
+        if not isinstance(made, Tuner):
+            raise TypeError(
+                f"{source.function} returned a {type(made).__name__}; expected the "
+                "keras_qan.drmad.Tuner that it is the source of."
+            )
+        _tuner = (key, made)
+    return run_trial(_tuner[1], params, prunes_above({int(step): limit for step, limit in limits}))

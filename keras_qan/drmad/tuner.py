@@ -22,11 +22,17 @@ from keras_qan.drmad.losses import ExampleLoss
 from keras_qan.drmad.methods import Check, Exact, Method, compare_gradients, hypergradient
 from keras_qan.drmad.outer_loop import OuterOptimizer, OuterState, TunerState
 from keras_qan.storage.lock import Lock
-from keras_qan.utils import progress as progress_room
+from keras_qan.utils import progress as progress_bars
+from keras_qan.utils.experimental import experimental
+from keras_qan.utils.validation import check_integer
 
 _VALIDATION_BATCH = 256
 
 
+@experimental(
+    "our own figures do not show yet that thousands of penalties pay: over two to four seeds they "
+    "did no better than training on the validation data too (`benchmarks/regularisation`)."
+)
 class Tuner:
     """Tunes hyperparameters by descent on the validation loss.
 
@@ -41,17 +47,17 @@ class Tuner:
     Args:
       build_model: `build_model()` or `build_model(seed)` → a built Keras model with one output,
         functional or sequential, compiled with its loss (or see `Training.loss`).
-      train: `(x, y)` or `(x, y, sample_weight)` arrays, a batched `tf.data.Dataset` or a
-        `keras.utils.PyDataset` that gives the same batches whenever it is walked.
-      validation: likewise; the loss on it is what falls.
-      hyperparameters: what to tune, for example `[L2(per="unit"), LearningRate(per="layer")]`.
-      directory: where the search is kept, and taken up again; None for nowhere.
+      train: training data, as arrays `(x, y)` or `(x, y, sample_weight)`, or as a batched
+        `tf.data.Dataset` or `keras.utils.PyDataset` that gives the same batches in every pass.
+      validation: validation data, likewise, whose loss is minimised.
+      hyperparameters: hyperparameters to tune, such as `[L2(per="unit"), LearningRate()]`.
+      directory: folder to keep the search in, and to resume it from. Defaults to memory alone.
       method: "drmad_piecewise" (16 chords), "drmad" (one straight line), "exact" or "implicit", or
-        one of their classes.
-      training: the inner training.
-      outer: the rule of the outer steps.
-      strategy: a `tf.distribute.MirroredStrategy` whose devices share each batch; by default the
-        one that the tuner is made under.
+        an instance of `Drmad`, `Exact` or `Implicit`. Defaults to "drmad_piecewise".
+      training: the inner training. Defaults to `Training()`.
+      outer: rule of the outer steps. Defaults to `OuterOptimizer()`.
+      strategy: a `tf.distribute.MirroredStrategy` whose devices share each batch. Defaults to the
+        one in scope.
 
     Attributes:
       study: Optuna's, where `search_then_descend` made the tuner.
@@ -87,27 +93,27 @@ class Tuner:
         self.outer = outer or OuterOptimizer()
         self.directory = None if directory is None else Path(directory)
         self.study: Any = None
-        self._strategy = building.chosen_strategy(strategy)
+        self._strategy = building.current_strategy(strategy)
         self._build_model = build_model
-        self._student = self._studied(train, validation)
-        self.steps = self.training.steps or self.training.epochs * self._student.train.num_batches
-        self._loops = Loops(self._student)
-        raws = self.initial_raws()
-        self._standing = TunerState(raws, OuterState(self.outer, raws))
-        building.require_replayable(InnerLoop(self._loops, 1), raws)
+        self._model = self._functional_model(train, validation)
+        self.steps = self.training.steps or self.training.epochs * self._model.train.num_batches
+        self._loops = Loops(self._model)
+        start = self.initial_unconstrained()
+        self._state = TunerState(start, OuterState(self.outer, start))
+        building.require_replayable(self.inner_loop(1), start)
         if self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)
             weakref.finalize(self, Lock(self.directory).release)
             found = checkpoint.resume(self.directory, self._settings())
             if found is not None:
-                self._standing.unpack(*found, self._student)
+                self._state.set_state(*found, self._model)
 
-    def _studied(self, train: Any, validation: Any) -> FunctionalModel:
+    def _functional_model(self, train: Any, validation: Any) -> FunctionalModel:
         settings = self.training
         data = BatchRecording(train, settings.batch_size, settings.seed, "train")
         held_out = BatchRecording(validation, _VALIDATION_BATCH, None, "validation")
         self._example = data.examples(tf.constant([0])).x
-        model = building.require_model(self._built())
+        model = building.require_model(self._build())
         compiled = getattr(model, "loss", None)
         loss = ExampleLoss(compiled if settings.loss is None else settings.loss)
         rate, momentum = rate_and_momentum(model, settings)
@@ -123,41 +129,39 @@ class Tuner:
             devices=building.devices(self._strategy),
         )
 
-    def _built(self) -> keras.Model:
+    def _build(self) -> keras.Model:
         return building.call_build_model(
             self._build_model, self.training.seed, self._strategy, self._example
         )
 
-    # What a user asks for.
-
     @property
     def history(self) -> list[dict[str, Any]]:
         """A record of each outer step so far, as in `outer_steps.jsonl`."""
-        return self._standing.history
+        return self._state.history
 
     @property
     def divergences(self) -> int:
-        """How many outer steps made training diverge and were halved."""
-        return self._standing.divergences
+        """Number of outer steps that made training diverge and were halved."""
+        return self._state.divergences
 
     @property
     def num_hyperparameters(self) -> int:
-        """How many numbers are tuned."""
-        return sum(raw.size for raw in self._standing.raws)
+        """Number of values that are tuned."""
+        return sum(numbers.size for numbers in self._state.unconstrained)
 
     @property
     def val_loss(self) -> float:
-        """The lowest validation loss so far; infinity before the first outer step."""
-        return self._standing.val_loss
+        """Lowest validation loss so far; infinity before the first outer step."""
+        return self._state.val_loss
 
     @property
     def values(self) -> dict[str, np.ndarray]:
-        """The hyperparameters' present values, by name."""
-        return self._named(self._standing.raws)
+        """Present values of the hyperparameters, by name."""
+        return self._named(self._state.unconstrained)
 
     @property
     def best_values(self) -> dict[str, np.ndarray]:
-        """The values that the lowest validation loss was reached with, by name.
+        """Values of the lowest validation loss, by name.
 
         Raises:
           RuntimeError: nothing was searched yet.
@@ -165,16 +169,16 @@ class Tuner:
         return self._named(self._require_best()["raws"])
 
     def search(
-        self, outer_steps: int = 20, *, progress: progress_room.Progress | None = None
+        self, outer_steps: int = 20, *, progress: progress_bars.Progress | None = None
     ) -> Tuner:
-        """Trains and steps until `outer_steps` outer steps are done in all.
+        """Train and step until `outer_steps` outer steps are done in all.
 
-        A search that was broken off goes on in its directory: what counts is the total.
+        A search that was interrupted resumes from its directory: the total counts.
 
         Args:
-          outer_steps: how many trainings with a hypergradient; one that diverges is repeated with
-            half the step and not counted among them, but in `divergences`.
-          progress: where progress is shown; by default a bar on a terminal.
+          outer_steps: number of trainings with a hypergradient; one that diverges is repeated with
+            half the step and counted in `divergences` instead. Defaults to 20.
+          progress: progress display. Defaults to a bar on a terminal.
 
         Returns:
           The tuner itself.
@@ -183,11 +187,8 @@ class Tuner:
           DivergedError: the first training diverges, or no part of a step is possible.
           ValueError: the validation loss does not depend on a hyperparameter.
         """
-        if not isinstance(outer_steps, int) or outer_steps < 0:
-            raise ValueError(
-                f"search got outer_steps={outer_steps!r}; expected a whole number of at least 0."
-            )
-        bars = progress or progress_room.for_terminal()
+        check_integer("outer_steps", outer_steps, 0)
+        bars = progress or progress_bars.for_terminal()
         with bars:
             bars.start("outer steps", len(self.history), outer_steps, 0)
             while len(self.history) < outer_steps:
@@ -199,11 +200,11 @@ class Tuner:
         return self
 
     def check(self, steps: int = 50, *, method: str | Method | None = None) -> Check:
-        """Compares the hypergradient with the exact one over a short training.
+        """Compare the hypergradient with the exact one over a short training.
 
         Args:
-          steps: of that training, at most the tuner's own.
-          method: another method than the tuner's.
+          steps: length of that training, at most the tuner's own. Defaults to 50.
+          method: method to compare. Defaults to the tuner's.
 
         Returns:
           A `Check`, with `.cosine` and `.sign_agreement`.
@@ -211,40 +212,38 @@ class Tuner:
         Raises:
           DivergedError: the short training diverges.
         """
-        if not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"check got steps={steps!r}; expected a whole number of at least 1.")
-        runs = InnerLoop(self._loops, min(steps, self.steps))
-        judged = methods.method_from_name(method) if method is not None else self.method
+        inner = self.inner_loop(min(check_integer("steps", steps, 1), self.steps))
+        compared = self.method if method is None else methods.method_from_name(method)
         found, exact = (
-            hypergradient(runs, self._standing.raws, m).gradients for m in (judged, Exact())
+            hypergradient(inner, self._state.unconstrained, m).gradients
+            for m in (compared, Exact())
         )
-        return compare_gradients(judged.name, runs.steps, list(self.values), found, exact)
+        return compare_gradients(compared.name, inner.steps, list(self.values), found, exact)
 
     def hypergradient(
         self, *, method: str | Method | None = None, steps: int | None = None
     ) -> dict[str, np.ndarray]:
-        """The derivatives of the validation loss by the present raw numbers, by name, float64.
+        """Derivatives of the validation loss by the unconstrained numbers, by name, float64.
 
         Args:
-          method: another method than the tuner's.
-          steps: another length of training.
+          method: method to use. Defaults to the tuner's.
+          steps: length of training. Defaults to the tuner's.
 
         Raises:
           DivergedError: the training diverges.
         """
-        runs = InnerLoop(self._loops, steps or self.steps)
-        judged = methods.method_from_name(method) if method is not None else self.method
-        found = hypergradient(runs, self._standing.raws, judged)
+        chosen = self.method if method is None else methods.method_from_name(method)
+        found = hypergradient(self.inner_loop(steps), self._state.unconstrained, chosen)
         return dict(zip(self.values, found.gradients, strict=True))
 
     def best_model(self) -> keras.Model:
-        """The model of the lowest validation loss, trained, as `build_model` compiled it.
+        """Return the trained model of the lowest validation loss, as `build_model` compiled it.
 
         Raises:
           RuntimeError: nothing was searched yet.
         """
         best = self._require_best()
-        model = self._built()
+        model = self._build()
         for variables, arrays in (
             (model.trainable_variables, best["weights"]),
             (model.non_trainable_variables, best["state"]),
@@ -254,10 +253,10 @@ class Tuner:
         return model
 
     def draw(self, output: str | Path | None = None) -> list[Path]:
-        """Draws the figures of the search.
+        """Draw the figures of the search.
 
         Args:
-          output: folder to write to; None for `figures` in the search's directory.
+          output: folder to write to. Defaults to `figures` in the search's directory.
 
         Returns:
           The files written: validation loss over outer steps; where they were tuned, penalties
@@ -271,82 +270,101 @@ class Tuner:
                 "draw('figures')."
             )
         folder = Path(output) if output is not None else self.directory / "figures"  # type: ignore[operator]
-        values = self.best_values if self._standing.best else self.values
+        values = self.best_values if self._state.best else self.values
         return figures.draw_search(
-            folder, self.history, self.hyperparameters, values, self._student.facts, self._trials()
+            folder, self.history, self.hyperparameters, values, self._model.info, self._trials()
         )
 
     def _trials(self) -> list[float]:
-        """The validation losses of Optuna's complete trials, in order."""
+        """Validation losses of Optuna's complete trials, in order."""
         trials = self.study.trials if self.study is not None else []
         return [t.value for t in trials if t.state.name == "COMPLETE"]
 
-    # What Optuna and the benchmarks ask for.
+    # For the search for averages and for benchmarks.
+
+    def inner_loop(self, steps: int | None = None) -> InnerLoop:
+        """Trainings of the model.
+
+        Args:
+          steps: length of each. Defaults to the tuner's.
+        """
+        return InnerLoop(self._loops, steps or self.steps)
 
     def evaluate(
         self,
-        raws: list[np.ndarray],
-        stops: Sequence[int] = (),
-        each: Callable[[int, float], None] | None = None,
+        unconstrained: list[np.ndarray],
+        report_steps: Sequence[int] = (),
+        report: Callable[[int, float], None] | None = None,
     ) -> float:
-        """The validation loss of a training with these raw numbers, kept if it is the best.
+        """Train with these unconstrained numbers and return the validation loss.
+
+        The training is kept if it is the best so far.
 
         Args:
-          raws: one array for each hyperparameter.
-          stops: steps to validate at on the way.
-          each: told the step and the validation loss there.
+          unconstrained: one array for each hyperparameter.
+          report_steps: steps to validate at on the way. Defaults to none.
+          report: called there with the step and the validation loss. Defaults to none.
 
         Raises:
           DivergedError: the training diverges.
         """
-        runs = InnerLoop(self._loops, self.steps)
-        values = runs.values(raws)
-        moment = runs.begin(values)
-        for step in [*(s for s in stops if s < self.steps), self.steps]:
-            moment = runs.advance(values, moment, step)
-            loss = runs.validation_loss(moment)
-            if each is not None and step < self.steps:
-                each(step, loss)
-        self._standing.remember(loss, raws, moment)
+        inner = self.inner_loop()
+        values = inner.values(unconstrained)
+        state = inner.start(values)
+        for step in [*(s for s in report_steps if s < self.steps), self.steps]:
+            state = inner.advance(values, state, step)
+            loss = inner.validation_loss(state)
+            if report is not None and step < self.steps:
+                report(step, loss)
+        self._state.record_best(loss, unconstrained, state)
         return loss
 
-    def initial_raws(self) -> list[np.ndarray]:
-        """The raw numbers that the hyperparameters start from by themselves."""
-        return [h.initial_raw(self._student.facts) for h in self.hyperparameters]
+    def set_study(self, study: Any) -> None:
+        """Keep the Optuna study that the tuner's averages come from."""
+        self.study = study
 
-    def start_from(self, raws: list[np.ndarray]) -> None:
-        """Begins the descent at these raw numbers; only before the first outer step."""
+    def initial_unconstrained(self) -> list[np.ndarray]:
+        """Unconstrained numbers that the hyperparameters start from by default."""
+        return [h.initial_unconstrained(self._model.info) for h in self.hyperparameters]
+
+    def start_from(self, unconstrained: list[np.ndarray]) -> None:
+        """Begin the descent at these numbers; only before the first outer step.
+
+        Raises:
+          RuntimeError: the search has begun.
+        """
         if self.history:
             raise RuntimeError(
                 f"The search has done {len(self.history)} outer steps; expected none before it is "
                 "given another start. Use another directory."
             )
-        self._standing.raws = [
-            np.clip(np.asarray(raw, np.float64), *h.raw_bounds())
-            for h, raw in zip(self.hyperparameters, raws, strict=True)
-        ]
+        self._state.start_from(
+            [
+                np.clip(np.asarray(numbers, np.float64), *h.unconstrained_bounds())
+                for h, numbers in zip(self.hyperparameters, unconstrained, strict=True)
+            ]
+        )
 
     # One outer step.
 
     def _outer_step(self) -> None:
         began = time.perf_counter()
-        standing = self._standing
-        runs = InnerLoop(self._loops, self.steps)
+        state, inner = self._state, self.inner_loop()
         while True:
             try:
-                found = hypergradient(runs, standing.raws, self.method)
-                standing.require_no_worse(found.val_loss, runs.validation_loss(found.start))
+                found = hypergradient(inner, state.unconstrained, self.method)
+                state.require_no_worse(found.val_loss, inner.validation_loss(found.start))
                 break
             except DivergedError as error:
-                standing.halve(error)
+                state.halve(error)
         if not self.history and not found.reached:
             building.require_dependence(list(self.values), found.gradients)
-        standing.remember(found.val_loss, standing.raws, found.end)
+        state.record_best(found.val_loss, state.unconstrained, found.end)
         self.history.append(
             {
                 "outer_step": len(self.history),
                 "val_loss": found.val_loss,
-                "train_loss": found.end.train_loss,
+                "train_loss": float(found.end.train_loss),
                 "best_val_loss": self.val_loss,
                 "divergences": self.divergences,
                 "reached": found.reached,
@@ -359,18 +377,18 @@ class Tuner:
                 },
             }
         )
-        standing.step(found.gradients, [h.raw_bounds() for h in self.hyperparameters])
+        state.step(found.gradients, [h.unconstrained_bounds() for h in self.hyperparameters])
 
     # Names, settings, files.
 
     def _keep(self) -> None:
         if self.directory is not None:
-            checkpoint.write(self.directory, *self._standing.packed(self._student))
+            checkpoint.write(self.directory, *self._state.get_state(self._model))
 
     def _require_best(self) -> dict[str, Any]:
-        if not self._standing.best:
+        if not self._state.best:
             raise RuntimeError("There is no best model yet; expected search() to have been called.")
-        return self._standing.best
+        return self._state.best
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -379,16 +397,17 @@ class Tuner:
             "training": self.training.config(),
             "outer": self.outer.config(),
             "steps": self.steps,
-            "weights": [list(shape) for shape in self._student.facts.shapes],
-            "train": self._student.train.fingerprint(),
-            "validation": self._student.validation.fingerprint(),
+            "weights": [list(shape) for shape in self._model.info.shapes],
+            "train": self._model.train.fingerprint(),
+            "validation": self._model.validation.fingerprint(),
         }
 
-    def _named(self, raws: list[np.ndarray]) -> dict[str, np.ndarray]:
+    def _named(self, unconstrained: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """Values by name, numbered where a name comes twice."""
         named: dict[str, np.ndarray] = {}
-        for h, raw in zip(self.hyperparameters, raws, strict=True):
+        for h, numbers in zip(self.hyperparameters, unconstrained, strict=True):
             name = h.name if h.name not in named else f"{h.name} #{len(named)}"
-            named[name] = h.transform.value(tf.constant(raw, tf.float64)).numpy()
+            named[name] = h.transform.value(tf.constant(numbers, tf.float64)).numpy()
         return named
 
 

@@ -1,15 +1,17 @@
-"""Learning curves that say when to stop (Baker, Gupta, Raskar & Naik, arXiv:1705.10823).
+"""Early stopping by learning-curve prediction (Baker, Gupta, Raskar & Naik, arXiv:1705.10823).
 
-Finished trainings teach regressors to predict where an unfinished one ends; a training that is
+Regressors learn from finished trainings where an unfinished one will end; a training that is
 predicted to end behind the best is stopped. `CurvePredictor` predicts, `replay` shows what stopping
-would have saved, `CurveStopping` does it in `fit`, `CurvePruner` in Optuna, `Hyperband` within the
-rungs of Hyperband. The names are loaded at first use.
+would have saved, `CurveStopping` stops in `fit`, `CurvePruner` in Optuna, `Hyperband` within its
+rungs. The names are loaded at first use.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from keras_qan.utils.deprecation import moved_names
 
 if TYPE_CHECKING:
     from keras_qan.early_stopping.callback import CurveStopping
@@ -50,10 +52,12 @@ __all__ = [
     "replay",
 ]
 
+_find_moved = moved_names(__name__, {"Replay": f"{__name__}.replaying:ReplayResult"})
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _find_moved(name)
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

@@ -1,7 +1,4 @@
-"""Learning curves as one matrix: what is accepted, and what is not.
-
-Features by name, as columns of numbers.
-"""
+"""Learning curves as one checked matrix, and named features as columns of numbers."""
 
 from __future__ import annotations
 
@@ -14,25 +11,26 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-
-
 Ints = npt.NDArray[np.int64]
+
+#: A feature of an architecture or a training.
+Feature = float | int | bool | str
 
 
 class CurveError(ValueError):
-    """Curves or features that nothing can be learned from or predicted for."""
+    """Curves or features that cannot be learned from or predicted for."""
 
 
 class TooFewCurvesError(CurveError):
     """Fewer finished curves than needed.
 
     Args:
-      present: how many there are.
-      needed: how many are needed.
-      why: what for.
+      present: the number of finished curves.
+      needed: the number needed.
+      why: the purpose, for the message.
 
     Attributes:
-      missing: how many more are needed.
+      missing: the number that is missing.
     """
 
     def __init__(self, present: int, needed: int, why: str) -> None:
@@ -49,7 +47,7 @@ class Curves:
 
     Args:
       values: float64 [N, T], NaN behind the last observed value of a curve.
-      lengths: how many values of each curve are observed, int64 [N], each at least 1.
+      lengths: the number of observed values of each curve, int64 [N], each at least 1.
     """
 
     values: Floats
@@ -65,15 +63,15 @@ class Curves:
 
 
 def as_curves(curves: Any, *, at_least: int = 1) -> Curves:
-    """Brings curves into one matrix.
+    """Convert curves to one matrix.
 
     Args:
       curves: numbers [N, T], NaN where not observed, or a sequence of N curves of any lengths.
-      at_least: the fewest values that a curve may have.
+      at_least: the fewest values that a curve may have. Defaults to 1.
 
     Raises:
-      CurveError: a curve has a NaN between or before its values, an infinite value, or fewer values
-        than `at_least`; or they are no curves.
+      CurveError: a curve has a NaN before or between its values, an infinite value, or fewer values
+        than `at_least`; or the shape is not that of curves.
     """
     values = _matrix(curves)
     observed = ~np.isnan(values)
@@ -87,7 +85,7 @@ def as_curves(curves: Any, *, at_least: int = 1) -> Curves:
 
 
 def as_features(features: Any, num_curves: int) -> Floats:
-    """Brings features into a matrix float64 [N, F]; none at all give F = 0.
+    """Convert features to a matrix float64 [N, F]; None gives F = 0.
 
     Raises:
       CurveError: there are not as many rows as curves, or a feature is not a finite number.
@@ -152,19 +150,15 @@ def _refuse(bad: Any, found: str, wanted: str) -> None:
         )
 
 
-#: What a feature may be.
-Feature = float | int | bool | str
-
-
 class FeatureTable:
-    """Encodes named features as numbers.
+    """Encoding of named features as numbers.
 
     Numbers stay as they are, a name becomes a column of 0 and 1 for each of its values, and what is
     missing in a row becomes the mean of the others. Names that no row had are left out.
 
     Args:
       rows: the features of the finished trainings.
-      names: which of them to take; None for all.
+      names: which of them to take. Defaults to all.
 
     Raises:
       ValueError: a feature is neither a finite number nor a name.
@@ -193,10 +187,10 @@ class FeatureTable:
         self.columns = tuple(columns)
 
     def encode(self, rows: Sequence[Mapping[str, Feature]]) -> Floats:
-        """Returns float64 [rows, columns].
+        """Return float64 [rows, columns].
 
         Raises:
-          ValueError: a feature that was a number in the finished trainings is none here.
+          ValueError: a feature that was a number in the finished trainings is not one here.
         """
         found = np.empty((len(rows), len(self.columns)))
         for number, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Where finished curves are kept: a line of JSON each, in a directory that searches share."""
+"""Finished curves on disk: a line of JSON each, in a directory that processes share."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from keras_qan.storage.run_log import plain
 
 @dataclasses.dataclass(frozen=True)
 class FinishedCurve:
-    """One training that is over.
+    """One training that has ended.
 
     Args:
       monitor: the metric's name.
       values: of the metric after each epoch.
       features: of architecture and hyperparameters, by name.
-      planned: how many epochs were planned.
-      stopped: whether it was stopped by prediction; then nothing is learned from it.
-      predictions: (epochs observed, predicted end, lower and upper end of its interval), each time
-        that it was predicted.
-      first_epoch: the epoch that it went on from, 0 for one from the start.
+      planned: the number of epochs planned.
+      stopped: whether it was stopped by prediction; then it is not learned from. Defaults to False.
+      predictions: (epochs observed, predicted end, lower and upper end of its interval) for each
+        prediction. Defaults to none.
+      first_epoch: the epoch that it resumed from. Defaults to 0.
     """
 
     monitor: str
@@ -39,15 +39,13 @@ class FinishedCurve:
 
 
 class CurveHistory:
-    """Finished curves in a directory.
-
-    Several processes may add to one directory: a curve is one line, written at once.
+    """Finished curves in a directory; several processes may add to it.
 
     Args:
-      directory: made if missing, read if not.
+      directory: made if missing.
 
     Raises:
-      ValueError: a whole line in it is no curve.
+      ValueError: a whole line in it is not a curve.
       OSError: the directory cannot be made or read.
     """
 
@@ -61,7 +59,7 @@ class CurveHistory:
         self._seen_bytes = 0
 
     def add(self, curve: FinishedCurve) -> None:
-        """Appends a curve.
+        """Append a curve, as one line written at once.
 
         Raises:
           OSError: the file cannot be written.
@@ -76,7 +74,7 @@ class CurveHistory:
             os.close(handle)
 
     def curves(self) -> list[FinishedCurve]:
-        """All curves so far, those that other processes added included."""
+        """All curves so far, those of other processes included."""
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:
@@ -89,16 +87,16 @@ class CurveHistory:
             except ValueError:
                 continue  # cut short by a kill; its training is not known to have ended
             if found is not None:
-                self._read.append(self._curve(found))
+                self._read.append(self._parse(found))
         self._seen_bytes += whole
         return list(self._read)
 
-    def finished(self, monitor: str, first_epoch: int = 0) -> list[FinishedCurve]:
+    def finished_curves(self, monitor: str, first_epoch: int = 0) -> list[FinishedCurve]:
         """The curves of a metric that ran to their end, of at least two finite values.
 
         Args:
           monitor: the metric's name.
-          first_epoch: which epoch they began with.
+          first_epoch: the epoch that they began with. Defaults to 0.
         """
         return [
             curve
@@ -109,7 +107,7 @@ class CurveHistory:
             and all(math.isfinite(value) for value in curve.values)
         ]
 
-    def _curve(self, found: Any) -> FinishedCurve:
+    def _parse(self, found: Any) -> FinishedCurve:
         try:
             one = FinishedCurve(**found)
             return dataclasses.replace(
@@ -121,10 +119,10 @@ class CurveHistory:
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"Received a line of {self._path} that is no learning curve ({error}); expected "
-                "what CurveHistory.add wrote. Use another directory, or take the line out."
+                "one that CurveHistory.add wrote. Use another directory, or delete the line."
             ) from error
 
 
 def _numbers(values: Any) -> tuple[float, ...]:
-    """Numbers of a JSON list, where null stands for what JSON has no number for."""
+    """Convert a JSON list of numbers, where null stands for a non-finite one."""
     return tuple(math.nan if value is None else float(value) for value in values)

@@ -1,7 +1,4 @@
-"""Where curves are predicted to end, and how sure that is.
-
-What a prediction may be wrong by, given where it lies.
-"""
+"""Predicted ends of curves, with intervals and probabilities from the residuals."""
 
 from __future__ import annotations
 
@@ -18,21 +15,22 @@ from keras_qan.early_stopping.curves import Floats, Ints
 
 IntervalRule = Literal["conformal", "gaussian"]
 
-
 INTERVAL_RULES: tuple[IntervalRule, ...] = ("conformal", "gaussian")
+
+# Sizes are fitted within these multiples of the mean absolute residual: from a hundred residuals
+# no more can be said about their size than that it is not ten times smaller somewhere.
+_LEAST, _MOST = 0.3, 3.0
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The predicted ends of N curves.
-
-    Unpacks as `end, low, high`.
+    """The predicted ends of N curves; unpacks as `end, low, high`.
 
     Args:
       end: the predicted last values, float64 [N].
-      residuals: for each curve, what such predictions were wrong by on finished curves that they
-        had not seen (truth minus prediction), ascending; scaled for it where the rule does that.
-      observed: how many values each curve had, int64 [N].
+      residuals: for each curve, truth minus prediction on left-out finished curves, ascending;
+        scaled to where the prediction lies with the conformal rule.
+      observed: the number of observed values of each curve, int64 [N].
       level: share of the ends that should lie in [low, high].
       rule: "conformal" takes the residuals as they are, "gaussian" their standard deviation.
     """
@@ -49,8 +47,8 @@ class Prediction:
     def __len__(self) -> int:
         return len(self.end)
 
-    def only(self, row: int) -> Prediction:
-        """The prediction for one of the curves."""
+    def select(self, row: int) -> Prediction:
+        """Return the prediction for one of the curves."""
         return replace(
             self,
             end=self.end[[row]],
@@ -74,7 +72,7 @@ class Prediction:
         return np.column_stack([self.low, self.high])
 
     def probability_below(self, value: float) -> npt.NDArray[np.float64]:
-        """How sure it is that the curves end below a value.
+        """Probability that each curve ends below a value.
 
         conformal: #{i: ŷ + rᵢ < value} / (n + 1), for n residuals rᵢ. If it is at least Δ, the end
         is below the value with probability at least Δ, whatever the residuals' distribution, as
@@ -84,22 +82,22 @@ class Prediction:
         Returns:
           float64 [N], in [0, 1].
         """
-        return self._certainty(1.0, value)
+        return self._probability(1.0, value)
 
     def probability_above(self, value: float) -> npt.NDArray[np.float64]:
-        """How sure it is that the curves end above a value; see `probability_below`."""
-        return self._certainty(-1.0, value)
+        """Probability that each curve ends above a value; see `probability_below`."""
+        return self._probability(-1.0, value)
 
-    def _certainty(self, sign: float, value: float) -> npt.NDArray[np.float64]:
+    def _probability(self, sign: float, value: float) -> npt.NDArray[np.float64]:
         rows = zip(sign * (value - self.end), self.residuals, strict=True)
         if self.rule == "gaussian":
-            found = [stats.norm.cdf(room / _deviation(known)) for room, known in rows]
+            found = [stats.norm.cdf(gap / _deviation(known)) for gap, known in rows]
         else:
-            found = [np.sum(sign * known < room) / (len(known) + 1) for room, known in rows]
+            found = [np.sum(sign * known < gap) / (len(known) + 1) for gap, known in rows]
         return np.asarray(found, np.float64)
 
     def _bound(self, sign: float) -> Floats:
-        """The end that is passed, in the direction of the sign, with (1 - level) / 2 at most."""
+        """The bound that an end passes, towards the sign, with at most (1 - level) / 2."""
         tail = (1.0 + self.level) / 2.0
         found = []
         for end, known in zip(sign * self.end, self.residuals, strict=True):
@@ -113,7 +111,7 @@ class Prediction:
 
 
 def conformal_rank(count: int, confidence: float) -> int:
-    """Which of `count` ascending residuals bounds the next one with a confidence: ⌈(n + 1) Δ⌉.
+    """Rank of the ascending residual that bounds the next one with a confidence: ⌈(n + 1) Δ⌉.
 
     Example:
       >>> conformal_rank(99, 0.99), conformal_rank(98, 0.99)
@@ -123,12 +121,12 @@ def conformal_rank(count: int, confidence: float) -> int:
 
 
 def curves_needed(rule: IntervalRule, confidence: float, fewest: int) -> int:
-    """How many finished curves it takes before anything can be said with a confidence.
+    """Number of finished curves before anything can be said with a confidence.
 
     Args:
       rule: of the intervals.
       confidence: Δ, in (0, 1).
-      fewest: what the regressors need in any case.
+      fewest: the number that regressors need in any case.
 
     Example:
       >>> curves_needed("conformal", 0.99, 10), curves_needed("gaussian", 0.99, 10)
@@ -140,20 +138,14 @@ def curves_needed(rule: IntervalRule, confidence: float, fewest: int) -> int:
 
 
 def _deviation(residuals: Floats) -> float:
-    """σ of zero-mean residuals; a hair above zero, so that a perfect fit is merely very sure."""
+    """σ of zero-mean residuals, above zero, so that a perfect fit gives finite quotients."""
     return max(float(np.sqrt(np.mean(residuals**2))), 1e-12)
-
-
-# Sizes are fitted within these multiples of the mean absolute residual: from a hundred residuals
-# no more can be said about their size than that it is not ten times smaller somewhere.
-_LEAST, _MOST = 0.3, 3.0
 
 
 class ResidualModel:
     """Residuals of left-out curves, scaled to where a prediction lies.
 
-    Curves that end high are often predicted better, or worse, than those that end low. So residuals
-    are divided by the size s that is usual for their prediction ŷ, and multiplied by that of the
+    Each residual is divided by the usual size s at its prediction ŷ and multiplied by that at the
     new one: normalised conformal prediction (Papadopoulos, Gammerman & Vovk 2008; Lei et al. 2018),
     with log s linear in ŷ. The Gaussian rule of arXiv:1705.10823 takes the residuals as they are.
 
@@ -176,7 +168,7 @@ class ResidualModel:
             self._slope = self._level = 0.0
         self._scaled = np.sort(residuals / self._size(predictions))
 
-    def at(self, prediction: float, rule: IntervalRule) -> Floats:
+    def residuals_at(self, prediction: float, rule: IntervalRule) -> Floats:
         """The residuals of a prediction, ascending, [N]."""
         if rule == "gaussian":
             return self._plain

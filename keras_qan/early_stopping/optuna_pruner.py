@@ -1,7 +1,8 @@
-"""CurvePruner: the same rule for Optuna's trials."""
+"""CurvePruner: the stopping rule for Optuna's trials."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from keras_qan.early_stopping.curves import FeatureTable
 from keras_qan.early_stopping.predictor import CurvePredictor
 from keras_qan.early_stopping.rule import StopRule
+from keras_qan.utils.validation import check_integer
 
 try:
     from optuna.pruners import BasePruner
@@ -25,15 +27,15 @@ except ImportError as error:
 class CurvePruner(BasePruner):
     """Prunes trials of Optuna that are predicted to end behind the best complete ones.
 
-    What a trial reported, step after step, is its curve; its parameters are the features; what it
-    ends at is its objective value. Works with any sampler, and on stored studies.
+    A trial's reported values are its curve, its parameters the features, its objective value the
+    end. Works with any sampler, and on stored studies.
 
     Args:
-      confidence: how sure it has to be before a trial is pruned; see `CurveStopping`.
-      keep_best: n, trials that may still end among the best n go on.
-      margin: in the objective's unit; trials that may end so far behind go on too.
-      num_steps: how many values a whole trial reports; by default the most that one did.
-      predictor: what predicts; by default `CurvePredictor()`.
+      confidence: Δ of `StopRule`. Defaults to 0.99.
+      keep_best: n, trials that may still end among the best n go on. Defaults to 1.
+      margin: in the objective's unit; trials that may end so far behind go on too. Defaults to 0.
+      num_steps: values that a whole trial reports. Defaults to the most that one did.
+      predictor: Defaults to `CurvePredictor()`.
 
     Raises:
       ImportError: Optuna is not installed.
@@ -53,16 +55,14 @@ class CurvePruner(BasePruner):
         predictor: CurvePredictor | None = None,
     ) -> None:
         self._rule = StopRule(confidence, keep_best, margin)
-        if num_steps is not None and num_steps < 2:
-            raise ValueError(
-                f"Received num_steps={num_steps}; expected at least 2 values in a whole trial."
-            )
+        if num_steps is not None:
+            check_integer("num_steps", num_steps, 2, hint="It counts the values of a whole trial.")
         self._num_steps = num_steps
         self._predictor = predictor or CurvePredictor()
         self._learned: list[int] = []
 
     def prune(self, study: Any, trial: Any) -> bool:
-        """Says whether to prune a trial, after its last reported value.
+        """Decide whether to prune a trial, after its last reported value.
 
         A trial that reported NaN or an infinite value is left alone.
 
@@ -74,60 +74,55 @@ class CurvePruner(BasePruner):
                 f"Received a study with {len(study.directions)} objectives; expected one. Optuna "
                 "prunes with one objective only."
             )
-        values = _curve(trial)
+        values = _reported_values(trial)
         if not values or not all(map(math.isfinite, values)):
             return False
-        maximises = study.direction == StudyDirection.MAXIMIZE
-        rule = StopRule(
-            self._rule.confidence,
-            self._rule.keep_best,
-            self._rule.margin,
-            "max" if maximises else "min",
-        )
-        complete = self._complete(study)
+        is_max = study.direction == StudyDirection.MAXIMIZE
+        rule = dataclasses.replace(self._rule, mode="max" if is_max else "min")
+        complete = self._complete_trials(study)
         if len(complete) < rule.curves_needed(self._predictor.rule, self._predictor.min_curves):
             return False
-        self._bring_up_to_date(complete)
-        to_beat = rule.to_beat(other.value for other in complete)
-        planned = self._num_steps or max(len(_curve(other)) for other in complete)
-        if to_beat is None or len(values) >= planned:
+        self._refit(complete)
+        threshold = rule.threshold(other.value for other in complete)
+        planned = self._num_steps or max(len(_reported_values(other)) for other in complete)
+        if threshold is None or len(values) >= planned:
             return False
         if not self._predictor.can_predict(len(values)):
             return False
         found = self._predictor.predict(
-            [values], self._table.encode([_numbers(trial.params)]), np.array([planned])
+            [values], self._table.encode([_features(trial.params)]), np.array([planned])
         )
-        return bool(rule.stops(found, to_beat)[0])
+        return bool(rule.should_stop(found, threshold)[0])
 
-    def _complete(self, study: Any) -> list[Any]:
+    def _complete_trials(self, study: Any) -> list[Any]:
         return [
             other
             for other in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            if len(_curve(other)) > 1 and all(map(math.isfinite, _curve(other)))
+            if len(_reported_values(other)) > 1 and all(map(math.isfinite, _reported_values(other)))
         ]
 
-    def _bring_up_to_date(self, complete: list[Any]) -> None:
-        """Learns anew where there are a tenth more trials, or others, than last time."""
+    def _refit(self, complete: list[Any]) -> None:
+        """Fit anew where there are a tenth more trials, or others, than last time."""
         numbers = [other.number for other in complete]
         known = len(self._learned)
         if known and numbers[:known] == self._learned and len(numbers) < 1.1 * known:
             return
-        rows = [_numbers(other.params) for other in complete]
+        rows = [_features(other.params) for other in complete]
         self._table = FeatureTable(rows)
         self._predictor.fit(
-            [_curve(other) for other in complete],
+            [_reported_values(other) for other in complete],
             self._table.encode(rows),
             [other.value for other in complete],
         )
         self._learned = numbers
 
 
-def _curve(trial: Any) -> list[float]:
+def _reported_values(trial: Any) -> list[float]:
     return [float(trial.intermediate_values[step]) for step in sorted(trial.intermediate_values)]
 
 
-def _numbers(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Optuna's categories may be anything; what is no number is known by its name."""
+def _features(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Take Optuna's categories, which may be anything, by their text unless they are numbers."""
     return {
         name: value if isinstance(value, int | float) else str(value)
         for name, value in parameters.items()

@@ -1,7 +1,4 @@
-"""What a regressor sees of a curve that was observed for a while.
-
-CurvePredictor: from finished curves to the end of an unfinished one.
-"""
+"""CurvePredictor: predicts the ends of unfinished curves from finished ones."""
 
 from __future__ import annotations
 
@@ -27,13 +24,17 @@ from keras_qan.early_stopping.intervals import (
     ResidualModel,
 )
 from keras_qan.early_stopping.regressors import FAMILIES, Regressor, residuals, select_regressor
+from keras_qan.utils.validation import check, check_choice, check_integer, check_number
 
 #: A positive feature that spans more than this factor is taken by its logarithm.
 _WIDE = 10.0
 
+#: The number of zero residuals of a complete curve: its end meets any confidence.
+_NUM_ZEROS = 10_000
+
 
 class RegressorInputs:
-    """Turns the first τ values of curves, and features, into the inputs of a regressor.
+    """The inputs of a regressor, from the first τ values of curves and from features.
 
     x = (y₁ … y_τ, their first differences, their second differences, features): section 3.1 of
     arXiv:1705.10823. Features that are positive and span more than a factor of ten (numbers of
@@ -49,17 +50,14 @@ class RegressorInputs:
         self._logarithmic = _spans_wide(features)
         self._sees_length = bool(np.ptp(lengths)) if len(lengths) else False
 
-    def of(self, values: Floats, tau: int, features: Floats, lengths: Ints) -> Floats:
-        """Returns the inputs.
+    def assemble(self, values: Floats, tau: int, features: Floats, lengths: Ints) -> Floats:
+        """Return the inputs, float64 [N, inputs].
 
         Args:
           values: curves, [N, at least τ].
-          tau: τ, how many values are looked at.
+          tau: τ, the number of values looked at.
           features: [N, F].
           lengths: planned lengths, [N].
-
-        Returns:
-          float64 [N, inputs].
         """
         seen = values[:, :tau]
         parts = [seen, np.diff(seen, 1), np.diff(seen, 2) if tau > 2 else seen[:, :0]]
@@ -81,19 +79,20 @@ class CurvePredictor:
     """Predicts the last value of learning curves from their first ones.
 
     One regressor for each observed length τ, of (values, first and second differences, features),
-    made when it is first needed: section 3.1 of Baker, Gupta, Raskar & Naik (arXiv:1705.10823).
-    Which family and setting is decided for each length by cross-validation. What comes with a
-    prediction are the residuals of leaving each finished curve out in turn.
+    fitted when first needed: section 3.1 of Baker, Gupta, Raskar & Naik (arXiv:1705.10823). Family
+    and setting are chosen for each length by cross-validation; intervals come from the residuals
+    of leaving each finished curve out in turn.
 
     Args:
-      families: among which to choose: "svr_linear" and "svr_rbf" (ν-SVR), "forest" (random
-        forest), "least_squares" (ordinary).
-      rule: how residuals become intervals: "conformal" (their empirical quantiles, scaled to where
-        the prediction lies) or "gaussian" (their standard deviation, as in the paper).
-      level: share of the ends that should lie in an interval, in (0, 1).
-      min_curves: how many finished curves a regressor needs at the least.
-      folds: of the cross-validation.
-      seed: of the folds and of the forests.
+      families: to choose from: "svr_linear" and "svr_rbf" (ν-SVR), "forest" (random forest),
+        "least_squares" (ordinary). Defaults to all.
+      rule: turns residuals into intervals: "conformal" (their empirical quantiles, scaled to where
+        the prediction lies) or "gaussian" (their standard deviation, as in the paper). Defaults to
+        "conformal".
+      level: share of the ends that should lie in an interval, in (0, 1). Defaults to 0.9.
+      min_curves: finished curves that a regressor needs, at least 2 · `folds`. Defaults to 10.
+      folds: of the cross-validation, at least 2. Defaults to 3.
+      seed: of the folds and of the forests. Defaults to 0.
 
     Raises:
       ValueError: an argument is out of range.
@@ -103,7 +102,7 @@ class CurvePredictor:
       >>> curves = np.array([a * (1 - np.exp(-steps / 3)) for a in np.linspace(0.5, 1.0, 30)])
       >>> predictor = CurvePredictor(families=["least_squares"]).fit(curves)
       >>> float(predictor.predict([curves[7, :3]]).end[0].round(4)), float(curves[7, -1].round(4))
-      (0.5979, 0.5979)
+      (0.5985, 0.5985)
     """
 
     def __init__(
@@ -115,23 +114,14 @@ class CurvePredictor:
         folds: int = 3,
         seed: int = 0,
     ) -> None:
-        unknown = [name for name in families if name not in FAMILIES]
-        if isinstance(families, str) or unknown or not families:
-            raise ValueError(
-                f"Received families={families!r}; expected a sequence of some of {FAMILIES}."
-            )
-        if rule not in INTERVAL_RULES:
-            raise ValueError(f"Received rule={rule!r}; expected one of {INTERVAL_RULES}.")
-        if not 0.0 < level < 1.0:
-            raise ValueError(
-                f"Received level={level}; expected a share within (0, 1). Try 0.9 for intervals "
-                "that nine ends in ten lie in."
-            )
-        if folds < 2 or min_curves < 2 * folds:
-            raise ValueError(
-                f"Received min_curves={min_curves} and folds={folds}; expected at least 2 folds "
-                "and at least twice as many curves as folds."
-            )
+        known = not isinstance(families, str) and set(families) <= set(FAMILIES)
+        expected = f"a sequence of some of {FAMILIES}"
+        check(known and len(families) > 0, "families", families, expected)
+        check_choice("rule", rule, INTERVAL_RULES)
+        check_number("level", level, above=0, below=1, hint="0.9 covers nine ends in ten.")
+        check_integer("folds", folds, 2)
+        hint = f"Each of the {folds} folds needs 2 curves."
+        check_integer("min_curves", min_curves, 2 * folds, hint=hint)
         self.families = tuple(families)
         self.rule = rule
         self.level = level
@@ -143,22 +133,22 @@ class CurvePredictor:
 
     @property
     def num_curves(self) -> int:
-        """How many finished curves it has learned from."""
+        """Number of finished curves that it has learned from."""
         return 0 if self._curves is None else len(self._curves)
 
     def fit(self, curves: Any, features: Any = None, ends: Any = None) -> CurvePredictor:
-        """Learns from finished curves.
+        """Learn from finished curves.
 
         Args:
           curves: float[N, T], NaN behind the last value of shorter ones; or a sequence of curves.
-          features: float[N, F], of architectures and hyperparameters; None for none.
-          ends: float[N], what to predict where it is something else than each curve's last value.
+          features: float[N, F], of architectures and hyperparameters. Defaults to none.
+          ends: float[N], the values to predict. Defaults to each curve's last value.
 
         Returns:
           Itself.
 
         Raises:
-          TooFewCurvesError: fewer than `min_curves`; it knows how many are `missing`.
+          TooFewCurvesError: fewer than `min_curves`; its `missing` says how many.
           CurveError: a curve has NaN within, or fewer than two values; or features do not fit.
         """
         finished = as_curves(curves, at_least=2)
@@ -172,13 +162,13 @@ class CurvePredictor:
         return self
 
     def predict(self, curves: Any, features: Any = None, lengths: Any = None) -> Prediction:
-        """Predicts where unfinished curves will end.
+        """Predict the ends of unfinished curves.
 
         Args:
-          curves: float[N, T], NaN where not observed; or a sequence of curves. A curve that has
-            all the values that were planned ends where it ended, without any doubt.
-          features: float[N, F], the same as in `fit`.
-          lengths: int[N], planned lengths; None for the longest finished curve's.
+          curves: float[N, T], NaN where not observed; or a sequence of curves. A curve with all
+            planned values ends at its last one, with certainty.
+          features: float[N, F], the same as in `fit`. Defaults to none.
+          lengths: int[N], planned lengths. Defaults to the longest finished curve's.
 
         Returns:
           The predicted ends with their intervals.
@@ -186,7 +176,7 @@ class CurvePredictor:
         Raises:
           TooFewCurvesError: fewer than `min_curves` finished curves are longer than one of these.
           CurveError: a curve has NaN within or no values, or features do not fit.
-          RuntimeError: nothing was learned yet.
+          RuntimeError: `fit` was not called.
         """
         seen = as_curves(curves)
         known = self._require_fit()
@@ -198,37 +188,37 @@ class CurvePredictor:
             )
         planned = self._planned(lengths, len(seen), known)
         ends = np.empty(len(seen))
-        doubts: list[Floats] = [np.zeros(0)] * len(seen)
-        done = seen.lengths >= planned
-        ends[done] = seen.last[done]
-        for row in np.flatnonzero(done):
-            doubts[row] = np.zeros(_SURE)
-        for tau in np.unique(seen.lengths[~done]):
-            rows = np.flatnonzero(~done & (seen.lengths == tau))
-            _, regressor, doubt = self._at(int(tau))
-            inputs = self._inputs.of(seen.values[rows], int(tau), given[rows], planned[rows])
+        spreads: list[Floats] = [np.zeros(0)] * len(seen)
+        is_complete = seen.lengths >= planned
+        ends[is_complete] = seen.last[is_complete]
+        for row in np.flatnonzero(is_complete):
+            spreads[row] = np.zeros(_NUM_ZEROS)
+        for tau in np.unique(seen.lengths[~is_complete]):
+            rows = np.flatnonzero(~is_complete & (seen.lengths == tau))
+            _, regressor, residual_model = self._regressor_at(int(tau))
+            inputs = self._inputs.assemble(seen.values[rows], int(tau), given[rows], planned[rows])
             ends[rows] = regressor.predict(inputs)
             for row in rows:
-                doubts[row] = doubt.at(ends[row], self.rule)
-        return Prediction(ends, doubts, seen.lengths, self.level, self.rule)
+                spreads[row] = residual_model.residuals_at(ends[row], self.rule)
+        return Prediction(ends, spreads, seen.lengths, self.level, self.rule)
 
     def family(self, observed: int) -> str:
-        """Which family was chosen for curves of which so many values are observed."""
+        """The family chosen for curves with this number of observed values."""
         self._require_fit()
-        return self._at(observed)[0]
+        return self._regressor_at(observed)[0]
 
     def can_predict(self, observed: int) -> bool:
-        """Whether enough finished curves are longer than that."""
+        """Whether enough finished curves have more values than that."""
         return self._curves is not None and self._num_longer(observed) >= self.min_curves
 
-    def _at(self, tau: int) -> tuple[str, Regressor, ResidualModel]:
+    def _regressor_at(self, tau: int) -> tuple[str, Regressor, ResidualModel]:
         if tau not in self._known:
             known = self._require_fit()
             longer = known.lengths > tau
             if not self.can_predict(tau):
                 why = f"that are longer than the {tau} values observed"
                 raise TooFewCurvesError(self._num_longer(tau), self.min_curves, why)
-            inputs = self._inputs.of(
+            inputs = self._inputs.assemble(
                 known.values[longer], tau, self._features[longer], known.lengths[longer]
             )
             target = self._ends[longer]
@@ -257,10 +247,6 @@ class CurvePredictor:
                 "Call fit(curves, features) with finished curves."
             )
         return self._curves
-
-
-#: So many residuals of zero: any confidence is met where nothing is left to predict.
-_SURE = 10_000
 
 
 def _as_ends(ends: Any, count: int) -> Floats:

@@ -1,4 +1,4 @@
-"""Regressors, the choice among them, and what they are wrong by."""
+"""Regressors, their selection by cross-validation, and their residuals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_qan.early_stopping.curves import Floats, Ints
 #: The families of the paper, by the names that `CurvePredictor` takes.
 FAMILIES = ("svr_linear", "svr_rbf", "forest", "least_squares")
 
-#: Up to so many curves residuals are those of leaving each out in turn; beyond, of 50 folds.
+#: Above this many curves, residuals are of 50 folds instead of leaving each curve out.
 _MOST_LEFT_OUT_SINGLY = 200
 
 
@@ -20,17 +20,21 @@ class Regressor:
     """A scikit-learn regressor between standardised inputs and a standardised target.
 
     Args:
-      make: gives a fresh estimator for so many examples and inputs.
+      make: makes an estimator for a number of examples and of inputs.
     """
 
     def __init__(self, make: Callable[[int, int], Any]) -> None:
         self._make = make
 
+    def copy_unfitted(self) -> Regressor:
+        """Make another regressor of the same settings."""
+        return Regressor(self._make)
+
     def fit(self, inputs: Floats, target: Floats) -> Regressor:
-        """Learns from inputs [N, inputs] and target [N]."""
-        self._centre, self._scale = inputs.mean(axis=0), _spread(inputs.std(axis=0))
+        """Learn from inputs [N, inputs] and target [N]."""
+        self._centre, self._scale = inputs.mean(axis=0), _nonzero(inputs.std(axis=0))
         self._target_centre = float(target.mean())
-        self._target_scale = float(_spread(target.std()))
+        self._target_scale = float(_nonzero(target.std()))
         self.estimator = self._make(*inputs.shape)
         self.estimator.fit(
             (inputs - self._centre) / self._scale,
@@ -39,12 +43,12 @@ class Regressor:
         return self
 
     def predict(self, inputs: Floats) -> Floats:
-        """Predicts the target, [N]."""
+        """Predict the target, [N]."""
         found = self.estimator.predict((inputs - self._centre) / self._scale)
         return np.asarray(found, np.float64) * self._target_scale + self._target_centre
 
-    def out_of_bag(self) -> Floats | None:
-        """What a forest predicts for each of its examples from the trees that never saw it."""
+    def out_of_bag_predictions(self) -> Floats | None:
+        """A forest's predictions by the trees that did not see the example, [N]; else None."""
         found = getattr(self.estimator, "oob_prediction_", None)
         if found is None:
             return None
@@ -52,7 +56,7 @@ class Regressor:
 
 
 def candidates(families: Sequence[str], seed: int) -> Iterator[tuple[str, Regressor]]:
-    """Yields each family's regressors, one for each setting that is tried.
+    """Yield each family's regressors, one for each setting that is tried.
 
     The bound C of ν-SVR is on each example; what limits the function is C · N, so that is what is
     set. γ is set per input, as inputs grow with the length.
@@ -73,7 +77,7 @@ def candidates(families: Sequence[str], seed: int) -> Iterator[tuple[str, Regres
 def select_regressor(
     inputs: Floats, target: Floats, families: Sequence[str], folds: int, seed: int
 ) -> tuple[str, Regressor]:
-    """Chooses the regressor with the least squared error in cross-validation, and fits it.
+    """Choose the regressor with the least squared error in cross-validation, and fit it.
 
     Returns:
       Its family's name, and the regressor fitted on everything.
@@ -88,15 +92,15 @@ def select_regressor(
 
 
 def residuals(regressor: Regressor, inputs: Floats, target: Floats, seed: int) -> Floats:
-    """What a fitted regressor is wrong by on curves that it did not see: truth minus prediction.
+    """Truth minus prediction of a fitted regressor on curves that it did not see.
 
-    Each curve is left out in turn; forests use their out-of-bag predictions, and above 200 curves
-    fifty folds take the place of single curves.
+    Each curve is left out in turn, above 200 curves one of fifty folds; forests use their
+    out-of-bag predictions.
 
     Returns:
       float64 [N].
     """
-    unseen = regressor.out_of_bag()
+    unseen = regressor.out_of_bag_predictions()
     if unseen is None:
         count = len(target)
         parts = _folds(count, count if count <= _MOST_LEFT_OUT_SINGLY else 50, seed)
@@ -104,7 +108,7 @@ def residuals(regressor: Regressor, inputs: Floats, target: Floats, seed: int) -
         for part in parts:
             rest = np.ones(count, bool)
             rest[part] = False
-            other = Regressor(regressor._make).fit(inputs[rest], target[rest])
+            other = regressor.copy_unfitted().fit(inputs[rest], target[rest])
             unseen[part] = other.predict(inputs[part])
     return target - unseen
 
@@ -126,7 +130,7 @@ def _folds(count: int, folds: int, seed: int) -> list[Ints]:
     return [np.asarray(part, np.int64) for part in np.array_split(order, folds)]
 
 
-def _spread(deviation: Any) -> Any:
+def _nonzero(deviation: Any) -> Any:
     return np.where(deviation > 1e-12, deviation, 1.0)
 
 

@@ -1,4 +1,6 @@
-"""What stopping would have saved in a search that is over."""
+"""Replays of finished searches: the epochs that stopping would have saved."""
+
+# Not `replay`: as a submodule it would hide the package's function of that name.
 
 from __future__ import annotations
 
@@ -17,21 +19,22 @@ from keras_qan.early_stopping.curves import (
     as_curves,
     as_features,
 )
+from keras_qan.early_stopping.intervals import Prediction
 from keras_qan.early_stopping.predictor import CurvePredictor
 from keras_qan.early_stopping.rule import Mode, StopRule
 
 
 @dataclass(frozen=True, eq=False)
 class ReplayResult:
-    """A search as it would have gone.
+    """A search as it would have gone with stopping.
 
     Args:
       order: in which the curves came, int64 [N].
-      epochs: how many epochs each curve was given, int64 [N].
-      stopped: which curves were stopped, in the order in which they came.
-      predicted: the end that each stopped curve was predicted to have, NaN elsewhere, [N].
-      epochs_full: how many epochs there are without stopping.
-      best: the curve with the best end.
+      epochs: epochs that each curve was given, int64 [N].
+      stopped: rows of the stopped curves, in the order in which they came.
+      predicted: the predicted end of each stopped curve, NaN elsewhere, [N].
+      epochs_full: epochs without stopping.
+      best: row of the curve with the best end.
     """
 
     order: Ints
@@ -43,12 +46,12 @@ class ReplayResult:
 
     @property
     def epochs_spent(self) -> int:
-        """How many epochs there were with stopping, those of the curves learned from included."""
+        """Epochs with stopping, those of the curves learned from included."""
         return int(self.epochs.sum())
 
     @property
     def speed_up(self) -> float:
-        """How many times fewer epochs that is."""
+        """Epochs without stopping over epochs with it."""
         return self.epochs_full / self.epochs_spent
 
     @property
@@ -57,19 +60,19 @@ class ReplayResult:
         return self.best not in set(self.stopped.tolist())
 
 
-class Judge(Protocol):
-    """Decides for curves that are looked at one after the other."""
+class Stopper(Protocol):
+    """A stopping method, asked about one curve after the other."""
 
-    def learn(self, rows: Ints) -> None:
-        """Is told which curves ran to their end before anything may be stopped."""
+    def fit(self, rows: Ints) -> None:
+        """Learn from the curves of these rows, which ran to their end."""
 
-    def stops(self, row: int, observed: int, ends: Sequence[float]) -> float | None:
-        """Says whether to stop a curve: the end expected of it, or None to go on.
+    def stop_at(self, row: int, observed: int, ends: Sequence[float]) -> float | None:
+        """Return the end expected of a curve that is to be stopped, None to train on.
 
         Args:
           row: of the curve.
-          observed: how many of its values may be looked at.
-          ends: of the curves that ran to their end, so far.
+          observed: the number of its values that may be looked at.
+          ends: of the curves that ran to their end so far.
         """
 
 
@@ -77,32 +80,29 @@ def replay(
     curves: Any,
     features: Any = None,
     num_train: int = 100,
-    *,
     confidence: float = 0.99,
     keep_best: int = 1,
+    *,
     margin: float = 0.0,
     mode: Mode = "max",
     seed: int = 0,
     predictor: CurvePredictor | None = None,
 ) -> ReplayResult:
-    """Replays a search in random order, and stops what is predicted to end behind.
+    """Run a finished search once more, in random order, with stopping.
 
-    The first `num_train` curves run to their end, are learned from and are counted: the protocol of
-    arXiv:1705.10823, section 5.
+    The first curves run to their end and are learned from; each of the others is predicted after
+    every epoch and stopped by `StopRule`. Curves that run to their end raise the threshold.
 
     Args:
-      curves: float[N, T], NaN behind the last value of shorter ones; or a sequence of curves.
-      features: float[N, F]; None for none.
-      num_train: how many curves to learn from.
-      confidence: Δ of the rule, in (0, 1).
-      keep_best: n of the rule.
-      margin: δ of the rule, in the curves' unit.
-      mode: "max" where larger ends are better, "min" for losses.
-      seed: of the order.
-      predictor: what predicts; None for `CurvePredictor(seed=seed)`.
-
-    Returns:
-      What was spent, and what was stopped.
+      curves: finished curves, float[N, T], NaN behind the last value; or a sequence of curves.
+      features: float[N, F]. Defaults to none.
+      num_train: curves to learn from. Defaults to 100.
+      confidence: Δ of the rule. Defaults to 0.99.
+      keep_best: n of the rule. Defaults to 1.
+      margin: δ of the rule, in the curves' unit. Defaults to 0.
+      mode: "max" where larger ends are better, "min" for losses. Defaults to "max".
+      seed: of the order. Defaults to 0.
+      predictor: Defaults to `CurvePredictor(seed=seed)`.
 
     Raises:
       TooFewCurvesError: there are fewer curves than are to be learned from, or these are too few
@@ -118,16 +118,17 @@ def replay(
     if num_train < needed:
         why = f"for confidence={confidence}, keep_best={keep_best} and rule={predictor.rule!r}"
         raise TooFewCurvesError(num_train, needed, why)
-    return replay_with(_ByPrediction(known, rows, predictor, rule), known, num_train, rule, seed)
+    stopper = _PredictionStopper(known, rows, predictor, rule)
+    return replay_with(stopper, known, num_train, rule, seed)
 
 
 def replay_with(
-    judge: Judge, curves: Curves, num_train: int, rule: StopRule, seed: int
+    stopper: Stopper, curves: Curves, num_train: int, rule: StopRule, seed: int
 ) -> ReplayResult:
-    """Replays a search with any way to decide.
+    """Replay a search with any stopping method.
 
     Args:
-      judge: decides.
+      stopper: decides.
       curves: the finished curves.
       num_train: how many of them run to their end before anything may be stopped.
       rule: says which end is better.
@@ -138,19 +139,19 @@ def replay_with(
       CurveError: `num_train` is below 1.
     """
     if num_train < 1:
-        raise CurveError(f"Received num_train={num_train}; expected at least 1.")
+        raise CurveError(f"num_train is {num_train}; expected at least 1.")
     if len(curves) <= num_train:
         why = f"to learn from num_train={num_train} and have one left"
         raise TooFewCurvesError(len(curves), num_train + 1, why)
     order = np.random.default_rng(seed).permutation(len(curves))
     epochs = curves.lengths.copy()
     predicted = np.full(len(curves), np.nan)
-    judge.learn(order[:num_train])
+    stopper.fit(order[:num_train])
     ends = curves.last[order[:num_train]].tolist()
     stopped = []
     for row in order[num_train:]:
         for observed in range(1, int(curves.lengths[row])):
-            end = judge.stops(int(row), observed, ends)
+            end = stopper.stop_at(int(row), observed, ends)
             if end is not None:
                 epochs[row], predicted[row] = observed, end
                 stopped.append(row)
@@ -162,8 +163,8 @@ def replay_with(
     return ReplayResult(order, epochs, np.asarray(stopped, np.int64), predicted, full, best)
 
 
-class _ByPrediction:
-    """Stops by `CurvePredictor`, with all predictions of a length made at once."""
+class _PredictionStopper:
+    """Stops by `CurvePredictor`; all predictions of one length are made at once."""
 
     def __init__(
         self, curves: Curves, features: Floats, predictor: CurvePredictor, rule: StopRule
@@ -171,13 +172,13 @@ class _ByPrediction:
         self._curves, self._features = curves, features
         self._predictor, self._rule = predictor, rule
 
-    def learn(self, rows: Ints) -> None:
+    def fit(self, rows: Ints) -> None:
         self._predictor.fit(self._curves.values[rows], self._features[rows])
-        self._of_length: dict[int, tuple[dict[int, int], Any]] = {}
+        self._of_length: dict[int, tuple[dict[int, int], Prediction]] = {}
 
-    def stops(self, row: int, observed: int, ends: Sequence[float]) -> float | None:
-        to_beat = self._rule.to_beat(ends)
-        if to_beat is None or not self._predictor.can_predict(observed):
+    def stop_at(self, row: int, observed: int, ends: Sequence[float]) -> float | None:
+        threshold = self._rule.threshold(ends)
+        if threshold is None or not self._predictor.can_predict(observed):
             return None
         if observed not in self._of_length:
             longer = np.flatnonzero(self._curves.lengths > observed)
@@ -188,5 +189,5 @@ class _ByPrediction:
             )
             self._of_length[observed] = {int(r): i for i, r in enumerate(longer)}, found
         places, found = self._of_length[observed]
-        one = found.only(places[row])
-        return float(one.end[0]) if self._rule.stops(one, to_beat)[0] else None
+        one = found.select(places[row])
+        return float(one.end[0]) if self._rule.should_stop(one, threshold)[0] else None

@@ -1,146 +1,146 @@
-"""A search by names and numbers: what the script runs."""
+"""A search of architectures on a data set by name: what the script runs."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from keras_qan import data
+from keras_qan.experiments.executor_flags import ExecutorFlags
+from keras_qan.experiments.flags import flag, open_run
 from keras_qan.metaqnn.q_learning import EpsilonSchedule, QLearning
 from keras_qan.metaqnn.recipe import Recipe, Stopping
-from keras_qan.metaqnn.remote import make_trial_map
 from keras_qan.metaqnn.search import MetaQNN
 from keras_qan.metaqnn.space import SPACES, Space
-from keras_qan.parallel import Executor, make_executor
+from keras_qan.parallel import Executor
 from keras_qan.utils import progress
-
-
-def _said(text: str, default: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text})
+from keras_qan.utils.validation import check_choice, check_integer, check_number
 
 
 @dataclass(frozen=True)
-class ArchitectureExperiment:
+class ArchitectureExperiment(ExecutorFlags):
     """A search of architectures; each field is a flag of the script.
 
     Raises:
       ValueError: a field is out of range; the message says which.
     """
 
-    dataset: str = _said("data set: digits (nothing to download), mnist, cifar10", "digits")
-    train_fraction: float = _said("share of the training examples to use, in (0, 1]", 1.0)
-    validation_examples: int = _said("held out of the training examples; 0 for a sixth", 0)
-    data_dir: str = _said("folder of prepared data sets; by default TFDS_DATA_DIR's", "")
-    space: str = _said(f"what may be built: {', '.join(SPACES)}", "small_images")
-    max_parameters: int = _said("weights of a model at the most; 0 for no limit", 150_000)
-    directory: str = _said(
+    dataset: str = flag("data set: digits (nothing to download), mnist, cifar10", "digits")
+    train_fraction: float = flag("share of the training examples to use, in (0, 1]", 1.0)
+    validation_examples: int = flag("held out of the training examples; 0 for a sixth", 0)
+    data_dir: str = flag("folder of prepared data sets; by default TFDS_DATA_DIR's", "")
+    space: str = flag(f"what may be built: {', '.join(SPACES)}", "small_images")
+    max_parameters: int = flag("weights of a model at the most; 0 for no limit", 150_000)
+    directory: str = flag(
         "where the search is kept and gone on from; by default runs/<dataset>_metaqnn", ""
     )
-    seed: int = _said("what everything random follows from", 0)
-    models: int = _said("how many different models there are to be in all", 60)
-    schedule: int = _said(
+    seed: int = flag("what everything random follows from", 0)
+    models: int = flag("how many different models there are to be in all", 60)
+    schedule: int = flag(
         "models that the paper's schedule of ε is shrunk to; 0 for as many as `models`",
         0,
     )
-    alpha: float = _said("learning rate of the action values", 0.01)
-    gamma: float = _said("discount of the action values", 1.0)
-    initial_value: float = _said("value of what was never tried", 0.5)
-    replays: int = _said("trajectories replayed for each model", 128)
-    epochs: int = _said("epochs of each model", 8)
-    learning_rate: float = _said("first learning rate", 3e-3)
-    decay: float = _said("the rate is multiplied by it ...", 0.2)
-    decay_every: int = _said("... after every so many epochs", 5)
-    batch_size: int = _said("examples in a batch", 32)
-    weight_decay: float = _said("L2 penalty on kernels", 5e-4)
-    mirror: bool = _said("whether images are mirrored at random", False)
-    restart_after: int = _said(
+    alpha: float = flag("learning rate of the action values", 0.01)
+    gamma: float = flag("discount of the action values", 1.0)
+    initial_value: float = flag("value of what was never tried", 0.5)
+    replays: int = flag("trajectories replayed for each model", 128)
+    epochs: int = flag("epochs of each model", 8)
+    learning_rate: float = flag("first learning rate", 3e-3)
+    decay: float = flag("the rate is multiplied by it ...", 0.2)
+    decay_every: int = flag("... after every so many epochs", 5)
+    batch_size: int = flag("examples in a batch", 32)
+    weight_decay: float = flag("L2 penalty on kernels", 5e-4)
+    mirror: bool = flag("whether images are mirrored at random", False)
+    restart_after: int = flag(
         "epochs after which a model no better than chance starts anew, slower; 0 for never", 3
     )
-    max_seconds: float = _said("time budget of each model; 0 for none", 0.0)
-    stopping: bool = _said("whether models predicted to end behind are stopped", False)
-    confidence: float = _said("how sure that has to be", 0.9)
-    keep_best: int = _said("whatever may be among the best so many goes on", 3)
-    reward: str = _said("of a stopped model: predicted or observed", "predicted")
-    warm_start: bool = _said("whether models start from their nearest relative", False)
-    retrain: int = _said("how many of the best are trained anew in the end; 0 for none", 10)
-    ensemble: int = _said("how many of these are averaged", 5)
-    engine: str = _said(
-        "what trains the models: local (this machine) or ray (pip install -e .[ray])", "local"
-    )
-    workers: int = _said("models trained at once, each by a process of its own if above 1", 1)
-    ray_address: str = _said("of a Ray cluster; by default one of its own on this machine", "")
-    final: str = _said("recipe of the retraining: same, or paper for CIFAR-10's", "same")
+    max_seconds: float = flag("time budget of each model; 0 for none", 0.0)
+    stopping: bool = flag("whether models predicted to end behind are stopped", False)
+    confidence: float = flag("how sure that has to be", 0.9)
+    keep_best: int = flag("whatever may be among the best so many goes on", 3)
+    reward: str = flag("of a stopped model: predicted or observed", "predicted")
+    warm_start: bool = flag("whether models start from their nearest relative", False)
+    retrain: int = flag("how many of the best are trained anew in the end; 0 for none", 10)
+    ensemble: int = flag("how many of these are averaged", 5)
+    final: str = flag("recipe of the retraining: same, or paper for CIFAR-10's", "same")
 
     def __post_init__(self) -> None:
-        if self.space not in SPACES:
-            raise ValueError(f"space is {self.space!r}; expected one of {', '.join(SPACES)}.")
-        if self.final not in ("same", "paper"):
-            raise ValueError(f"final is {self.final!r}; expected same or paper.")
-        for name in ("models", "epochs", "decay_every", "workers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
-        for name in ("schedule", "validation_examples", "max_parameters", "retrain", "max_seconds"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 0.")
-        if self.retrain and not 1 <= self.ensemble <= self.retrain:
-            raise ValueError(f"ensemble is {self.ensemble}; expected 1 to retrain={self.retrain}.")
+        super().__post_init__()
+        check_choice("space", self.space, tuple(SPACES))
+        check_choice("final", self.final, ("same", "paper"))
+        for name in ("models", "epochs", "decay_every"):
+            check_integer(name, getattr(self, name), 1)
+        for name in ("schedule", "validation_examples", "max_parameters", "retrain"):
+            check_integer(name, getattr(self, name), 0)
+        check_number("max_seconds", self.max_seconds, 0)
+        if self.retrain:
+            hint = f"retrain is {self.retrain}."
+            check_integer("ensemble", self.ensemble, 1, self.retrain, hint=hint)
         self.recipe()
         self.learning()
         self.rule()
 
     def search(self, workers: Executor | None = None) -> MetaQNN:
-        """The search, gone on from where its directory is.
+        """Return the search, resumed from its directory.
 
         Args:
-          workers: what trains the models; by default this process.
+          workers: what trains the models. Defaults to this process.
 
         Raises:
           ValueError: the directory holds another search.
         """
-        more: dict[str, Any] = {}
-        if workers is not None and not workers.is_here:
-            more = {"engine": make_trial_map(workers), "parallel": workers.workers}
         return MetaQNN(
             self.architectures(),
             self._splits(),
-            Path(self.directory) if self.directory else Path("runs") / f"{self.dataset}_metaqnn",
-            self.seed,
-            self.learning(),
-            self.recipe(),
-            self.rule(),
-            self.warm_start,
-            **more,
+            self.run_directory(),
+            seed=self.seed,
+            learning=self.learning(),
+            recipe=self.recipe(),
+            stopping=self.rule(),
+            warm_start=self.warm_start,
+            engine=workers,
         )
 
     def run(self, watch: progress.Progress | None = None) -> SearchReport:
-        """Searches, trains the best anew, and reports them on the test examples."""
-        with make_executor(self.engine, self.workers, self.ray_address) as workers:
-            search = self.search(workers)
-            search.run(self.models, watch)
-        if not self.retrain:
-            return SearchReport(search, [], [], None)
-        recipe = Recipe.paper_final() if self.final == "paper" else None
-        found = search.ensemble(self.ensemble, self.retrain, recipe)
-        test = search.task.test
-        if test is None:
-            return SearchReport(search, list(found.architectures), [], None)
-        return SearchReport(
-            search, list(found.architectures), found.accuracies(test), found.accuracy(test)
-        )
+        """Search, train the best anew, and evaluate them on the test examples.
+
+        Args:
+          watch: where to show progress. Defaults to bars on a terminal, nowhere elsewhere.
+
+        Raises:
+          ValueError: the directory holds another search.
+        """
+        with open_run(self.run_directory(), self):
+            with self.make_executor() as workers:
+                search = self.search(workers)
+                search.run(self.models, watch)
+            if not self.retrain:
+                return SearchReport(search, [], [], None)
+            recipe = Recipe.paper_final() if self.final == "paper" else None
+            found = search.ensemble(self.ensemble, self.retrain, recipe)
+            test = search.task.test
+            if test is None:
+                return SearchReport(search, list(found.architectures), [], None)
+            return SearchReport(
+                search, list(found.architectures), found.accuracies(test), found.accuracy(test)
+            )
+
+    def run_directory(self) -> Path:
+        """Return the folder that the search is kept in."""
+        return Path(self.directory or f"runs/{self.dataset}_metaqnn")
 
     def architectures(self) -> Space:
-        """What may be built."""
+        """Return the architectures that may be built."""
         return SPACES[self.space](max_parameters=self.max_parameters or None)
 
     def learning(self) -> QLearning:
-        """How the agent learns."""
+        """Return the settings of the agent."""
         schedule = EpsilonSchedule.scaled(self.schedule or self.models)
         return QLearning(schedule, self.alpha, self.gamma, self.initial_value, self.replays)
 
     def recipe(self) -> Recipe:
-        """How each model is trained."""
+        """Return the training of each model."""
         return Recipe.falling(
             self.learning_rate,
             self.epochs,
@@ -154,20 +154,9 @@ class ArchitectureExperiment:
         )
 
     def rule(self) -> Stopping | None:
-        """When models are stopped."""
+        """Return when models are stopped; None for never."""
         found = Stopping(self.confidence, self.keep_best, 0.0, self.reward)  # type: ignore[arg-type]
         return found if self.stopping else None
-
-    def flags(self) -> str:
-        """The experiment as a flag file."""
-        lines = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool):
-                lines.append(f"--{field.name}" if value else f"--no{field.name}")
-            else:
-                lines.append(f"--{field.name}={value}")
-        return "\n".join(lines) + "\n"
 
     def _splits(self) -> data.Splits:
         more: dict[str, Any] = {}
@@ -185,9 +174,9 @@ class ArchitectureExperiment:
 
 @dataclass(frozen=True, eq=False)
 class SearchReport:
-    """What a search came to.
+    """Outcome of a search.
 
-    Args:
+    Attributes:
       search: the search.
       architectures: of the ensemble, best first.
       test_accuracies: of each by itself; empty if nothing was trained anew.

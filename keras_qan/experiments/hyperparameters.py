@@ -1,4 +1,4 @@
-"""A search on a data set by name: what the script runs."""
+"""Hypergradients on a data set by name: what the script runs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from keras_qan.drmad.methods import Drmad, Method, method_from_name
 from keras_qan.drmad.outer_loop import OuterOptimizer
 from keras_qan.drmad.search import search_then_descend
 from keras_qan.drmad.tuner import Tuner
-from keras_qan.parallel import EXECUTORS, Call, make_executor, set_threads
-
-_AT_LEAST_ONE = (("workers", 1), ("trials_at_once", 1))
+from keras_qan.experiments.executor_flags import ExecutorFlags, ThreadFlags
+from keras_qan.experiments.flags import flag, open_run
+from keras_qan.parallel import Call
+from keras_qan.utils.validation import check, check_integer, check_number
 
 _KINDS: dict[str, type[Hyperparameter]] = {
     "l2": kinds.L2,
@@ -33,75 +34,58 @@ _KINDS: dict[str, type[Hyperparameter]] = {
 }
 
 
-def _said(text: str, default: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text})
-
-
 @dataclass(frozen=True)
-class HyperparameterExperiment:
+class HyperparameterExperiment(ExecutorFlags, ThreadFlags):
     """Hyperparameters of a training on a data set; each field is a flag of the script.
 
     Raises:
       ValueError: a field is out of range; the message says which.
     """
 
-    dataset: str = _said("data set: digits (nothing to download), mnist, cifar10", "digits")
-    model: str = _said("mlp, cnn, cnn_bn, or widths of hidden layers such as 50-50-50", "50-50")
-    hyperparameters: tuple[str, ...] = _said(
+    dataset: str = flag("data set: digits (nothing to download), mnist, cifar10", "digits")
+    model: str = flag("mlp, cnn, cnn_bn, or widths of hidden layers such as 50-50-50", "50-50")
+    hyperparameters: tuple[str, ...] = flag(
         "what to tune: kind, kind:per or kind:per:schedule_points, of the kinds "
         + ", ".join(_KINDS),
         ("l2:unit",),
     )
-    directory: str = _said("where the search is kept and taken up again; nowhere if empty", "")
-    method: str = _said("drmad, drmad_piecewise, exact or implicit", "drmad_piecewise")
-    reverse_steps: int = _said("steps of drmad's reverse pass; 0 for as many as the training", 0)
-    outer_steps: int = _said("trainings with a hypergradient", 20)
-    trials: int = _said("trainings of a search for averages by Optuna beforehand", 0)
-    trials_at_once: int = _said(
+    directory: str = flag("where the search is kept and taken up again; nowhere if empty", "")
+    method: str = flag("drmad, drmad_piecewise, exact or implicit", "drmad_piecewise")
+    reverse_steps: int = flag("steps of drmad's reverse pass; 0 for as many as the training", 0)
+    outer_steps: int = flag("trainings with a hypergradient", 20)
+    trials: int = flag("trainings of a search for averages by Optuna beforehand", 0)
+    trials_at_once: int = flag(
         "trials asked for together: the search depends on it, and not on the number of workers", 1
     )
-    storage: str = _said("URL of Optuna's storage; by default SQLite in the directory", "")
-    steps: int = _said("updates of each training", 500)
-    batch_size: int = _said("examples in a batch", 50)
-    examples: int = _said("training and validation examples together; 0 for all", 0)
-    validation_fraction: float = _said("share of them held out for validation", 0.25)
-    learning_rate: float = _said("α of w ← w + α v, where it is not tuned and where it starts", 0.1)
-    momentum: float = _said("γ of v ← γ v − (1 − γ) g, likewise", 0.9)
-    initial_penalty: float = _said("what L2 and L1 start from", 1e-4)
-    initial_deviation: float = _said(
+    storage: str = flag("URL of Optuna's storage; by default SQLite in the directory", "")
+    steps: int = flag("updates of each training", 500)
+    batch_size: int = flag("examples in a batch", 50)
+    examples: int = flag("training and validation examples together; 0 for all", 0)
+    validation_fraction: float = flag("share of them held out for validation", 0.25)
+    learning_rate: float = flag("α of w ← w + α v, where it is not tuned and where it starts", 0.1)
+    momentum: float = flag("γ of v ← γ v − (1 − γ) g, likewise", 0.9)
+    initial_penalty: float = flag("what L2 and L1 start from", 1e-4)
+    initial_deviation: float = flag(
         "standard deviation of initial kernels of hidden widths; 0 for Glorot's uniform", 0.0
     )
-    rule: str = _said("outer rule: adam, sign or plain", "adam")
-    step_size: float = _said("of the outer rule, on the raw scale", 0.1)
-    seed: int = _said("what everything random follows from", 0)
-    check_steps: int = _said("length of a training to compare with exact first; 0 for none", 0)
-    strategy: str = _said(
+    rule: str = flag("outer rule: adam, sign or plain", "adam")
+    step_size: float = flag("of the outer rule, on the raw scale", 0.1)
+    seed: int = flag("what everything random follows from", 0)
+    check_steps: int = flag("length of a training to compare with exact first; 0 for none", 0)
+    strategy: str = flag(
         "devices that share each batch: auto, one_device, mirrored; by default TensorFlow's first",
         "",
     )
-    data_dir: str = _said("folder of prepared data sets; by default TFDS_DATA_DIR's", "")
-    engine: str = _said(
-        "what trains the trials: local (this machine) or ray (pip install -e .[ray])", "local"
-    )
-    workers: int = _said("trials trained at once, each by a process of its own if above 1", 1)
-    ray_address: str = _said("of a Ray cluster; by default one of its own on this machine", "")
-    threads: int = _said(
-        "CPU threads of each training; 0 for one for each core. Results agree to the last bit for "
-        "the same number only",
-        0,
-    )
+    data_dir: str = flag("folder of prepared data sets; by default TFDS_DATA_DIR's", "")
 
     def __post_init__(self) -> None:
-        """Checks what the rooms below do not check themselves."""
-        whole = ("reverse_steps", "outer_steps", "trials", "examples", "check_steps", "seed")
-        for name, least in (*((n, 0) for n in (*whole, "threads")), *_AT_LEAST_ONE):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}.")
-        if self.engine not in EXECUTORS or (self.ray_address and self.engine != "ray"):
-            raise ValueError(
-                f"engine is {self.engine!r} and ray_address {self.ray_address!r}; expected one of "
-                f"{', '.join(EXECUTORS)}, and an address with ray alone."
-            )
+        """Check the fields that nothing below checks itself."""
+        ExecutorFlags.__post_init__(self)
+        ThreadFlags.__post_init__(self)
+        for name in ("reverse_steps", "outer_steps", "trials", "examples", "check_steps", "seed"):
+            check_integer(name, getattr(self, name), 0)
+        check_integer("trials_at_once", self.trials_at_once, 1)
+        check_number("initial_deviation", self.initial_deviation, 0)
         if self.workers > max(1, min(self.trials, self.trials_at_once)):
             raise ValueError(
                 f"workers is {self.workers} with trials={self.trials} and "
@@ -110,20 +94,20 @@ class HyperparameterExperiment:
                 f"Give --trials_at_once={self.workers} with at least as many trials, or "
                 "--workers=1."
             )
-        if self.initial_deviation < 0.0:
-            raise ValueError(f"initial_deviation is {self.initial_deviation}; expected at least 0.")
-        if self.strategy not in ("", "auto", "one_device", "mirrored"):
-            raise ValueError(
-                f"strategy is {self.strategy!r}; expected auto, one_device, mirrored or none. "
-                "The reverse pass shares each batch among the devices of one machine alone."
-            )
+        check(
+            self.strategy in ("", "auto", "one_device", "mirrored"),
+            "strategy",
+            self.strategy,
+            "auto, one_device, mirrored or none",
+            "The reverse pass shares each batch among the devices of one machine alone.",
+        )
         self.tuned()
 
     def tuned(self) -> list[Hyperparameter]:
-        """The hyperparameters that the flag names."""
-        return [self._one(text) for text in self.hyperparameters]
+        """Return the hyperparameters that the flag names."""
+        return [self._parse(text) for text in self.hyperparameters]
 
-    def _one(self, text: str) -> Hyperparameter:
+    def _parse(self, text: str) -> Hyperparameter:
         kind, *rest = text.split(":")
         if kind not in _KINDS or len(rest) > 2:
             raise ValueError(
@@ -150,7 +134,7 @@ class HyperparameterExperiment:
             raise ValueError(f"hyperparameters holds {text!r}: {error}.") from error
 
     def run(self) -> tuple[Tuner, dict[str, float]]:
-        """Searches, and evaluates the best model on the test set, once.
+        """Search, and evaluate the best model on the test set, once.
 
         Returns:
           The tuner, and the best model's test metrics.
@@ -158,14 +142,19 @@ class HyperparameterExperiment:
         # Before anything else uses a device.
         self.use_threads()
         strategy = distribute.from_name(self.strategy) if self.strategy else None
+        if not self.directory:
+            return self._run(strategy, None)
+        with open_run(Path(self.directory), self):
+            return self._run(strategy, Path(self.directory))
+
+    def _run(self, strategy: Any, directory: Path | None) -> tuple[Tuner, dict[str, float]]:
         splits = self._splits()
-        directory = Path(self.directory) if self.directory else None
         base, options = self._arguments(splits, strategy, directory)
         if not self.trials:
             tuner = Tuner(*base, **options).search(self.outer_steps)
         else:
             fields = dataclasses.asdict(self) | {"directory": ""}
-            with make_executor(self.engine, self.workers, self.ray_address) as workers:
+            with self.make_executor() as workers:
                 tuner = search_then_descend(
                     *base,
                     trials=self.trials,
@@ -173,23 +162,15 @@ class HyperparameterExperiment:
                     storage=self.storage or None,
                     trials_at_once=self.trials_at_once,
                     engine=workers,
-                    source=Call(f"{__name__}:tuner_of", {"fields": fields}),
+                    source=Call(f"{__name__}:make_tuner", {"fields": fields}),
                     **options,
                 )
         x, y = splits.test.x, splits.test.y
         metrics = tuner.best_model().evaluate(x, y, batch_size=256, verbose=0, return_dict=True)
         return tuner, {name: float(value) for name, value in metrics.items()}
 
-    def use_threads(self) -> None:
-        """Sets TensorFlow's threads, if so many are asked for; before anything else uses it.
-
-        Raises:
-          ValueError: TensorFlow has begun with another number.
-        """
-        set_threads(self.threads)
-
     def tuner(self) -> Tuner:
-        """The tuner that is searched with, without a directory: what workers train with."""
+        """Return the tuner without a directory; workers train with it."""
         strategy = distribute.from_name(self.strategy) if self.strategy else None
         base, options = self._arguments(self._splits(), strategy, None)
         return Tuner(*base, **options)
@@ -205,7 +186,7 @@ class HyperparameterExperiment:
     def _arguments(
         self, splits: data.Splits, strategy: Any, directory: Path | None
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What a tuner is made of."""
+        """Return the positional arguments and the options of the tuner."""
         train, validation = self._kept(splits)
 
         def build_model(seed: int) -> keras.Model:
@@ -226,7 +207,7 @@ class HyperparameterExperiment:
         return (build_model, train, validation, self.tuned(), directory), options
 
     def _kept(self, splits: data.Splits) -> tuple[Any, Any]:
-        """As many examples as asked for, in random order; as arrays."""
+        """Return as many training and validation examples as asked for, in random order."""
         parts = []
         held_out = round(self.examples * self.validation_fraction)
         sizes = (self.examples - held_out, held_out)
@@ -266,8 +247,8 @@ class HyperparameterExperiment:
         return model
 
 
-def tuner_of(fields: dict[str, Any]) -> Tuner:
-    """The tuner of an experiment with these fields: what its workers call."""
+def make_tuner(fields: dict[str, Any]) -> Tuner:
+    """Return the tuner of an experiment with these fields; its workers call this."""
     return HyperparameterExperiment(**fields).tuner()
 
 
@@ -281,7 +262,7 @@ def perceptron(
       widths: of the hidden layers.
       num_classes: number of logits.
       seed: of the initial kernels.
-      deviation: of normal initial kernels; 0 for Glorot's uniform.
+      deviation: of normal initial kernels; 0 for Glorot's uniform. Defaults to 0.
     """
 
     def kernel(number: int) -> keras.Initializer:

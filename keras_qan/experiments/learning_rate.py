@@ -1,11 +1,10 @@
-"""An experiment from a data set and a model by name: what the scripts run."""
+"""QAN on a data set and a model by name: what the script runs."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import functools
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,25 @@ import keras
 import tensorflow as tf
 
 from keras_qan import data, distribute, models, selection
-from keras_qan.experiments import baselines as arm_room
+from keras_qan.experiments import baselines
+from keras_qan.experiments.executor_flags import ExecutorFlags, ThreadFlags
+from keras_qan.experiments.flags import FLAG_FILE, flag, to_text, write_flags
 from keras_qan.experiments.runner import Evaluation, RunReport, Task, run_episodes
-from keras_qan.parallel import EXECUTORS, Call, make_executor, set_threads
+from keras_qan.parallel import Call
 from keras_qan.qan import presets
 from keras_qan.qan.callback import QANCallback
 from keras_qan.selection import Selector
-from keras_qan.storage import files
 from keras_qan.storage.lock import Lock
 from keras_qan.utils.progress import Progress
+from keras_qan.utils.validation import check, check_choice, check_integer, check_number
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 
-#: Who may choose the batches.
+#: Selectors that may choose the batches.
 SELECTIONS = ("class_mix", "loss_rank", "prune")
 
-#: What may differ when a run is gone on with.
-_MAY_GROW = (
+#: Flags that may differ when a run is resumed.
+_MAY_CHANGE = (
     "episodes",
     "arms",
     "eval_seeds",
@@ -42,116 +43,95 @@ _MAY_GROW = (
 )
 
 
-def _said(text: str, default: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text})
-
-
 @dataclass(frozen=True)
-class LearningRateExperiment:
+class LearningRateExperiment(ExecutorFlags, ThreadFlags):
     """QAN learns on one task and is compared with other arms; each field is a flag of the script.
 
     Raises:
       ValueError: a field is out of range; the message says which.
     """
 
-    dataset: str = _said("data set: digits (nothing to download), mnist, cifar10", "digits")
-    model: str = _said("student: mlp, cnn, cnn_bn, wrn-<depth>-<width>", "cnn")
-    directory: str = _said(
-        "where the run is kept; by default runs/<dataset>_<model> with the next free number", ""
+    dataset: str = flag("data set: digits (nothing to download), mnist, cifar10", "digits")
+    model: str = flag("student: mlp, cnn, cnn_bn, wrn-<depth>-<width>", "cnn")
+    directory: str = flag(
+        "where the run is kept; by default runs/<dataset>_<model> with the next free number",
+        "",
+        is_saved=False,
     )
-    resume: bool = _said("go on with the run that is in the directory", False)
-    seed: int = _said("what everything random follows from", 0)
-    preset: str = _said("QAN's settings: default, or paper for those of Fu et al. 2016", "default")
-    episodes: int = _said("trainings that QAN learns from", 60)
-    epochs: int = _said("epochs of each training", 10)
-    batch_size: int = _said("examples in a batch", 32)
-    train_fraction: float = _said("share of the training examples to use, in (0, 1]", 1.0)
-    wrong_labels: float = _said(
+    resume: bool = flag("go on with the run that is in the directory", False, is_saved=False)
+    seed: int = flag("what everything random follows from", 0)
+    preset: str = flag("QAN's settings: default, or paper for those of Fu et al. 2016", "default")
+    episodes: int = flag("trainings that QAN learns from", 60)
+    epochs: int = flag("epochs of each training", 10)
+    batch_size: int = flag("examples in a batch", 32)
+    train_fraction: float = flag("share of the training examples to use, in (0, 1]", 1.0)
+    wrong_labels: float = flag(
         "share of the training examples that are given a wrong label, in [0, 1)", 0.0
     )
-    optimizer: str = _said("the students' optimizer: sgd, adam, adamw", "sgd")
-    momentum: float = _said("of sgd, in [0, 1)", 0.9)
-    nesterov: bool = _said("whether sgd's momentum is Nesterov's", False)
-    weight_decay: float = _said("L2 penalty on the students' kernels", 0.0)
-    learning_rate: tuple[float, ...] = _said(
+    optimizer: str = flag("the students' optimizer: sgd, adam, adamw", "sgd")
+    momentum: float = flag("of sgd, in [0, 1)", 0.9)
+    nesterov: bool = flag("whether sgd's momentum is Nesterov's", False)
+    weight_decay: float = flag("L2 penalty on the students' kernels", 0.0)
+    learning_rate: tuple[float, ...] = flag(
         "initial learning rates of the evaluation, ascending", (0.01,)
     )
-    learning_rate_spread: float = _said(
+    learning_rate_spread: float = flag(
         "training episodes start between the lowest rate / spread and the highest · spread", 1.0
     )
-    selection: str = _said(
+    selection: str = flag(
         f"what the agent chooses mini-batches with: {', '.join(SELECTIONS)}; by default nothing", ""
     )
-    rate_actions: bool = _said("whether the agent steers the learning rate", True)
-    decide_every: int = _said("steps between decisions; 0 for the preset's", 0)
-    steps_per_execution: int = _said("steps that Keras runs in one call", 1)
-    arms: tuple[str, ...] = _said(
-        f"who is compared: {', '.join(arm_room.NAMES)}", ("qan", "random", "constant", "cosine")
+    rate_actions: bool = flag("whether the agent steers the learning rate", True)
+    decide_every: int = flag("steps between decisions; 0 for the preset's", 0)
+    steps_per_execution: int = flag("steps that Keras runs in one call", 1)
+    arms: tuple[str, ...] = flag(
+        f"who is compared: {', '.join(baselines.NAMES)}", ("qan", "random", "constant", "cosine")
     )
-    eval_seeds: int = _said("unseen seeds that each arm is trained with", 5)
-    strategy: str = _said(
+    eval_seeds: int = flag("unseen seeds that each arm is trained with", 5)
+    strategy: str = flag(
         f"devices that share each batch: {', '.join(distribute.NAMES)}; auto takes all local GPUs, "
         "multi_worker the hosts in TF_CONFIG",
         "auto",
     )
-    data_dir: str = _said("folder of prepared data sets; by default TFDS_DATA_DIR's", "")
-    engine: str = _said(
-        "what plays the episodes: local (this machine) or ray (pip install -e .[ray])", "local"
-    )
-    workers: int = _said("episodes played at once, each by a process of its own if above 1", 1)
-    ray_address: str = _said("of a Ray cluster; by default one of its own on this machine", "")
-    threads: int = _said(
-        "CPU threads of each training; 0 for one for each core. Results agree to the last bit for "
-        "the same number only",
-        0,
-    )
-    save_every_epochs: int = _said(
+    data_dir: str = flag("folder of prepared data sets; by default TFDS_DATA_DIR's", "")
+    save_every_epochs: int = flag(
         "epochs between saves of a training that is not over; 0 for as often as takes at most 1 % "
         "of its time, -1 for never",
         0,
     )
 
     def __post_init__(self) -> None:
-        """Checks every field that the rooms below do not check themselves."""
-        at_least_one = ("epochs", "batch_size", "eval_seeds", "steps_per_execution", "workers")
-        for name in at_least_one:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
-        for name in ("episodes", "decide_every", "seed", "threads"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 0.")
-        if not 0.0 < self.train_fraction <= 1.0:
-            raise ValueError(
-                f"train_fraction is {self.train_fraction}; expected a share in (0, 1]."
-            )
-        if not 0.0 <= self.wrong_labels < 1.0:
-            raise ValueError(f"wrong_labels is {self.wrong_labels}; expected a share in [0, 1).")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(
-                f"optimizer is {self.optimizer!r}; expected one of {', '.join(OPTIMIZERS)}."
-            )
-        if not 0.0 <= self.momentum < 1.0:
-            raise ValueError(f"momentum is {self.momentum}; expected a number in [0, 1).")
-        if not (self.learning_rate_spread >= 1.0 and math.isfinite(self.learning_rate_spread)):
-            raise ValueError(
-                f"learning_rate_spread is {self.learning_rate_spread}; expected at least 1."
-            )
-        if not self.learning_rate:
-            raise ValueError("learning_rate is empty; expected at least one initial rate.")
-        if self.selection not in ("", *SELECTIONS):
-            raise ValueError(
-                f"selection is {self.selection!r}; expected one of {', '.join(SELECTIONS)}, or "
-                "nothing for batches in random order."
-            )
-        if not (self.rate_actions or self.selection):
-            raise ValueError(
-                "rate_actions is False and selection is empty, so that nothing is left to steer; "
-                "expected one of them. Name a selection, for example class_mix."
-            )
-        if self.strategy not in distribute.NAMES:
-            raise ValueError(
-                f"strategy is {self.strategy!r}; expected one of {', '.join(distribute.NAMES)}."
-            )
+        """Check the fields that nothing below checks itself."""
+        ExecutorFlags.__post_init__(self)
+        ThreadFlags.__post_init__(self)
+        for name in ("epochs", "batch_size", "eval_seeds", "steps_per_execution"):
+            check_integer(name, getattr(self, name), 1)
+        for name in ("episodes", "decide_every", "seed"):
+            check_integer(name, getattr(self, name), 0)
+        check_integer("save_every_epochs", self.save_every_epochs, -1, hint="-1 is never.")
+        check_number("train_fraction", self.train_fraction, above=0, maximum=1)
+        check_number("wrong_labels", self.wrong_labels, 0, below=1)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_number("momentum", self.momentum, 0, below=1)
+        check_number("learning_rate_spread", self.learning_rate_spread, 1)
+        rates = self.learning_rate
+        check(len(rates) > 0, "learning_rate", rates, "at least one initial rate")
+        if self.selection:
+            hint = "Leave it empty for batches in random order."
+            check_choice("selection", self.selection, SELECTIONS, hint=hint)
+        check(
+            self.rate_actions or bool(self.selection),
+            "rate_actions",
+            self.rate_actions,
+            "it or a selection, so that something is left to steer",
+            "Name a selection, for example class_mix.",
+        )
+        check_choice("strategy", self.strategy, distribute.NAMES)
+        self._check_devices()
+        presets.by_name(self.preset)
+        self.evaluation()
+
+    def _check_devices(self) -> None:
         if self.steps_per_execution > 1 and self.strategy in ("mirrored", "multi_worker"):
             raise ValueError(
                 f"steps_per_execution is {self.steps_per_execution} with strategy "
@@ -164,29 +144,18 @@ class LearningRateExperiment:
                 "expected one model on several hosts, or several episodes at once, not both. Leave "
                 "engine and workers out, or use another strategy."
             )
-        if self.engine not in EXECUTORS or (self.ray_address and self.engine != "ray"):
-            raise ValueError(
-                f"engine is {self.engine!r} and ray_address {self.ray_address!r}; expected one of "
-                f"{', '.join(EXECUTORS)}, and an address with ray alone."
-            )
-        if self.save_every_epochs < -1:
-            raise ValueError(
-                f"save_every_epochs is {self.save_every_epochs}; expected at least -1 (never)."
-            )
-        presets.by_name(self.preset)
-        self.evaluation()
 
     def evaluation(self) -> Evaluation:
-        """How the learned policy is compared."""
+        """Return how the learned policy is compared."""
         return Evaluation(self.arms, self.eval_seeds, self.learning_rate)
 
     def run(self, progress: Progress | None = None) -> RunReport:
-        """Learns, evaluates and writes everything to the run directory.
+        """Learn, evaluate and write everything to the run directory.
 
         Raises:
           FileExistsError: the directory holds a run and `resume` is not set.
           FileNotFoundError: `resume` is set and the directory holds no run.
-          DirectoryInUseError: another process is at the run in the directory.
+          DirectoryInUseError: another process writes to the directory.
           ImportError: Ray is asked for and not installed.
           RuntimeError: TensorFlow had begun before the strategy could be made.
           ValueError: the run in the directory was made with other flags, or TF_CONFIG is unusable.
@@ -203,10 +172,7 @@ class LearningRateExperiment:
             return dataclasses.replace(self, directory=aside, resume=False).run(progress)
         directory = self._choose_directory()
         directory.mkdir(parents=True, exist_ok=True)
-        engine = make_executor(
-            self.engine, self.workers, self.ray_address, threads=self.threads or None
-        )
-        with Lock(directory), engine:
+        with Lock(directory), self.make_executor() as executor:
             self._open(directory)
             task = self.task()
             return run_episodes(
@@ -220,22 +186,14 @@ class LearningRateExperiment:
                 ),
                 seed=self.seed,
                 progress=progress,
-                engine=engine,
+                engine=executor,
                 save_every_epochs=None if self.save_every_epochs < 0 else self.save_every_epochs,
             )
 
-    def use_threads(self) -> None:
-        """Sets TensorFlow's threads, if so many are asked for; before anything else uses it.
-
-        Raises:
-          ValueError: TensorFlow has begun with another number.
-        """
-        set_threads(self.threads)
-
     def open_strategy(self) -> contextlib.AbstractContextManager[Any]:
-        """The scope that models are made in; at the first call, devices are set up and listed.
+        """Return the scope that models are made in; the first call sets up and lists the devices.
 
-        With "auto" and one device there is none: TensorFlow uses that device anyway. Nor where
+        With "auto" there is none on one device, which TensorFlow uses anyway, nor where
         steps_per_execution is above 1, which Keras cannot do on several.
         """
         strategy = _strategy(self.strategy)
@@ -245,7 +203,7 @@ class LearningRateExperiment:
         return strategy.scope()
 
     def learner(self, directory: Path, selector: Selector | None = None) -> QANCallback:
-        """The callback that learns, with the selector's actions where one is given."""
+        """Return the callback that learns, with the actions of a selector where one is given."""
         settings = presets.by_name(self.preset, self.seed)
         if selector is not None:
             settings = presets.with_selection(settings, selector, self.rate_actions)
@@ -254,7 +212,7 @@ class LearningRateExperiment:
         return QANCallback(directory, **settings)
 
     def task(self) -> Task:
-        """What is trained."""
+        """Return the training."""
         splits = data.load(
             self.dataset, train_fraction=self.train_fraction, data_dir=self.data_dir or None
         )
@@ -292,13 +250,13 @@ class LearningRateExperiment:
             selector=self._selector(splits, batch_size),
             steps=len(splits.train) // batch_size,
             source=Call(
-                f"{__name__}:task_of",
+                f"{__name__}:make_task",
                 {"fields": dataclasses.asdict(self) | {"directory": "", "resume": False}},
             ),
         )
 
     def _selector(self, splits: data.Splits, batch_size: int) -> Selector | None:
-        """What chooses the training batches, if anything does."""
+        """Return the selector of the training batches; None for a random order."""
         if not self.selection:
             return None
         examples = tf.data.Dataset.from_tensor_slices((splits.train.x, splits.train.y))
@@ -319,22 +277,6 @@ class LearningRateExperiment:
             rate
         )
 
-    # The run directory.
-
-    def flags(self) -> str:
-        """The experiment as a flag file; what only says where to keep it is left out."""
-        lines = []
-        for field in dataclasses.fields(self):
-            if field.name in ("directory", "resume"):
-                continue
-            value = getattr(self, field.name)
-            if isinstance(value, bool):
-                lines.append(f"--{field.name}" if value else f"--no{field.name}")
-            else:
-                text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-                lines.append(f"--{field.name}={text}")
-        return "\n".join(lines) + "\n"
-
     def _choose_directory(self) -> Path:
         directory = Path(self.directory) if self.directory else self._next_directory()
         if self.resume and not (self.directory and directory.is_dir()):
@@ -345,8 +287,8 @@ class LearningRateExperiment:
         return directory
 
     def _open(self, directory: Path) -> None:
-        """Checks that the run in the directory is this one, and notes the flags."""
-        path = directory / "flags.txt"
+        """Check that the run in the directory is this one, and write its flags."""
+        path = directory / FLAG_FILE
         if path.exists() and not self.resume:
             raise FileExistsError(
                 f"{directory} holds a run already. Set --resume to go on with it, or give another "
@@ -359,8 +301,7 @@ class LearningRateExperiment:
                 f"There is no run to resume in {str(directory)!r}: its flags.txt is gone; expected "
                 "one. Write down there the flags that it was made with, one a line."
             )
-        files.remove_leftovers(directory, "flags.txt")
-        files.replace(path, self.flags())
+        write_flags(directory, self)
 
     def _next_directory(self) -> Path:
         stem = f"{self.dataset}_{self.model}"
@@ -370,14 +311,11 @@ class LearningRateExperiment:
         return Path("runs") / f"{stem}-{number:03d}"
 
     def _require_same(self, saved: str, directory: Path) -> None:
-        def settled(text: str) -> set[str]:
-            return {line for line in text.splitlines() if line and _flag(line) not in _MAY_GROW}
-
-        before, now = settled(saved), settled(self.flags())
-        known = {_flag(line) for line in before}
-        standard = settled(LearningRateExperiment().flags())
+        before, now = _fixed_flags(saved), _fixed_flags(to_text(self))
+        known = {_flag_name(line) for line in before}
+        defaults = _fixed_flags(to_text(LearningRateExperiment()))
         # A run of an earlier version says nothing of flags that came later.
-        now = {line for line in now if _flag(line) in known or line not in standard}
+        now = {line for line in now if _flag_name(line) in known or line not in defaults}
         differing = before ^ now
         if differing:
             raise ValueError(
@@ -387,18 +325,23 @@ class LearningRateExperiment:
             )
 
 
+def _fixed_flags(text: str) -> set[str]:
+    """Return the lines of a flag file that a resumed run has to repeat."""
+    return {line for line in text.splitlines() if line and _flag_name(line) not in _MAY_CHANGE}
+
+
 @functools.cache
 def _strategy(name: str) -> tf.distribute.Strategy:
-    """One strategy of each name for the process: workers meet once, and models share theirs."""
+    """Return the process's one strategy of a name: workers meet once, and models share theirs."""
     return distribute.from_name(name)
 
 
-def _flag(line: str) -> str:
-    """The name of the flag that a line of a flag file sets."""
+def _flag_name(line: str) -> str:
+    """Return the name of the flag that a line of a flag file sets."""
     name = line.split("=")[0].removeprefix("--")
     return name.removeprefix("no") if name.startswith("no") and "=" not in line else name
 
 
-def task_of(fields: dict[str, Any]) -> Task:
-    """The task of an experiment with these fields: what its workers call."""
+def make_task(fields: dict[str, Any]) -> Task:
+    """Return the task of an experiment with these fields; its workers call this."""
     return LearningRateExperiment(**fields).task()

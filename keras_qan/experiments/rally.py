@@ -5,15 +5,14 @@ A rally by names and numbers: what the script runs.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 
 from keras_qan import data
+from keras_qan.experiments.flags import flag, open_run
 from keras_qan.models.plain import layer_names, network
 from keras_qan.qan.callback import QANCallback
 from keras_qan.rally.growth_rule import GrowthRule
@@ -134,10 +133,6 @@ OPTIMIZERS = ("adam", "sgd")
 STEERING = ("", "shipped", "learn")
 
 
-def _said(text: str, default: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text})
-
-
 @dataclass(frozen=True)
 class RallyExperiment:
     """A rally, and the full network trained from nothing beside it; each field is a flag.
@@ -146,44 +141,46 @@ class RallyExperiment:
       ValueError: a field is out of range; the message says which.
     """
 
-    dataset: str = _said("data set: digits (nothing to download), mnist, cifar10", "digits")
-    train_fraction: float = _said("share of the training examples that are all, in (0, 1]", 1.0)
-    data_dir: str = _said("folder of prepared data sets; by default TFDS_DATA_DIR's", "")
-    directory: str = _said(
-        "where the rally is kept and gone on from; by default runs/<dataset>_rally", ""
+    dataset: str = flag("data set: digits (nothing to download), mnist, cifar10", "digits")
+    train_fraction: float = flag("share of the training examples that are all, in (0, 1]", 1.0)
+    data_dir: str = flag("folder of prepared data sets; by default TFDS_DATA_DIR's", "")
+    directory: str = flag(
+        "where the rally is kept and gone on from; by default runs/<dataset>_rally",
+        "",
+        is_saved=False,
     )
-    seed: int = _said("what everything random follows from", 0)
-    shares: tuple[str, ...] = _said("share of the examples in each stage", ("0.25", "0.5", "1.0"))
-    widths: tuple[str, ...] = _said(
+    seed: int = flag("what everything random follows from", 0)
+    shares: tuple[str, ...] = flag("share of the examples in each stage", ("0.25", "0.5", "1.0"))
+    widths: tuple[str, ...] = flag(
         "widths in each stage: convolutions, then the hidden layer, with dashes between",
         ("4-8-16", "8-16-32", "16-32-64"),
     )
-    deepen: tuple[str, ...] = _said(
+    deepen: tuple[str, ...] = flag(
         "for each stage, layers that are followed by a new one, with + between; - for none", ()
     )
-    epochs: tuple[str, ...] = _said(
+    epochs: tuple[str, ...] = flag(
         "passes over each stage's examples, not always whole", ("4", "3", "3")
     )
-    rates: tuple[str, ...] = _said("first rate of each stage; by default all learning_rate", ())
-    final_rates: tuple[str, ...] = _said(
+    rates: tuple[str, ...] = flag("first rate of each stage; by default all learning_rate", ())
+    final_rates: tuple[str, ...] = flag(
         "rate that each stage ends with, linear in its steps; - for one that stays", ()
     )
-    noise: tuple[str, ...] = _said("noise on each stage's copies; by default none", ())
-    automatic: bool = _said("whether a rule ends stages early; `epochs` are the most", False)
-    width_gain: float = _said("the rule's: what twice the parameters take off the loss", 0.05)
-    new: str = _said("what new units are: net2net, or zero_out and random as controls", "net2net")
-    batch_size: int = _said("examples in a batch", 32)
-    look_every: int = _said("steps between looks at the validation examples; 0 for a pass", 0)
-    optimizer: str = _said("adam or sgd (momentum 0.9)", "adam")
-    learning_rate: float = _said("the rate that each stage begins with", 1e-3)
-    qan: str = _said(
+    noise: tuple[str, ...] = flag("noise on each stage's copies; by default none", ())
+    automatic: bool = flag("whether a rule ends stages early; `epochs` are the most", False)
+    width_gain: float = flag("the rule's: what twice the parameters take off the loss", 0.05)
+    new: str = flag("what new units are: net2net, or zero_out and random as controls", "net2net")
+    batch_size: int = flag("examples in a batch", 32)
+    look_every: int = flag("steps between looks at the validation examples; 0 for a pass", 0)
+    optimizer: str = flag("adam or sgd (momentum 0.9)", "adam")
+    learning_rate: float = flag("the rate that each stage begins with", 1e-3)
+    qan: str = flag(
         "who steers the rate: nobody, shipped (the policy that ships), or learn (from nothing)", ""
     )
-    compare_epochs: float = _said(
+    compare_epochs: float = flag(
         "passes of the full network from nothing over all examples, to compare with; 0 for none",
         6.0,
     )
-    compare_final_rate: float = _said(
+    compare_final_rate: float = flag(
         "rate that from nothing ends with, linear in its steps; 0 for one that stays", 0.0
     )
 
@@ -221,17 +218,21 @@ class RallyExperiment:
         Raises:
           ValueError: the directory holds another experiment, or the rally cannot be.
         """
-        directory = self.place()
+        directory = Path(self.directory or f"runs/{self.dataset}_rally")
+        with open_run(directory, self):
+            return self._run(directory)
+
+    def _run(self, directory: Path) -> RallyComparison:
         splits = self._splits()
         rally = Rally(
             self.stages(),
             directory,
             self._steering(directory),
-            self.batch_size,
-            self.look_every or None,
-            self.seed,
-            GrowthRule(self.width_gain) if self.automatic else None,
-            self.new,  # type: ignore[arg-type]
+            batch_size=self.batch_size,
+            look_every=self.look_every or None,
+            seed=self.seed,
+            rule=GrowthRule(self.width_gain) if self.automatic else None,
+            new=self.new,  # type: ignore[arg-type]
         )
         small = widths_of(self.widths[0])
         found = rally.run(
@@ -240,26 +241,7 @@ class RallyExperiment:
             splits.validation,
             splits.test,
         )
-        (directory / "flags.txt").write_text(self.flags(), encoding="utf-8")
         return RallyComparison(found, self._from_nothing(splits, found, directory), directory)
-
-    def place(self) -> Path:
-        """The directory."""
-        return Path(self.directory) if self.directory else Path("runs") / f"{self.dataset}_rally"
-
-    def flags(self) -> str:
-        """The experiment as a flag file; what only says where to keep it is left out."""
-        lines = []
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name == "directory":
-                continue
-            if isinstance(value, bool):
-                lines.append(f"--{field.name}" if value else f"--no{field.name}")
-            else:
-                text = ",".join(value) if isinstance(value, tuple) else str(value)
-                lines.append(f"--{field.name}={text}")
-        return "\n".join(lines) + "\n"
 
     def _from_nothing(
         self, splits: data.Splits, found: RallyReport, directory: Path

@@ -147,7 +147,7 @@ def run_episodes(
         save_every_epochs = None  # the workers would have to save, and to go on, together
     _write_origin(directory, seed)
     with StopRequests() as stop, progress:
-        midway = FitCheckpoint(directory, save_every_epochs, stop.held)
+        midway = FitCheckpoint(directory, save_every_epochs, stop.hold)
         run = _Run(
             EpisodeRunner(task, learner, seed, midway),
             stop,
@@ -199,11 +199,11 @@ class _Run:
             for play in plays
         ]
         for played in self.engine.map(calls):
-            with self.stop.held():
+            with self.stop.hold():
                 learn_from_result(learner, played)
             self.progress.advance()
         # Once a round, so that a run that goes on begins the next round where this one ended.
-        with self.stop.held():
+        with self.stop.hold():
             learner.save()
 
     def _training(self, number: int, learning_rates: tuple[float, float] | None) -> EpisodeSpec:
@@ -238,7 +238,7 @@ class _Run:
         calls = [call_for(play, task, learner, self.seed) for play in left]
         steps = dict.fromkeys(evaluation.arms, 0) | {"qan": learner.state.steps}
         for play, played in zip(left, self.engine.map(calls), strict=True):
-            with self.stop.held():
+            with self.stop.hold():
                 steps[play.arm] = write_records(learner, played, steps[play.arm])
             self.progress.advance()
 

@@ -1,8 +1,8 @@
 """MetaQNN: Q-learning over architectures (Baker, Gupta, Naik & Raskar, arXiv:1611.02167).
 
 An agent builds a network layer by layer, is rewarded with its validation accuracy, and learns
-which layer to put where. `Space` says what may be built, `MetaQNN` searches. The names are loaded
-at first use.
+which layer to put where. `Space` defines the architectures, `MetaQNN` searches. The names are
+loaded at first use.
 """
 
 from __future__ import annotations
@@ -10,23 +10,34 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from keras_qan.utils.deprecation import moved_names
+
 if TYPE_CHECKING:
     from keras_qan.metaqnn.ensemble import Ensemble
     from keras_qan.metaqnn.q_learning import EpsilonSchedule, QLearning, QTable
     from keras_qan.metaqnn.recipe import Recipe, Stopping
+    from keras_qan.metaqnn.remote import trials_on
     from keras_qan.metaqnn.search import MetaQNN
-    from keras_qan.metaqnn.space import ImpossibleSpaceError, Layer, Space, architecture
+    from keras_qan.metaqnn.space import (
+        ImpossibleSpaceError,
+        Layer,
+        Space,
+        format_architecture,
+        parse_architecture,
+    )
     from keras_qan.metaqnn.state_space import State, StateSpace
 
 _HOMES = {
     "Ensemble": "ensemble",
-    **dict.fromkeys(["State", "StateSpace"], "state_space"),
-    **dict.fromkeys(["Layer", "architecture"], "space"),
     **dict.fromkeys(["EpsilonSchedule", "QLearning", "QTable"], "q_learning"),
     **dict.fromkeys(["Recipe", "Stopping"], "recipe"),
+    "trials_on": "remote",
     "MetaQNN": "search",
-    "make_trial_map": "remote",
-    **dict.fromkeys(["ImpossibleSpaceError", "Space"], "space"),
+    **dict.fromkeys(
+        ["ImpossibleSpaceError", "Layer", "Space", "format_architecture", "parse_architecture"],
+        "space",
+    ),
+    **dict.fromkeys(["State", "StateSpace"], "state_space"),
 }
 
 __all__ = [
@@ -42,14 +53,25 @@ __all__ = [
     "State",
     "StateSpace",
     "Stopping",
-    "architecture",
+    "format_architecture",
+    "parse_architecture",
     "trials_on",
 ]
 
 
+_find_moved = moved_names(
+    __name__,
+    {
+        "Grammar": f"{__name__}.state_space:StateSpace",
+        "Learning": f"{__name__}.q_learning:QLearning",
+        "architecture": f"{__name__}.space:parse_architecture",
+    },
+)
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _find_moved(name)
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

@@ -1,4 +1,4 @@
-"""The best models together."""
+"""Ensembles of the best models of a search."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_qan.data import Examples
-from keras_qan.metaqnn.trial import Trial, compiled, fitted
+from keras_qan.metaqnn.trial import Trial, compile_model, fit_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,9 +19,9 @@ class Ensemble:
     """Networks whose probabilities are averaged.
 
     Args:
-      models: Keras models with logits for output, best first.
-      architectures: theirs, as text.
-      scores: their validation accuracies.
+      models: Keras models with logits as outputs, best first.
+      architectures: of the models, as text.
+      scores: validation accuracies of the models.
     """
 
     models: Sequence[keras.Model]
@@ -34,28 +34,28 @@ class Ensemble:
         return np.asarray(total) / len(self.models)
 
     def accuracy(self, examples: Examples) -> float:
-        """The share of examples whose most probable class is theirs."""
+        """Share of the examples that the ensemble classifies correctly."""
         return float(np.mean(self.predict(examples.x).argmax(axis=1) == examples.y))
 
     def accuracies(self, examples: Examples) -> list[float]:
-        """The same for each model by itself."""
+        """Accuracy of each model by itself."""
         return [
             float(np.mean(_probabilities(one, examples.x, 512).argmax(axis=1) == examples.y))
             for one in self.models
         ]
 
 
-def retrained(trials: Sequence[Trial], count: int) -> Ensemble:
-    """Trains architectures to the end of their recipes and puts the best together.
+def retrain_best(trials: Sequence[Trial], count: int) -> Ensemble:
+    """Train architectures to the end of their recipes and combine the best.
 
     Args:
-      trials: the architectures; neither stopped nor started anew.
-      count: how many are put together, by validation accuracy after the last epoch.
+      trials: the architectures; neither stopped nor restarted.
+      count: the number to combine, by validation accuracy after the last epoch.
     """
     found = []
     for one in trials:
-        model = compiled(one, one.recipe)
-        curve = fitted(model, one, one.recipe, [])
+        model = compile_model(one, one.recipe)
+        curve = fit_model(model, one, one.recipe, [])
         found.append((curve[-1], one.architecture, model))
     found.sort(key=lambda item: -item[0])
     scores, texts, models = zip(*found[:count], strict=True)
@@ -64,5 +64,5 @@ def retrained(trials: Sequence[Trial], count: int) -> Ensemble:
 
 def _probabilities(model: keras.Model, x: Any, batch_size: int) -> npt.NDArray[np.float64]:
     logits = np.asarray(model.predict(x, batch_size=batch_size, verbose=0), np.float64)
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))

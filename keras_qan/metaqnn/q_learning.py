@@ -1,7 +1,4 @@
-"""Q-learning over trajectories, and when to explore.
-
-The agent: samples architectures, remembers them, and replays what it remembers.
-"""
+"""Q-learning over architectures: the value table, the ε schedule, and the agent."""
 
 from __future__ import annotations
 
@@ -11,19 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from keras_qan.metaqnn.space import Architecture, Layer, architecture
+from keras_qan.metaqnn.space import Architecture, Layer, parse_architecture
 from keras_qan.metaqnn.state_space import StateSpace
+from keras_qan.utils.validation import check, check_integer, check_number
 
 
 @dataclasses.dataclass(frozen=True)
 class QStep:
-    """One decision: an action in a state, and what could be done next.
+    """One decision: an action in a state, and the legal actions in the next one.
 
     Args:
       state: key of the state.
-      action: what was chosen in it.
-      next_state: key of the state that followed.
-      next_actions: what was legal there; none at the end.
+      action: the action taken in it.
+      next_state: key of the next state.
+      next_actions: the legal actions there. Defaults to none, at the end.
     """
 
     state: str
@@ -40,14 +38,14 @@ class QTable:
     carries the reward to the beginning.
 
     Args:
-      initial: Q₀, the value of what was never tried; below the average reward is the published
-        advice.
-      learning_rate: α, in (0, 1].
-      discount: γ, in [0, 1].
+      initial: Q₀, the value of an action never tried; the published advice is below the average
+        reward. Defaults to 0.5.
+      learning_rate: α, in (0, 1]. Defaults to 0.01.
+      discount: γ, in [0, 1]. Defaults to 1.
 
     Example:
       >>> table = QTable(initial=0.0, learning_rate=0.5)
-      >>> table.learn([Step("a", "x", "b", ("y",)), Step("b", "y", "end")], reward=1.0)
+      >>> table.learn([QStep("a", "x", "b", ("y",)), QStep("b", "y", "end")], reward=1.0)
       >>> table.value("b", "y"), table.value("a", "x")
       (0.5, 0.25)
     """
@@ -55,11 +53,8 @@ class QTable:
     def __init__(
         self, initial: float = 0.5, learning_rate: float = 0.01, discount: float = 1.0
     ) -> None:
-        if not 0.0 < learning_rate <= 1.0 or not 0.0 <= discount <= 1.0:
-            raise ValueError(
-                f"Received learning_rate={learning_rate} and discount={discount}; expected α in "
-                "(0, 1] and γ in [0, 1]."
-            )
+        check_number("learning_rate", learning_rate, above=0, maximum=1)
+        check_number("discount", discount, 0, 1)
         self.initial = initial
         self.learning_rate = learning_rate
         self.discount = discount
@@ -74,12 +69,12 @@ class QTable:
         return max((self.value(state, action) for action in actions), default=0.0)
 
     def learn(self, steps: Sequence[QStep], reward: float) -> None:
-        """Updates along a trajectory that ended with a reward, last step first."""
+        """Update along a trajectory that ended with a reward, last step first."""
         rate = self.learning_rate
         for place in range(len(steps) - 1, -1, -1):
             step = steps[place]
-            earned = reward if place == len(steps) - 1 else 0.0
-            target = earned + self.discount * self.best_value(step.next_state, step.next_actions)
+            best_next = self.best_value(step.next_state, step.next_actions)
+            target = (reward if place == len(steps) - 1 else 0.0) + self.discount * best_next
             known = self.values.setdefault(step.state, {})
             before = known.get(step.action, self.initial)
             known[step.action] = (1.0 - rate) * before + rate * target
@@ -87,7 +82,7 @@ class QTable:
     def choose(
         self, state: str, actions: Sequence[str], epsilon: float, rng: np.random.Generator
     ) -> str:
-        """An action: any with probability ε, else one of the best, ties broken at random."""
+        """Choose any action with probability ε, else one of the best, ties broken at random."""
         if rng.random() < epsilon:
             return actions[int(rng.integers(len(actions)))]
         best = self.best_value(state, actions)
@@ -101,17 +96,17 @@ class QTable:
 
 @dataclasses.dataclass(frozen=True)
 class EpsilonSchedule:
-    """How much is explored, counted in unique models.
+    """Exploration in stages, counted in unique models.
 
     Args:
-      steps: (ε, how many unique models), one after the other; the last ε holds for ever.
+      steps: (ε, number of unique models), one after the other; the last ε holds for ever.
 
     Raises:
-      ValueError: an ε is no probability, or a count is negative.
+      ValueError: an ε is not a probability, or a count is negative.
 
     Example:
       >>> schedule = EpsilonSchedule(((1.0, 2), (0.1, 1)))
-      >>> [schedule.at(count) for count in range(5)]
+      >>> [schedule.epsilon_at(count) for count in range(5)]
       [1.0, 1.0, 0.1, 0.1, 0.1]
     """
 
@@ -120,24 +115,22 @@ class EpsilonSchedule:
     def __post_init__(self) -> None:
         steps = tuple((float(epsilon), int(count)) for epsilon, count in self.steps)
         object.__setattr__(self, "steps", steps)
-        if not steps or any(not 0.0 <= e <= 1.0 or count < 0 for e, count in steps):
-            raise ValueError(
-                f"Received steps={self.steps}; expected pairs of a probability and a number of "
-                "models, as in ((1.0, 20), (0.1, 20))."
-            )
+        valid = bool(steps) and all(0.0 <= e <= 1.0 and count >= 0 for e, count in steps)
+        expected = "pairs of a probability and a number of models, as in ((1.0, 20), (0.1, 20))"
+        check(valid, "steps", self.steps, expected)
 
     @property
     def total(self) -> int:
-        """How many unique models there are in all."""
+        """Number of unique models of all stages."""
         return sum(count for _, count in self.steps)
 
-    def at(self, num_models: int) -> float:
-        """ε for the next model, once so many unique ones are trained."""
-        left = num_models
+    def epsilon_at(self, num_models: int) -> float:
+        """ε for the next model after a number of unique ones."""
+        remaining = num_models
         for epsilon, count in self.steps:
-            if left < count:
+            if remaining < count:
                 return epsilon
-            left -= count
+            remaining -= count
         return self.steps[-1][0]
 
     @classmethod
@@ -148,14 +141,13 @@ class EpsilonSchedule:
 
     @classmethod
     def scaled(cls, total: int) -> EpsilonSchedule:
-        """The paper's schedule, shrunk to so many models.
+        """The paper's schedule, shrunk to a number of models.
 
         Example:
           >>> EpsilonSchedule.scaled(27).steps[:3], EpsilonSchedule.scaled(27).total
           (((1.0, 15), (0.9, 1), (0.8, 1)), 27)
         """
-        if total < 1:
-            raise ValueError(f"Received total={total}; expected at least one model.")
+        check_integer("total", total, 1, hint="It counts models.")
         paper = cls.paper()
         ends = np.cumsum([count for _, count in paper.steps]) / paper.total * total
         places = np.rint(ends).astype(int)
@@ -165,15 +157,15 @@ class EpsilonSchedule:
 
 @dataclasses.dataclass(frozen=True)
 class QLearning:
-    """How the agent learns.
+    """Settings of the agent.
 
     Args:
-      epsilon: how much is explored; by default the paper's schedule shrunk to 60 models.
-      learning_rate: α.
-      discount: γ.
-      initial: Q₀.
-      replays: how many trajectories are replayed for each new model: 128 in the released code, 100
-        in the paper.
+      epsilon: exploration. Defaults to the paper's schedule shrunk to 60 models.
+      learning_rate: α. Defaults to 0.01.
+      discount: γ. Defaults to 1.
+      initial: Q₀. Defaults to 0.5.
+      replays: trajectories replayed for each new model: 128 in the released code, 100 in the
+        paper. Defaults to 128.
     """
 
     epsilon: EpsilonSchedule = dataclasses.field(default_factory=lambda: EpsilonSchedule.scaled(60))
@@ -183,59 +175,55 @@ class QLearning:
     replays: int = 128
 
     def __post_init__(self) -> None:
-        if self.replays < 0:
-            raise ValueError(f"Received replays={self.replays}; expected at least 0.")
-        self.table()
+        check_integer("replays", self.replays, 0)
+        self.make_table()
 
-    def table(self) -> QTable:
-        """A table that nothing was learned into yet."""
+    def make_table(self) -> QTable:
+        """Make an empty table of action values."""
         return QTable(self.initial, self.learning_rate, self.discount)
 
 
 class QLearningAgent:
-    """Q-learning over the states of a grammar, with a replay memory.
+    """Q-learning over the states of a state space, with a replay memory.
 
     Args:
-      grammar: what may be built.
-      learning: how it learns.
+      state_space: of the architectures.
+      settings: of the learning.
 
     Attributes:
       table: the action values.
-      memory: (trajectory, reward) of every model, again for every time that it was sampled again.
+      memory: (trajectory, reward) of every model, once for each time that it was sampled.
     """
 
-    def __init__(self, grammar: StateSpace, learning: QLearning) -> None:
-        self.grammar = grammar
-        self.table = learning.table()
+    def __init__(self, state_space: StateSpace, settings: QLearning) -> None:
+        self.state_space = state_space
+        self.table = settings.make_table()
         self.memory: list[tuple[tuple[QStep, ...], float]] = []
-        self._replays = learning.replays
+        self._replays = settings.replays
 
     def sample(self, epsilon: float, rng: np.random.Generator) -> Architecture:
-        """Builds an architecture: at each layer, any with probability ε, else the best."""
-        state, layers = self.grammar.start(), []
+        """Sample an architecture: at each layer, any with probability ε, else the best."""
+        state, layers = self.state_space.initial_state(), []
         while not state.ends:
-            actions = [str(layer) for layer in self.grammar.actions(state)]
+            actions = [str(layer) for layer in self.state_space.legal_actions(state)]
             layer = Layer.parse(self.table.choose(state.key, actions, epsilon, rng))
             layers.append(layer)
-            state = self.grammar.next(state, layer)
+            state = self.state_space.next_state(state, layer)
         return tuple(layers)
 
     def trajectory(self, layers: Sequence[Layer]) -> tuple[QStep, ...]:
         """The decisions that make an architecture."""
-        state, steps = self.grammar.start(), []
+        state, steps = self.state_space.initial_state(), []
         for layer in layers:
-            after = self.grammar.next(state, layer)
-            follow = tuple(str(other) for other in self.grammar.actions(after))
+            after = self.state_space.next_state(state, layer)
+            follow = tuple(str(other) for other in self.state_space.legal_actions(after))
             steps.append(QStep(state.key, str(layer), after.key, follow))
             state = after
         return tuple(steps)
 
     def remember(self, text: str, reward: float, rng: np.random.Generator) -> None:
-        """Learns from a model, and from as many remembered ones as are replayed.
-
-        Those are drawn uniformly, with replacement; what is sampled often is replayed often.
-        """
-        steps = self.trajectory(architecture(text))
+        """Learn from a model, and from replayed ones, drawn uniformly with replacement."""
+        steps = self.trajectory(parse_architecture(text))
         self.memory.append((steps, reward))
         self.table.learn(steps, reward)
         for place in rng.integers(len(self.memory), size=self._replays):

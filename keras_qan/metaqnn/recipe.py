@@ -1,4 +1,4 @@
-"""How the network of a trial is trained, and when that is given up."""
+"""Training recipes of trials, and their early stopping."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ import dataclasses
 import math
 from typing import Literal
 
+from keras_qan.utils.validation import check, check_choice, check_integer, check_number
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A training.
+    """Training of one model.
 
     Args:
-      stages: (learning rate, epochs), one after the other.
-      optimizer: "adam", or "sgd" with Nesterov's momentum 0.9.
-      batch_size: examples in a batch.
-      weight_decay: λ of a penalty λ/2 · Σ w² on kernels.
+      stages: (learning rate, epochs), one after the other. Defaults to ((3e-3, 5), (6e-4, 3)).
+      optimizer: "adam", or "sgd" with Nesterov's momentum 0.9. Defaults to "adam".
+      batch_size: examples in a batch. Defaults to 32.
+      weight_decay: λ of a penalty λ/2 · Σ w² on kernels. Defaults to 5e-4.
       dropout: whether every second layer and every fully connected one is followed by dropout, the
-        i-th of n with probability i / (2n).
-      mirror: whether images are mirrored at random.
-      shift: by how many pixels images are shifted at random, at the most.
-      restart_after: after so many epochs a model no better than chance starts anew at a lower rate;
-        0 for never.
-      restarts: rates that are tried, each `restart_factor` times the one before.
-      restart_factor: see there.
-      max_seconds: time budget of a trial; None for none.
+        i-th of n with probability i / (2n). Defaults to True.
+      mirror: whether images are mirrored at random. Defaults to False.
+      shift: the most pixels by which images are shifted at random. Defaults to 0.
+      restart_after: epochs after which a model no better than chance is restarted at a lower rate;
+        0 for never. Defaults to 3.
+      restarts: rates that are tried, each `restart_factor` times the one before. Defaults to 5.
+      restart_factor: in (0, 1). Defaults to 0.4.
+      max_seconds: time budget of a trial. Defaults to none.
 
     Raises:
       ValueError: a number is out of range.
@@ -45,35 +47,26 @@ class Recipe:
     def __post_init__(self) -> None:
         stages = tuple((float(rate), int(epochs)) for rate, epochs in self.stages)
         object.__setattr__(self, "stages", stages)
-        if not stages or any(rate <= 0.0 or epochs < 1 for rate, epochs in stages):
-            raise ValueError(
-                f"Received stages={self.stages}; expected pairs of a learning rate above 0 and at "
-                "least one epoch, as in ((1e-3, 5), (2e-4, 5))."
-            )
-        if self.optimizer not in ("adam", "sgd"):
-            raise ValueError(f'Received optimizer={self.optimizer!r}; expected "adam" or "sgd".')
-        if self.batch_size < 1 or self.restarts < 1 or min(self.restart_after, self.shift) < 0:
-            raise ValueError(
-                f"Received batch_size={self.batch_size}, restarts={self.restarts}, "
-                f"restart_after={self.restart_after} and shift={self.shift}; expected the first "
-                "two at least 1 and the others at least 0."
-            )
-        if self.weight_decay < 0.0 or not 0.0 < self.restart_factor < 1.0:
-            raise ValueError(
-                f"Received weight_decay={self.weight_decay} and "
-                f"restart_factor={self.restart_factor}; expected at least 0, and a factor within "
-                "(0, 1)."
-            )
-        if self.max_seconds is not None and not self.max_seconds > 0.0:
-            raise ValueError(f"Received max_seconds={self.max_seconds}; expected more than 0.")
+        valid = bool(stages) and all(rate > 0.0 and epochs >= 1 for rate, epochs in stages)
+        expected = "pairs of a rate above 0 and at least one epoch, as in ((1e-3, 5), (2e-4, 5))"
+        check(valid, "stages", self.stages, expected)
+        check_choice("optimizer", self.optimizer, ("adam", "sgd"))
+        check_integer("batch_size", self.batch_size, 1)
+        check_number("weight_decay", self.weight_decay, 0)
+        check_integer("shift", self.shift, 0)
+        check_integer("restart_after", self.restart_after, 0)
+        check_integer("restarts", self.restarts, 1)
+        check_number("restart_factor", self.restart_factor, above=0, below=1)
+        if self.max_seconds is not None:
+            check_number("max_seconds", self.max_seconds, above=0, hint="None sets no budget.")
 
     @property
     def epochs(self) -> int:
-        """Epochs in all."""
+        """Epochs of all stages."""
         return sum(epochs for _, epochs in self.stages)
 
-    def at_rate(self, factor: float) -> Recipe:
-        """The same at other rates."""
+    def scale_rates(self, factor: float) -> Recipe:
+        """Return the recipe with its learning rates times a factor."""
         stages = tuple((factor * rate, epochs) for rate, epochs in self.stages)
         return dataclasses.replace(self, stages=stages)
 
@@ -81,7 +74,7 @@ class Recipe:
     def falling(
         cls, rate: float, epochs: int, factor: float = 0.2, every: int = 5, **more: object
     ) -> Recipe:
-        """A rate that falls by a factor every so many epochs.
+        """A recipe whose rate falls by a factor every few epochs.
 
         Example:
           >>> Recipe.falling(1e-3, 7).stages
@@ -101,7 +94,7 @@ class Recipe:
 
     @classmethod
     def paper_final(cls) -> Recipe:
-        """How the best were retrained for CIFAR-10: SGD, 300 epochs, images shifted, mirrored."""
+        """The paper's retraining for CIFAR-10: SGD, 300 epochs, images shifted and mirrored."""
         stages = ((0.025, 40), (0.0125, 40), (1e-4, 160), (1e-5, 60))
         return cls(
             stages=stages, optimizer="sgd", batch_size=128, mirror=True, shift=5, restart_after=1
@@ -110,14 +103,17 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Stopping:
-    """Trials that are predicted to end behind are stopped; see `CurveStopping`.
+    """Early stopping of trials that are predicted to end behind; see `CurveStopping`.
 
     Args:
-      confidence: Δ of the rule.
-      keep_best: n of the rule.
-      margin: δ of the rule.
-      reward: what a stopped trial is worth: "predicted", the end that it was predicted to have, or
-        "observed", the best that it reached.
+      confidence: Δ of the rule. Defaults to 0.9.
+      keep_best: n of the rule. Defaults to 3.
+      margin: δ of the rule. Defaults to 0.
+      reward: of a stopped trial: "predicted", its predicted end, or "observed", the best that it
+        reached. Defaults to "predicted".
+
+    Raises:
+      ValueError: `reward` is neither.
     """
 
     confidence: float = 0.9
@@ -126,7 +122,4 @@ class Stopping:
     reward: Literal["predicted", "observed"] = "predicted"
 
     def __post_init__(self) -> None:
-        if self.reward not in ("predicted", "observed"):
-            raise ValueError(
-                f'Received reward={self.reward!r}; expected "predicted" or "observed".'
-            )
+        check_choice("reward", self.reward, ("predicted", "observed"))

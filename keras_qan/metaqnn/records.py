@@ -1,4 +1,4 @@
-"""What a search leaves in its directory."""
+"""Files of a search: its settings, and a row for each model."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ VALUES = "q_values.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
-    """One row of a search: an architecture and what came of it.
+class ModelRecord:
+    """One row of a search: an architecture and the outcome of its trial.
 
     Args:
       number: of the row, from 0.
       architecture: as text.
-      epsilon: how much was explored when it was sampled.
-      status: see `Outcome`.
+      epsilon: exploration when it was sampled.
+      status: see `TrialOutcome`.
       score: best validation accuracy; NaN if there is none.
-      reward: what the agent learned from; NaN for none.
+      reward: that the agent learned from; NaN for none.
       curve: validation accuracy after each epoch.
-      predicted: the end that a stopped one was predicted to have; NaN for the others.
-      parameters: its weights.
+      predicted: the predicted end of a stopped one; NaN for the others.
+      parameters: number of weights.
       learning_rate: the first rate.
-      restarts: how many trainings were given up before.
-      seconds: that it took.
-      repeats: numbers of the models that were sampled once more before this one.
-      relative: number of the model whose weights it grew from; None for none.
-      share: which part of it that covered.
+      restarts: trainings given up before.
+      seconds: duration of the trial.
+      repeats: numbers of the models that were sampled again before this one. Defaults to none.
+      relative: number of the model whose weights it started from. Defaults to none.
+      share: the part of its layers that had such weights. Defaults to 0.
     """
 
     number: int
@@ -57,23 +57,23 @@ class Model:
 
     @property
     def counts(self) -> bool:
-        """Whether the agent learns from it; what was out of memory is as if never sampled."""
+        """Whether the agent learns from it; not where memory ran out."""
         return self.status != "out_of_memory"
 
 
-def append(directory: Path, model: Model) -> None:
-    """Adds a row, whole or not at all."""
+def append(directory: Path, model: ModelRecord) -> None:
+    """Append a row and wait until it is on the disk."""
     with (directory / MODELS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(plain(dataclasses.asdict(model))) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
 
-def read(directory: Path) -> list[Model]:
-    """Reads the rows; a last one that a kill cut short is taken out of the file.
+def read(directory: Path) -> list[ModelRecord]:
+    """Read the rows; a last one that a kill cut short is removed from the file.
 
     Raises:
-      ValueError: another line is no row.
+      ValueError: another line is not a row.
     """
     path = directory / MODELS
     if not path.exists():
@@ -81,15 +81,15 @@ def read(directory: Path) -> list[Model]:
     text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
-        write_aside(path, whole)
-    return [_model(path, line) for line in whole.splitlines()]
+        files.replace(path, whole)
+    return [_parse_row(path, line) for line in whole.splitlines()]
 
 
 def open_directory(directory: Path, settings: dict[str, Any]) -> None:
-    """Makes a search's directory, or makes sure that it is this search's.
+    """Make a search's directory, or check that it holds this search.
 
     Raises:
-      ValueError: the directory holds a search with other settings; it says which differ.
+      ValueError: the directory holds a search with other settings; the message says which.
       OSError: it cannot be made.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def open_directory(directory: Path, settings: dict[str, Any]) -> None:
                 f"{directory} holds {MODELS} without {SETTINGS}; expected a search's directory or "
                 "an empty one. Choose another directory."
             )
-        write_aside(path, json.dumps(wanted, indent=1) + "\n")
+        files.replace(path, json.dumps(wanted, indent=1) + "\n")
         return
     found = json.loads(path.read_text(encoding="utf-8"))
     differing = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
@@ -116,20 +116,15 @@ def open_directory(directory: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def write_aside(path: Path, text: str) -> None:
-    """Writes a file aside and renames it, so that it is there whole or not at all."""
-    files.replace(path, text)
-
-
-def _model(path: Path, line: str) -> Model:
+def _parse_row(path: Path, line: str) -> ModelRecord:
     try:
         found = json.loads(line)
         for name in ("score", "reward", "predicted"):
             found[name] = math.nan if found[name] is None else float(found[name])
-        return Model(**found | {n: tuple(found[n]) for n in ("curve", "repeats")})
+        return ModelRecord(**found | {n: tuple(found[n]) for n in ("curve", "repeats")})
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"Received a line of {path} that is no row of a search ({error}). Take it out, or "
+            f"Received a line of {path} that is no row of a search ({error}). Delete it, or "
             "start anew in another directory."
         ) from error
 

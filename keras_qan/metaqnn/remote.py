@@ -1,48 +1,46 @@
-"""Trials in other processes: what a trial is made of, as plain data."""
+"""Trials as tasks of an executor: their parts as plain data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_qan import parallel
 from keras_qan.data import Examples
 from keras_qan.early_stopping import CurvePredictor, CurveStopping
 from keras_qan.metaqnn.recipe import Recipe
 from keras_qan.metaqnn.space import Space
 from keras_qan.metaqnn.state_space import StateSpace
 from keras_qan.metaqnn.trial import Trial, TrialOutcome, run_trial
+from keras_qan.parallel import Call, Executor
 
 
-def make_trial_map(
-    workers: parallel.Executor,
-) -> Callable[[Callable[[Trial], TrialOutcome], Sequence[Trial]], Iterator[TrialOutcome]]:
-    """An engine as `MetaQNN(engine=...)` takes it; give it `parallel=workers.workers`.
+def run_trials(trials: Sequence[Trial], executor: Executor) -> Iterator[TrialOutcome]:
+    """Yield the outcomes of trials in order.
 
     Where models are stopped by prediction, all workers have to see the search's directory.
-
-    Args:
-      workers: the engine.
-
-    Example:
-      >>> with engine.engine_by_name("local", 2) as two:  # doctest: +SKIP
-      ...     MetaQNN(space, "digits", "runs/s", engine=trials_on(two), parallel=two.workers)
     """
-
-    def run(
-        function: Callable[[Trial], TrialOutcome], trials: Sequence[Trial]
-    ) -> Iterator[TrialOutcome]:
-        del function  # what workers call is named below
-        return workers.map([call_for(trial) for trial in trials])
-
-    return run
+    if executor.is_here:  # the trials share one stopper and what it has learned
+        return map(run_trial, trials)
+    return executor.map([call_for(trial) for trial in trials])
 
 
-def call_for(trial: Trial) -> parallel.Call:
-    """The trial as a task for any engine."""
-    grammar, stopper = trial.grammar, trial.stopper
+def trials_on(executor: Executor) -> Executor:
+    """Return the executor itself, for `MetaQNN(engine=trials_on(executor))` of older code."""
+    warnings.warn(
+        "keras_qan.metaqnn.trials_on goes with the next version: MetaQNN(engine=...) takes an "
+        "executor itself.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return executor
+
+
+def call_for(trial: Trial) -> Call:
+    """Describe the trial as a task for any executor."""
+    state_space, stopper = trial.state_space, trial.stopper
     stopping = None
     if stopper is not None:
         stopping = {
@@ -52,13 +50,13 @@ def call_for(trial: Trial) -> parallel.Call:
             "keep_best": stopper.rule.keep_best,
             "margin": stopper.rule.margin,
         }
-    return parallel.Call(
+    return Call(
         f"{__name__}:run_call",
         {
             "architecture": trial.architecture,
-            "space": grammar.space,
-            "input_shape": list(grammar.input_shape),
-            "num_classes": grammar.num_classes,
+            "space": state_space.space,
+            "input_shape": list(state_space.input_shape),
+            "num_classes": state_space.num_classes,
             "train": [trial.train.x, trial.train.y],
             "validation": [trial.validation.x, trial.validation.y],
             "recipe": trial.recipe,
@@ -82,14 +80,14 @@ def run_call(
     stopping: dict[str, Any] | None,
     **rest: Any,
 ) -> TrialOutcome:
-    """Runs a trial that `call_for` named."""
+    """Run a trial that `call_for` described."""
     stopper = None
     if stopping is not None:
         predictor = CurvePredictor(["svr_linear", "least_squares"])
         stopper = CurveStopping(**stopping, predictor=predictor)
     return run_trial(
         Trial(
-            grammar=StateSpace(space, tuple(input_shape), num_classes),
+            state_space=StateSpace(space, tuple(input_shape), num_classes),
             train=Examples(*train),
             validation=Examples(*validation),
             recipe=recipe,

@@ -1,4 +1,4 @@
-"""MetaQNN: the search."""
+"""MetaQNN: a search of architectures by Q-learning."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import math
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,23 @@ import numpy as np
 
 from keras_qan.early_stopping import CurvePredictor, CurveStopping
 from keras_qan.metaqnn import records
-from keras_qan.metaqnn.ensemble import Ensemble, retrained
+from keras_qan.metaqnn.ensemble import Ensemble, retrain_best
 from keras_qan.metaqnn.q_learning import QLearning, QLearningAgent
 from keras_qan.metaqnn.recipe import Recipe, Stopping
-from keras_qan.metaqnn.records import Model
+from keras_qan.metaqnn.records import ModelRecord
+from keras_qan.metaqnn.remote import run_trials
 from keras_qan.metaqnn.search_data import as_search_data
-from keras_qan.metaqnn.space import Space, architecture, text_of
+from keras_qan.metaqnn.space import Space, format_architecture, parse_architecture
 from keras_qan.metaqnn.state_space import StateSpace
-from keras_qan.metaqnn.trial import Trial, TrialOutcome, run_trial
+from keras_qan.metaqnn.trial import Trial, TrialOutcome
 from keras_qan.metaqnn.warm_start import InheritedWeights, WarmStarter
+from keras_qan.parallel import Executor, LocalExecutor
+from keras_qan.storage import files
 from keras_qan.storage.lock import Lock
 from keras_qan.utils import progress
+from keras_qan.utils.validation import check_integer
 
-#: Runs trials: given `run_trial` and a sequence of trials, gives their outcomes in order.
-TrialMap = Callable[[Callable[[Trial], TrialOutcome], Sequence[Trial]], Iterable[TrialOutcome]]
-
-#: After so many samples in a row that are known already, nothing new is expected.
+#: The search ends after this many known samples in a row.
 _MOST_REPEATS = 200
 
 
@@ -40,22 +40,22 @@ class MetaQNN:
     """Searches architectures by Q-learning (arXiv:1611.02167).
 
     Each sampled architecture is trained and rewarded with its best validation accuracy; one that
-    was trained before is not trained again, only learned from once more. Everything is kept in the
-    directory, one row a model, and a search that was broken off goes on from there.
+    was trained before is learned from again, but not trained again. Everything is kept in the
+    directory, one row a model, from which an interrupted search resumes.
 
     Args:
-      space: what may be built.
+      space: of the architectures.
       data: `keras_qan.data.load(...)`, the name of a data set, or ((x, y), (x, y)) to train and
         validate on.
-      directory: where the search is kept; gone on from if it holds this search.
-      seed: what everything random follows from.
-      learning: how the agent explores and learns.
-      recipe: how each model is trained, within which time.
-      stopping: stops models that are predicted to end behind the best; None for never.
+      directory: of the search; resumed from if it holds this search.
+      seed: of everything random. Defaults to 0.
+      learning: settings of the agent. Defaults to `QLearning()`.
+      recipe: of each model's training. Defaults to `Recipe()`.
+      stopping: early stopping of models that are predicted to end behind. Defaults to none.
       warm_start: whether a new model starts from its nearest trained relative, grown by net2net.
-      engine: runs trials; given a function and trials it gives their outcomes in order, as `map`
-        does, which runs them here.
-      parallel: how many trials the engine is given at once.
+        Defaults to False.
+      engine: executor that trains the models. Defaults to this process.
+      parallel: number of models sampled and trained at once. Defaults to the executor's workers.
 
     Raises:
       ImpossibleSpaceError: nothing of the space fits the data.
@@ -78,51 +78,49 @@ class MetaQNN:
         learning: QLearning | None = None,
         recipe: Recipe | None = None,
         stopping: Stopping | None = None,
+        *,
         warm_start: bool = False,
-        engine: TrialMap = map,
-        parallel: int = 1,
+        engine: Executor | None = None,
+        parallel: int | None = None,
     ) -> None:
-        if seed < 0 or parallel < 1:
-            raise ValueError(
-                f"Received seed={seed} and parallel={parallel}; expected a seed of at least 0 and "
-                "at least one trial at once."
-            )
+        self._engine = engine or LocalExecutor()
+        self._parallel = self._engine.workers if parallel is None else parallel
+        check_integer("parallel", self._parallel, 1, hint="It counts models trained at once.")
+        self.seed = check_integer("seed", seed, 0)
         self.task = as_search_data(data)
-        self.grammar = StateSpace(space, self.task.input_shape, self.task.num_classes)
+        self.state_space = StateSpace(space, self.task.input_shape, self.task.num_classes)
         self.directory = Path(directory)
-        self.seed = seed
         self.learning = learning or QLearning()
         self.recipe = recipe or Recipe()
         self.stopping = stopping
         self.warm_start = warm_start
-        self._engine, self._parallel = engine, parallel
         self.directory.mkdir(parents=True, exist_ok=True)
         weakref.finalize(self, Lock(self.directory).release)
         records.open_directory(self.directory, self._settings())
         self._stopper = self._make_stopper()
-        self._nursery = WarmStarter(self.directory / "weights", self.grammar)
-        self.agent = QLearningAgent(self.grammar, self.learning)
-        self._rows: list[Model] = []
+        self._warm_starter = WarmStarter(self.directory / "weights", self.state_space)
+        self.agent = QLearningAgent(self.state_space, self.learning)
+        self._rows: list[ModelRecord] = []
         self._numbers: dict[str, int] = {}
         for row in records.read(self.directory):
-            self._learn(row)
+            self._replay(row)
 
     @property
-    def models(self) -> list[Model]:
+    def models(self) -> list[ModelRecord]:
         """All rows, in the order in which they were trained."""
         return list(self._rows)
 
     @property
     def num_models(self) -> int:
-        """How many different models were trained."""
+        """Number of different models that were trained."""
         return sum(row.counts for row in self._rows)
 
-    def run(self, models: int, watch: progress.Progress | None = None) -> list[Model]:
-        """Trains until there are so many different models; goes on where it was.
+    def run(self, models: int, watch: progress.Progress | None = None) -> list[ModelRecord]:
+        """Train until there is a number of different models, those of earlier runs included.
 
         Args:
-          models: how many there are to be in all.
-          watch: shows how far it is; by default bars on a terminal, nothing elsewhere.
+          models: the number of models in all.
+          watch: shows progress. Defaults to bars on a terminal, nothing elsewhere.
 
         Returns:
           All rows.
@@ -130,12 +128,11 @@ class MetaQNN:
         Raises:
           ValueError: `models` is below 1.
         """
-        if models < 1:
-            raise ValueError(f"Received models={models}; expected at least 1.")
+        check_integer("models", models, 1)
         with watch or progress.for_terminal() as bars:
             bars.start("models", self.num_models, models, self.recipe.epochs)
             while self.num_models < models:
-                batch = self._proposals(min(self._parallel, models - self.num_models))
+                batch = self._propose(min(self._parallel, models - self.num_models))
                 if not batch:
                     warnings.warn(
                         f"The last {_MOST_REPEATS} samples were known already: the search ends "
@@ -145,26 +142,27 @@ class MetaQNN:
                         stacklevel=2,
                     )
                     break
-                trials = [self._trial(proposal) for proposal in batch]
-                outcomes = self._engine(run_trial, trials)
+                trials = [self._make_trial(proposal) for proposal in batch]
+                outcomes = run_trials(trials, self._engine)
                 for proposal, outcome in zip(batch, outcomes, strict=True):
-                    self._finish(proposal, outcome)
+                    self._record(proposal, outcome)
                     bars.advance()
-        self._write_values()
+        text = json.dumps(self.agent.table.as_data(), sort_keys=True)
+        files.replace(self.directory / records.VALUES, text + "\n")
         return self.models
 
-    def best(self, count: int = 5) -> list[Model]:
+    def best(self, count: int = 5) -> list[ModelRecord]:
         """The rows with the best validation accuracy, best first."""
         scored = [row for row in self._rows if math.isfinite(row.score)]
         return sorted(scored, key=lambda row: (-row.score, row.number))[:count]
 
     def ensemble(self, count: int = 5, retrain: int = 10, recipe: Recipe | None = None) -> Ensemble:
-        """Trains the best models anew and averages the best of them.
+        """Train the best models anew and average the best of them.
 
         Args:
-          count: how many are averaged.
-          retrain: how many are trained anew: at least `count`.
-          recipe: how; by default as in the search, without stopping.
+          count: the number of models averaged. Defaults to 5.
+          retrain: the number of models trained anew, at least `count`. Defaults to 10.
+          recipe: of the training. Defaults to that of the search, without stopping.
 
         Returns:
           The ensemble, chosen by validation accuracy.
@@ -172,42 +170,38 @@ class MetaQNN:
         Raises:
           ValueError: there are no models, or a count is out of range.
         """
-        if not 1 <= count <= retrain:
-            raise ValueError(
-                f"Received count={count} and retrain={retrain}; expected 1 ≤ count ≤ retrain."
-            )
+        check_integer("retrain", retrain, 1)
+        check_integer("count", count, 1, retrain, hint=f"retrain={retrain} models are trained.")
         rows = self.best(retrain)
         if not rows:
             raise ValueError("Received no finished model; expected some. Call run(models=...).")
         trials = [
             Trial(
-                row.architecture,
-                self.grammar,
-                self.task.train,
-                self.task.validation,
+                architecture=row.architecture,
+                state_space=self.state_space,
+                train=self.task.train,
+                validation=self.task.validation,
                 # A rate that was too high in the search would be so again.
-                recipe or self.recipe.at_rate(self.recipe.restart_factor**row.restarts),
-                self._number_of("final", row.number),
+                recipe=recipe or self.recipe.scale_rates(self.recipe.restart_factor**row.restarts),
+                seed=self._seed_for("final", row.number),
             )
             for row in rows
         ]
-        return retrained(trials, count)
+        return retrain_best(trials, count)
 
-    # One model.
-
-    def _proposals(self, count: int) -> list[_Proposal]:
-        """Samples so many new architectures; known ones are learned from once more."""
+    def _propose(self, count: int) -> list[_Proposal]:
+        """Sample new architectures; known ones that come up are learned from again."""
         found: list[_Proposal] = []
         while len(found) < count:
             place = len(found)
             number = len(self._rows) + place
-            rng = np.random.default_rng(self._number_of("sample", number))
-            learning_rng = np.random.default_rng(self._number_of("replay", number))
-            epsilon = self.learning.epsilon.at(self.num_models + place)
+            rng = np.random.default_rng(self._seed_for("sample", number))
+            learning_rng = np.random.default_rng(self._seed_for("replay", number))
+            epsilon = self.learning.epsilon.epsilon_at(self.num_models + place)
             repeats: list[int] = []
             pending = {proposal.architecture for proposal in found}
             for _ in range(_MOST_REPEATS):
-                text = text_of(self.agent.sample(epsilon, rng))
+                text = format_architecture(self.agent.sample(epsilon, rng))
                 if text in pending:
                     continue
                 if text not in self._numbers:
@@ -221,30 +215,30 @@ class MetaQNN:
                 break  # nothing new is expected
         return found
 
-    def _trial(self, proposal: _Proposal) -> Trial:
+    def _make_trial(self, proposal: _Proposal) -> Trial:
         if self.warm_start:
-            seed = self._number_of("grow", proposal.number)
-            found = self._nursery.inheritance(proposal.architecture, self._rows, seed)
-            proposal.inheritance = found
-        inherited = proposal.inheritance
+            seed = self._seed_for("grow", proposal.number)
+            found = self._warm_starter.inherit(proposal.architecture, self._rows, seed)
+            proposal.inherited = found
         return Trial(
-            proposal.architecture,
-            self.grammar,
-            self.task.train,
-            self.task.validation,
-            self.recipe,
-            self._number_of("train", proposal.number),
-            copy.deepcopy(self._stopper),
-            self.stopping.reward if self.stopping else "predicted",
-            inherited.weights if inherited else None,
+            architecture=proposal.architecture,
+            state_space=self.state_space,
+            train=self.task.train,
+            validation=self.task.validation,
+            recipe=self.recipe,
+            seed=self._seed_for("train", proposal.number),
+            stopper=copy.deepcopy(self._stopper),
+            reward=self.stopping.reward if self.stopping else "predicted",
+            weights=proposal.inherited.weights if proposal.inherited else None,
             keep_weights=self.warm_start,
         )
 
-    def _finish(self, proposal: _Proposal, outcome: TrialOutcome) -> None:
+    def _record(self, proposal: _Proposal, outcome: TrialOutcome) -> None:
         if outcome.weights is not None:
-            self._nursery.keep(proposal.number, proposal.architecture, outcome.weights)
-        inherited = proposal.inheritance
-        row = Model(
+            self._warm_starter.save(proposal.number, proposal.architecture, outcome.weights)
+        inherited = proposal.inherited
+        architecture = parse_architecture(proposal.architecture)
+        row = ModelRecord(
             number=proposal.number,
             architecture=proposal.architecture,
             epsilon=proposal.epsilon,
@@ -253,7 +247,7 @@ class MetaQNN:
             reward=outcome.reward,
             curve=outcome.curve,
             predicted=outcome.predicted,
-            parameters=self.grammar.after(architecture(proposal.architecture)).parameters,
+            parameters=self.state_space.state_after(architecture).parameters,
             learning_rate=outcome.learning_rate,
             restarts=outcome.restarts,
             seconds=outcome.seconds,
@@ -264,21 +258,19 @@ class MetaQNN:
         records.append(self.directory, row)
         self._add(row, proposal.learning_rng)
 
-    def _learn(self, row: Model) -> None:
-        """Does once more what was done when the row was written."""
-        rng = np.random.default_rng(self._number_of("replay", row.number))
+    def _replay(self, row: ModelRecord) -> None:
+        """Repeat the learning that was done when the row was written."""
+        rng = np.random.default_rng(self._seed_for("replay", row.number))
         for number in row.repeats:
             known = self._rows[number]
             self.agent.remember(known.architecture, known.reward, rng)
         self._add(row, rng)
 
-    def _add(self, row: Model, rng: np.random.Generator) -> None:
+    def _add(self, row: ModelRecord, rng: np.random.Generator) -> None:
         self._rows.append(row)
         self._numbers[row.architecture] = row.number
         if row.counts:
             self.agent.remember(row.architecture, row.reward, rng)
-
-    # What they are made of.
 
     def _make_stopper(self) -> CurveStopping | None:
         if self.stopping is None:
@@ -292,15 +284,15 @@ class MetaQNN:
             predictor=CurvePredictor(["svr_linear", "least_squares"]),
         )
 
-    def _number_of(self, purpose: str, number: int) -> int:
-        """A seed of its own for each purpose and model."""
+    def _seed_for(self, purpose: str, number: int) -> int:
+        """Derive a seed for a purpose and a model."""
         streams = ("sample", "replay", "train", "grow", "final")
         entropy = [self.seed, streams.index(purpose), number]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
 
     def _settings(self) -> dict[str, Any]:
         return {
-            "space": dataclasses.asdict(self.grammar.space),
+            "space": dataclasses.asdict(self.state_space.space),
             "data": self.task.as_data(),
             "seed": self.seed,
             "learning": dataclasses.asdict(self.learning),
@@ -309,18 +301,14 @@ class MetaQNN:
             "warm_start": self.warm_start,
         }
 
-    def _write_values(self) -> None:
-        text = json.dumps(self.agent.table.as_data(), sort_keys=True)
-        records.write_aside(self.directory / records.VALUES, text + "\n")
-
 
 @dataclasses.dataclass(eq=False)
 class _Proposal:
-    """An architecture that is to be trained."""
+    """A sampled architecture that is to be trained."""
 
     number: int
     architecture: str
     epsilon: float
     repeats: tuple[int, ...]
     learning_rng: np.random.Generator
-    inheritance: InheritedWeights | None = None
+    inherited: InheritedWeights | None = None

@@ -1,4 +1,4 @@
-"""What a search is trained, chosen and reported on."""
+"""Data of a search: examples to train, to validate and to test on."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class SearchData:
     """Examples of an image classification.
 
     Args:
-      train: what gradients are taken on.
-      validation: what rewards and choices are made on.
-      test: what is reported once; None where there is none.
-      num_classes: how many classes there are.
-      name: for the record.
+      train: for gradients.
+      validation: for rewards and choices.
+      test: for the final report; None for none.
+      num_classes: number of classes.
+      name: for the settings file.
     """
 
     train: Examples
@@ -34,7 +34,7 @@ class SearchData:
         return tuple(self.train.x.shape[1:])
 
     def as_data(self) -> dict[str, Any]:
-        """What a directory is recognised by."""
+        """Summary for the settings file, by which a directory is recognised."""
         return {
             "name": self.name,
             "input_shape": list(self.input_shape),
@@ -45,23 +45,23 @@ class SearchData:
 
 
 def as_search_data(data: Any) -> SearchData:
-    """Brings data into a `Task`.
+    """Convert data to `SearchData`.
 
     Args:
-      data: `Splits` of `keras_qan.data.load`, the name of a data set, a `Task`, or
+      data: `Splits` of `keras_qan.data.load`, the name of a data set, `SearchData`, or
         ((x, y), (x, y)) to train on and to validate on: images [N, height, width, channels] and
         classes [N].
 
     Raises:
-      ValueError: the labels do not match the number of classes, or the images are none.
-      TypeError: it is something else.
+      ValueError: the labels do not match the number of classes, or x holds no images.
+      TypeError: it is of another type.
     """
     if isinstance(data, SearchData):
-        return _checked(data)
+        return _check_data(data)
     if isinstance(data, str):
         data = load(data)
     if isinstance(data, Splits):
-        return _checked(
+        return _check_data(
             SearchData(data.train, data.validation, data.test, data.num_classes, data.name)
         )
     try:
@@ -73,7 +73,7 @@ def as_search_data(data: Any) -> SearchData:
         ) from error
     train, validation = _examples(x, y), _examples(x_validation, y_validation)
     num_classes = int(max(train.y.max(initial=0), validation.y.max(initial=0))) + 1
-    return _checked(SearchData(train, validation, None, max(2, num_classes), "arrays"))
+    return _check_data(SearchData(train, validation, None, max(2, num_classes), "arrays"))
 
 
 def _examples(x: Any, y: Any) -> Examples:
@@ -86,29 +86,29 @@ def _examples(x: Any, y: Any) -> Examples:
     return Examples(np.asarray(x, np.float32), labels.astype(np.int64))
 
 
-def _checked(task: SearchData) -> SearchData:
-    for name, part in (("train", task.train), ("validation", task.validation)):
+def _check_data(data: SearchData) -> SearchData:
+    for name, part in (("train", data.train), ("validation", data.validation)):
         if not len(part) or part.x.ndim != 4:
             raise ValueError(
                 f"Received {name} inputs of shape {part.x.shape}; expected at least one image, [N, "
                 "height, width, channels]. Add the last dimension with x[..., None]."
             )
         low, high = int(part.y.min()), int(part.y.max())
-        if low < 0 or high >= task.num_classes:
+        if low < 0 or high >= data.num_classes:
             raise ValueError(
-                f"Received {name} labels from {low} to {high} for {task.num_classes} classes; "
-                f"expected 0 to {task.num_classes - 1}. Number the classes from 0, and give as "
+                f"Received {name} labels from {low} to {high} for {data.num_classes} classes; "
+                f"expected 0 to {data.num_classes - 1}. Number the classes from 0, and give as "
                 "many as there are."
             )
-        if part.x.shape[1:] != task.train.x.shape[1:]:
+        if part.x.shape[1:] != data.train.x.shape[1:]:
             raise ValueError(
                 f"Received {name} images of shape {part.x.shape[1:]} beside training images of "
-                f"shape {task.train.x.shape[1:]}; expected the same."
+                f"shape {data.train.x.shape[1:]}; expected the same."
             )
-    missing = sorted(set(range(task.num_classes)) - set(np.unique(task.train.y).tolist()))
+    missing = sorted(set(range(data.num_classes)) - set(np.unique(data.train.y).tolist()))
     if missing:
         raise ValueError(
-            f"Received training labels without the classes {missing[:5]} of {task.num_classes}; "
+            f"Received training labels without the classes {missing[:5]} of {data.num_classes}; "
             "expected an example of each. Correct the labels or the number of classes."
         )
-    return task
+    return data

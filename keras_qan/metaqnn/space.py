@@ -1,20 +1,27 @@
-"""Layers of an architecture, and how they are written.
-
-Which architectures there are.
-"""
+"""Layers and architectures as text, and the space of architectures that a search may build."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from keras_qan.utils.validation import check, check_integer
+
 LayerKind = Literal["C", "R", "P", "FC", "GAP", "SM"]
+Pairs = tuple[tuple[int, int], ...]
 
-
-_NUMBERS = {"C": 3, "R": 2, "P": 2, "FC": 1, "GAP": 0, "SM": 0}
-
+# The fields of a layer that its text has in parentheses, in order.
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "C": ("width", "size", "stride"),
+    "R": ("width", "size"),
+    "P": ("size", "stride"),
+    "FC": ("width",),
+    "GAP": (),
+    "SM": (),
+}
 
 _TOKEN = re.compile(r"(C|R|P|FC|GAP|SM)(?:\(([\d, ]+)\))?")
 
@@ -26,9 +33,9 @@ class Layer:
     Args:
       kind: "C" convolution, "R" residual block of two convolutions, "P" max-pooling, "FC" fully
         connected, "GAP" or "SM" the end: global average pooling, or nothing, then softmax.
-      width: filters or units.
-      size: side of the square window.
-      stride: of the window.
+      width: filters or units. Defaults to 0.
+      size: side of the square window. Defaults to 0.
+      stride: of the window. Defaults to 1.
     """
 
     kind: LayerKind
@@ -38,24 +45,19 @@ class Layer:
 
     @property
     def ends(self) -> bool:
-        """Whether nothing follows it."""
+        """Whether the layer ends the architecture."""
         return self.kind in ("GAP", "SM")
 
     def __str__(self) -> str:
-        numbers = {
-            "C": (self.width, self.size, self.stride),
-            "R": (self.width, self.size),
-            "P": (self.size, self.stride),
-            "FC": (self.width,),
-        }.get(self.kind)
-        return f"{self.kind}({','.join(map(str, numbers))})" if numbers else self.kind
+        numbers = ",".join(str(getattr(self, name)) for name in _FIELDS[self.kind])
+        return f"{self.kind}({numbers})" if numbers else self.kind
 
     @classmethod
     def parse(cls, text: str) -> Layer:
-        """Reads what `str` wrote.
+        """Parse the text that `str` gives.
 
         Raises:
-          ValueError: it is no layer.
+          ValueError: it is not a layer.
 
         Example:
           >>> Layer.parse("C(64,3,1)")
@@ -63,44 +65,34 @@ class Layer:
         """
         match = _TOKEN.fullmatch(text.strip())
         numbers = [int(one) for one in match[2].split(",")] if match and match[2] else []
-        if match is None or len(numbers) != _NUMBERS[match[1]]:
+        if match is None or len(numbers) != len(_FIELDS[match[1]]):
             raise ValueError(
                 f"Received the layer {text!r}; expected one such as C(64,3,1), R(64,3), P(2,2), "
                 "FC(128), GAP or SM."
             )
-        if match[1] == "C":
-            return cls("C", *numbers)
-        if match[1] == "R":
-            return cls("R", numbers[0], numbers[1])
-        if match[1] == "P":
-            return cls("P", 0, numbers[0], numbers[1])
-        if match[1] == "FC":
-            return cls("FC", numbers[0])
-        return cls("GAP" if match[1] == "GAP" else "SM")
+        named = dict(zip(_FIELDS[match[1]], numbers, strict=True))
+        return cls(match[1], **named)  # type: ignore[arg-type]
 
 
 Architecture = tuple[Layer, ...]
 
 
-def text_of(layers: Sequence[Layer]) -> str:
-    """Writes an architecture: "[C(64,3,1), P(2,2), SM]"."""
+def format_architecture(layers: Sequence[Layer]) -> str:
+    """Write an architecture as text: "[C(64,3,1), P(2,2), SM]"."""
     return f"[{', '.join(map(str, layers))}]"
 
 
-def architecture(text: str) -> Architecture:
-    """Reads what `text_of` wrote.
+def parse_architecture(text: str) -> Architecture:
+    """Parse the text that `format_architecture` gives.
 
     Raises:
-      ValueError: a part of it is no layer.
+      ValueError: a part of it is not a layer.
 
     Example:
-      >>> text_of(architecture("[C(64,3,1), P(2,2), FC(128), SM]"))
+      >>> format_architecture(parse_architecture("[C(64,3,1), P(2,2), FC(128), SM]"))
       '[C(64,3,1), P(2,2), FC(128), SM]'
     """
     return tuple(Layer.parse(part) for part in re.split(r",\s*(?=[A-Z])", text.strip("[] \n")))
-
-
-Pairs = tuple[tuple[int, int], ...]
 
 
 class ImpossibleSpaceError(ValueError):
@@ -109,26 +101,28 @@ class ImpossibleSpaceError(ValueError):
 
 @dataclass(frozen=True)
 class Space:
-    """What an architecture may be made of: Table 1 of arXiv:1611.02167 with any numbers.
+    """Architectures to search: Table 1 of arXiv:1611.02167 with any numbers.
 
     Args:
-      filters: d, of a convolution.
-      sizes: f, sides of its window; stride 1, padded to keep the image's size.
+      filters: d, of a convolution. Defaults to (16, 32, 64).
+      sizes: f, odd sides of its window; stride 1, padded to keep the image's size. Defaults to
+        (1, 3, 5).
       pools: (f, ℓ), window and stride of a max-pooling, without padding. It follows a convolution,
-        never a pooling or the input.
-      dense: units of a fully connected layer; none wider than the one before.
-      max_dense: how many of these in a row at most.
-      max_depth: how many layers at most, the end not counted.
-      min_depth: how many layers there are at least before the end.
-      bins: lower ends of the bins of representation size, descending. The agent knows the bin; the
-        true size is carried beside it.
-      dense_below: fully connected layers come only below this representation size.
-      residual: widths of residual blocks of two 3×3 convolutions; none by default.
-      batch_norm: whether convolutions are followed by batch normalisation.
-      max_parameters: budget of weights, batch statistics included; None for none.
+        never a pooling or the input. Defaults to ((2, 2), (3, 2)).
+      dense: units of a fully connected layer, not wider than the one before. Defaults to
+        (128, 64, 32).
+      max_dense: the most of these in a row. Defaults to 2.
+      max_depth: the most layers, the end not counted. Defaults to 6.
+      min_depth: the fewest layers before the end. Defaults to 1.
+      bins: lower ends of the bins of representation size, descending to 1. The agent sees the bin;
+        the true size is carried beside it. Defaults to (8, 4, 1).
+      dense_below: fully connected layers come only below this representation size. Defaults to 8.
+      residual: widths of residual blocks of two 3×3 convolutions. Defaults to none.
+      batch_norm: whether convolutions are followed by batch normalisation. Defaults to False.
+      max_parameters: budget of weights, batch statistics included. Defaults to none.
 
     Raises:
-      ImpossibleSpaceError: nothing can be built of it.
+      ImpossibleSpaceError: it has no layer to build with.
       ValueError: a number is out of range.
     """
 
@@ -156,38 +150,30 @@ class Space:
         ]  # fmt: skip
         if any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in numbers):
             raise ValueError(f"Received {self}; expected whole numbers of at least 1.")
-        if any(size % 2 == 0 for size in self.sizes):
-            raise ValueError(
-                f"Received sizes={self.sizes}; expected odd sides, which have a centre."
-            )
-        if self.min_depth < 0 or self.max_depth < max(1, self.min_depth) or self.max_dense < 0:
-            raise ValueError(
-                f"Received min_depth={self.min_depth}, max_depth={self.max_depth} and "
-                f"max_dense={self.max_dense}; expected 0 ≤ min_depth ≤ max_depth, at least one "
-                "layer, and max_dense of at least 0."
-            )
-        if not self.bins or list(self.bins) != sorted(set(self.bins), reverse=True):
-            raise ValueError(f"Received bins={self.bins}; expected descending sizes, as (8, 4, 1).")
-        if self.bins[-1] != 1:
-            raise ValueError(f"Received bins={self.bins}; expected the last to be 1.")
+        is_odd = all(size % 2 for size in self.sizes)
+        check(is_odd, "sizes", self.sizes, "odd sides, which have a centre")
+        check_integer("min_depth", self.min_depth, 0)
+        check_integer("max_depth", self.max_depth, max(1, self.min_depth))
+        check_integer("max_dense", self.max_dense, 0)
+        is_descending = list(self.bins) == sorted(set(self.bins), reverse=True)
+        has_end = self.bins[-1:] == (1,)
+        check(is_descending and has_end, "bins", self.bins, "descending sizes to 1, as (8, 4, 1)")
         has_convolutions = bool(self.filters and self.sizes)
         if not has_convolutions and not self.residual and not (self.dense and self.max_dense):
             raise ImpossibleSpaceError(
                 "Received an empty space: no convolution (filters and sizes), no residual block "
                 "and no fully connected layer (dense and max_dense). Give it at least one of them."
             )
-        if self.max_parameters is not None and self.max_parameters < 1:
-            raise ValueError(
-                f"Received max_parameters={self.max_parameters}; expected at least 1, or None."
-            )
+        if self.max_parameters is not None:
+            check_integer("max_parameters", self.max_parameters, 1, hint="None sets no budget.")
 
     def bin_of(self, size: int) -> int:
-        """The bin of a representation size: the largest lower end that it reaches."""
+        """Return the bin of a representation size: the largest lower end that it reaches."""
         return next(low for low in self.bins if size >= low)
 
     @classmethod
     def small_images(cls, max_parameters: int | None = 150_000) -> Space:
-        """Images from 8×8 to 32×32 and a CPU: at most six layers, 16 to 64 filters."""
+        """Space for images from 8×8 to 32×32 and a CPU: at most six layers, 16 to 64 filters."""
         return cls(max_parameters=max_parameters)
 
     @classmethod
@@ -216,7 +202,7 @@ class Space:
         )
 
 
-#: The spaces by the names that the script knows.
+#: The spaces by the names of the script's flag.
 SPACES = {
     "small_images": Space.small_images,
     "residual_images": Space.residual_images,
@@ -226,6 +212,4 @@ SPACES = {
 
 
 def _with_budget(space: Space, max_parameters: int | None) -> Space:
-    import dataclasses
-
     return dataclasses.replace(space, max_parameters=max_parameters)

@@ -1,24 +1,25 @@
-"""Which layer may follow: states, legal actions, transitions."""
+"""The decision process of a search: states, legal actions, transitions."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from keras_qan.metaqnn.space import ImpossibleSpaceError, Layer, Space, text_of
+from keras_qan.metaqnn.space import ImpossibleSpaceError, Layer, Space, format_architecture
+from keras_qan.utils.validation import check, check_integer
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Where an unfinished architecture stands.
+    """An unfinished architecture.
 
-    The agent's own state is `key`: last layer, depth, fully connected layers in a row, and the
-    *bin* of the representation size. The rest is carried so that every architecture can be built.
+    The agent sees `key` alone: last layer, depth, fully connected layers in a row, and the *bin* of
+    the representation size. The rest is carried so that every architecture can be built.
 
     Args:
       last: the last layer; None for the input.
-      depth: how many layers there are.
-      dense: how many fully connected layers in a row.
+      depth: the number of layers.
+      dense: fully connected layers in a row.
       height: of the representation, 1 behind a fully connected layer.
       width: of the representation, 1 behind a fully connected layer.
       channels: of the representation, or units.
@@ -37,7 +38,7 @@ class State:
 
     @property
     def key(self) -> str:
-        """What the agent knows."""
+        """The state as the agent sees it."""
         return f"{self.depth}:{self.last or 'start'}:{self.bin}:{self.dense}"
 
     @property
@@ -60,63 +61,68 @@ class StateSpace:
     """The decision process of arXiv:1611.02167, section 4, for one kind of input.
 
     Args:
-      space: what there is to choose from.
+      space: of layers to choose from.
       input_shape: (height, width, channels).
       num_classes: of the softmax.
 
     Raises:
-      ImpossibleSpaceError: not one architecture of the space fits; it says which rules stand
-        against it.
+      ImpossibleSpaceError: no architecture of the space fits; the message says by which rules.
 
     Example:
-      >>> grammar = Grammar(Space(filters=(8,), sizes=(3,), pools=((2, 2),)), (8, 8, 1), 10)
-      >>> [str(layer) for layer in grammar.actions(grammar.start())]
+      >>> states = StateSpace(Space(filters=(8,), sizes=(3,), pools=((2, 2),)), (8, 8, 1), 10)
+      >>> [str(layer) for layer in states.legal_actions(states.initial_state())]
       ['C(8,3,1)']
-      >>> grammar.after([Layer("C", 8, 3), Layer("P", 0, 2, 2)]).key
+      >>> states.state_after([Layer("C", 8, 3), Layer("P", 0, 2, 2)]).key
       '2:P(2,2):4:0'
     """
 
     def __init__(self, space: Space, input_shape: Sequence[int], num_classes: int) -> None:
         shape = tuple(int(side) for side in input_shape)
-        if len(shape) != 3 or min(shape) < 1:
-            raise ValueError(
-                f"Received input_shape={tuple(input_shape)}; expected (height, width, channels)."
-            )
-        if num_classes < 2:
-            raise ValueError(f"Received num_classes={num_classes}; expected at least 2.")
+        is_image = len(shape) == 3 and min(shape) >= 1
+        check(is_image, "input_shape", tuple(input_shape), "(height, width, channels)")
+        check_integer("num_classes", num_classes, 2)
         self.space = space
         self.input_shape = shape
         self.num_classes = int(num_classes)
         self._layers = tuple(_all_layers(space))
-        if not self.actions(self.start()):
-            raise ImpossibleSpaceError(self._why_impossible())
+        if not self.legal_actions(self.initial_state()):
+            raise ImpossibleSpaceError(self._explain_impossible())
 
-    def start(self) -> State:
-        """The input."""
+    def initial_state(self) -> State:
+        """The state before the first layer."""
         height, width, channels = self.input_shape
-        bin_ = self.space.bin_of(min(height, width))
-        return State(None, 0, 0, height, width, channels, 0, bin_)
+        return State(
+            last=None,
+            depth=0,
+            dense=0,
+            height=height,
+            width=width,
+            channels=channels,
+            parameters=0,
+            bin=self.space.bin_of(min(height, width)),
+        )
 
-    def actions(self, state: State) -> tuple[Layer, ...]:
+    def legal_actions(self, state: State) -> tuple[Layer, ...]:
         """The layers that may follow, in a fixed order; none behind an end.
 
-        Legal are those that fit (see `obstacle`) and from which an end stays within the budget.
+        Legal are those that fit and from which an end stays within the budget.
         """
-        return tuple(layer for layer in self._layers if not self.obstacle(state, layer))
+        return tuple(layer for layer in self._layers if not self.reason_against(state, layer))
 
-    def obstacle(self, state: State, layer: Layer) -> str:
-        """The rule that keeps a layer from following, in words; empty if it may."""
+    def reason_against(self, state: State, layer: Layer) -> str:
+        """The rule that forbids a layer in a state, in words; empty if it is legal."""
         if state.ends:
             return "nothing follows an end"
-        broken = self._rule_broken(state, layer)
+        rules = self._reason_against_end if layer.ends else self._reason_against_layer
+        broken = rules(state, layer)
         if broken:
             return broken
         budget = self.space.max_parameters
-        if budget is not None and self._cheapest_end(self.next(state, layer)) > budget:
+        if budget is not None and self._cheapest_end(self.next_state(state, layer)) > budget:
             return f"with it, no end stays within max_parameters={budget}"
         return ""
 
-    def next(self, state: State, layer: Layer) -> State:
+    def next_state(self, state: State, layer: Layer) -> State:
         """The state behind a legal layer."""
         height, width, channels, dense = state.height, state.width, state.channels, 0
         added = self._parameters_of(state, layer)
@@ -130,42 +136,35 @@ class StateSpace:
             channels = layer.width or self.num_classes
             dense = state.dense + 1 if layer.kind == "FC" else 0
         return State(
-            layer,
-            state.depth + 1,
-            dense,
-            height,
-            width,
-            channels,
-            state.parameters + added,
-            self.space.bin_of(min(height, width)),
+            last=layer,
+            depth=state.depth + 1,
+            dense=dense,
+            height=height,
+            width=width,
+            channels=channels,
+            parameters=state.parameters + added,
+            bin=self.space.bin_of(min(height, width)),
         )
 
-    def after(self, layers: Iterable[Layer]) -> State:
+    def state_after(self, layers: Iterable[Layer]) -> State:
         """The state behind several layers.
 
         Raises:
-          ValueError: one of them is not legal; it says which rule it breaks.
+          ValueError: one of them is not legal; the message names the rule.
         """
-        state = self.start()
+        state = self.initial_state()
         layers = tuple(layers)
         for place, layer in enumerate(layers):
-            broken = self.obstacle(state, layer)
+            broken = self.reason_against(state, layer)
             if broken:
                 raise ValueError(
-                    f"Received {text_of(layers)}, in which {layer} cannot be layer {place + 1}: "
-                    f"{broken}."
+                    f"Received {format_architecture(layers)}, in which {layer} cannot be layer "
+                    f"{place + 1}: {broken}."
                 )
-            state = self.next(state, layer)
+            state = self.next_state(state, layer)
         return state
 
-    # The rules.
-
-    def _rule_broken(self, state: State, layer: Layer) -> str:
-        if layer.ends:
-            return self._end_obstacle(state, layer)
-        return self._layer_obstacle(state, layer)
-
-    def _layer_obstacle(self, state: State, layer: Layer) -> str:
+    def _reason_against_layer(self, state: State, layer: Layer) -> str:
         space = self.space
         if state.depth >= space.max_depth:
             return f"max_depth={space.max_depth} layers are there"
@@ -187,44 +186,45 @@ class StateSpace:
             return "a pooling follows a convolution only"
         return ""
 
-    def _end_obstacle(self, state: State, layer: Layer) -> str:
+    def _reason_against_end(self, state: State, layer: Layer) -> str:
         if layer.kind == "GAP" and state.is_flat:
             return "there is nothing to average behind a fully connected layer"
-        if state.depth < self.space.min_depth and (state.last is None or self._goes_on(state)):
+        if state.depth < self.space.min_depth and (state.last is None or self._can_continue(state)):
             return f"there are fewer than min_depth={self.space.min_depth} layers"
         return ""
 
-    def _goes_on(self, state: State) -> bool:
-        return any(not layer.ends and not self.obstacle(state, layer) for layer in self._layers)
+    def _can_continue(self, state: State) -> bool:
+        return any(
+            not layer.ends and not self.reason_against(state, layer) for layer in self._layers
+        )
 
     def _cheapest_end(self, state: State) -> int:
         if state.ends:
             return state.parameters
-        kinds = ("SM",) if state.is_flat else ("SM", "GAP")
-        ends = [Layer("SM") if kind == "SM" else Layer("GAP") for kind in kinds]
+        ends = [Layer("SM")] if state.is_flat else [Layer("SM"), Layer("GAP")]
         return state.parameters + min(self._parameters_of(state, end) for end in ends)
 
     def _parameters_of(self, state: State, layer: Layer) -> int:
-        came, area = state.channels, state.height * state.width
-        behind = 4 * layer.width if self.space.batch_norm else layer.width
+        incoming, area = state.channels, state.height * state.width
+        added = 4 * layer.width if self.space.batch_norm else layer.width  # norm, or bias
         if layer.kind == "C":
-            return layer.size**2 * came * layer.width + behind
+            return layer.size**2 * incoming * layer.width + added
         if layer.kind == "R":
-            first = layer.size**2 * came * layer.width + behind
-            second = layer.size**2 * layer.width**2 + behind
-            shortcut = 0 if came == layer.width else came * layer.width + behind
+            first = layer.size**2 * incoming * layer.width + added
+            second = layer.size**2 * layer.width**2 + added
+            shortcut = 0 if incoming == layer.width else incoming * layer.width + added
             return first + second + shortcut
         if layer.kind == "FC":
-            return came * area * layer.width + layer.width
+            return incoming * area * layer.width + layer.width
         if layer.kind == "SM":
-            return came * area * self.num_classes + self.num_classes
+            return incoming * area * self.num_classes + self.num_classes
         if layer.kind == "GAP":
-            return came * self.num_classes + self.num_classes
+            return incoming * self.num_classes + self.num_classes
         return 0
 
-    def _why_impossible(self) -> str:
+    def _explain_impossible(self) -> str:
         rules = dict.fromkeys(
-            f"{layer}: {self.obstacle(self.start(), layer)}" for layer in self._layers
+            f"{layer}: {self.reason_against(self.initial_state(), layer)}" for layer in self._layers
         )
         shown = list(rules)[:6]
         more = f"; and {len(rules) - 6} more" if len(rules) > 6 else ""

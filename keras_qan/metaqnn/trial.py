@@ -1,4 +1,4 @@
-"""One architecture, trained and scored."""
+"""Trials: architectures that are trained and scored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_qan.data import Examples
 from keras_qan.early_stopping import CurveStopping
 from keras_qan.metaqnn.build import build
 from keras_qan.metaqnn.recipe import Recipe
-from keras_qan.metaqnn.space import architecture
+from keras_qan.metaqnn.space import parse_architecture
 from keras_qan.metaqnn.state_space import StateSpace
 
 Status = Literal["trained", "stopped", "out_of_time", "no_better_than_chance", "out_of_memory"]
@@ -24,23 +24,23 @@ Status = Literal["trained", "stopped", "out_of_time", "no_better_than_chance", "
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trial:
-    """What is needed to train one architecture, in this process or in another.
+    """Everything needed to train one architecture.
 
     Args:
       architecture: as text.
-      grammar: of the space, the input and the classes.
+      state_space: of the layers, the input and the classes.
       train: examples.
       validation: examples.
-      recipe: how to train.
+      recipe: of the training.
       seed: of weights, dropout and the order of examples.
-      stopper: stops what is predicted to end behind; None for never.
-      reward: what a stopped trial is worth.
-      weights: the initial weights, by path of the variable; None for fresh ones.
-      keep_weights: whether the trained weights are wanted back.
+      stopper: stops a training that is predicted to end behind. Defaults to none.
+      reward: of a stopped trial; see `Stopping`. Defaults to "predicted".
+      weights: initial weights, by path of the variable. Defaults to fresh ones.
+      keep_weights: whether the outcome holds the trained weights. Defaults to False.
     """
 
     architecture: str
-    grammar: StateSpace
+    state_space: StateSpace
     train: Examples
     validation: Examples
     recipe: Recipe
@@ -53,62 +53,58 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrialOutcome:
-    """What came of a trial.
+    """Outcome of a trial.
 
     Args:
       status: "trained" to its end, "stopped" by prediction, "out_of_time",
         "no_better_than_chance" at any rate, or "out_of_memory".
       score: the best validation accuracy over epochs; NaN if there is none.
-      reward: what the agent learns from; NaN for none.
-      curve: validation accuracy after each epoch.
-      predicted: the end that a stopped trial was predicted to have; NaN for the others.
-      learning_rate: the first rate of the training that counted.
-      restarts: how many trainings were given up before.
-      seconds: that it took.
-      weights: the trained weights by path, where wanted.
+      reward: that the agent learns from; NaN for none.
+      curve: validation accuracy after each epoch. Defaults to none.
+      predicted: the predicted end of a stopped trial. Defaults to NaN, for the others.
+      learning_rate: the first rate of the training that counted. Defaults to NaN.
+      restarts: trainings given up before. Defaults to 0.
+      seconds: duration. Defaults to 0.
+      weights: the trained weights by path, where asked for. Defaults to none.
     """
 
     status: Status
     score: float
     reward: float
-    curve: tuple[float, ...]
-    predicted: float
-    learning_rate: float
-    restarts: int
-    seconds: float
+    curve: tuple[float, ...] = ()
+    predicted: float = math.nan
+    learning_rate: float = math.nan
+    restarts: int = 0
+    seconds: float = 0.0
     weights: dict[str, npt.NDArray[Any]] | None = None
 
 
 def run_trial(trial: Trial) -> TrialOutcome:
-    """Trains an architecture by its recipe: the one function that an engine has to call."""
+    """Train an architecture by its recipe."""
     started = time.perf_counter()
     try:
-        return _trained(trial, started)
+        return _train(trial, started)
     except (tf.errors.ResourceExhaustedError, MemoryError):
         seconds = time.perf_counter() - started
-        nan = math.nan
-        return TrialOutcome("out_of_memory", nan, nan, (), nan, nan, 0, seconds)
+        return TrialOutcome("out_of_memory", math.nan, math.nan, seconds=seconds)
     finally:
         keras.backend.clear_session(free_memory=False)
 
 
-def _trained(trial: Trial, started: float) -> TrialOutcome:
-    recipe, chance = trial.recipe, 1.0 / trial.grammar.num_classes
+def _train(trial: Trial, started: float) -> TrialOutcome:
+    recipe, stopper = trial.recipe, trial.stopper
+    chance = 1.0 / trial.state_space.num_classes
     factor, restarts = 1.0, 0
     while True:
-        model = compiled(trial, recipe.at_rate(factor))
+        model = compile_model(trial, recipe.scale_rates(factor))
         limits = _Limits(recipe, chance, started)
-        watchers = [limits] if trial.stopper is None else [limits, trial.stopper]
-        curve = fitted(model, trial, recipe, watchers)
-        if not limits.is_hopeless:
-            break
-        if restarts + 1 == recipe.restarts:
+        curve = fit_model(model, trial, recipe, [limits] if stopper is None else [limits, stopper])
+        if not limits.is_hopeless or restarts + 1 == recipe.restarts:
             break
         restarts += 1
         factor *= recipe.restart_factor
-    score = max(curve, default=chance)
-    stopper = trial.stopper
-    predicted, status, reward = math.nan, "trained", score
+    score = reward = max(curve, default=chance)
+    predicted, status = math.nan, "trained"
     if limits.is_hopeless:
         status, reward = "no_better_than_chance", chance
     elif limits.is_late:
@@ -119,23 +115,23 @@ def _trained(trial: Trial, started: float) -> TrialOutcome:
             reward = min(1.0, max(score, predicted))
     weights = {v.path: np.asarray(v) for v in model.variables} if trial.keep_weights else None
     return TrialOutcome(
-        status,  # type: ignore[arg-type]
-        score,
-        reward,
-        curve,
-        predicted,
-        recipe.stages[0][0] * factor,
-        restarts,
-        time.perf_counter() - started,
-        weights,
+        status=status,  # type: ignore[arg-type]
+        score=score,
+        reward=reward,
+        curve=curve,
+        predicted=predicted,
+        learning_rate=recipe.stages[0][0] * factor,
+        restarts=restarts,
+        seconds=time.perf_counter() - started,
+        weights=weights,
     )
 
 
-def compiled(trial: Trial, recipe: Recipe) -> keras.Model:
-    """The trial's network, compiled as the recipe says."""
+def compile_model(trial: Trial, recipe: Recipe) -> keras.Model:
+    """Build the trial's network and compile it by a recipe."""
     model = build(
-        trial.grammar,
-        architecture(trial.architecture),
+        trial.state_space,
+        parse_architecture(trial.architecture),
         seed=trial.seed,
         weight_decay=recipe.weight_decay,
         dropout=recipe.dropout,
@@ -146,11 +142,11 @@ def compiled(trial: Trial, recipe: Recipe) -> keras.Model:
     steps = -(-len(trial.train) // recipe.batch_size)
     ends = np.cumsum([epochs * steps for _, epochs in recipe.stages])[:-1].tolist()
     rates = [rate for rate, _ in recipe.stages]
-    falling = keras.optimizers.schedules.PiecewiseConstantDecay(ends, rates) if ends else rates[0]
+    rate = keras.optimizers.schedules.PiecewiseConstantDecay(ends, rates) if ends else rates[0]
     optimizer = (
-        keras.optimizers.Adam(falling, epsilon=1e-8)
+        keras.optimizers.Adam(rate, epsilon=1e-8)
         if recipe.optimizer == "adam"
-        else keras.optimizers.SGD(falling, momentum=0.9, nesterov=True)
+        else keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
     )
     model.compile(
         optimizer,
@@ -161,10 +157,10 @@ def compiled(trial: Trial, recipe: Recipe) -> keras.Model:
     return model
 
 
-def fitted(
-    model: keras.Model, trial: Trial, recipe: Recipe, watchers: list[keras.callbacks.Callback]
+def fit_model(
+    model: keras.Model, trial: Trial, recipe: Recipe, callbacks: list[keras.callbacks.Callback]
 ) -> tuple[float, ...]:
-    """Fits a model and returns its validation accuracy after each epoch."""
+    """Fit a model and return its validation accuracy after each epoch."""
     batches = trial.train.batches(min(recipe.batch_size, len(trial.train)), seed=trial.seed)
     for augment in _augmentations(trial, recipe):
         batches = batches.map(lambda x, y, change=augment: (change(x, training=True), y))
@@ -173,25 +169,25 @@ def fitted(
         validation_data=trial.validation.batches(512),
         epochs=recipe.epochs,
         verbose=0,
-        callbacks=watchers,
+        callbacks=callbacks,
         shuffle=False,
     )
     return tuple(float(value) for value in history.history.get("val_accuracy", ()))
 
 
 def _augmentations(trial: Trial, recipe: Recipe) -> list[Any]:
-    height, width, _ = trial.grammar.input_shape
+    height, width, _ = trial.state_space.input_shape
     found: list[Any] = []
     if recipe.mirror:
         found.append(keras.layers.RandomFlip("horizontal", seed=trial.seed))
     if recipe.shift:
-        by = (recipe.shift / height, recipe.shift / width)
-        found.append(keras.layers.RandomTranslation(*by, fill_mode="constant", seed=trial.seed))
+        share = (recipe.shift / height, recipe.shift / width)
+        found.append(keras.layers.RandomTranslation(*share, fill_mode="constant", seed=trial.seed))
     return found
 
 
 class _Limits(keras.callbacks.Callback):
-    """Gives up what is no better than chance, and what takes too long."""
+    """Ends a training that is no better than chance, or that takes too long."""
 
     def __init__(self, recipe: Recipe, chance: float, started: float) -> None:
         super().__init__()

@@ -1,7 +1,4 @@
-"""Initial weights for a new model from its nearest trained relative, by net2net.
-
-Trained weights of a search, and what a new model takes over from them.
-"""
+"""Warm starts: initial weights for a model from its nearest trained relative, by net2net."""
 
 from __future__ import annotations
 
@@ -16,8 +13,8 @@ import numpy.typing as npt
 
 import net2net
 from keras_qan.metaqnn.build import build
-from keras_qan.metaqnn.records import Model
-from keras_qan.metaqnn.space import Architecture, Layer, architecture
+from keras_qan.metaqnn.records import ModelRecord
+from keras_qan.metaqnn.space import Architecture, Layer, parse_architecture
 from keras_qan.metaqnn.state_space import StateSpace
 from keras_qan.storage import checkpoint
 
@@ -26,16 +23,16 @@ LayerWeights = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class ArchitectureDistance:
-    """How a new architecture grows out of a trained one.
+    """Growth of a trained architecture into a new one.
 
     Args:
-      pairs: (layer of the relative, layer of the new one), counted from 0, that stand for each
-        other, the second as wide or wider.
+      pairs: (layer of the relative, layer of the new one), counted from 0, that correspond, the
+        second as wide or wider.
       inserted: (layer of the relative, layer of the new one) where the latter is an identity block
         behind the former.
-      covered: how many layers of the new one get their weights, from its first on.
-      share: which part of it that is.
-      steps: how many layers are widened or inserted.
+      covered: the number of layers of the new one that get weights, from its first on.
+      share: `covered` over all its layers.
+      steps: the number of layers that are widened or inserted.
     """
 
     pairs: tuple[tuple[int, int], ...]
@@ -46,22 +43,26 @@ class ArchitectureDistance:
 
 
 def distance(old: Architecture, new: Architecture, deepens: bool = True) -> ArchitectureDistance:
-    """Finds how much of a new architecture, from the input on, an old one grows into.
+    """Find how much of a new architecture, from the input on, an old one grows into.
 
     A layer grows into one of the same kind, window and stride that is as wide or wider; and behind
-    a convolution or fully connected layer another of the same window and width may be inserted. The
-    end is reached only if all the rest is. Found greedily: layers are matched before they are
-    inserted.
+    a convolution or fully connected layer another of the same window and width may be inserted.
+    The match is greedy: layers are matched before they are inserted.
+
+    Args:
+      old: the trained architecture.
+      new: the new architecture.
+      deepens: whether identity blocks may be inserted. Defaults to True.
     """
     pairs: list[tuple[int, int]] = []
     inserted: list[tuple[int, int]] = []
     place, steps = 0, 0
     for number, layer in enumerate(new):
-        if place < len(old) and _grows(old, place, new, number):
+        if place < len(old) and _can_grow(old, place, new, number):
             pairs.append((place, number))
             steps += old[place].width < layer.width
             place += 1
-        elif deepens and _is_identity(new, number) and _is_free(place - 1, pairs, inserted):
+        elif deepens and _is_identity(new, number) and _can_insert(place - 1, pairs, inserted):
             inserted.append((place - 1, number))
             steps += 1
         else:
@@ -70,22 +71,23 @@ def distance(old: Architecture, new: Architecture, deepens: bool = True) -> Arch
     return ArchitectureDistance(tuple(pairs), tuple(inserted), covered, covered / len(new), steps)
 
 
-def nearest(
+def find_nearest(
     new: Architecture,
     trained: Iterable[tuple[int, Architecture]],
     least_share: float = 0.5,
     deepens: bool = True,
 ) -> tuple[int, ArchitectureDistance] | None:
-    """The trained architecture that most of a new one grows out of, in the fewest steps.
+    """Find the trained architecture that covers most of a new one, in the fewest steps.
 
     Args:
       new: the new architecture.
       trained: numbers and architectures.
-      least_share: which part of the new one has to be covered.
+      least_share: the part of the new one that must be covered. Defaults to 0.5.
       deepens: whether identity blocks may be inserted: not where they would be normalised.
+        Defaults to True.
 
     Returns:
-      Its number and how it grows; None if no relative is near enough.
+      Its number and its distance; None if no relative is near enough.
     """
     found = [(number, distance(old, new, deepens)) for number, old in trained]
     near = [one for one in found if one[1].share >= least_share]
@@ -94,50 +96,52 @@ def nearest(
     return min(near, key=lambda one: (-one[1].share, one[1].steps, one[0]))
 
 
-def inherited(
-    grammar: StateSpace,
+def inherit_weights(
+    state_space: StateSpace,
     old: Architecture,
     weights: LayerWeights,
     new: Architecture,
-    kin: ArchitectureDistance,
+    match: ArchitectureDistance,
     seed: int,
 ) -> LayerWeights:
-    """Grows the relative with net2net and returns what the new model takes over.
+    """Grow the relative with net2net and return the weights of the new model.
 
     Args:
-      grammar: of both.
+      state_space: of both.
       old: the relative.
       weights: of the relative, by path of the variable.
       new: the new architecture.
-      kin: how it grows out of the relative.
-      seed: of which units are copied.
+      match: of the two.
+      seed: of the choice of units that are copied.
 
     Returns:
       Weights of the new model's first layers by path. Where everything is covered, the new model
-      computes what the relative does.
+      computes the same function as the relative.
     """
-    model = build(grammar, old)
+    model = build(state_space, old)
     for variable in model.variables:
         variable.assign(weights[variable.path])
     widths = {
         name: new[after].width
-        for before, after in kin.pairs
+        for before, after in match.pairs
         for name in _keras_names(old[before], before)
         if old[before].width < new[after].width
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         grown = net2net.grow(model, widths, seed=seed)
-        for before, _ in kin.inserted:
+        for before, _ in match.inserted:
             grown = net2net.deepen(grown, f"layer_{before + 1}", seed=seed)
-    names = {f"layer_{before + 1}": f"layer_{after + 1}" for before, after in kin.pairs}
-    names |= {f"layer_{before + 1}_deeper": f"layer_{after + 1}" for before, after in kin.inserted}
-    if kin.covered == len(new):
+    names = {f"layer_{before + 1}": f"layer_{after + 1}" for before, after in match.pairs}
+    names |= {
+        f"layer_{before + 1}_deeper": f"layer_{after + 1}" for before, after in match.inserted
+    }
+    if match.covered == len(new):
         names["logits"] = "logits"
-    return _renamed(grown, names)
+    return _rename_weights(grown, names)
 
 
-def _grows(old: Architecture, place: int, new: Architecture, number: int) -> bool:
+def _can_grow(old: Architecture, place: int, new: Architecture, number: int) -> bool:
     one, other = old[place], new[number]
     if (one.kind, one.size, one.stride) != (other.kind, other.size, other.stride):
         return False
@@ -147,7 +151,7 @@ def _grows(old: Architecture, place: int, new: Architecture, number: int) -> boo
 
 
 def _has_shortcut(layers: Architecture, place: int) -> bool:
-    """Whether a residual block changes the width, and so has a convolution beside it."""
+    """Whether a residual block changes the width, and so has a convolution in its shortcut."""
     before = [layer.width for layer in layers[:place] if layer.kind in ("C", "R")]
     return not before or before[-1] != layers[place].width
 
@@ -157,10 +161,10 @@ def _is_identity(new: Architecture, number: int) -> bool:
     return new[number].kind in ("C", "FC") and new[number] == new[number - 1]
 
 
-def _is_free(
+def _can_insert(
     place: int, pairs: Iterable[tuple[int, int]], inserted: Iterable[tuple[int, int]]
 ) -> bool:
-    """Whether a block may be put behind that layer of the relative: one, behind a matched layer."""
+    """Whether a block may be inserted behind a layer: one, and behind a matched layer."""
     return any(before == place for before, _ in pairs) and all(
         before != place for before, _ in inserted
     )
@@ -174,8 +178,8 @@ def _keras_names(layer: Layer, place: int) -> list[str]:
     return []
 
 
-def _renamed(model: Any, names: dict[str, str]) -> LayerWeights:
-    """The variables of the named layers and of what belongs to them, under their new names."""
+def _rename_weights(model: Any, names: dict[str, str]) -> LayerWeights:
+    """Return the variables of the named layers and their parts, under the new names."""
     found = {}
     for layer in model.layers:
         own = layer.name
@@ -189,12 +193,12 @@ def _renamed(model: Any, names: dict[str, str]) -> LayerWeights:
 
 @dataclass(frozen=True, eq=False)
 class InheritedWeights:
-    """What a new model starts with.
+    """Initial weights of a new model.
 
     Args:
-      relative: number of the model that it grew from.
-      share: which part of the new one that covers.
-      weights: by path of the variable.
+      relative: number of the model that they grew from.
+      share: the part of the new model that they cover.
+      weights: by path of the new model's variables.
     """
 
     relative: int
@@ -203,45 +207,45 @@ class InheritedWeights:
 
 
 class WarmStarter:
-    """Keeps trained weights, a checkpoint a model.
+    """Trained weights of a search, one checkpoint a model, to start new models from.
 
     Args:
-      folder: made when the first is kept.
-      grammar: of the models.
+      folder: made with the first checkpoint.
+      state_space: of the models.
     """
 
-    def __init__(self, folder: Path, grammar: StateSpace) -> None:
-        self._folder, self._grammar = folder, grammar
+    def __init__(self, folder: Path, state_space: StateSpace) -> None:
+        self._folder, self._state_space = folder, state_space
 
-    def keep(self, number: int, text: str, weights: LayerWeights) -> None:
-        """Writes a model's weights."""
+    def save(self, number: int, text: str, weights: LayerWeights) -> None:
+        """Write a model's weights."""
         self._folder.mkdir(exist_ok=True)
         checkpoint.write(self._path(number), weights, {"architecture": text})
 
-    def inheritance(self, text: str, rows: Iterable[Model], seed: int) -> InheritedWeights | None:
-        """Grows the nearest relative; None if none is near enough.
+    def inherit(self, text: str, rows: Iterable[ModelRecord], seed: int) -> InheritedWeights | None:
+        """Grow the nearest relative; None if none is near enough.
 
         Args:
           text: the new architecture.
           rows: the search's rows.
-          seed: of which units are copied.
+          seed: of the choice of units that are copied.
         """
-        new = architecture(text)
+        new = parse_architecture(text)
         trained = {
-            row.number: architecture(row.architecture)
+            row.number: parse_architecture(row.architecture)
             for row in rows
             if row.status in ("trained", "stopped", "out_of_time")
             and self._path(row.number).exists()
         }
-        # A block that is normalised computes something else.
-        deepens = not self._grammar.space.batch_norm
-        near = nearest(new, trained.items(), deepens=deepens)
+        # A normalised block is not the identity.
+        deepens = not self._state_space.space.batch_norm
+        near = find_nearest(new, trained.items(), deepens=deepens)
         if near is None:
             return None
-        number, kin = near
+        number, match = near
         weights, _ = checkpoint.read(self._path(number))
-        grown = inherited(self._grammar, trained[number], weights, new, kin, seed)
-        return InheritedWeights(number, kin.share, grown)
+        grown = inherit_weights(self._state_space, trained[number], weights, new, match, seed)
+        return InheritedWeights(number, match.share, grown)
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06d}.ckpt"

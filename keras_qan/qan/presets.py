@@ -104,7 +104,7 @@ def transfer(seed: int = 0) -> dict[str, Any]:
 def with_selection(
     settings: dict[str, Any], selector: Selector, rate_actions: bool = True, raw: bool = False
 ) -> dict[str, Any]:
-    """Settings with a selector's moves beside the actions on the rate, or in their place.
+    """Settings with a selector's actions beside the actions on the rate, or in their place.
 
     To hold is among the actions, and what the agent does unless another action is worth more by a
     margin: a policy that follows the noise of its values makes batches of a few classes, and the
@@ -114,7 +114,7 @@ def with_selection(
       settings: what another preset gave.
       selector: what chooses the batches.
       rate_actions: whether the actions on the rate stay.
-      raw: whether the agent is given the selector's `actions()` instead of its `moves()`.
+      raw: whether the agent is given the selector's `raw_actions()` instead of its `actions()`.
     """
     own = [action for action in settings["actions"] if rate_actions]
     if not any(isinstance(action, actions.Hold) for action in own):
@@ -127,7 +127,7 @@ def with_selection(
         if not isinstance(part, observations.WeightStatistics)
     ]
     return settings | {
-        "actions": (*own, *(selector.actions() if raw else selector.moves())),
+        "actions": (*own, *(selector.raw_actions() if raw else selector.actions())),
         "observations": (*seen, *selector.observations()),
         "agent": from_config(agent),
     }

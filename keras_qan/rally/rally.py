@@ -15,47 +15,55 @@ from keras_qan.qan.model_access import rate_variables
 from keras_qan.rally.checkpoint import RallyStore, roll_back
 from keras_qan.rally.growth_rule import GrowthRule
 from keras_qan.rally.plan import (
-    GrowthPlan,
+    NetworkGrower,
     PlannedStage,
     call_build_model,
-    grown_like,
+    grow_through,
     plan_stages,
 )
 from keras_qan.rally.report import RallyReport
 from keras_qan.rally.stage import Stage, check_stages
 from keras_qan.rally.subsets import Subsets, as_examples
-from keras_qan.rally.training import EVALUATION_BATCH, Spent, train_stage
-from net2net.planning import NewUnits
+from keras_qan.rally.training import EVALUATION_BATCH, StageRun, Totals, train_stage
+from keras_qan.utils.experimental import experimental
+from keras_qan.utils.validation import check, check_choice, check_integer
+from net2net.weights import NewUnits
 
 
+@experimental(
+    "our own figures do not show yet that growing pays where the full network fits its budget, and "
+    "the middle network alone did as well at the same cost (`benchmarks/rally`)."
+)
 class Rally:
     """Trains in stages: the subset of the data grows, and the network with it.
 
     The subsets are stratified and nested. Between stages the network grows by `net2net`: it
-    computes what it did, and the optimizer's state is mapped along. After each stage everything is
-    written, so that a rally that was killed goes on with the stage it was in. All growths are tried
-    out on untrained networks before anything is trained.
+    computes the same function, and the optimizer's state is mapped along. After each stage a
+    checkpoint is written, and a rally that was killed resumes with the stage it was in. All growths
+    are tried out on untrained networks before anything is trained.
 
     One QAN agent can go through all stages: each is an episode to it. Its state does not depend on
     the network's width, and each stage's rate begins anew, so that what the actions change is
     counted from there.
 
     Args:
-      stages: in ascending order; the last one usually with all examples and the full widths.
-      directory: where it is kept, and gone on from; by default in memory alone.
-      qan: steers the learning rate; with a directory of its own, or one that learns nothing.
-      batch_size: examples in a batch, at least 1.
-      look_every: optimizer steps between looks at the validation examples, and a stage's steps are
-        rounded to whole looks; by default a pass over its subset, or equal parts of at most a pass
-        where its epochs are not whole.
-      seed: of the first network, the subsets, the order of examples, and the growths.
-      rule: ends a stage early when growth is expected to bring more; by default each stage takes
-        all its epochs.
-      new: what new units are: "net2net" for copies; "zero_out" and "random" for controls.
+      stages: stages in ascending order, the last one usually with all examples and full widths.
+      directory: folder to keep the rally in, and to resume it from. Defaults to memory alone.
+      qan: callback that steers the learning rate, with a directory of its own if it learns.
+        Defaults to none.
+      batch_size: number of examples in a batch. Defaults to 32.
+      look_every: number of optimizer steps between evaluations on the validation examples; a
+        stage's steps are rounded to a multiple. Defaults to a pass over the stage's subset, or to
+        equal parts of at most a pass where its epochs are not whole.
+      seed: of the first network, the subsets, the order of examples, and the growths. Defaults
+        to 0.
+      rule: ends a stage early when growth is expected to bring more. Defaults to never.
+      new: kind of new units: "net2net" for copies; "zero_out" and "random" for controls. Defaults
+        to "net2net".
 
     Raises:
       ValueError: an argument is out of range, or the stages shrink.
-      TypeError: something else than stages.
+      TypeError: an element is no stage.
 
     Example:
       >>> from keras_qan.data import load
@@ -79,6 +87,7 @@ class Rally:
         stages: Sequence[Stage],
         directory: str | Path | None = None,
         qan: QANCallback | None = None,
+        *,
         batch_size: int = 32,
         look_every: int | None = None,
         seed: int = 0,
@@ -86,18 +95,13 @@ class Rally:
         new: NewUnits = "net2net",
     ) -> None:
         self.stages = check_stages(stages)
-        if batch_size < 1 or (look_every is not None and look_every < 1) or seed < 0:
-            raise ValueError(
-                f"Rally got batch_size={batch_size}, look_every={look_every}, seed={seed}; "
-                "expected at least one example in a batch, one step between looks, and a seed of "
-                "at least 0."
-            )
-        if new not in get_args(NewUnits):
-            raise ValueError(f"Rally got new={new!r}; expected one of {get_args(NewUnits)}.")
-        if rule is not None and not isinstance(rule, GrowthRule):
-            raise ValueError(f"Rally got rule={rule!r}; expected GrowthRule(), or None.")
-        if qan is not None and not isinstance(qan, QANCallback):
-            raise ValueError(f"Rally got qan={qan!r}; expected a QANCallback, or None.")
+        check_integer("batch_size", batch_size, 1)
+        check_integer("seed", seed, 0)
+        if look_every is not None:
+            check_integer("look_every", look_every, 1, hint="None is about a pass.")
+        check_choice("new", new, get_args(NewUnits))
+        check(isinstance(rule, GrowthRule | None), "rule", rule, "GrowthRule(), or None")
+        check(isinstance(qan, QANCallback | None), "qan", qan, "a QANCallback, or None")
         self.directory = None if directory is None else Path(directory)
         if qan is not None and qan.explore and self.directory is not None and qan.directory is None:
             raise ValueError(
@@ -118,14 +122,14 @@ class Rally:
         self.rule, self.new = rule, new
 
     def plan(self, build_model: Callable[[int], keras.Model], train: Any) -> list[PlannedStage]:
-        """Tries everything out on untrained networks.
+        """Try all growths on untrained networks.
 
         Args:
           build_model: seed → the compiled network of the first stage.
           train: `keras_qan.data.Examples`, or a pair of arrays (x, y) with integer classes.
 
         Returns:
-          Each stage's examples, steps, parameters and multiply-adds.
+          Examples, steps, parameters and multiply-adds of each stage.
 
         Raises:
           ValueError: a stage shrinks, net2net refuses its growth, or its subset is smaller than a
@@ -143,18 +147,18 @@ class Rally:
         test: Any = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
     ) -> RallyReport:
-        """Trains, or goes on training, through all stages.
+        """Train through all stages, or resume.
 
         Args:
           build_model: seed → the compiled network of the first stage; its weights follow from the
             seed, and layers that are to grow have names.
           train: `keras_qan.data.Examples`, or a pair of arrays (x, y) with integer classes.
-          validation: the same; looked at, never trained on.
-          test: the same; looked at once, in the end.
-          callbacks: what else takes part in each stage's `fit`.
+          validation: the same; evaluated on, never trained on.
+          test: the same; evaluated on once, in the end. Defaults to none.
+          callbacks: other callbacks of each stage's `fit`. Defaults to none.
 
         Returns:
-          What it came to.
+          The trained network and the records of all stages.
 
         Raises:
           ValueError: as `plan`; or the directory holds another rally.
@@ -162,17 +166,16 @@ class Rally:
           CheckpointError: the directory's files are damaged.
           RuntimeError: a stage diverged.
         """
-        examples = as_examples(train, "train")
-        subsets = Subsets(examples, self.seed)
-        growing = GrowthPlan(self.seed, self.new)
+        subsets = Subsets(as_examples(train, "train"), self.seed)
         plan = self._plan(build_model, subsets)
         store = RallyStore(self.directory, self._settings(plan))
         data = store.data
         done = len(data["stages"])
         if self.qan is not None and self.qan.explore and data["qan_episodes"] is not None:
             self.qan = roll_back(self.qan, int(data["qan_episodes"]))
-        looked_at = as_examples(validation, "validation").batches(EVALUATION_BATCH)
-        model = grown_like(call_build_model(build_model, self.seed), plan[:done], growing)
+        held_out = as_examples(validation, "validation").batches(EVALUATION_BATCH)
+        grower = NetworkGrower(self.seed, self.new)
+        model = grow_through(call_build_model(build_model, self.seed), plan[:done], grower)
         first_rate = _rate(model)
         if done:
             store.restore(model)
@@ -183,20 +186,12 @@ class Rally:
         for stage in plan[done:]:
             started = time.perf_counter()
             if stage.number > 1:
-                model = grown_like(model, [stage], growing)
-            asked = self.stages[stage.number - 1]
+                model = grow_through(model, [stage], grower)
             record, looks = train_stage(
                 model,
-                plan[stage.number - 1 :],
-                subsets.of(stage.examples),
-                looked_at,
-                self.batch_size,
-                self.seed,
-                _spent(data),
-                started,
-                first_rate if asked.learning_rate is None else asked.learning_rate,
-                asked.final_learning_rate,
-                self.rule,
+                self._stage_run(plan[stage.number - 1 :], _totals(data), started, first_rate),
+                subsets.take(stage.examples),
+                held_out,
                 [*callbacks, *self._steering(stage)],
             )
             data["stages"] = [*data["stages"], record]
@@ -210,12 +205,33 @@ class Rally:
             store.write(model, data)
         return RallyReport(model, data["stages"], data["looks"], data["test"], self.directory)
 
+    def _stage_run(
+        self,
+        plans: Sequence[PlannedStage],
+        before: Totals,
+        started: float,
+        first_rate: float | None,
+    ) -> StageRun:
+        """Settings of the first of these stages."""
+        asked = self.stages[plans[0].number - 1]
+        return StageRun(
+            plan=plans[0],
+            following=plans[1] if len(plans) > 1 else None,
+            before=before,
+            started=started,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            learning_rate=first_rate if asked.learning_rate is None else asked.learning_rate,
+            final_learning_rate=asked.final_learning_rate,
+            rule=self.rule,
+        )
+
     def _plan(
         self, build_model: Callable[[int], keras.Model], subsets: Subsets
     ) -> list[PlannedStage]:
-        growing = GrowthPlan(self.seed, self.new)
+        grower = NetworkGrower(self.seed, self.new)
         return plan_stages(
-            self.stages, build_model, subsets, growing, self.batch_size, self.look_every
+            self.stages, build_model, subsets, grower, self.batch_size, self.look_every
         )
 
     def _steering(self, stage: PlannedStage) -> list[keras.callbacks.Callback]:
@@ -225,7 +241,7 @@ class Rally:
         return [self.qan]
 
     def _settings(self, plan: Sequence[PlannedStage]) -> dict[str, Any]:
-        """What a rally that goes on has to share with the one in the directory."""
+        """All that a resumed rally has to share with the one in the directory."""
         return {
             "stages": [stage.config() for stage in self.stages],
             "plan": [dataclasses.asdict(stage) for stage in plan],
@@ -239,15 +255,16 @@ class Rally:
 
 
 def _rate(model: keras.Model) -> float | None:
-    """The rate that the model is compiled with; None where it follows a schedule of its own."""
+    """Rate that the model is compiled with; None where it follows a schedule of its own."""
     try:
         return float(rate_variables(model)[0].numpy())
     except ValueError:
         return None
 
 
-def _spent(data: dict[str, Any]) -> Spent:
+def _totals(data: dict[str, Any]) -> Totals:
+    """Costs of the stages that are done."""
     if not data["stages"]:
-        return Spent()
+        return Totals()
     last = data["looks"][-1]
-    return Spent(last["step"], last["multiply_adds"], last["seconds"])
+    return Totals(last["step"], last["multiply_adds"], last["seconds"])

@@ -1,4 +1,4 @@
-"""effect → next batches: which examples come next, chosen while a model trains.
+"""Selection of mini-batches while a model trains.
 
 `ClassMix` chooses by class, `LossRank` and `Prune` by loss, `Uniform` not at all. Each gives a
 `tf.data.Dataset` of batches, actions for an agent, and a callback for scripted use.

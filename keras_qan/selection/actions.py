@@ -1,35 +1,46 @@
-"""Actions on the selection: they leave the learning rate alone and assign to the selector."""
+"""Actions on the selection: they leave the learning rate alone and change a selector."""
 
 from __future__ import annotations
 
 import copy
-import math
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from keras_qan.actions import Action
 from keras_qan.storage.serialization import configurable
+from keras_qan.utils.validation import check_integer, check_number
 
-if TYPE_CHECKING:
-    from keras_qan.selection.base import Selector
-
-_Self = TypeVar("_Self", bound="SelectionAction")
+_Self = TypeVar("_Self", bound="SelectorBound")
 
 
-class SelectionAction(Action):
-    """What all actions on a selection share.
+class _Selector(Protocol):
+    """Members of a `Selector` that binding uses."""
 
-    They are actions like any other (`next_rate`), and what they do beside it is `select`: it is
-    called within the compiled decision, only if the action was chosen. A selector is no plain
-    data, so an action that is read from a run's directory has to be bound to one again.
+    supports: tuple[type[SelectorBound], ...]
+
+    def note_losses(self) -> None: ...
+
+
+class SelectorBound:
+    """Base of actions and observations that act on a selector, or observe one.
+
+    A selector is no plain data, so a part that is read from a run's directory has to be bound to
+    one again.
+
+    Attributes:
+      selector: the selector that it is bound to; None before.
+      needs_selector: True; see `Action`.
+      needs_losses: whether it goes by the losses of the examples.
     """
 
+    selector: Any = None
     needs_selector = True
+    needs_losses = False
 
-    def bound_to(self: _Self, selector: Selector) -> _Self:
-        """The same action, acting on that selector.
+    def bound_to(self: _Self, selector: _Selector) -> _Self:
+        """Return a copy that is bound to a selector.
 
         Raises:
-          ValueError: the selector is of a kind that knows no such action, or has not the class.
+          ValueError: it does not fit the selector.
         """
         self._check_fits(selector)
         if self.needs_losses:
@@ -38,38 +49,49 @@ class SelectionAction(Action):
         bound.selector = selector
         return bound
 
+    def _check_fits(self, selector: Any) -> None:
+        if not isinstance(self, selector.supports):
+            known = ", ".join(part.__name__ for part in selector.supports)
+            raise ValueError(
+                f"{type(self).__name__} cannot be bound to {type(selector).__name__}; expected "
+                f"one of {known}. Use the selector's own actions() and observations()."
+            )
+
+    def _require_selector(self) -> Any:
+        """The selector.
+
+        Raises:
+          ValueError: it is not bound to one.
+        """
+        if self.selector is None:
+            raise ValueError(
+                f"{type(self).__name__} is not bound to a selector; expected one of a selector's "
+                "actions() or observations(), or bound_to(selector)."
+            )
+        return self.selector
+
+
+class SelectionAction(SelectorBound, Action):
+    """Base of actions on a selection.
+
+    They are actions like any other (`next_rate`) with a side effect, `select`, which the
+    controller calls if the action was chosen.
+    """
+
     def next_rate(self, rate: Any, initial_rate: Any, progress: Any) -> Any:  # noqa: ARG002
-        """The learning rate stays as it is."""
+        """Return the learning rate as it is."""
         return rate
 
     def select(self) -> None:
-        """Changes what comes next.
+        """Change the batches to come.
 
         Raises:
           ValueError: it is not bound to a selector.
         """
-        if self.selector is None:
-            raise ValueError(
-                f"{type(self).__name__} is not bound to a selector; expected one of "
-                "selector.actions(), or bound_to(selector)."
-            )
-        self._select(self.selector)
+        self._act(self._require_selector())
 
-    def _select(self, selector: Any) -> None:
+    def _act(self, selector: Any) -> None:
         raise NotImplementedError
-
-    #: The selector's method that it calls.
-    steers = ""
-
-    #: Whether it goes by the losses of the examples.
-    needs_losses = False
-
-    def _check_fits(self, selector: Any) -> None:
-        if not hasattr(selector, self.steers):
-            raise ValueError(
-                f"{type(self).__name__} cannot act on {type(selector).__name__}; expected a "
-                f"selector with a method {self.steers!r}. Use the selector's own actions()."
-            )
 
 
 @configurable
@@ -81,21 +103,20 @@ class Push(SelectionAction):
     """
 
     def __init__(self, label: int) -> None:
-        if label < 0 or int(label) != label:
-            raise ValueError(f"Push got label={label}; expected a class number of at least 0.")
-        self.label = int(label)
-
-    steers = "push"
+        self.label = check_integer("label", label, 0)
 
     def _check_fits(self, selector: Any) -> None:
         super()._check_fits(selector)
-        if self.label >= selector.num_classes:
-            raise ValueError(
-                f"Push({self.label}) got a selector of {selector.num_classes} classes; expected "
-                f"one with more than {self.label}. Use data with the same classes as before."
-            )
+        check_integer(
+            "label",
+            self.label,
+            0,
+            selector.num_classes - 1,
+            hint=f"The selector has {selector.num_classes} classes. Use data with the same "
+            "classes as before.",
+        )
 
-    def _select(self, selector: Any) -> None:
+    def _act(self, selector: Any) -> None:
         selector.push(self.label)
 
 
@@ -103,10 +124,9 @@ class Push(SelectionAction):
 class PushHardest(SelectionAction):
     """Pushes the class of the highest recent loss into the queue of a `ClassMix`."""
 
-    steers = "push_hardest"
     needs_losses = True
 
-    def _select(self, selector: Any) -> None:
+    def _act(self, selector: Any) -> None:
         selector.push_hardest()
 
 
@@ -114,12 +134,10 @@ class PushHardest(SelectionAction):
 class PushRarest(SelectionAction):
     """Pushes the class that the queue of a `ClassMix` holds least of.
 
-    From a queue that holds each class once, it pushes class after class: nothing is lost by it.
+    In a queue that holds each class once, it pushes class after class: none is lost.
     """
 
-    steers = "push_rarest"
-
-    def _select(self, selector: Any) -> None:
+    def _act(self, selector: Any) -> None:
         selector.push_rarest()
 
 
@@ -132,30 +150,22 @@ class Press(SelectionAction):
     """
 
     def __init__(self, factor: float) -> None:
-        if not (factor > 0.0 and math.isfinite(factor)):
-            raise ValueError(f"Press got factor={factor}; expected a finite number above 0.")
-        self.factor = float(factor)
+        self.factor = check_number("factor", factor, above=0)
 
-    steers = "press"
-
-    def _select(self, selector: Any) -> None:
+    def _act(self, selector: Any) -> None:
         selector.press(self.factor)
 
 
 @configurable
 class Drop(SelectionAction):
-    """Sets which share of the below-average examples a `Prune` drops.
+    """Sets the share of the below-average examples that a `Prune` drops.
 
     Args:
       ratio: in [0, 1).
     """
 
     def __init__(self, ratio: float) -> None:
-        if not 0.0 <= ratio < 1.0:
-            raise ValueError(f"Drop got ratio={ratio}; expected a share in [0, 1).")
-        self.ratio = float(ratio)
+        self.ratio = check_number("ratio", ratio, 0, below=1)
 
-    steers = "drop"
-
-    def _select(self, selector: Any) -> None:
+    def _act(self, selector: Any) -> None:
         selector.drop(self.ratio)

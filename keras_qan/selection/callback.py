@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import keras
+import tensorflow as tf
 
-from keras_qan.selection.base import Selector
+from keras_qan.selection.loss_recorder import LossRecorder
+
+
+class _Selector(Protocol):
+    """Methods of a `Selector` that a training loop calls."""
+
+    def take_charge(self, fit: object) -> bool: ...
+
+    def recorder(self) -> LossRecorder | None: ...
+
+    def begin(
+        self, num_steps: int | None = None, steps_per_call: int = 1, num_replicas: int = 1
+    ) -> None: ...
+
+    def advance(self, steps: int = 1, losses: tf.Tensor | None = None) -> None: ...
+
+    def end(self) -> None: ...
 
 
 class SelectorCallback(keras.callbacks.Callback):
-    """Tells a selector how far the training is, and the losses of the examples.
+    """Reports the progress of the training, and the losses of the examples, to a selector.
 
-    Where several callbacks of one `fit` look after the same selector, the first one does it.
+    Of several callbacks with the same selector in one `fit`, the first one reports.
 
     Args:
       selector: whose dataset the model is trained on.
@@ -22,7 +39,7 @@ class SelectorCallback(keras.callbacks.Callback):
         selector.
     """
 
-    def __init__(self, selector: Selector) -> None:
+    def __init__(self, selector: _Selector) -> None:
         super().__init__()
         self.selector = selector
         self._recorder = selector.recorder()
@@ -31,7 +48,7 @@ class SelectorCallback(keras.callbacks.Callback):
         self._before_epoch = 0
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Takes charge of the selector, and wraps the loss if it is needed."""
+        """Take charge of the selector, unless another callback has."""
         self._is_in_charge = self.selector.take_charge(self.params)
         if not self._is_in_charge:
             return
@@ -45,7 +62,7 @@ class SelectorCallback(keras.callbacks.Callback):
         self._done, self._before_epoch, self._has_begun = 0, 0, False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Begins with the first epoch, when it is known how many there are left."""
+        """Begin with the first epoch, when it is known how many are left, and record losses."""
         if not self._is_in_charge:
             return
         self._before_epoch = self._done
@@ -62,7 +79,7 @@ class SelectorCallback(keras.callbacks.Callback):
             self._recorder.attach(self.model, steps_per_call)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Counts the steps since the last call, and hands over their losses."""
+        """Report the steps since the last call, and their losses."""
         if not self._is_in_charge:
             return
         steps = self._before_epoch + batch + 1 - self._done
@@ -71,17 +88,17 @@ class SelectorCallback(keras.callbacks.Callback):
         self.selector.advance(steps, losses)
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Losses of a validation are not noted."""
+        """Pause the recording of losses."""
         if self._recorder is not None:
             self._recorder.is_evaluating = True
 
     def on_test_end(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Losses are noted again."""
+        """Record losses again."""
         if self._recorder is not None:
             self._recorder.is_evaluating = False
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Leaves selector and model to themselves."""
+        """Let go of selector and model."""
         if not self._is_in_charge:
             return
         self._is_in_charge = False
@@ -90,7 +107,7 @@ class SelectorCallback(keras.callbacks.Callback):
             self._recorder.detach()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SelectorCallback:
-        """A callback for another training with the same selector."""
+        """Make a callback for another training with the same selector."""
         copy = type(self)(self.selector)
         memo[id(self)] = copy
         return copy

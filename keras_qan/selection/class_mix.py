@@ -6,22 +6,28 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from keras_qan.selection.actions import Push, PushHardest, PushRarest
 from keras_qan.selection.base import Selector
-from keras_qan.selection.labels import class_labels
 from keras_qan.selection.loss_table import ClassLosses
-from keras_qan.selection.observations import ClassExtremes
-from keras_qan.selection.pipeline import ExampleChooser, ExampleSource
+from keras_qan.selection.observations import ClassExtremes, SelectionState
+from keras_qan.selection.pipeline import BatchChoice, ExampleSource
 from keras_qan.selection.push_schedules import PushSchedule
-from keras_qan.selection.stream_state import DelayedValues, EpochSampler, Orders
+from keras_qan.selection.stream_state import EpochOrders, EpochSampler
+from keras_qan.utils.validation import check, check_integer
 
-#: The original's 12 of 128 for each of ten slots; what is left over goes to the newest.
+#: The original's 12 of 128 for each of ten slots; the rest goes to the newest.
 _SHARE_OF_SLOTS = 15 / 16
 
-#: What is added to losses before their logarithms are taken.
+#: Added to losses before their logarithms are taken.
 _LEAST_LOSS = 1e-3
+
+_INSTEAD = (
+    "For regression, choose by loss: selection.LossRank or selection.Prune; or "
+    "selection.Uniform as a baseline."
+)
 
 
 class ClassMix(Selector):
@@ -29,40 +35,43 @@ class ClassMix(Selector):
 
     An action pushes a class into a queue of `slots`, and the oldest drops out. Each slot has a
     fixed share of the batch; in the original the newest of ten has 20 of 128 examples and the
-    others 12 each. The examples of a class are walked over without replacement; after the last one
-    they are walked over again in another order. At first the slots hold the classes in turn, from
-    class 0 as the newest.
+    others 12 each. The examples of a class are sampled without replacement, epoch after epoch in
+    another order. At first the slots hold the classes in turn, from class 0 as the newest.
 
     Nothing keeps a class in the queue, and a class that drops out is forgotten by the model. With
     `least`, each batch holds so many examples of every class, and the slots share the rest.
 
     With `unbiased`, an example of class c weighs N_c / N · B / (examples of c in the batch), so
-    that each class that is in the batch counts as in the data. A class that is not in it is
-    missing all the same.
+    that each class in the batch counts as in the data. A class that is not in it is missing all
+    the same.
 
     Args:
       dataset: single examples, (x, y) or (x, y, sample_weight), with integer or one-hot classes y;
         any other structure with `label`.
       num_classes: C, at least 2.
       batch_size: B, at least `slots` + C · `least`.
-      slots: S, classes in the queue, at least 1.
-      newest: examples of the newest slot; by default what is left when the slots share 15/16 of
-        the batch in whole numbers (20 of 128). The others share the rest, which must be divisible.
-      least: examples of every class in each batch, whatever the queue holds; 0 in the original.
-      script: `Cycle()` or `Draw()`, to push classes without an agent.
-      label: from an example, as the dataset gives it, to its class.
-      unbiased: whether batches carry weights.
-      seed: what the orders follow from, at least 0.
+      slots: S, classes in the queue, at least 1. Defaults to 10.
+      newest: examples of the newest slot; the others share the rest, which must be divisible.
+        Defaults to the remainder when all slots share 15/16 of the batch in whole numbers (20 of
+        128).
+      least: examples of every class in each batch, whatever the queue holds. Defaults to 0, as in
+        the original.
+      script: `Cycle()` or `Draw()`, to push classes without an agent. Defaults to none.
+      label: from an example, as the dataset gives it, to its class. Defaults to y.
+      unbiased: whether batches carry weights. Defaults to False.
+      seed: seed of the orders, at least 0. Defaults to 0.
 
     Attributes:
       num_classes: C.
       slot_sizes: examples of each slot, newest first, S of them.
 
     Raises:
-      TypeError: the dataset is none, or holds sparse tensors.
+      TypeError: it is no dataset, or holds sparse tensors.
       ValueError: an argument is out of range, a class has no examples or fewer than a slot's
         share, or the labels are no classes.
     """
+
+    supports = (Push, PushHardest, PushRarest, ClassExtremes, SelectionState)
 
     def __init__(
         self,
@@ -78,38 +87,31 @@ class ClassMix(Selector):
         unbiased: bool = False,
         seed: int = 0,
     ) -> None:
-        if num_classes < 2:
-            raise ValueError(
-                f"ClassMix got num_classes={num_classes}; expected at least 2. With one class "
-                "there is nothing to choose; use selection.Uniform."
-            )
-        if least < 0 or int(least) != least:
-            raise ValueError(
-                f"ClassMix got least={least}; expected a number of examples of every class in each "
-                "batch, at least 0."
-            )
+        hint = "With one class there is nothing to choose; use selection.Uniform."
+        self.num_classes = check_integer("num_classes", num_classes, 2, hint=hint)
+        hint = "It is a number of examples of every class in each batch."
+        self.least = check_integer("least", least, 0, hint=hint)
         self.slot_sizes = _slot_sizes(batch_size, slots, newest, num_classes * least)
         source = ExampleSource(dataset)
-        labels = class_labels(source, num_classes, label)
+        labels = _class_labels(source, num_classes, label)
         _check_enough(np.bincount(labels, minlength=num_classes), max(*self.slot_sizes, least))
         super().__init__(
             source,
             batch_size,
-            walks=EpochSampler(labels, source.num_examples),
+            sampler=EpochSampler(labels, source.num_examples),
             groups=tuple(f"class {number}" for number in range(num_classes)),
             num_counters=num_classes,
             unbiased=unbiased,
             seed=seed,
         )
-        self.num_classes = num_classes
         self.script = script
         self._first_slots = [slot % num_classes for slot in range(slots)]  # newest first
-        self._pushes = DelayedValues([[float(c)] for c in reversed(self._first_slots)])
-        # What every batch holds of each class is as if it had a slot of its own, for good.
+        initial = [[float(label)] for label in reversed(self._first_slots)]
+        self._pushes = self._stream.delayed_values("pushes", initial)
+        # The least share of each class is a slot of its own, for good.
         sizes = [*self.slot_sizes, *[least] * (num_classes if least else 0)]
         slot_of = np.repeat(np.arange(len(sizes)), sizes)
         within = np.concatenate([np.arange(size) for size in sizes])
-        self.least = int(least)
         self._losses = ClassLosses(num_classes)
         with tf.device("/cpu:0"):
             self._label_of = tf.constant(labels.astype(np.min_scalar_type(num_classes - 1)))  # [N]
@@ -118,17 +120,8 @@ class ClassMix(Selector):
             self._sizes = tf.constant(sizes, tf.int64)  # [S], or [S + C]
             self._every_class = tf.range(num_classes if least else 0, dtype=tf.int64)
 
-    def actions(self) -> tuple[Push, ...]:
-        """The original's: pushing each class, C of them. An agent does better with `moves()`.
-
-        Raises:
-          ValueError: a script pushes the classes already.
-        """
-        self._check_no_script()
-        return tuple(Push(number).bound_to(self) for number in range(self.num_classes))
-
-    def moves(self) -> tuple[PushHardest | PushRarest, ...]:
-        """Pushing the class of the highest loss, or the one that the queue holds least of.
+    def actions(self) -> tuple[PushHardest | PushRarest, ...]:
+        """Push the class of the highest loss, or the one that the queue holds least of.
 
         Raises:
           ValueError: a script pushes the classes already.
@@ -136,8 +129,17 @@ class ClassMix(Selector):
         self._check_no_script()
         return PushHardest().bound_to(self), PushRarest().bound_to(self)
 
+    def raw_actions(self) -> tuple[Push, ...]:
+        """The original's: push each class, C of them. An agent does better with `actions()`.
+
+        Raises:
+          ValueError: a script pushes the classes already.
+        """
+        self._check_no_script()
+        return tuple(Push(number).bound_to(self) for number in range(self.num_classes))
+
     def observations(self) -> tuple[ClassExtremes]:
-        """The two classes that `moves` would push, bound to this selector."""
+        """The two classes that `actions` would push, bound to this selector."""
         return (ClassExtremes().bound_to(self),)
 
     def _check_no_script(self) -> None:
@@ -148,20 +150,20 @@ class ClassMix(Selector):
             )
 
     def push(self, label: int | tf.Tensor) -> None:
-        """Pushes a class into the queue; it shows `staleness` batches later.
+        """Push a class into the queue; it shows `staleness` batches later.
 
         Args:
           label: from 0 to C - 1.
         """
         value = tf.cast(tf.reshape(label, [1]), tf.float64)
-        self._pushes.append(value, self._position.first_to_shape())
+        self._pushes.append(value, self._stream.first_to_shape())
 
     def push_hardest(self) -> None:
-        """Pushes the class of the highest recent loss; where none is known, class 0."""
+        """Push the class of the highest recent loss; where none is known, class 0."""
         self.push(self._hardest())
 
     def push_rarest(self) -> None:
-        """Pushes the class that the queue holds least of, the longest ago among equals."""
+        """Push the class that the queue holds least of, the longest ago among equals."""
         self.push(self._rarest())
 
     def _hardest(self) -> tf.Tensor:
@@ -188,7 +190,7 @@ class ClassMix(Selector):
         return share, tf.reduce_min(tf.where(is_there > 0.0, age, length / count), axis=0)
 
     def extremes(self) -> tf.Tensor:
-        """What `ClassExtremes` shows, float32 `[6]`."""
+        """The six numbers of `ClassExtremes`, float32 `[6]`."""
         means = self._losses.means.read_value()
         is_known = tf.logical_not(tf.math.is_nan(means))
         known = tf.where(is_known, means, 0.0)
@@ -203,37 +205,40 @@ class ClassMix(Selector):
     def queue(self, number: tf.Tensor) -> tf.Tensor:
         """The classes of the slots at a batch, newest first, int64 `[S]`."""
         if self.script is None:
-            return tf.cast(self._pushes.last(number)[::-1, 1], tf.int64)
-        # After p pushes the slots hold pushes p - 1, p - 2, … and then what was there at first.
+            return tf.cast(self._pushes.at(number)[::-1, 1], tf.int64)
+        # After p pushes the slots hold pushes p - 1, p - 2, … and then the first classes.
         age = tf.range(len(self.slot_sizes), dtype=tf.int64)
         done = number // self.script.every
         push = done - 1 - age
         first = tf.gather(tf.constant(self._first_slots, tf.int64), tf.maximum(age - done, 0))
-        pushed = self.script.classes(tf.maximum(push, 0), self.num_classes, self._seed.read_value())
+        seed = self._stream.seed.read_value()
+        pushed = self.script.classes(tf.maximum(push, 0), self.num_classes, seed)
         return tf.where(push >= 0, pushed, first)
 
-    def _choose(self, number: tf.Tensor, counters: tf.Tensor, orders: Orders) -> ExampleChooser:
+    def _choose(self, number: tf.Tensor, counters: tf.Tensor, orders: EpochOrders) -> BatchChoice:
         slots = tf.concat([self.queue(number), self._every_class], axis=0)  # [S], or [S + C]
-        seed = self._seed.read_value()
-        # A class in several slots: each slot takes up where the ones before it ended.
+        # A class in several slots: each slot continues where the ones before it ended.
         same = tf.cast(slots[:, tf.newaxis] == slots[tf.newaxis, :], tf.int64)
         earlier = tf.linalg.band_part(same, -1, 0) - tf.linalg.band_part(same, 0, 0)
         offset = tf.linalg.matvec(earlier, self._sizes)  # [S]
         label = tf.gather(slots, self._slot_of)  # [B]
         position = tf.gather(counters, label) + tf.gather(offset, self._slot_of) + self._within
-        indices, orders = self._walks.take(orders, seed, label, position)
+        indices, orders = self._stream.sample(orders, label, position)
         taken = tf.scatter_nd(slots[:, tf.newaxis], self._sizes, [self.num_classes])  # [C]
-        share = tf.cast(self._walks.sizes, tf.float32) / self.num_examples
-        weight = share * self.batch_size / tf.cast(taken, tf.float32)  # [C]
+        weight = self._class_shares() * self.batch_size / tf.cast(taken, tf.float32)  # [C]
         # Mixed within the batch, so that each replica of a strategy gets some of every class.
-        key = tf.stack([-1 - seed, number])
+        key = tf.stack([-1 - self._stream.seed.read_value(), number])
         mixed = tf.argsort(tf.random.stateless_uniform([self.batch_size], key))
-        return ExampleChooser(
+        return BatchChoice(
             tf.gather(indices, mixed),
             tf.gather(weight, tf.gather(label, mixed)),
             counters + taken,
             orders,
         )
+
+    def _class_shares(self) -> tf.Tensor:
+        """N_c / N, float32 `[C]`."""
+        return tf.cast(self._stream.sampler.sizes, tf.float32) / self.num_examples
 
     def _group_counts(self, indices: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
         del indices
@@ -243,30 +248,26 @@ class ClassMix(Selector):
         self._losses.update(tf.cast(tf.gather(self._label_of, indices), tf.int32), losses)
 
     def _loss_of_all(self) -> tf.Tensor:
-        return self._losses.over_all(tf.cast(self._walks.sizes, tf.float32) / self.num_examples)
+        return self._losses.over_all(self._class_shares())
 
-    def _forget(self) -> None:
-        self._pushes.reset()
+    def _reset(self) -> None:
         self._losses.reset()
 
     def _state(self) -> dict[str, tf.Variable]:
-        return super()._state() | {
-            "pushes": self._pushes.rows,
-            "class_losses": self._losses.means,
-        }
+        return super()._state() | {"class_losses": self._losses.means}
 
 
 def _slot_sizes(
     batch_size: int, slots: int, newest: int | None, reserved: int = 0
 ) -> tuple[int, ...]:
-    """Examples of each slot, newest first, where so many of the batch are reserved."""
+    """Examples of each slot, newest first, where some of the batch are reserved."""
     batch_size -= reserved
+    of_which = f" of which least= reserves {reserved}" if reserved else ""
+    received = f"{slots} with a batch_size of {batch_size + reserved}{of_which}"
     if slots < 1 or batch_size < slots:
-        of_which = f" of which least= reserves {reserved}" if reserved else ""
         raise ValueError(
-            f"ClassMix got slots={slots} and batch_size={batch_size + reserved}{of_which}; "
-            "expected at least one slot, and a batch with an example for each. Choose fewer slots, "
-            "or a larger batch."
+            f"slots is {received}; expected at least one slot, and a batch with an example for "
+            "each. Choose fewer slots, or a larger batch."
         )
     if newest is None:
         others = max(1, int(_SHARE_OF_SLOTS * batch_size / slots))
@@ -274,10 +275,9 @@ def _slot_sizes(
     left = batch_size - newest
     if newest < 1 or left < slots - 1 or (slots > 1 and left % (slots - 1)):
         raise ValueError(
-            f"ClassMix got newest={newest} with batch_size={batch_size + reserved} and "
-            f"slots={slots}, which "
-            f"leaves {left} examples for {slots - 1} slots; expected the same number, at least 1, "
-            "for each. Choose newest so that batch_size - newest is a multiple of slots - 1."
+            f"newest is {newest} and slots is {received}, which leaves {left} examples for "
+            f"{slots - 1} slots; expected the same number, at least 1, for each. Choose newest so "
+            "that batch_size - newest is a multiple of slots - 1."
         )
     return (newest, *[left // max(slots - 1, 1)] * (slots - 1))
 
@@ -291,3 +291,102 @@ def _check_enough(counts: np.ndarray, share: int) -> None:
             "newest slot's share of a batch, so that one slot need not hold an example twice. "
             "Choose a smaller batch_size, a smaller newest=, or leave the class out."
         )
+
+
+def _class_labels(
+    source: ExampleSource, num_classes: int, label: Callable[..., Any] | None
+) -> npt.NDArray[np.int64]:
+    """Find the class of every example.
+
+    Args:
+      source: the examples.
+      num_classes: C.
+      label: from one example, as the dataset gives it, to its class; None for the second part of
+        a tuple `(x, y)` or `(x, y, sample_weight)`.
+
+    Returns:
+      int64 `[N]`, each from 0 to C - 1 and each class at least once.
+
+    Raises:
+      ValueError: there are no labels, they are no classes, or a class has no example.
+    """
+    targets = _targets(source) if label is None else _labels_by(label, source)
+    labels = _as_classes(targets, num_classes)
+    outside = labels[(labels < 0) | (labels >= num_classes)]
+    if outside.size:
+        raise ValueError(
+            f"ClassMix got the label {outside[0]} ({outside.size} examples are outside the range); "
+            f"expected classes from 0 to {num_classes - 1}, as num_classes={num_classes}. Pass the "
+            "number of classes, or renumber the labels."
+        )
+    missing = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
+    if missing.size:
+        raise ValueError(
+            f"ClassMix got no examples of class {', '.join(map(str, missing[:5]))} "
+            f"({missing.size} of {num_classes} classes are empty); expected at least one of each. "
+            "Pass the number of classes in the data, or check the labels."
+        )
+    return labels
+
+
+def _labels_by(label: Callable[..., Any], source: ExampleSource) -> Any:
+    def of(index: tf.Tensor) -> Any:
+        example = tf.nest.map_structure(lambda part: part[0], source.batch(index[tf.newaxis]))
+        return label(*example) if isinstance(example, tuple) else label(example)
+
+    found = tf.data.Dataset.range(source.num_examples).map(of)
+    check(
+        not tf.nest.is_nested(found.element_spec),
+        "The result of label",
+        found.element_spec,
+        "one tensor: an integer class or a one-hot vector",
+    )
+    return next(iter(found.batch(source.num_examples))).numpy()
+
+
+def _targets(source: ExampleSource) -> Any:
+    columns = source.columns()
+    check(
+        isinstance(columns, tuple) and len(columns) > 1 and not tf.nest.is_nested(columns[1]),
+        "The examples' structure",
+        source.spec,
+        "(x, y) or (x, y, sample_weight) with one tensor y of classes",
+        "Say where the class is: label=lambda x, y: y['digit'], or "
+        "label=lambda example: example['label'].",
+    )
+    return columns[1].numpy()
+
+
+def _as_classes(targets: npt.NDArray[Any], num_classes: int) -> npt.NDArray[np.int64]:
+    is_integer = np.issubdtype(targets.dtype, np.integer) or targets.dtype == np.bool_
+    check(
+        is_integer or np.issubdtype(targets.dtype, np.floating),
+        "The targets' dtype",
+        str(targets.dtype),
+        "integer classes or one-hot vectors",
+        "Number the classes first, for example with keras.layers.StringLookup.",
+    )
+    shape = targets.shape[1:]
+    if shape == (num_classes,):
+        check(
+            bool((targets >= 0).all()) and np.allclose(targets.sum(axis=1), 1, atol=1e-3),
+            "The targets' shape",
+            shape,
+            "classes, one-hot or as shares, and the rows do not add up to 1",
+            _INSTEAD,
+        )
+        return targets.argmax(axis=1).astype(np.int64)
+    check(
+        shape in ((), (1,)),
+        "The targets' shape",
+        shape,
+        f"one class for each example, or a one-hot vector of num_classes={num_classes}",
+        f"Pass the number of classes that the vectors have. {_INSTEAD}",
+    )
+    targets = targets.reshape(-1)
+    if not is_integer and not (np.isfinite(targets) & (targets == np.rint(targets))).all():
+        raise ValueError(
+            f"ClassMix got {targets.dtype} targets that are no whole numbers (the first is "
+            f"{targets[0]:.6g}); expected classes. {_INSTEAD}"
+        )
+    return targets.astype(np.int64)

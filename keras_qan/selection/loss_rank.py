@@ -1,4 +1,4 @@
-"""Mini-batches by loss: the higher an example's rank, the likelier it comes."""
+"""Mini-batches by loss: the higher the loss, the more probable an example."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import tensorflow as tf
 from keras_qan.selection.actions import Press
 from keras_qan.selection.base import Selector
 from keras_qan.selection.loss_table import DECILES, Lists, LossTable
-from keras_qan.selection.pipeline import ExampleChooser, ExampleSource
-from keras_qan.selection.stream_state import DelayedValues, Orders
-from keras_qan.selection.uniform import next_of_all
+from keras_qan.selection.observations import SelectionState
+from keras_qan.selection.pipeline import BatchChoice, ExampleSource
+from keras_qan.selection.stream_state import EpochOrders
+from keras_qan.utils.validation import check_integer, check_number
 
-#: Where pressures end: 1 is none; at the ends nearly every draw is of the first tenth of the ranks.
+#: The range of pressures: 1 is none; at the ends nearly every draw is from one tenth of the ranks.
 PRESSURE_BOUNDS = (1e-8, 1e8)
 
 
@@ -21,13 +22,13 @@ class LossRank(Selector):
     """Draws examples by the rank of their last losses (Loshchilov & Hutter 2015).
 
     p_i ∝ exp(-log(s) · i / N) for the example of rank i = 0 … N - 1, the highest loss first: the
-    first is s times as likely as the last. Their pressure falls from s to 1 over the training.
-    Below 1 it is the lowest loss that is likeliest, as in self-paced learning (Kumar et al. 2010):
-    what is labelled wrongly is hard, and then seldom comes.
+    first is s times as probable as the last. The pressure falls from s to 1 over the training.
+    Below 1 the lowest loss is the most probable, as in self-paced learning (Kumar et al. 2010):
+    wrongly labelled examples are hard, and then rarely drawn.
 
-    Losses come out of the training steps themselves, and the ranks are found anew after every
-    `refresh_every` batches; the original recomputed all losses at intervals, which costs forward
-    passes. Before the first ranks, all examples are walked over once.
+    Losses are read from the training steps, and the ranks are updated after every `refresh_every`
+    batches; the original recomputed all losses at intervals, which costs forward passes. Before
+    the first ranking, all examples are visited once.
 
     With `unbiased`, an example weighs 1 / (N · p_i).
 
@@ -35,18 +36,21 @@ class LossRank(Selector):
       dataset: single examples of any structure.
       batch_size: B, at most N.
       pressure: s, from 1e-8 (the easiest first) over 1 (all alike) to 1e8 (the hardest first).
+        Defaults to 100.
       anneal: whether the pressure goes to 1 at the end, as log s · (1 - t/T). T is the length of
-        the `fit` that `callback()` is in; where it is not known, the pressure stays.
-      refresh_every: batches between rankings; by default as many as hold N examples.
-      unbiased: whether batches carry weights.
-      seed: what the draws follow from, at least 0.
+        the `fit` that `callback()` is in; where it is unknown, the pressure stays. Defaults to
+        True.
+      refresh_every: batches between rankings. Defaults to as many as hold N examples.
+      unbiased: whether batches carry weights. Defaults to False.
+      seed: seed of the draws, at least 0. Defaults to 0.
 
     Raises:
-      TypeError: the dataset is none, or holds sparse tensors.
+      TypeError: it is no dataset, or holds sparse tensors.
       ValueError: an argument is out of range, or the dataset is batched or of unknown length.
     """
 
     uses_losses = True
+    supports = (Press, SelectionState)
 
     def __init__(
         self,
@@ -59,89 +63,82 @@ class LossRank(Selector):
         unbiased: bool = False,
         seed: int = 0,
     ) -> None:
-        low, high = PRESSURE_BOUNDS
-        if not low <= pressure <= high:
-            raise ValueError(
-                f"LossRank got pressure={pressure}; expected a number from {low:g} (the easiest "
-                f"first) over 1 (every example alike) to {high:g} (the hardest first)."
-            )
-        if refresh_every is not None and refresh_every < 1:
-            raise ValueError(
-                f"LossRank got refresh_every={refresh_every}; expected at least 1 batch between "
-                "rankings, or None for one after every pass."
-            )
+        hint = "Below 1 the easiest come first, at 1 all are alike, above 1 the hardest."
+        self.pressure = check_number("pressure", pressure, *PRESSURE_BOUNDS, hint=hint)
+        if refresh_every is not None:
+            hint = "None is one ranking after every pass."
+            refresh_every = check_integer("refresh_every", refresh_every, 1, hint=hint)
         super().__init__(
             ExampleSource(dataset), batch_size, groups=DECILES, unbiased=unbiased, seed=seed
         )
-        self.pressure = float(pressure)
         self.anneal = anneal
         self.refresh_every = refresh_every or self.steps_per_epoch
         self._table = LossTable(self.num_examples)
         self._lists = Lists(2, self.num_examples)
-        self._rankings = DelayedValues([[-1.0]])  # which list; -1 before the first
-        self._pressures = DelayedValues([[math.log(self.pressure)]])
+        # Which list; -1 before the first.
+        self._rankings = self._stream.delayed_values("rankings", [[-1.0]])
+        log_pressure = math.log(self.pressure)
+        self._pressures = self._stream.delayed_values("pressures", [[log_pressure]])
         with tf.device("/cpu:0"):
             self._next_ranking = tf.Variable(
                 tf.constant(self.steps_per_epoch, tf.int64), trainable=False
             )
 
     def actions(self) -> tuple[Press, ...]:
-        """A sixteenth of the pressure, a quarter, the same, four times, and sixteen times it."""
-        return tuple(Press(f).bound_to(self) for f in (1 / 16, 0.25, 1.0, 4.0, 16.0))
-
-    def moves(self) -> tuple[Press, ...]:
         """A quarter of the pressure, and four times as much."""
         return Press(0.25).bound_to(self), Press(4.0).bound_to(self)
 
+    def raw_actions(self) -> tuple[Press, ...]:
+        """A sixteenth of the pressure, a quarter, the same, four times, and sixteen times it."""
+        return tuple(Press(f).bound_to(self) for f in (1 / 16, 0.25, 1.0, 4.0, 16.0))
+
     def press(self, factor: float | tf.Tensor) -> None:
-        """Multiplies the pressure, within its bounds; it shows `staleness` batches later."""
+        """Multiply the pressure, within its bounds; it shows `staleness` batches later."""
         bounds = [math.log(bound) for bound in PRESSURE_BOUNDS]
         log_pressure = self._pressures.newest()[1] + tf.math.log(tf.cast(factor, tf.float64))
         within = tf.clip_by_value(log_pressure, *bounds)
-        self._pressures.append(within[tf.newaxis], self._position.first_to_shape())
+        self._pressures.append(within[tf.newaxis], self._stream.first_to_shape())
 
     def log_pressure(self, number: tf.Tensor) -> tf.Tensor:
         """log s at a batch, annealed, float64 `[]`."""
-        log_pressure = self._pressures.last(number)[0, 1]
-        total = tf.cast(self._position.num_steps.read_value(), tf.float64)
+        log_pressure = self._pressures.at(number)[0, 1]
+        total = tf.cast(self._stream.num_steps.read_value(), tf.float64)
         progress = tf.math.divide_no_nan(tf.cast(number, tf.float64), total)
         left = tf.clip_by_value(1.0 - progress, 0.0, 1.0)
         return log_pressure * left if self.anneal else log_pressure
 
     def summary(self) -> tf.Tensor:
-        """Shares of the tenths in late batches, and log s, float32 `[11]`."""
-        log_pressure = tf.cast(self.log_pressure(self._position.trained.read_value()), tf.float32)
+        """Shares of the tenths in the latest batches, and log s, float32 `[11]`."""
+        log_pressure = tf.cast(self.log_pressure(self._stream.trained.read_value()), tf.float32)
         return tf.concat([super().summary(), log_pressure[tf.newaxis]], axis=0)
 
     @property
     def summary_size(self) -> int:
-        """Eleven."""
+        """11."""
         return len(DECILES) + 1
 
-    def _choose(self, number: tf.Tensor, counters: tf.Tensor, orders: Orders) -> ExampleChooser:
-        which = tf.cast(self._rankings.last(number)[0, 1], tf.int32)
-        seed = self._seed.read_value()
+    def _choose(self, number: tf.Tensor, counters: tf.Tensor, orders: EpochOrders) -> BatchChoice:
+        which = tf.cast(self._rankings.at(number)[0, 1], tf.int32)
 
-        def walk() -> tuple[tf.Tensor, ...]:
-            indices, after = next_of_all(self._walks, orders, seed, number, self.batch_size)
+        def visit() -> tuple[tf.Tensor, ...]:
+            indices, after = self._stream.sample_all(orders, number)
             return indices, tf.ones([self.batch_size]), *after
 
         def draw() -> tuple[tf.Tensor, ...]:
-            rank, weights = self._drawn_ranks(number, seed)
+            rank, weights = self._draw_ranks(number)
             return self._lists.fetch(which, rank), weights, *orders
 
-        indices, weights, members, walks = tf.cond(which < 0, walk, draw)
-        return ExampleChooser(indices, weights, counters, Orders(members, walks))
+        indices, weights, members, epochs = tf.cond(which < 0, visit, draw)
+        return BatchChoice(indices, weights, counters, EpochOrders(members, epochs))
 
-    def _drawn_ranks(self, number: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Ranks int64 `[B]`, each drawn by itself, and weights float32 `[B]`."""
+    def _draw_ranks(self, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Ranks int64 `[B]`, drawn independently, and weights float32 `[B]`."""
         size = tf.constant(self.num_examples, tf.float64)
         log_s = self.log_pressure(number)
         # Nearer to 0 the draws are uniform to seven digits; it keeps the fractions well defined.
         log_s = tf.where(tf.abs(log_s) < 1e-7, tf.constant(1e-7, tf.float64), log_s)
-        uniform = tf.random.stateless_uniform(
-            [self.batch_size], tf.stack([-1 - seed, number]), dtype=tf.float64
-        )
+        key = tf.stack([-1 - self._stream.seed.read_value(), number])
+        uniform = tf.random.stateless_uniform([self.batch_size], key, dtype=tf.float64)
         # The distribution function of ranks is (1 - s^(-i/N)) / (1 - 1/s); this is its inverse.
         place = -tf.math.log1p(uniform * tf.math.expm1(-log_s)) / log_s
         rank = tf.minimum(tf.floor(place * size), size - 1.0)
@@ -162,10 +159,10 @@ class LossRank(Selector):
     def _plan(self, steps: tf.Tensor) -> None:
         del steps
         since, which = tf.unstack(self._rankings.newest())
-        trained = self._position.trained.read_value()
+        trained = self._stream.trained.read_value()
         # The other list may be written once the pipeline has left it.
         is_free = since <= tf.cast(trained, tf.float64)
-        begins = self._position.first_to_shape()
+        begins = self._stream.first_to_shape()
         is_due = begins >= self._next_ranking.read_value()
 
         def rank() -> tf.Tensor:
@@ -176,11 +173,9 @@ class LossRank(Selector):
 
         tf.cond(tf.logical_and(is_free, is_due), rank, self._next_ranking.read_value)
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._table.reset()
         self._lists.reset()
-        self._rankings.reset()
-        self._pressures.reset()
         self._next_ranking.assign(self.steps_per_epoch)
 
     def _state(self) -> dict[str, tf.Variable]:
@@ -189,7 +184,5 @@ class LossRank(Selector):
             "bounds": self._table.bounds,
             "ranking/0": self._lists.lists[0],
             "ranking/1": self._lists.lists[1],
-            "rankings": self._rankings.rows,
-            "pressures": self._pressures.rows,
             "next_ranking": self._next_ranking,
         }

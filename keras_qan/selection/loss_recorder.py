@@ -1,7 +1,4 @@
-"""The loss of every example of a batch, from what a training step has at hand.
-
-Per-example losses out of Keras's own training step.
-"""
+"""Per-example losses, recorded in Keras's own training step."""
 
 from __future__ import annotations
 
@@ -18,8 +15,8 @@ from keras_qan.distribute import worker_group_of
 class PerExampleLosses:
     """The losses of a batch's examples, by the loss that a model was compiled with.
 
-    The outputs are those of the training step: only the loss itself is reckoned again, before its
-    mean is taken. Sample weights, class weights and penalties on weights are left out of it.
+    The outputs are those of the training step: only the loss is computed again, without its mean,
+    sample weights, class weights and penalties on weights.
 
     Args:
       model: the compiled model.
@@ -39,15 +36,14 @@ class PerExampleLosses:
         self._weights = _loss_weights(model)
 
     def __call__(self, y: Any, y_pred: Any) -> tf.Tensor:
-        """The losses.
+        """Compute the losses.
 
         Args:
           y: targets, as the model's `compute_loss` gets them.
           y_pred: outputs, each `[B, ...]`.
 
         Returns:
-          float32 `[B]`: the mean over all other axes, and over outputs the sum times
-          `loss_weights`.
+          float32 `[B]`: the mean over all other axes, summed over outputs times `loss_weights`.
 
         Raises:
           ValueError: the loss does not tell examples apart.
@@ -60,11 +56,11 @@ class PerExampleLosses:
 
 
 def _loss_weights(model: keras.Model) -> Any:
-    """What was given to compile, for models with several outputs."""
+    """The weights given to compile, for models with several outputs."""
     if not keras.tree.is_nested(model.loss) and len(getattr(model, "outputs", None) or []) < 2:
         return None
     with warnings.catch_warnings():
-        # A compile configuration warns of lambdas, which nobody is going to load from it.
+        # A compile configuration warns of lambdas, which are not loaded from it here.
         warnings.simplefilter("ignore")
         return (model.get_compile_config() or {}).get("loss_weights")
 
@@ -125,8 +121,8 @@ def _part(value: Any, name: str, place: int) -> Any:
     return value[place] if isinstance(value, list | tuple) else value
 
 
-class _OriginalLoss(NamedTuple):
-    """The training function with the recorder in it, and the one that stood there before."""
+class _TrainFunctions(NamedTuple):
+    """The training function that records losses, and the one before."""
 
     before: Any
     recording: Any
@@ -134,12 +130,12 @@ class _OriginalLoss(NamedTuple):
 
 
 class LossRecorder:
-    """Notes, in each training step, the loss of every example of the batch.
+    """Records, in each training step, the loss of every example of the batch.
 
-    `compute_loss`, which every training step calls, is wrapped for the time of a `fit`: beside what
-    it did before, it writes the examples' losses to a small variable on the training's device.
-    There is no second forward pass, and the model's own class, weights and configuration are left
-    alone. The compiled training function is kept for the next `fit` of the same model.
+    `compute_loss`, which every training step calls, is wrapped during a `fit`: it also writes the
+    examples' losses to a small variable on the training's device. There is no second forward pass,
+    and the model's class, weights and configuration are left alone. The compiled training function
+    is kept for the next `fit` of the same model.
 
     Args:
       batch_size: B.
@@ -148,13 +144,14 @@ class LossRecorder:
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
         self._model: keras.Model | None = None
-        self._kept: _OriginalLoss | None = None
+        self._model_of_kept: keras.Model | None = None
+        self._kept: _TrainFunctions | None = None
         self._seen = 0
         self.is_evaluating = False
 
     def attach(self, model: keras.Model, steps_per_call: int) -> None:
-        """Wraps a model's `compute_loss`; `detach` undoes it."""
-        # What a fit that was broken off left behind.
+        """Wrap a model's `compute_loss`; `detach` undoes it."""
+        # An interrupted fit may have left a recorder behind.
         for recorder in (self, getattr(model.compute_loss, "__self__", None)):
             if isinstance(recorder, LossRecorder):
                 recorder.detach()
@@ -169,17 +166,15 @@ class LossRecorder:
             self._make_variables(model, steps_per_call)
             model.compute_loss = self._compute_loss
             model.make_train_function(force=True)
-            self._kept = _OriginalLoss(before, model.train_function, steps_per_call)
+            self._kept = _TrainFunctions(before, model.train_function, steps_per_call)
             self._model_of_kept = model
         else:
             model.compute_loss = self._compute_loss
             model.train_function = kept.recording
         self._seen = int(self._local(self._slot)[0])
 
-    _model_of_kept: keras.Model | None = None
-
     def detach(self) -> None:
-        """Leaves the model as it was."""
+        """Leave the model as it was."""
         model = self._model
         self._model = None
         if model is None or self._kept is None:
@@ -192,7 +187,7 @@ class LossRecorder:
             model.train_function = self._kept.before
 
     def take(self, steps: int) -> tf.Tensor:
-        """The losses of the last steps.
+        """Return the losses of the last steps.
 
         Args:
           steps: T.
@@ -221,10 +216,10 @@ class LossRecorder:
             )
         rows = tf.range(self._seen - steps, self._seen) % self._steps_per_call
         parts = [tf.gather(losses, rows) for losses in self._local(self._losses)]
-        team = worker_group_of(self._strategy)
-        if team is not None:
+        group = worker_group_of(self._strategy)
+        if group is not None:
             # Each worker has the losses of its own part of the batch: [R, T, B / R] of all.
-            parts = tf.unstack(tf.reshape(team.gather(tf.stack(parts)), [-1, *parts[0].shape]))
+            parts = tf.unstack(tf.reshape(group.gather(tf.stack(parts)), [-1, *parts[0].shape]))
         with tf.device("/cpu:0"):
             widths = zip(parts, self._widths, strict=True)
             return tf.concat([losses[:, :width] for losses, width in widths], axis=1)
@@ -232,7 +227,7 @@ class LossRecorder:
     def _make_variables(self, model: keras.Model, steps_per_call: int) -> None:
         strategy = model.distribute_strategy
         replicas = strategy.num_replicas_in_sync
-        # As tf.distribute divides a batch: the first replicas get one more where it is not even.
+        # As tf.distribute divides a batch: the first replicas get one more where it is uneven.
         whole, more = divmod(self._batch_size, replicas)
         self._widths = [whole + (number < more) for number in range(replicas)]
         self._steps_per_call = steps_per_call

@@ -1,7 +1,4 @@
-"""The last seen loss of every example.
-
-What the examples of each class lose of late.
-"""
+"""Last seen losses, of every example and of every class, and the lists drawn from them."""
 
 from __future__ import annotations
 
@@ -10,17 +7,20 @@ import tensorflow as tf
 #: Groups of examples by their loss: tenths, the highest losses first.
 DECILES = tuple(f"losses {10 * k}–{10 * k + 10} %" for k in range(10))
 
+#: The share of a class's mean loss that stays after one more of its examples: a memory of twenty.
+_MEMORY = 0.95
+
 
 class LossTable(tf.Module):
-    """What each example's loss was when it was last trained on.
+    """The loss of each example when it was last trained on.
 
     Args:
       num_examples: N.
 
     Attributes:
       losses: float32 `[N]`; infinite where an example has not been trained on yet.
-      bounds: the losses that part the tenths, descending, float32 `[9]`; infinite before the first
-        `part`.
+      bounds: the losses between the tenths, descending, float32 `[9]`; infinite before the first
+        `update_bounds`.
     """
 
     def __init__(self, num_examples: int) -> None:
@@ -31,7 +31,7 @@ class LossTable(tf.Module):
             self.bounds = tf.Variable(tf.fill([9], infinite), trainable=False)
 
     def update(self, indices: tf.Tensor, losses: tf.Tensor) -> None:
-        """Notes losses; of an example that is there twice, the later one stays.
+        """Update losses; of an example that is there twice, the later one stays.
 
         Args:
           indices: int32 `[T, B]`.
@@ -48,22 +48,20 @@ class LossTable(tf.Module):
         self.losses.scatter_update(new)
 
     def ranked(self) -> tf.Tensor:
-        """The examples' numbers by their losses, highest first, int32 `[N]`; parts the tenths."""
+        """Rank the examples' numbers by their losses, highest first, int32 `[N]`; update bounds."""
         losses = self.losses.read_value()
         ordered, order = tf.math.top_k(losses, k=losses.shape[0])
-        self._part(ordered)
+        self._set_bounds(ordered)
         return order
 
-    def _part(self, ordered: tf.Tensor) -> None:
-        size = ordered.shape[0]
-        self.bounds.assign(
-            tf.gather(ordered, [min(size * k // 10, size - 1) for k in range(1, 10)])
-        )
+    def update_bounds(self) -> None:
+        """Update the losses between the tenths."""
+        self._set_bounds(tf.sort(self.losses.read_value(), direction="DESCENDING"))
 
-    def part(self) -> None:
-        """Finds anew which losses part the tenths."""
-        losses = self.losses.read_value()
-        self._part(tf.sort(losses, direction="DESCENDING"))
+    def _set_bounds(self, ordered: tf.Tensor) -> None:
+        size = ordered.shape[0]
+        places = [min(size * k // 10, size - 1) for k in range(1, 10)]
+        self.bounds.assign(tf.gather(ordered, places))
 
     def mean(self) -> tf.Tensor:
         """The mean of the losses that are known, `[]`; not-a-number before there is one."""
@@ -73,29 +71,28 @@ class LossTable(tf.Module):
         return tf.reduce_sum(tf.where(is_known, losses, 0.0)) / count
 
     def tenths(self, indices: tf.Tensor) -> tf.Tensor:
-        """How many examples of each tenth batches hold, by their last losses.
+        """Count the examples of each tenth in batches, by their last losses.
 
         Args:
           indices: int32 `[T, B]`.
 
         Returns:
-          float32 `[T, 10]`; zeros before the tenths were parted.
+          float32 `[T, 10]`; zeros before the first bounds.
         """
+        bounds = self.bounds.read_value()
         losses = tf.gather(self.losses, indices)
-        tenth = tf.reduce_sum(
-            tf.cast(losses[..., tf.newaxis] <= self.bounds.read_value(), tf.int32), axis=-1
-        )
+        tenth = tf.reduce_sum(tf.cast(losses[..., tf.newaxis] <= bounds, tf.int32), axis=-1)
         counts = tf.reduce_sum(tf.one_hot(tenth, 10), axis=1)
-        return tf.where(tf.math.is_finite(self.bounds.read_value()[-1]), counts, 0.0)
+        return tf.where(tf.math.is_finite(bounds[-1]), counts, 0.0)
 
     def reset(self) -> None:
-        """Forgets every loss."""
+        """Forget every loss."""
         for variable in (self.losses, self.bounds):
             variable.assign(tf.fill(variable.shape, float("inf")))
 
 
 class Lists(tf.Module):
-    """Lists of examples: some are in use by the pipeline while another is written.
+    """Lists of examples: the pipeline uses some while another is written.
 
     Args:
       count: how many lists, at least 2.
@@ -111,27 +108,23 @@ class Lists(tf.Module):
             ]
 
     def write(self, which: tf.Tensor, values: tf.Tensor) -> None:
-        """Writes one list, int32 `[N]`."""
+        """Write one list, int32 `[N]`."""
         tf.switch_case(which, [lambda v=v: v.assign(values) for v in self.lists])
 
     def fetch(self, which: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-        """The entries of one list at places `[B]`."""
+        """Fetch the entries of one list at places `[B]`."""
         return tf.switch_case(which, [lambda v=v: tf.gather(v, places) for v in self.lists])
 
     def reset(self) -> None:
-        """Empties all lists."""
+        """Empty all lists."""
         for variable in self.lists:
             variable.assign(tf.zeros_like(variable))
-
-
-#: How much of a class's mean loss stays after one more of its examples: a memory of twenty.
-_MEMORY = 0.95
 
 
 class ClassLosses(tf.Module):
     """A running mean of each class's loss, which forgets by examples, not by batches.
 
-    So the mean of a class that comes seldom is as precise as any other's, only older.
+    So the mean of a rare class is as precise as any other's, only older.
 
     Args:
       num_classes: C.
@@ -147,7 +140,7 @@ class ClassLosses(tf.Module):
             self.means = tf.Variable(tf.fill([num_classes], float("nan")), trainable=False)
 
     def update(self, labels: tf.Tensor, losses: tf.Tensor) -> None:
-        """Takes in losses.
+        """Update the means.
 
         Args:
           labels: the classes of examples, int32 of any shape.
@@ -166,12 +159,12 @@ class ClassLosses(tf.Module):
         self.means.assign(tf.where(count > 0.0, now, before))
 
     def over_all(self, shares: tf.Tensor) -> tf.Tensor:
-        """The loss over data with these shares of the classes `[C]`, of the classes known, `[]`."""
+        """Estimate the loss over data with these shares `[C]`, of the known classes alone, `[]`."""
         means = self.means.read_value()
         shares = tf.where(tf.math.is_nan(means), 0.0, shares)
         weighted = tf.where(tf.math.is_nan(means), 0.0, means * shares)
         return tf.reduce_sum(weighted) / tf.reduce_sum(shares)
 
     def reset(self) -> None:
-        """Forgets everything."""
+        """Forget everything."""
         self.means.assign(tf.fill(self.means.shape, float("nan")))

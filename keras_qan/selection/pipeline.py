@@ -1,7 +1,4 @@
-"""The examples of an unbatched dataset, held once and fetched by number.
-
-How a selector's pipeline is put together.
-"""
+"""From single examples to a `tf.data` pipeline of the batches that a selector chooses."""
 
 from __future__ import annotations
 
@@ -10,22 +7,20 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_qan.selection.stream_state import BatchLog, EpochSampler, Orders, StreamPosition
+from keras_qan.selection.stream_state import EpochOrders, StreamState
 
 #: Examples that are read at a time where they have to be gathered from a pipeline.
 _BLOCK = 1024
 
-
-#: Steps of a pipeline after which a batch is still a batch.
+#: Transformations of a pipeline after which a batch is still a batch.
 _NEUTRAL = ("Map", "Prefetch", "Cache", "Options", "Shuffle", "Repeat", "Take", "Skip", "Assert")
 
 
 class ExampleSource:
-    """What a selector chooses from.
+    """The examples of an unbatched dataset, in memory once and fetched by number.
 
-    Examples of `Dataset.from_tensor_slices` are used where they are; those of any other pipeline
-    are read through once and kept as they come out of it, in their own dtypes. Either way they are
-    in memory once. Where that is too much, hand over file names, and load after the selector.
+    Tensors of `Dataset.from_tensor_slices` are used in place; any other pipeline is read once, in
+    its own dtypes. Where that is too much, pass file names, and load after the selector.
 
     Args:
       dataset: single examples of any structure and equal shapes, N of them.
@@ -47,10 +42,10 @@ class ExampleSource:
         self._columns = _read_through(dataset, self.num_examples) if found is None else found
 
     def batch(self, indices: tf.Tensor) -> Any:
-        """The examples with these numbers: the structure of one example, each `[B, ...]`.
+        """Fetch examples: the structure of one example, each `[B, ...]`.
 
         Args:
-          indices: int32 or int64 `[B]`, each from 0 to N - 1.
+          indices: their numbers, int32 or int64 `[B]`, each from 0 to N - 1.
         """
         return tf.nest.pack_sequence_as(
             self.spec, [tf.gather(column, indices) for column in self._columns]
@@ -134,7 +129,7 @@ def _slices_of(dataset: tf.data.Dataset, num_examples: int) -> list[Any] | None:
 
 
 def _read_through(dataset: tf.data.Dataset, num_examples: int) -> list[Any]:
-    """Reads the examples block by block into one array each, so that they are there only once."""
+    """Read the examples block by block into one variable each, so that they are there once."""
     columns: list[Any] = []
     filled = 0
     try:
@@ -161,51 +156,50 @@ def _read_through(dataset: tf.data.Dataset, num_examples: int) -> list[Any]:
     return columns
 
 
-class ExampleChooser(NamedTuple):
-    """What goes into one batch.
+class BatchChoice(NamedTuple):
+    """Contents of one batch.
 
     Attributes:
       indices: the examples' numbers, int32 `[B]`.
-      weights: what makes the batch's loss an unbiased estimate, float32 `[B]`.
-      counters: what the selector counts, after this batch, int64 `[S]`.
-      orders: the orders that it walks in.
+      weights: weights that make the batch's loss an unbiased estimate, float32 `[B]`.
+      counters: the numbers carried along, after this batch, int64 `[S]`.
+      orders: the orders of the epochs, after this batch.
     """
 
     indices: tf.Tensor
     weights: tf.Tensor
     counters: tf.Tensor
-    orders: Orders
+    orders: EpochOrders
+
+
+#: From a batch's number, the counters before it `[S]` and the orders to its contents.
+Chooser = Callable[[tf.Tensor, tf.Tensor, EpochOrders], BatchChoice]
 
 
 class Pipeline:
-    """Batches without an end, each chosen, noted, fetched and handed out in turn.
+    """Endless batches, each chosen, recorded, fetched and handed out in turn.
 
     Args:
-      choose: what goes into the batch of a number, after what was counted, in which orders.
+      choose: chooses the contents of a batch.
       source: the examples.
-      walks: what the examples are walked in.
-      position: where the training is; an iterator begins there.
-      trail: where batches are noted when they are chosen.
+      stream: the state of the stream; an iterator begins where the training is.
       weighted: whether batches carry weights.
-      watch: told the number of each batch that is handed out; None for nobody.
+      watch: called with the number of each batch that is handed out. Defaults to none.
     """
 
     def __init__(
         self,
-        choose: Callable[[tf.Tensor, tf.Tensor, Orders], ExampleChooser],
+        choose: Chooser,
         source: ExampleSource,
-        walks: EpochSampler,
-        position: StreamPosition,
-        trail: BatchLog,
+        stream: StreamState,
         weighted: bool,
-        watch: Callable[[tf.Tensor], None] | None,
+        watch: Callable[[tf.Tensor], None] | None = None,
     ) -> None:
-        self._choose, self._source, self._walks = choose, source, walks
-        self._position, self._trail = position, trail
+        self._choose, self._source, self._stream = choose, source, stream
         self._weighted, self._watch = weighted, watch
 
     def dataset(self, prefetch: int, transform: Callable[..., Any] | None) -> tf.data.Dataset:
-        """The batches, so many of them made ahead."""
+        """Make the dataset: batches, transformed, `prefetch` of them made ahead."""
         chosen = tf.data.Dataset.range(1).flat_map(_as_written(self._choices))
         batches = chosen.map(_as_written(self._fetch))
         if transform is not None:
@@ -219,48 +213,40 @@ class Pipeline:
         return batches.map(_as_written(self._hand_out)).with_options(_options())
 
     def _choices(self, _: tf.Tensor) -> tf.data.Dataset:
-        """What one iterator chooses, beginning where the training is."""
-        first = self._position.trained.read_value()
-        start = (first, self._position.counters.read_value(), self._walks.fresh())
+        """The choices of one iterator, beginning where the training is."""
+        stream = self._stream
+        first = stream.trained.read_value()
+        start = (first, stream.counters.read_value(), stream.sampler.initial_orders())
 
         def choose(state: Any, _: tf.Tensor) -> Any:
             number, counters, orders = state
             choice = self._choose(number, counters, orders)
-            self._trail.write(number, choice.indices, choice.counters)
-            made = (number, choice.indices, choice.weights, choice.counters, number == first)
+            stream.record(number, choice.indices, choice.counters)
+            marks = (number, choice.counters, number == first)
+            made = (marks, choice.indices, choice.weights)
             return (number + 1, choice.counters, choice.orders), made
 
         return tf.data.Dataset.counter().scan(start, _as_written(choose))
 
-    def _fetch(
-        self,
-        number: tf.Tensor,
-        indices: tf.Tensor,
-        weights: tf.Tensor,
-        after: tf.Tensor,
-        is_first: tf.Tensor,
-    ) -> Any:
-        """The examples of a batch, and what has to be known when it is handed out."""
+    def _fetch(self, marks: Any, indices: tf.Tensor, weights: tf.Tensor) -> Any:
+        """Add the examples of a batch to the marks that `hand_out` takes."""
         batch = self._source.batch(indices)
-        if self._weighted:
-            batch = _with_weights(batch, weights)
-        return (number, after, is_first), batch
+        return marks, _with_weights(batch, weights) if self._weighted else batch
 
     def _hand_out(self, marks: Any, batch: Any) -> Any:
-        """Lets a batch go."""
-        self._position.hand_out(*marks)
+        self._stream.hand_out(*marks)
         if self._watch is not None:
             self._watch(marks[0])
         return batch
 
 
 def _as_written(function: Callable[..., Any]) -> Any:
-    """Keeps TensorFlow from translating a function that is TensorFlow already."""
+    """Keep AutoGraph from translating a function that is TensorFlow already."""
     return tf.autograph.experimental.do_not_convert(function)
 
 
 def _with_weights(batch: Any, weights: tf.Tensor) -> Any:
-    """Puts weights `[B]` into a batch, times those that it has."""
+    """Put weights `[B]` into a batch, times those that it has."""
     if len(batch) == 2:
         return (*batch, weights)
 
@@ -272,7 +258,7 @@ def _with_weights(batch: Any, weights: tf.Tensor) -> Any:
 
 
 def _options() -> tf.data.Options:
-    """Leaves the pipeline as it is written: a prefetch that TensorFlow adds would be undeclared."""
+    """Leave the pipeline as it is written: a prefetch added by TensorFlow would be undeclared."""
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     options.experimental_optimization.inject_prefetch = False

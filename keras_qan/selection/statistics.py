@@ -1,7 +1,4 @@
-"""What the batches were made of: shares of groups over time.
-
-Do the actions converge to class-alternating sampling? A test for it.
-"""
+"""Composition of the batches over time, and a test for class-alternating sampling."""
 
 from __future__ import annotations
 
@@ -16,9 +13,11 @@ from scipy import stats
 #: Parts of time that are told apart; when they are full, two become one.
 _PARTS = 256
 
-
-#: How much of the recent shares stays after a batch.
+#: The share of the recent composition that stays after a batch.
 _MEMORY = 0.9
+
+#: Permutations of a permutation test.
+_NUM_RESAMPLES = 999
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +37,7 @@ class GroupFractions:
 
 
 class BatchComposition(tf.Module):
-    """Counts the examples of each group, over time and lately.
+    """Counts of the examples of each group, over time, and their recent shares.
 
     Args:
       groups: names of the groups, G of them.
@@ -53,7 +52,7 @@ class BatchComposition(tf.Module):
             self.recent = tf.Variable(tf.zeros([len(groups)]), trainable=False)
 
     def add(self, first: tf.Tensor, counts: tf.Tensor) -> None:
-        """Counts batches.
+        """Count batches.
 
         Args:
           first: number of the first one, int64 `[]`.
@@ -82,7 +81,7 @@ class BatchComposition(tf.Module):
         return (2 * width,)
 
     def shares(self, num_batches: int) -> GroupFractions:
-        """What the first `num_batches` batches were made of."""
+        """The shares in the first `num_batches` batches."""
         width = int(self.width.numpy())
         num_parts = -(-num_batches // width)
         counts = self.counts.numpy()[:num_parts].astype(np.float64)
@@ -92,18 +91,15 @@ class BatchComposition(tf.Module):
         return GroupFractions(self._groups, edges, share)
 
     def reset(self) -> None:
-        """Forgets everything."""
+        """Forget everything."""
         self.counts.assign(tf.zeros_like(self.counts))
         self.width.assign(1)
         self.recent.assign(tf.zeros_like(self.recent))
 
 
-_NUM_RESAMPLES = 999
-
-
 @dataclass(frozen=True)
 class Uniformity:
-    """How evenly classes were chosen, all in all and one after another.
+    """Uniformity of choices of classes, overall and in a row.
 
     Attributes:
       chi_square: Σ (n_c - n/C)² / (n/C) of the classes' counts, with C - 1 degrees of freedom.
@@ -131,15 +127,15 @@ class Uniformity:
 
 
 def uniformity(choices: Sequence[int], num_classes: int, seed: int = 0) -> Uniformity:
-    """Tests a sequence of chosen classes for uniformity and for alternation.
+    """Test a sequence of chosen classes for uniformity and for alternation.
 
     Pearson's chi-square test of the counts, and a permutation test of the number of distinct
-    classes in windows of C choices (the choices' order is what is permuted).
+    classes in windows of C choices (of the choices' order).
 
     Args:
       choices: the classes in the order in which they were chosen, at least 2 · C of them.
       num_classes: C, at least 2.
-      seed: of the permutations.
+      seed: seed of the permutations. Defaults to 0.
 
     Returns:
       Both statistics with their p-values.

@@ -1,4 +1,4 @@
-"""Every example as often as every other: the yardstick."""
+"""Mini-batches of all examples in random order: the baseline."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any
 import tensorflow as tf
 
 from keras_qan.selection.base import Selector
-from keras_qan.selection.pipeline import ExampleChooser, ExampleSource
-from keras_qan.selection.stream_state import EpochSampler, Orders
+from keras_qan.selection.pipeline import BatchChoice, ExampleSource
+from keras_qan.selection.stream_state import EpochOrders
 
 
 class Uniform(Selector):
-    """Walks over all examples, anew in another order after each pass.
+    """Visits all examples, in another order in each epoch.
 
-    What `shuffle().batch()` does with a buffer as large as the data, from the same machinery as the
-    other selectors, and so the arm to compare them with.
+    The same as `shuffle().batch()` with a buffer as large as the data, by the code of the other
+    selectors: the baseline to compare them with.
 
     Args:
       dataset: single examples of any structure.
       batch_size: B, at most N.
-      unbiased: whether batches carry weights; they are all 1.
-      seed: what the orders follow from, at least 0.
+      unbiased: whether batches carry weights, all of them 1. Defaults to False.
+      seed: seed of the orders, at least 0. Defaults to 0.
 
     Raises:
-      TypeError: the dataset is none, or holds sparse tensors.
+      TypeError: it is no dataset, or holds sparse tensors.
       ValueError: an argument is out of range, or the dataset is batched or of unknown length.
 
     Example:
@@ -46,19 +46,9 @@ class Uniform(Selector):
         super().__init__(ExampleSource(dataset), batch_size, unbiased=unbiased, seed=seed)
 
     def actions(self) -> tuple[Any, ...]:
-        """None: there is nothing to steer."""
+        """None: there is nothing to choose."""
         return ()
 
-    def _choose(self, number: tf.Tensor, counters: tf.Tensor, orders: Orders) -> ExampleChooser:
-        indices, orders = next_of_all(
-            self._walks, orders, self._seed.read_value(), number, self.batch_size
-        )
-        return ExampleChooser(indices, tf.ones([self.batch_size]), counters, orders)
-
-
-def next_of_all(
-    walks: EpochSampler, orders: Orders, seed: tf.Tensor, number: tf.Tensor, batch_size: int
-) -> tuple[tf.Tensor, Orders]:
-    """The batch of that number in a walk over all examples: `[B]`, and the orders after it."""
-    position = number * batch_size + tf.range(batch_size, dtype=tf.int64)
-    return walks.take(orders, seed, tf.zeros([batch_size], tf.int64), position)
+    def _choose(self, number: tf.Tensor, counters: tf.Tensor, orders: EpochOrders) -> BatchChoice:
+        indices, orders = self._stream.sample_all(orders, number)
+        return BatchChoice(indices, tf.ones([self.batch_size]), counters, orders)

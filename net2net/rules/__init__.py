@@ -1,11 +1,22 @@
-"""The rules, one file a kind of layer; importing this registers them all."""
+"""The rules, one module a kind of layer; importing the package registers them all."""
 
 from importlib import import_module
 
-from net2net.rules.base import GrownLayer, MappedOutput, Port, Rule, Target, Weight, copied, divided
-from net2net.rules.registry import register_rule, registered, rule_for
+from net2net.rules.base import (
+    GrownLayer,
+    MappedAxis,
+    Port,
+    Rule,
+    Weight,
+    WeightAxis,
+    WidthAxis,
+    copy_axis,
+    divide_axis,
+    weight,
+)
+from net2net.rules.registry import register_rule, registered_rules, rule_for
 
-_FILES = (
+for _module in (
     "elementwise",
     "core",
     "convolution",
@@ -14,20 +25,21 @@ _FILES = (
     "reshaping",
     "recurrent",
     "attention",
-)
-for _file in _FILES:
-    import_module(f"net2net.rules.{_file}")
+):
+    import_module(f"net2net.rules.{_module}")
 
 __all__ = [
     "GrownLayer",
-    "MappedOutput",
+    "MappedAxis",
     "Port",
     "Rule",
-    "Target",
     "Weight",
-    "copied",
-    "divided",
+    "WeightAxis",
+    "WidthAxis",
+    "copy_axis",
+    "divide_axis",
     "register_rule",
-    "registered",
+    "registered_rules",
     "rule_for",
+    "weight",
 ]

@@ -12,40 +12,41 @@ from net2net.errors import RefusalError
 from net2net.rules.base import (
     CallView,
     GrownLayer,
-    MappedOutput,
+    MappedAxis,
     Port,
     Rule,
-    Target,
     Weight,
-    copied,
-    divided,
+    WidthAxis,
+    copy_axis,
+    divide_axis,
     refuse_axis,
+    weight,
 )
-from net2net.rules.core import require_plain
+from net2net.rules.core import require_plain_kernel
 from net2net.rules.registry import register_rule
 
 
 class MultiHeadAttentionRule(Rule):
-    """Projections [in, heads, size] are copied over `heads`; the output [heads, size, out] shares.
+    """Projections [in, heads, size]: copied over `heads`; output [heads, size, out]: divided.
 
-    A head's own softmax sees what it saw. `in` is shared out and `out` copied, so the layer also
-    stands in a residual stream that is widened.
+    Each head's softmax sees the same scores as before. `in` is divided and `out` copied, so the
+    layer can also be in a residual stream that is widened.
     """
 
     def width(self, layer: Any) -> int:
         """Return the number of heads."""
         return int(layer.num_heads)
 
-    def target(self, call: CallView) -> Target:  # noqa: ARG002
-        """Return the width inside the layer."""
-        return Target(Port("own"), 0)
+    def width_axis(self, call: CallView) -> WidthAxis:  # noqa: ARG002
+        """Return the axis that stands for the width inside the layer."""
+        return WidthAxis(Port("internal"), 0)
 
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Take maps on the features of query, value, key and output, and on the heads."""
         layer = call.layer
         for dense in _projections(layer).values():
-            require_plain(dense)
-        if mapped.port.side == "own":
+            require_plain_kernel(dense)
+        if mapped.port.side == "internal":
             return []
         named = call.arguments[mapped.port.index] if mapped.port.side == "in" else "output"
         if named not in ("query", "value", "key", "output"):
@@ -55,10 +56,10 @@ class MultiHeadAttentionRule(Rule):
         return []
 
     def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:
-        """Return the config with the new number of heads and the output's size spelt out."""
+        """Return the config with the new number of heads and an explicit output size."""
         if not grown.maps:
             return config
-        heads = grown.own()
+        heads = grown.internal()
         changed = dict(config)
         if heads is not None:
             changed["num_heads"] = heads.new_size
@@ -68,34 +69,30 @@ class MultiHeadAttentionRule(Rule):
 
     def weights(self, grown: GrownLayer) -> list[Weight]:
         """Return the kernels and biases of all projections."""
-        layer, heads = grown.layer, grown.own()
+        layer, heads = grown.layer, grown.internal()
         named = {name: grown.input(-1, k) for k, name in reversed([*enumerate(grown.arguments)])}
         query, value = named.get("query"), named.get("value")
         key = named.get("key", value)
-        entering: dict[str, ChannelMap | None] = {
-            "query": query,
-            "key": key,
-            "value": value,
-            "gate": query,
-        }
+        entering: dict[str, ChannelMap | None]
+        entering = {"query": query, "key": key, "value": value, "gate": query}
         found = []
         for name, dense in _projections(layer).items():
             if name == "output":
-                kernel = {0: divided(heads), -1: copied(grown.output(-1))}
-                bias = {-1: copied(grown.output(-1))}
+                bias = {-1: copy_axis(grown.output(-1))}
+                kernel = {0: divide_axis(heads), **bias}
             else:
-                kernel = {0: divided(entering[name]), 1: copied(heads)}
-                bias = {0: copied(heads)}
-            found.append(_weight(dense.kernel, dense.kernel_initializer, kernel))
+                kernel = {0: divide_axis(entering[name]), 1: copy_axis(heads)}
+                bias = {0: copy_axis(heads)}
+            found.append(weight(dense.kernel, dense.kernel_initializer, kernel))
             if dense.bias is not None:
-                found.append(_weight(dense.bias, dense.bias_initializer, bias))
+                found.append(weight(dense.bias, dense.bias_initializer, bias))
         return found
 
 
 class AttentionRule(Rule):
     """Dot-product attention without weights: only the values' features pass through."""
 
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Return the map on the output or on the values; refuse it on queries and keys."""
         axis = len(call.shape(mapped.port)) - 1
         if mapped.axis != axis:
@@ -107,17 +104,13 @@ class AttentionRule(Rule):
             )
         if mapped.port not in (Port("in", 1), Port("out", 0)):
             raise RefusalError("copies of a query's or key's features would change the scores")
-        return [MappedOutput(port, axis, mapped.map) for port in (Port("in", 1), Port("out", 0))]
+        return [MappedAxis(port, axis, mapped.map) for port in (Port("in", 1), Port("out", 0))]
 
 
 def _projections(layer: Any) -> dict[str, Any]:
     names = ("query", "key", "value", "gate", "output")
     found = {name: getattr(layer, f"_{name}_dense", None) for name in names}
     return {name: dense for name, dense in found.items() if dense is not None}
-
-
-def _weight(variable: Any, initializer: Any, axes: dict[int, Any]) -> Weight:
-    return Weight(variable, {axis: one for axis, one in axes.items() if one}, initializer)
 
 
 register_rule(keras.layers.MultiHeadAttention, MultiHeadAttentionRule())

@@ -1,11 +1,11 @@
-"""What a rule is: how one kind of layer passes channel maps along, and what they do to its weights.
+"""`Rule`: how one kind of layer passes channel maps along, and what they do to its weights.
 
-A map stands on one axis of one tensor. A rule answers four questions about its layer:
+A map belongs to one axis of one tensor. A rule answers four questions about its layer:
 
-1. `width` and `target`: how wide is the layer, and on which axis does that width stand?
-2. `spread`: a map is on this axis of this tensor; which other axes must have one too?
+1. `width` and `width_axis`: how wide is the layer, and which axis shows that width?
+2. `propagate`: given a map on this axis of this tensor, which other axes need one too?
 3. `configure`: what does the layer's config become?
-4. `weights`: which axes of which weights are copied, and which are shared out?
+4. `weights`: which axes of which weights are copied, and which are divided by shares?
 """
 
 from __future__ import annotations
@@ -21,19 +21,24 @@ from net2net.graph import Shape
 
 @dataclass(frozen=True)
 class Port:
-    """A tensor of a call: its k-th input, its k-th output, or a width inside the layer.
+    """A tensor of a call, or a width inside the layer.
 
     Args:
-        side: "in", "out", or "own" for a width that no tensor shows (attention heads).
-        index: Which input or output.
+        side: "in", "out", or "internal" for a width that no tensor shows (attention heads).
+        index: Number of the input or output. Defaults to 0.
     """
 
-    side: Literal["in", "out", "own"]
+    side: Literal["in", "out", "internal"]
     index: int = 0
+
+    @property
+    def opposite(self) -> Port:
+        """The first output for an input, the first input for an output."""
+        return Port("out") if self.side == "in" else Port("in")
 
 
 @dataclass(frozen=True)
-class MappedOutput:
+class MappedAxis:
     """A channel map on an axis of a tensor of a call.
 
     Args:
@@ -48,13 +53,13 @@ class MappedOutput:
 
 
 @dataclass(frozen=True)
-class Target:
-    """Where a layer's width stands.
+class WidthAxis:
+    """The axis that shows a layer's width.
 
     Args:
         port: The tensor.
         axis: The axis, counted from the front.
-        blocks: How many times the width stands there, one block after another.
+        blocks: How many times the width stands there, one block after another. Defaults to 1.
     """
 
     port: Port
@@ -64,22 +69,20 @@ class Target:
 
 @dataclass(frozen=True)
 class CallView:
-    """What a rule sees of a call while maps spread.
+    """A call as rules see it while maps propagate.
 
     Args:
         layer: The layer.
-        inputs: Shapes of the tensors that go in, as large as they are by now.
-        outputs: Shapes of the tensors that come out.
-        own: The width inside the layer, where it has one.
-        constants: Array arguments of the call that are no tensors of the graph.
-        arguments: For each input, the name of the argument it is handed in as.
-        known: The maps that are already on this call's tensors.
+        inputs: Present shapes of the tensors that go in.
+        outputs: Present shapes of the tensors that come out.
+        constants: Array arguments of the call that are no tensors of the graph. Defaults to none.
+        arguments: For each input, the name of the argument it is passed as. Defaults to none.
+        known: The maps that are already on this call's tensors. Defaults to none.
     """
 
     layer: Any
     inputs: tuple[Shape, ...]
     outputs: tuple[Shape, ...]
-    own: int | None = None
     constants: tuple[Any, ...] = ()
     arguments: tuple[str, ...] = ()
     known: Mapping[tuple[Port, int], ChannelMap] = field(default_factory=dict)
@@ -89,26 +92,26 @@ class CallView:
         return (self.inputs if port.side == "in" else self.outputs)[port.index]
 
     def ports(self) -> list[Port]:
-        """Return every tensor, inputs first, masks left out: they have no channels."""
+        """Return every tensor, inputs first, without masks, which have no channels."""
         inputs = [Port("in", k) for k in range(len(self.inputs)) if not self.is_mask(k)]
         return inputs + [Port("out", k) for k in range(len(self.outputs))]
 
     def is_mask(self, index: int) -> bool:
-        """Return whether an input says which places count, instead of carrying channels."""
-        named = self.arguments[index] if index < len(self.arguments) else ""
-        return named == "mask" or named.endswith("_mask")
+        """Return whether an input is a mask and has no channels."""
+        name = self.arguments[index] if index < len(self.arguments) else ""
+        return name == "mask" or name.endswith("_mask")
 
 
 @dataclass(frozen=True)
 class GrownLayer:
-    """What a rule sees of a layer once all maps are known.
+    """A layer as rules see it once all maps are known.
 
     Args:
         layer: The layer as it was.
         inputs: New shapes of the tensors that go in.
         outputs: New shapes of the tensors that come out.
         maps: The maps on its tensors.
-        arguments: For each input, the name of the argument it is handed in as.
+        arguments: For each input, the name of the argument it is passed as. Defaults to none.
     """
 
     layer: Any
@@ -125,22 +128,23 @@ class GrownLayer:
         """Return the map on an axis of an output, None where it has none."""
         return self.maps.get((Port("out", index), axis % len(self.outputs[index])))
 
-    def own(self) -> ChannelMap | None:
+    def internal(self) -> ChannelMap | None:
         """Return the map of the width inside the layer, None where it has none."""
-        return self.maps.get((Port("own"), 0))
+        return self.maps.get((Port("internal"), 0))
 
 
 @dataclass(frozen=True)
-class CarriedWeight:
+class WeightAxis:
     """A map on an axis of a weight.
 
     Args:
         map: The map.
-        shares: Whether the weight mixes these channels, so that it is multiplied by the shares.
+        divided: Whether the layer sums over these channels, so that copies are multiplied by
+            their shares.
     """
 
     map: ChannelMap
-    shares: bool
+    divided: bool
 
 
 @dataclass(frozen=True)
@@ -150,60 +154,57 @@ class Weight:
     Args:
         variable: The Keras variable.
         axes: The map on each axis that has one; axes may count from the end.
-        initializer: What draws a fresh value for it, None where it has no initialiser.
+        initializer: Source of fresh values. Defaults to None: it has no initializer.
     """
 
     variable: Any
-    axes: dict[int, CarriedWeight]
+    axes: dict[int, WeightAxis]
     initializer: Any = None
 
 
-def weight(variable: Any, initializer: Any = None, **axes: CarriedWeight | None) -> Weight:
-    """Return a weight from axes that may have no map.
-
-    Args:
-        variable: The Keras variable.
-        initializer: What draws a fresh value for it.
-        **axes: `first`, `last` and `before_last`: the map on that axis, or None.
-
-    Returns:
-        The weight with the axes that do have one.
-    """
-    numbers = {"first": 0, "before_last": -2, "last": -1}
-    return Weight(variable, {numbers[name]: one for name, one in axes.items() if one}, initializer)
+def weight(variable: Any, initializer: Any, axes: Mapping[int, WeightAxis | None]) -> Weight:
+    """Return a `Weight` with those of the given axes that have a map."""
+    return Weight(variable, {axis: one for axis, one in axes.items() if one}, initializer)
 
 
-def copied(one: ChannelMap | None) -> CarriedWeight | None:
+def bias_weight(layer: Any, made: ChannelMap | None) -> list[Weight]:
+    """Return a layer's bias, copied along its only axis; nothing if the layer has none."""
+    if layer.bias is None:
+        return []
+    return [weight(layer.bias, layer.bias_initializer, {0: copy_axis(made)})]
+
+
+def copy_axis(one: ChannelMap | None) -> WeightAxis | None:
     """Return the map for an axis whose channels are copied."""
-    return CarriedWeight(one, shares=False) if one else None
+    return WeightAxis(one, divided=False) if one else None
 
 
-def divided(one: ChannelMap | None) -> CarriedWeight | None:
-    """Return the map for an axis over which the layer sums, so that copies share its value."""
-    return CarriedWeight(one, shares=True) if one else None
+def divide_axis(one: ChannelMap | None) -> WeightAxis | None:
+    """Return the map for an axis that the layer sums over, so that copies share its value."""
+    return WeightAxis(one, divided=True) if one else None
 
 
 def require_structure(one: ChannelMap, structure: Structure) -> None:
-    """Refuse a map without the structure, in a way that lets the planner draw one with it."""
+    """Request another map from the planner if this one lacks the structure."""
     if not one.satisfies(structure):
         raise StructureRequest(structure)
 
 
-def refuse_axis(call: CallView, mapped: MappedOutput, way_out: str = "") -> RefusalError:
+def refuse_axis(call: CallView, mapped: MappedAxis) -> RefusalError:
     """Return the refusal of a map that is not on a channel axis of this layer."""
     return RefusalError(
         f"{type(call.layer).__name__} treats axis {mapped.axis} as positions, and the channels "
         "to be copied lie on it",
-        way_out or "Widen another layer, or let a Dense layer mix the channels before this one.",
+        "Widen another layer, or let a Dense layer mix the channels before this one.",
     )
 
 
 class Rule:
-    """How one kind of layer grows. Subclass it, and hand an instance to `register_rule`.
+    """How one kind of layer grows. Subclass it, and pass an instance to `register_rule`.
 
     Attributes:
         waits: Whether maps on all inputs must be known before an output's can be (Concatenate).
-        ties_calls: Whether all calls of one layer without weights must see the same maps.
+        ties_calls: Whether all calls of one layer without weights must have the same maps.
 
     Example:
         >>> import keras, net2net
@@ -220,11 +221,11 @@ class Rule:
         """Return the layer's own number of units, None where it has no width of its own."""
         return None
 
-    def target(self, call: CallView) -> Target:
-        """Return where the width stands."""
-        return Target(Port("out"), len(call.outputs[0]) - 1)
+    def width_axis(self, call: CallView) -> WidthAxis:
+        """Return the axis that shows the width; by default the output's last."""
+        return WidthAxis(Port("out"), len(call.outputs[0]) - 1)
 
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Return the maps that follow on other tensors of the call.
 
         Args:
@@ -232,11 +233,11 @@ class Rule:
             mapped: The map that has arrived.
 
         Returns:
-            What follows; nothing where the layer makes or mixes these channels itself.
+            The maps that follow; none where the layer makes or mixes these channels itself.
 
         Raises:
-            Obstacle: Where the map cannot pass.
-            NeedsStructure: Where another map could.
+            RefusalError: If the map cannot pass.
+            StructureRequest: If a map of another structure could pass.
         """
         raise NotImplementedError
 

@@ -1,11 +1,4 @@
-"""Dense: makes the channels of its last axis, and mixes those of its input's last axis.
-
-Embedding: a table whose columns are channels.
-
-EinsumDense: the equation says which axes are mixed, made, or passed through.
-
-PReLU: an activation whose slopes are weights of the channels.
-"""
+"""Layers whose channels are on the last axis: Dense, EinsumDense, Embedding and PReLU."""
 
 from __future__ import annotations
 
@@ -17,15 +10,14 @@ import keras
 from net2net.errors import RefusalError
 from net2net.rules.base import (
     CallView,
-    CarriedWeight,
     GrownLayer,
-    MappedOutput,
-    Port,
+    MappedAxis,
     Rule,
-    Target,
     Weight,
-    copied,
-    divided,
+    WeightAxis,
+    bias_weight,
+    copy_axis,
+    divide_axis,
     refuse_axis,
     weight,
 )
@@ -33,40 +25,7 @@ from net2net.rules.elementwise import ElementwiseRule, require_elementwise
 from net2net.rules.registry import register_rule
 
 
-class DenseRule(Rule):
-    """y = φ(x W + b): W [in, out] is shared out over `in` and copied over `out`."""
-
-    def width(self, layer: Any) -> int:
-        """Return the number of units."""
-        return int(layer.units)
-
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
-        """Take maps on the last axes; pass those on other axes (time, place) through."""
-        require_plain(call.layer)
-        if mapped.axis != len(call.inputs[0]) - 1:
-            require_elementwise(call.layer.activation)
-            other = Port("out") if mapped.port.side == "in" else Port("in")
-            return [MappedOutput(other, mapped.axis, mapped.map)]
-        if mapped.port.side == "out":
-            require_elementwise(call.layer.activation)
-        return []
-
-    def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:
-        """Return the config with the new number of units."""
-        return {**config, "units": grown.outputs[0][-1]}
-
-    def weights(self, grown: GrownLayer) -> list[Weight]:
-        """Return kernel and bias."""
-        layer, made = grown.layer, copied(grown.output(-1))
-        kernel = weight(
-            layer.kernel, layer.kernel_initializer, first=divided(grown.input(-1)), last=made
-        )
-        if layer.bias is None:
-            return [kernel]
-        return [kernel, weight(layer.bias, layer.bias_initializer, first=made)]
-
-
-def require_plain(layer: Any) -> None:
+def require_plain_kernel(layer: Any) -> None:
     """Refuse a layer whose kernel is quantised or has LoRA matrices beside it."""
     if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None):
         raise RefusalError(
@@ -74,7 +33,30 @@ def require_plain(layer: Any) -> None:
         )
 
 
-register_rule(keras.layers.Dense, DenseRule())
+class DenseRule(Rule):
+    """y = φ(x W + b): W [in, out] is divided over `in` and copied over `out`."""
+
+    def width(self, layer: Any) -> int:
+        """Return the number of units."""
+        return int(layer.units)
+
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
+        """Take maps on the last axes; pass those on other axes (time, place) through."""
+        require_plain_kernel(call.layer)
+        passes = mapped.axis != len(call.inputs[0]) - 1
+        if passes or mapped.port.side == "out":
+            require_elementwise(call.layer.activation)
+        return [MappedAxis(mapped.port.opposite, mapped.axis, mapped.map)] if passes else []
+
+    def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:
+        """Return the config with the new number of units."""
+        return {**config, "units": grown.outputs[0][-1]}
+
+    def weights(self, grown: GrownLayer) -> list[Weight]:
+        """Return kernel and bias."""
+        layer, made = grown.layer, grown.output(-1)
+        axes = {0: divide_axis(grown.input(-1)), -1: copy_axis(made)}
+        return [weight(layer.kernel, layer.kernel_initializer, axes), *bias_weight(layer, made)]
 
 
 class EmbeddingRule(Rule):
@@ -84,9 +66,9 @@ class EmbeddingRule(Rule):
         """Return the size of a word's vector."""
         return int(layer.output_dim)
 
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Take maps on the last axis of the output."""
-        require_plain(call.layer)
+        require_plain_kernel(call.layer)
         if mapped.port.side == "in" or mapped.axis != len(call.outputs[0]) - 1:
             raise refuse_axis(call, mapped)
         return []
@@ -97,16 +79,12 @@ class EmbeddingRule(Rule):
 
     def weights(self, grown: GrownLayer) -> list[Weight]:
         """Return the table."""
-        layer = grown.layer
-        made = copied(grown.output(-1))
-        return [weight(layer.embeddings, layer.embeddings_initializer, last=made)]
-
-
-register_rule(keras.layers.Embedding, EmbeddingRule())
+        layer, axes = grown.layer, {-1: copy_axis(grown.output(-1))}
+        return [weight(layer.embeddings, layer.embeddings_initializer, axes)]
 
 
 class EinsumDenseRule(Rule):
-    """A letter only in input and kernel is shared out; only in kernel and output, copied.
+    """A letter only in input and kernel is divided; only in kernel and output, copied.
 
     A letter in all three belongs to one channel each (as in a depthwise layer) and is copied; a
     letter in input and output alone passes through.
@@ -118,10 +96,10 @@ class EinsumDenseRule(Rule):
         made = output[-1] in kernel
         return int(layer.kernel.shape[kernel.index(output[-1])]) if layer.built and made else None
 
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Return the map on the other side where the letter stands on both."""
         layer = call.layer
-        require_plain(layer)
+        require_plain_kernel(layer)
         entering, kernel, output = _letters(layer)
         if len(entering) != len(call.inputs[0]):
             raise RefusalError(f"its equation '{layer.equation}' leaves axes unnamed")
@@ -133,12 +111,7 @@ class EinsumDenseRule(Rule):
             return []
         if letter not in kernel and layer.bias_axes and letter in layer.bias_axes:
             raise RefusalError("its bias has positions on the axis to be copied")
-        other = Port("out") if mapped.port.side == "in" else Port("in")
-        return [MappedOutput(other, there.index(letter), mapped.map)]
-
-    def target(self, call: CallView) -> Target:
-        """Return the last axis of the output."""
-        return Target(Port("out"), len(call.outputs[0]) - 1)
+        return [MappedAxis(mapped.port.opposite, there.index(letter), mapped.map)]
 
     def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:
         """Return the config with the new output shape."""
@@ -146,48 +119,42 @@ class EinsumDenseRule(Rule):
             return config
         given = config["output_shape"]
         given = (given,) if isinstance(given, int) else tuple(given)
-        new = grown.outputs[0][-len(given) :]
-        pairs = zip(given, new, strict=True)
+        pairs = zip(given, grown.outputs[0][-len(given) :], strict=True)
         return {**config, "output_shape": tuple(o if o is None else n for o, n in pairs)}
 
     def weights(self, grown: GrownLayer) -> list[Weight]:
         """Return kernel and bias."""
         layer = grown.layer
         entering, kernel, output = _letters(layer)
-        axes: dict[int, CarriedWeight] = {}
+        axes: dict[int, WeightAxis | None] = {}
         for axis, letter in enumerate(kernel):
-            place = entering.index(letter) if letter in entering else None
-            one = grown.output(output.index(letter)) if letter in output else None
-            if one is None and place is not None and letter not in output:
-                one = grown.input(place)
-            if one is not None:
-                axes[axis] = CarriedWeight(one, shares=letter not in output)
-        found = [Weight(layer.kernel, axes, layer.kernel_initializer)]
+            if letter in output:
+                axes[axis] = copy_axis(grown.output(output.index(letter)))
+            elif letter in entering:
+                axes[axis] = divide_axis(grown.input(entering.index(letter)))
+        found = [weight(layer.kernel, layer.kernel_initializer, axes)]
         if layer.bias is not None:
             # The bias is as the output, from its first named axis on; the others have size one.
             first = min(output.index(letter) for letter in layer.bias_axes)
-            bias = {}
-            for axis, letter in enumerate(output[first:]):
-                one = grown.output(first + axis)
-                if one is not None and letter in layer.bias_axes:
-                    bias[axis] = CarriedWeight(one, shares=False)
-            found.append(Weight(layer.bias, bias, layer.bias_initializer))
+            bias = {
+                axis: copy_axis(grown.output(first + axis))
+                for axis, letter in enumerate(output[first:])
+                if letter in layer.bias_axes
+            }
+            found.append(weight(layer.bias, layer.bias_initializer, bias))
         return found
 
 
 def _letters(layer: Any) -> tuple[str, str, str]:
+    """Return the letters of input, kernel and output, with unnamed axes given letters too."""
     sides, output = layer.equation.replace(" ", "").split("->")
     entering, kernel = sides.split(",")
     if "..." in entering + output:
-        # Unnamed axes get letters of their own, as many as the input has.
         rank = layer.input_spec.ndim if layer.input_spec is not None else len(entering) - 2
         unused = [c for c in "ABCDEFGHIJ" if c not in layer.equation]
         free = "".join(unused[: rank - len(entering.replace("...", ""))])
         entering, output = entering.replace("...", free), output.replace("...", free)
     return entering, kernel, output
-
-
-register_rule(keras.layers.EinsumDense, EinsumDenseRule())
 
 
 class PReLURule(ElementwiseRule):
@@ -196,11 +163,13 @@ class PReLURule(ElementwiseRule):
     def weights(self, grown: GrownLayer) -> list[Weight]:
         """Return the slopes, whose axes are the input's without the batch's."""
         layer: Any = grown.layer
-        fixed = layer.shared_axes or []
-        free = range(1, len(grown.inputs[0]))
-        maps = {axis - 1: copied(grown.input(axis)) for axis in free if axis not in fixed}
-        axes = {axis: one for axis, one in maps.items() if one}
-        return [Weight(layer.alpha, axes, layer.alpha_initializer)]
+        shared = layer.shared_axes or []
+        free = [axis for axis in range(1, len(grown.inputs[0])) if axis not in shared]
+        axes = {axis - 1: copy_axis(grown.input(axis)) for axis in free}
+        return [weight(layer.alpha, layer.alpha_initializer, axes)]
 
 
+register_rule(keras.layers.Dense, DenseRule())
+register_rule(keras.layers.Embedding, EmbeddingRule())
+register_rule(keras.layers.EinsumDense, EinsumDenseRule())
 register_rule(keras.layers.PReLU, PReLURule())

@@ -9,70 +9,8 @@ import keras
 import numpy as np
 
 from net2net.errors import RefusalError
-from net2net.rules.base import CallView, MappedOutput, Rule
+from net2net.rules.base import CallView, MappedAxis, Rule
 from net2net.rules.registry import register_rule
-
-
-class ElementwiseRule(Rule):
-    """Passes a map on any axis through; the layer has no weights and does not mix channels."""
-
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
-        """Return the same map on every input and output of the call."""
-        for constant in call.constants:
-            if np.size(constant) > 1:
-                raise RefusalError(
-                    "it combines the channels with a constant array of fixed size",
-                    "Put the constant into a layer with a rule, for example BatchNormalization.",
-                )
-        return [MappedOutput(port, mapped.axis, mapped.map) for port in call.ports()]
-
-
-class ActivationRule(ElementwiseRule):
-    """Passes a map through an activation layer whose function is elementwise."""
-
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
-        """Return the same map on the other side, or refuse softmax and its like."""
-        require_elementwise(call.layer.activation)
-        return super().spread(call, mapped)
-
-
-class SoftmaxRule(ElementwiseRule):
-    """Passes a map on every axis but those that are normalised."""
-
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
-        """Return the same map on the other side of an axis that is not normalised."""
-        axis = call.layer.axis
-        axes = axis if isinstance(axis, list | tuple) else [axis]
-        if mapped.axis in [one % len(call.inputs[0]) for one in axes]:
-            raise RefusalError(
-                "softmax divides by the sum over the channels, which copies would change",
-                "Widen a layer that is mixed by another before it reaches the softmax.",
-            )
-        return super().spread(call, mapped)
-
-
-class DropoutRule(ElementwiseRule):
-    """Passes a map through dropout, unless its noise shape fixes the number of channels."""
-
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
-        """Return the same map on the other side."""
-        noise = getattr(call.layer, "noise_shape", None)
-        if noise is not None and noise[mapped.axis] not in (None, 1):
-            raise RefusalError(
-                "its noise_shape fixes the number of channels", "Leave that entry None."
-            )
-        return super().spread(call, mapped)
-
-
-class RescalingRule(ElementwiseRule):
-    """Passes a map through a rescaling by numbers, not by a list with one entry a channel."""
-
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
-        """Return the same map on the other side."""
-        if np.size(call.layer.scale) > 1 or np.size(call.layer.offset) > 1:
-            raise RefusalError("it rescales by one number a channel", "Use BatchNormalization.")
-        return super().spread(call, mapped)
-
 
 _MIXING = (
     keras.activations.softmax,
@@ -80,6 +18,70 @@ _MIXING = (
     keras.activations.glu,
     keras.activations.sparsemax,
 )
+_ELEMENTWISE_LAYERS = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU)
+
+
+class ElementwiseRule(Rule):
+    """Passes a map on any axis through; the layer has no weights and does not mix channels."""
+
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
+        """Return the same map on every input and output of the call."""
+        if any(np.size(constant) > 1 for constant in call.constants):
+            raise RefusalError(
+                "it combines the channels with a constant array of fixed size",
+                "Put the constant into a layer with a rule, for example BatchNormalization.",
+            )
+        return [MappedAxis(port, mapped.axis, mapped.map) for port in call.ports()]
+
+
+class ActivationRule(ElementwiseRule):
+    """Passes a map through an activation layer whose function is elementwise."""
+
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
+        """Return the same map on the other side, or refuse softmax and its like."""
+        require_elementwise(call.layer.activation)
+        return super().propagate(call, mapped)
+
+
+class SoftmaxRule(ElementwiseRule):
+    """Passes a map on every axis but those that are normalised."""
+
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
+        """Return the same map on the other side of an axis that is not normalised."""
+        if mapped.axis in axes_of(call.layer.axis, len(call.inputs[0])):
+            raise RefusalError(
+                "softmax divides by the sum over the channels, which copies would change",
+                "Widen a layer that is mixed by another before it reaches the softmax.",
+            )
+        return super().propagate(call, mapped)
+
+
+class DropoutRule(ElementwiseRule):
+    """Passes a map through dropout, unless its noise shape fixes the number of channels."""
+
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
+        """Return the same map on the other side."""
+        noise = getattr(call.layer, "noise_shape", None)
+        if noise is not None and noise[mapped.axis] not in (None, 1):
+            raise RefusalError(
+                "its noise_shape fixes the number of channels", "Leave that entry None."
+            )
+        return super().propagate(call, mapped)
+
+
+class RescalingRule(ElementwiseRule):
+    """Passes a map through a rescaling by numbers, not by a list with one entry a channel."""
+
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
+        """Return the same map on the other side."""
+        if np.size(call.layer.scale) > 1 or np.size(call.layer.offset) > 1:
+            raise RefusalError("it rescales by one number a channel", "Use BatchNormalization.")
+        return super().propagate(call, mapped)
+
+
+def axes_of(axis: Any, rank: int) -> list[int]:
+    """Return a layer's axis or axes, counted from the front of a tensor of this rank."""
+    return [one % rank for one in (axis if isinstance(axis, list | tuple) else [axis])]
 
 
 def require_elementwise(activation: Any) -> None:
@@ -89,21 +91,22 @@ def require_elementwise(activation: Any) -> None:
         activation: The function; Keras's own are known, others are tried on a small array.
 
     Raises:
-        Obstacle: Where an output depends on another channel.
+        RefusalError: If an output depends on another channel.
     """
-    if activation is None or isinstance(activation, keras.layers.Layer):
+    if activation is None:
+        return
+    if isinstance(activation, keras.layers.Layer):
         inner = getattr(activation, "activation", None)
-        if activation is not None and not isinstance(activation, _PLAIN) and inner is None:
+        if inner is None and not isinstance(activation, _ELEMENTWISE_LAYERS):
             raise RefusalError(f"its activation is the layer {type(activation).__name__}")
         return
     name = getattr(activation, "__name__", repr(activation))
     mixes = activation in _MIXING
-    known = getattr(keras.activations, name, None) is activation
-    if not mixes and not known:
+    if not mixes and getattr(keras.activations, name, None) is not activation:
         # Doubled channels give doubled outputs exactly where no channel sees another.
         row = np.linspace(-2.0, 2.0, 30, dtype="float32").reshape(2, 3, 5)
-        single = _applied(activation, row)
-        double = _applied(activation, np.concatenate([row, row[..., :2]], axis=-1))
+        single = _apply(activation, row)
+        double = _apply(activation, np.concatenate([row, row[..., :2]], axis=-1))
         expected = np.concatenate([single, single[..., :2]], axis=-1)
         mixes = double.shape != expected.shape or not np.allclose(double, expected, atol=1e-6)
     if mixes:
@@ -113,16 +116,12 @@ def require_elementwise(activation: Any) -> None:
         )
 
 
-def _applied(activation: Any, values: Any) -> Any:
+def _apply(activation: Any, values: Any) -> Any:
     return keras.ops.convert_to_numpy(activation(keras.ops.convert_to_tensor(values)))
 
 
-_PLAIN = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, keras.layers.Activation)
-
 for _layer in (
-    keras.layers.ReLU,
-    keras.layers.LeakyReLU,
-    keras.layers.ELU,
+    *_ELEMENTWISE_LAYERS,
     keras.layers.AlphaDropout,
     keras.layers.GaussianDropout,
     keras.layers.GaussianNoise,

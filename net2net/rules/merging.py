@@ -1,10 +1,6 @@
-"""Layers that combine tensors element by element: Add, Multiply, Average, Maximum and so on.
+"""Layers and operations that combine tensors: Add and its kin, Concatenate, `keras.ops`.
 
-Concatenate: every input is one block of the output's channels.
-
-Operations of `keras.ops` in a Functional model: x + y, maxima over channels, masks.
-
-The layers that `keras.applications` brings along for itself.
+The layers that `keras.applications` brings along for itself are here too.
 """
 
 from __future__ import annotations
@@ -20,29 +16,27 @@ from net2net.errors import RefusalError, StructureRequest
 from net2net.rules.base import (
     CallView,
     GrownLayer,
-    MappedOutput,
+    MappedAxis,
     Port,
     Rule,
     Weight,
-    copied,
+    copy_axis,
     require_structure,
     weight,
 )
-from net2net.rules.elementwise import ElementwiseRule
+from net2net.rules.elementwise import ElementwiseRule, axes_of
 from net2net.rules.registry import register_rule
 
 
 class MergingRule(Rule):
     """All tensors share one map, but for inputs with one channel that is broadcast to all."""
 
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Return the same map on every tensor that has these channels."""
-        rank = len(call.outputs[0])
-        from_end = mapped.axis - len(call.shape(mapped.port))
+        ranks = {port: len(call.shape(port)) for port in call.ports()}
+        from_end = mapped.axis - ranks[mapped.port]
         sizes = {
-            port: shape[from_end]
-            for port in call.ports()
-            if -from_end <= len(shape := call.shape(port))
+            port: call.shape(port)[from_end] for port, rank in ranks.items() if -from_end <= rank
         }
         size = sizes[Port("out")]
         if any(np.ndim(one) >= -from_end and np.shape(one)[from_end] > 1 for one in call.constants):
@@ -55,24 +49,13 @@ class MergingRule(Rule):
                 "one channel is broadcast to all of another input's, so its copies would not be",
                 "Widen the layer that makes the other input.",
             )
-        if rank != max(len(call.shape(port)) for port in call.ports()):
+        if ranks[Port("out")] != max(ranks.values()):
             raise RefusalError("its inputs have different ranks", "Reshape them to one rank first.")
         return [
-            MappedOutput(port, from_end + len(call.shape(port)), mapped.map)
+            MappedAxis(port, from_end + ranks[port], mapped.map)
             for port, one in sizes.items()
             if one == size
         ]
-
-
-for _layer in (
-    keras.layers.Add,
-    keras.layers.Subtract,
-    keras.layers.Multiply,
-    keras.layers.Average,
-    keras.layers.Maximum,
-    keras.layers.Minimum,
-):
-    register_rule(_layer, MergingRule())
 
 
 class ConcatenationRule(Rule):
@@ -83,23 +66,18 @@ class ConcatenationRule(Rule):
 
     waits = True
 
-    def axis(self, call: CallView) -> int:
-        """Return the joined axis, counted from the front."""
-        layer: Any = call.layer
-        return int(layer.axis) % len(call.outputs[0])
-
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Return the joined map of what is known, or its blocks."""
-        axis = self.axis(call)
+        axis = int(call.layer.axis) % len(call.outputs[0])
         if mapped.axis != axis:
-            return [MappedOutput(port, mapped.axis, mapped.map) for port in call.ports()]
+            return [MappedAxis(port, mapped.axis, mapped.map) for port in call.ports()]
         sizes = [shape[axis] or 0 for shape in call.inputs]
         if mapped.port.side == "in":
             blocks = [
                 call.known.get((Port("in", k), axis)) or ChannelMap.identity(size)
                 for k, size in enumerate(sizes)
             ]
-            return [MappedOutput(Port("out"), axis, concatenate_maps(blocks))]
+            return [MappedAxis(Port("out"), axis, concatenate_maps(blocks))]
         parts = mapped.map.split(sizes)
         if parts is None and mapped.map.offset is not None:
             edges = mapped.map.offset + np.cumsum(sizes[:-1])
@@ -110,13 +88,10 @@ class ConcatenationRule(Rule):
                 "Widen the layers that make its blocks instead.",
             )
         return [
-            MappedOutput(Port("in", k), axis, part)
+            MappedAxis(Port("in", k), axis, part)
             for k, part in enumerate(parts)
-            if not part.same_as(ChannelMap.identity(part.old_size))
+            if not part.equals(ChannelMap.identity(part.old_size))
         ]
-
-
-register_rule(keras.layers.Concatenate, ConcatenationRule())
 
 
 class ReductionRule(Rule):
@@ -125,54 +100,17 @@ class ReductionRule(Rule):
     def __init__(self, *, equal: bool = False) -> None:
         self.equal = equal
 
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Take maps on the reduced axes, pass others through."""
         rank, axis = len(call.inputs[0]), call.layer.axis
-        given = axis if isinstance(axis, list | tuple) else [axis]
-        reduced = list(range(rank)) if axis is None else [one % rank for one in given]
-        kept = [one for one in range(rank) if one not in reduced]
-        keepdims = call.layer.keepdims
-        if mapped.port.side == "in" and mapped.axis in reduced:
+        reduced = list(range(rank)) if axis is None else axes_of(axis, rank)
+        kept = [one for one in range(rank) if call.layer.keepdims or one not in reduced]
+        if mapped.port.side == "out":
+            return [MappedAxis(Port("in"), kept[mapped.axis], mapped.map)]
+        if mapped.axis in reduced:
             require_structure(mapped.map, Structure(equal=self.equal))
             return []
-        if mapped.port.side == "in":
-            place = mapped.axis if keepdims else kept.index(mapped.axis)
-            return [MappedOutput(Port("out"), place, mapped.map)]
-        return [
-            MappedOutput(Port("in"), mapped.axis if keepdims else kept[mapped.axis], mapped.map)
-        ]
-
-
-# Operations have no public class names, so they are named as Keras spells them.
-_ELEMENTWISE = {
-    "numpy": ("Absolute", "Negative", "Square", "Sqrt", "Exp", "Log", "Tanh", "Sigmoid", "Clip"),
-    "nn": (
-        "Relu", "Relu6", "Sigmoid", "Silu", "Gelu", "Elu", "Selu", "Softplus", "Softsign",
-        "HardSigmoid", "HardSilu", "LeakyRelu",
-    ),
-}  # fmt: skip
-
-
-_MERGING = (
-    "Add", "Subtract", "Multiply", "Maximum", "Minimum", "TrueDivide", "Divide",
-    "NotEqual", "Equal", "Greater", "Less", "LogicalAnd", "LogicalOr",
-)  # fmt: skip
-
-
-for _module, _names in _ELEMENTWISE.items():
-    for _name in _names:
-        register_rule(f"keras.src.ops.{_module}.{_name}", ElementwiseRule())
-
-
-for _name in _MERGING:
-    register_rule(f"keras.src.ops.numpy.{_name}", MergingRule())
-
-
-for _name in ("Any", "All", "Max", "Min", "Amax", "Amin"):
-    register_rule(f"keras.src.ops.numpy.{_name}", ReductionRule())
-
-
-register_rule("keras.src.ops.numpy.Mean", ReductionRule(equal=True))
+        return [MappedAxis(Port("out"), kept.index(mapped.axis), mapped.map)]
 
 
 class LayerScaleRule(ElementwiseRule):
@@ -186,15 +124,45 @@ class LayerScaleRule(ElementwiseRule):
         """Return the factors."""
         layer = grown.layer
         start = keras.initializers.Constant(layer.init_values)
-        return [weight(layer.gamma, start, first=copied(grown.input(-1)))]
+        return [weight(layer.gamma, start, {0: copy_axis(grown.input(-1))})]
 
 
-# These classes have no public names, so they are named as Keras spells them.
-register_rule("keras.src.applications.convnext.LayerScale", LayerScaleRule())
+for _layer in (
+    keras.layers.Add,
+    keras.layers.Subtract,
+    keras.layers.Multiply,
+    keras.layers.Average,
+    keras.layers.Maximum,
+    keras.layers.Minimum,
+):
+    register_rule(_layer, MergingRule())
+register_rule(keras.layers.Concatenate, ConcatenationRule())
 
-
-register_rule("keras.src.applications.convnext.StochasticDepth", ElementwiseRule())
-
-
-# y = a + scale · b, a residual sum.
-register_rule("keras.src.applications.inception_resnet_v2.CustomScaleLayer", MergingRule())
+# Operations and these layers have no public class names, so they are named as Keras spells them.
+_OPERATIONS: tuple[tuple[Rule, str, str], ...] = (
+    (
+        ElementwiseRule(),
+        "ops.numpy",
+        "Absolute Negative Square Sqrt Exp Log Tanh Sigmoid Clip",
+    ),
+    (
+        ElementwiseRule(),
+        "ops.nn",
+        "Relu Relu6 Sigmoid Silu Gelu Elu Selu Softplus Softsign HardSigmoid HardSilu LeakyRelu",
+    ),
+    (
+        MergingRule(),
+        "ops.numpy",
+        "Add Subtract Multiply Maximum Minimum TrueDivide Divide NotEqual Equal Greater Less "
+        "LogicalAnd LogicalOr",
+    ),
+    (ReductionRule(), "ops.numpy", "Any All Max Min Amax Amin"),
+    (ReductionRule(equal=True), "ops.numpy", "Mean"),
+    (LayerScaleRule(), "applications.convnext", "LayerScale"),
+    (ElementwiseRule(), "applications.convnext", "StochasticDepth"),
+    # y = a + scale · b, a residual sum.
+    (MergingRule(), "applications.inception_resnet_v2", "CustomScaleLayer"),
+)
+for _rule, _module, _names in _OPERATIONS:
+    for _name in _names.split():
+        register_rule(f"keras.src.{_module}.{_name}", _rule)

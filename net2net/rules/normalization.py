@@ -1,9 +1,4 @@
-"""BatchNormalization: one scale, offset, mean and variance a channel.
-
-LayerNormalization and RMSNormalization: statistics over the channels themselves.
-
-GroupNormalization: statistics over groups of neighbouring channels.
-"""
+"""Normalizations: of batches, of layers (LayerNormalization, RMSNormalization), of groups."""
 
 from __future__ import annotations
 
@@ -13,45 +8,46 @@ from typing import Any
 import keras
 
 from net2net.channel_map import Structure
-from net2net.errors import StructureRequest
 from net2net.rules.base import (
     CallView,
     GrownLayer,
-    MappedOutput,
+    MappedAxis,
     Weight,
-    copied,
+    WeightAxis,
+    copy_axis,
     require_structure,
     weight,
 )
-from net2net.rules.elementwise import ElementwiseRule
+from net2net.rules.elementwise import ElementwiseRule, axes_of
 from net2net.rules.registry import register_rule
 
 
-class BatchNormalizationRule(ElementwiseRule):
-    """Copies all four: exact with moving statistics and with the batch's, which are copies too."""
+def _scale_and_offset(layer: Any, one: WeightAxis | None) -> list[Weight]:
+    found = []
+    if layer.scale:
+        found.append(weight(layer.gamma, layer.gamma_initializer, {0: one}))
+    if layer.center:
+        found.append(weight(layer.beta, layer.beta_initializer, {0: one}))
+    return found
 
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+
+class BatchNormalizationRule(ElementwiseRule):
+    """Copies all four vectors: exact with moving statistics and with the batch's, copies too."""
+
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Pass the map through; over other axes the statistics need equally many copies."""
         if mapped.axis != call.layer.axis % len(call.inputs[0]):
             require_structure(mapped.map, Structure(equal=True))
-        return super().spread(call, mapped)
+        return super().propagate(call, mapped)
 
     def weights(self, grown: GrownLayer) -> list[Weight]:
-        """Return scale and offset, where there are, and both moving statistics."""
-        layer = grown.layer
-        one = copied(grown.input(layer.axis))
-        found = [
-            weight(layer.moving_mean, layer.moving_mean_initializer, first=one),
-            weight(layer.moving_variance, layer.moving_variance_initializer, first=one),
+        """Return both moving statistics, and scale and offset if there are any."""
+        layer, one = grown.layer, copy_axis(grown.input(grown.layer.axis))
+        return [
+            weight(layer.moving_mean, layer.moving_mean_initializer, {0: one}),
+            weight(layer.moving_variance, layer.moving_variance_initializer, {0: one}),
+            *_scale_and_offset(layer, one),
         ]
-        if layer.scale:
-            found.append(weight(layer.gamma, layer.gamma_initializer, first=one))
-        if layer.center:
-            found.append(weight(layer.beta, layer.beta_initializer, first=one))
-        return found
-
-
-register_rule(keras.layers.BatchNormalization, BatchNormalizationRule())
 
 
 class LayerNormalizationRule(ElementwiseRule):
@@ -61,37 +57,23 @@ class LayerNormalizationRule(ElementwiseRule):
     one channel's copies add up to the old one, but not each by its own share.
     """
 
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Pass the map through, asking for equally many copies on a normalised axis."""
-        if mapped.axis in _axes(call.layer, len(call.inputs[0])):
+        if mapped.axis in axes_of(call.layer.axis, len(call.inputs[0])):
             require_structure(mapped.map, Structure(equal=True))
-        return super().spread(call, mapped)
+        return super().propagate(call, mapped)
 
     def weights(self, grown: GrownLayer) -> list[Weight]:
         """Return scale and offset, whose axes are the normalised ones."""
         layer, found = grown.layer, []
-        maps = {
-            place: copied(grown.input(axis))
-            for place, axis in enumerate(_axes(layer, len(grown.inputs[0])))
-        }
-        axes = {place: one for place, one in maps.items() if one}
+        normalised = axes_of(layer.axis, len(grown.inputs[0]))
+        axes = {place: copy_axis(grown.input(axis)) for place, axis in enumerate(normalised)}
         for name in ("gamma", "beta", "scale"):
             variable = getattr(layer, name, None)
-            if hasattr(variable, "assign"):
+            if isinstance(variable, keras.Variable):  # LayerNormalization's `scale` is a flag
                 initializer = getattr(layer, f"{name}_initializer", keras.initializers.Ones())
-                found.append(Weight(variable, axes, initializer))
+                found.append(weight(variable, initializer, axes))
         return found
-
-
-def _axes(layer: Any, rank: int) -> list[int]:
-    axis = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
-    return [one % rank for one in axis]
-
-
-register_rule(keras.layers.LayerNormalization, LayerNormalizationRule())
-
-
-register_rule(keras.layers.RMSNormalization, LayerNormalizationRule())
 
 
 class GroupNormalizationRule(ElementwiseRule):
@@ -103,16 +85,15 @@ class GroupNormalizationRule(ElementwiseRule):
 
     ties_calls = True
 
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Pass a map of whole groups through, ask for one otherwise."""
-        layer, axis = call.layer, call.layer.axis % len(call.inputs[0])
-        if mapped.axis != axis:
+        layer = call.layer
+        if mapped.axis != layer.axis % len(call.inputs[0]):
             require_structure(mapped.map, Structure(equal=True))
         else:
             per_group = layer.input_spec.axes[layer.axis] // layer.groups
-            if not mapped.map.satisfies(Structure(runs=per_group)):
-                raise StructureRequest(Structure(runs=per_group))
-        return super().spread(call, mapped)
+            require_structure(mapped.map, Structure(runs=per_group))
+        return super().propagate(call, mapped)
 
     def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:
         """Return the config with as many more groups."""
@@ -124,13 +105,10 @@ class GroupNormalizationRule(ElementwiseRule):
 
     def weights(self, grown: GrownLayer) -> list[Weight]:
         """Return scale and offset."""
-        layer, found = grown.layer, []
-        one = copied(grown.input(layer.axis))
-        if layer.scale:
-            found.append(weight(layer.gamma, layer.gamma_initializer, first=one))
-        if layer.center:
-            found.append(weight(layer.beta, layer.beta_initializer, first=one))
-        return found
+        return _scale_and_offset(grown.layer, copy_axis(grown.input(grown.layer.axis)))
 
 
+register_rule(keras.layers.BatchNormalization, BatchNormalizationRule())
+register_rule(keras.layers.LayerNormalization, LayerNormalizationRule())
+register_rule(keras.layers.RMSNormalization, LayerNormalizationRule())
 register_rule(keras.layers.GroupNormalization, GroupNormalizationRule())

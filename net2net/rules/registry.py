@@ -1,4 +1,4 @@
-"""Which rule is for which layer."""
+"""The rules by layer class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _RULES: dict[type | str, Rule] = {}
 
 
 def register_rule(layer_class: type | str, rule: Rule) -> None:
-    """Say how layers of a class grow.
+    """Set the rule by which layers of a class grow.
 
     Rules are looked up by the exact class: a subclass may override `call`, so it needs a rule of
     its own, which can be the parent's.
@@ -21,7 +21,7 @@ def register_rule(layer_class: type | str, rule: Rule) -> None:
         rule: The rule.
 
     Raises:
-        TypeError: Where either is of another type.
+        TypeError: If either is of another type.
 
     Example:
         >>> import keras, net2net
@@ -43,13 +43,7 @@ def register_rule(layer_class: type | str, rule: Rule) -> None:
 
 
 def rule_for(layer: Any) -> Rule | None:
-    """Return the rule of a layer, None where there is none.
-
-    Args:
-        layer: A layer, or an operation of `keras.ops`.
-
-    Returns:
-        The rule registered for its class.
+    """Return the rule for a layer or an operation of `keras.ops`, None where there is none.
 
     Example:
         >>> import keras, net2net
@@ -60,6 +54,6 @@ def rule_for(layer: Any) -> Rule | None:
     return _RULES.get(kind) or _RULES.get(f"{kind.__module__}.{kind.__qualname__}")
 
 
-def registered() -> dict[type | str, Rule]:
+def registered_rules() -> dict[type | str, Rule]:
     """Return every class that has a rule, with its rule."""
     return dict(_RULES)

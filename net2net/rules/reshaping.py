@@ -1,7 +1,4 @@
-"""Flatten, Reshape, Permute and RepeatVector: the channels are followed to where they go.
-
-Layers that move or summarise places and leave channels alone: pooling, padding, cropping.
-"""
+"""Layers that move channels (Flatten, Reshape, Permute) or only places (pooling, padding)."""
 
 from __future__ import annotations
 
@@ -14,13 +11,13 @@ import keras
 from net2net.channel_map import ChannelMap, Structure
 from net2net.errors import RefusalError, StructureRequest
 from net2net.graph import Shape
-from net2net.rules.base import CallView, GrownLayer, MappedOutput, Port, Rule, refuse_axis
+from net2net.rules.base import CallView, GrownLayer, MappedAxis, Port, Rule, refuse_axis
 from net2net.rules.convolution import channel_axis
 from net2net.rules.registry import register_rule
 
 
-def reshaped(dims: Shape, new_dims: Shape, axis: int, one: ChannelMap) -> tuple[int, ChannelMap]:
-    """Follow a map through a reshape, in row-major order.
+def reshape_map(dims: Shape, new_dims: Shape, axis: int, one: ChannelMap) -> tuple[int, ChannelMap]:
+    """Return the axis and the map that a map becomes in a reshape, in row-major order.
 
     Args:
         dims: The dimensions before, without the batch's.
@@ -28,15 +25,12 @@ def reshaped(dims: Shape, new_dims: Shape, axis: int, one: ChannelMap) -> tuple[
         axis: The axis that has the map, counted without the batch's.
         one: The map.
 
-    Returns:
-        The axis after and the map on it.
-
     Raises:
-        Obstacle: Where the channels are torn apart.
-        NeedsStructure: Where the axis is cut into blocks that must be mapped alike.
+        RefusalError: If the channels are torn apart.
+        StructureRequest: If the axis is cut into blocks that must be mapped alike.
 
     Example:
-        >>> axis, one = reshaped((2, 3), (6,), 1, ChannelMap.identity(3))
+        >>> axis, one = reshape_map((2, 3), (6,), 1, ChannelMap.identity(3))
         >>> axis, one.old_size
         (0, 6)
     """
@@ -54,10 +48,10 @@ def reshaped(dims: Shape, new_dims: Shape, axis: int, one: ChannelMap) -> tuple[
             "it folds axes of unknown length", "Give the model's input a fixed shape."
         )
     if len(new) == 1:
-        return wide[0], one.repeated(_product(after) or 1).tiled(_product(before) or 1)
+        return wide[0], one.repeat(_product(after) or 1).tile(_product(before) or 1)
     if not before and not after:
         blocks = _product(new[:-1]) or 1
-        block = one.untiled(blocks)
+        block = one.untile(blocks)
         if block is None:
             raise StructureRequest(Structure(blocks=blocks))
         return wide[-1], block
@@ -77,13 +71,13 @@ class ReshapeRule(Rule):
 
     ties_calls = True
 
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Return the map on the other side."""
-        other = Port("out") if mapped.port.side == "in" else Port("in")
-        axis, one = reshaped(
+        other = mapped.port.opposite
+        axis, one = reshape_map(
             call.shape(mapped.port)[1:], call.shape(other)[1:], mapped.axis - 1, mapped.map
         )
-        return [MappedOutput(other, axis + 1, one)]
+        return [MappedAxis(other, axis + 1, one)]
 
     def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:
         """Return the config with the new target shape."""
@@ -96,69 +90,60 @@ class ReshapeRule(Rule):
 class FlattenRule(Rule):
     """Keras flattens in channels-last order whatever the data format, so channels come last."""
 
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Return the map on the other side, repeated for every place."""
         rank = len(call.inputs[0])
         first = getattr(call.layer, "data_format", None) == "channels_first" and rank > 2
-        # order[i] is the input axis that stands at place i when the rows are laid out.
+        # order[i] is the input axis at place i when the rows are laid out.
         order = [0, *range(2, rank), 1] if first else list(range(rank))
         dims = tuple(call.inputs[0][axis] for axis in order[1:])
         flat = call.outputs[0][1:]
         if mapped.port.side == "in":
-            axis, one = reshaped(dims, flat, order.index(mapped.axis) - 1, mapped.map)
-            return [MappedOutput(Port("out"), axis + 1, one)]
-        axis, one = reshaped(flat, dims, 0, mapped.map)
-        return [MappedOutput(Port("in"), order[axis + 1], one)]
+            axis, one = reshape_map(dims, flat, order.index(mapped.axis) - 1, mapped.map)
+            return [MappedAxis(Port("out"), axis + 1, one)]
+        axis, one = reshape_map(flat, dims, 0, mapped.map)
+        return [MappedAxis(Port("in"), order[axis + 1], one)]
 
 
 class PermuteRule(Rule):
     """Follows an axis to its new place."""
 
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Return the map on the other side."""
         dims = [0, *call.layer.dims]
-        if mapped.port.side == "in":
-            return [MappedOutput(Port("out"), dims.index(mapped.axis), mapped.map)]
-        return [MappedOutput(Port("in"), dims[mapped.axis], mapped.map)]
+        axis = dims.index(mapped.axis) if mapped.port.side == "in" else dims[mapped.axis]
+        return [MappedAxis(mapped.port.opposite, axis, mapped.map)]
 
 
 class RepeatVectorRule(Rule):
     """The channels of a vector become the last axis of a sequence."""
 
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Return the map on the other side."""
-        if mapped.port.side == "in":
-            return [MappedOutput(Port("out"), 2, mapped.map)]
-        if mapped.axis != 2:
+        if mapped.port.side == "out" and mapped.axis != 2:
             raise refuse_axis(call, mapped)
-        return [MappedOutput(Port("in"), 1, mapped.map)]
-
-
-register_rule(keras.layers.Reshape, ReshapeRule())
-
-
-register_rule(keras.layers.Flatten, FlattenRule())
-
-
-register_rule(keras.layers.Permute, PermuteRule())
-
-
-register_rule(keras.layers.RepeatVector, RepeatVectorRule())
+        return [MappedAxis(mapped.port.opposite, 2 if mapped.port.side == "in" else 1, mapped.map)]
 
 
 class PoolingRule(Rule):
     """Passes a map on the channel axis through, whether or not the places remain as axes."""
 
-    def spread(self, call: CallView, mapped: MappedOutput) -> Iterable[MappedOutput]:
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Return the same map on the other side."""
         layer = call.layer
         if mapped.axis != channel_axis(layer, len(call.shape(mapped.port))):
             raise refuse_axis(call, mapped)
-        other = Port("out") if mapped.port.side == "in" else Port("in")
-        return [MappedOutput(other, channel_axis(layer, len(call.shape(other))), mapped.map)]
+        other = mapped.port.opposite
+        return [MappedAxis(other, channel_axis(layer, len(call.shape(other))), mapped.map)]
 
 
-_KINDS = (
+register_rule(keras.layers.Reshape, ReshapeRule())
+register_rule(keras.layers.Flatten, FlattenRule())
+register_rule(keras.layers.Permute, PermuteRule())
+register_rule(keras.layers.RepeatVector, RepeatVectorRule())
+register_rule(keras.layers.Resizing, PoolingRule())
+register_rule(keras.layers.CenterCrop, PoolingRule())
+for _kind in (
     "AveragePooling",
     "MaxPooling",
     "GlobalAveragePooling",
@@ -168,18 +153,9 @@ _KINDS = (
     "ZeroPadding",
     "Cropping",
     "UpSampling",
-)
-
-
-for _kind in _KINDS:
+):
     for _rank in (1, 2, 3):
         # The adaptive ones are younger than the oldest Keras that is supported.
         _layer = getattr(keras.layers, f"{_kind}{_rank}D", None)
         if _layer is not None:
             register_rule(_layer, PoolingRule())
-
-
-register_rule(keras.layers.Resizing, PoolingRule())
-
-
-register_rule(keras.layers.CenterCrop, PoolingRule())

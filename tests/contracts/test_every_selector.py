@@ -129,7 +129,7 @@ def test_a_restart_is_as_good_as_a_new_selector(kind, make):
     expected = Training(make(dataset(), seed=1), num_steps=40).steps(20)
     used = ready(kind)
     Training(used, num_steps=10).steps(15)
-    for action in used.actions()[-1:]:
+    for action in used.raw_actions()[-1:]:
         action.select()
     used.end()
     used.restart(1)
@@ -146,7 +146,7 @@ def test_its_arrays_go_on_with_the_very_same_batches(kind, stop, tmp_path):
     trainings = [Training(selector, num_steps=40) for selector in (unbroken, broken)]
     for training, selector in zip(trainings, (unbroken, broken), strict=True):
         training.steps(stop)
-        for action in selector.actions()[-1:]:
+        for action in selector.raw_actions()[-1:]:
             action.select()
     checkpoint.write(tmp_path / "selector.ckpt", broken.arrays(), {})
     resumed = ready(kind, 1, seed=5)
@@ -181,10 +181,11 @@ def test_arrays_that_do_not_fit_are_refused(kind):
 def test_what_it_keeps_beside_the_data_is_at_most_16_bytes_an_example(make):
     def kept(num_examples):
         selector = make(dataset(num_examples))
-        constants = [selector._walks._by_group] if selector._walks._by_group is not None else []
+        sampler = selector._stream.sampler
+        constants = [sampler._by_group] if sampler._by_group is not None else []
         constants += [selector._label_of] if isinstance(selector, selection.ClassMix) else []
         values = [v for v in selector.variables if None not in v.shape] + constants
-        orders = selector._walks.fresh().members  # what an iterator carries along
+        orders = sampler.initial_orders().members  # what an iterator carries along
         return sum(v.dtype.size * v.shape.num_elements() for v in [*values, orders])
 
     assert (kept(4_000) - kept(2_000)) / 2_000 <= 16.0
@@ -201,7 +202,7 @@ def test_no_pipeline_is_rebuilt_by_an_action(steered_kind):
     selector = ready(steered_kind)
     training = Training(selector, transform=transform)
     traces.clear()
-    for action in selector.actions():
+    for action in selector.raw_actions():
         training.steps(3)
         action.select()
     training.steps(3)
@@ -225,7 +226,7 @@ def test_an_action_shapes_the_batch_after_as_many_as_declared(steered_kind, pref
         training = Training(selector, prefetch=prefetch, buffered=buffered)
         before = training.steps(taken_after)
         if is_steered:
-            selector.actions()[STRONGEST[steered_kind]].select()
+            selector.raw_actions()[STRONGEST[steered_kind]].select()
         runs.append(np.concatenate([before, training.steps(12)]))
     assert selector.staleness == prefetch + buffered
     same = (runs[0] == runs[1]).all(axis=1)
@@ -269,18 +270,18 @@ def test_steps_on_other_data_are_reported(kind):
 def test_its_actions_are_actions_that_leave_the_rate_alone(steered_kind):
     selector = ready(steered_kind)
     rate = tf.constant([0.1, 0.2])
-    for action in selector.actions():
+    for action in selector.raw_actions():
         found = tf.function(action.next_rate)(rate, 2.0 * rate, tf.constant(0.5))
         np.testing.assert_array_equal(found, rate)
         tf.function(action.select, autograph=False)()
-    names = [actions.label(action) for action in selector.actions()]
+    names = [actions.label(action) for action in selector.raw_actions()]
     assert len(set(names)) == len(names)
     assert names[0] in ("Push(0)", "Press(0.0625)", "Drop(0)")
 
 
 def test_its_actions_come_back_from_their_settings_and_can_be_bound_again(steered_kind):
     selector = ready(steered_kind)
-    for action in selector.actions():
+    for action in selector.raw_actions():
         again = serialization.from_config(json.loads(json.dumps(serialization.to_config(action))))
         assert serialization.to_config(again) == serialization.to_config(action)
         with pytest.raises(ValueError, match="not bound to a selector"):
@@ -288,10 +289,10 @@ def test_its_actions_come_back_from_their_settings_and_can_be_bound_again(steere
         again.bound_to(selector).select()
 
 
-def test_its_moves_come_back_from_their_settings_and_can_be_bound_again(steered_kind):
+def test_what_an_agent_is_given_comes_back_from_their_settings_and_can_be_bound_again(steered_kind):
     selector = ready(steered_kind)
     assert selector.notes_losses or steered_kind == "ClassMix"
-    for part in (*selector.moves(), *selector.observations()):
+    for part in (*selector.actions(), *selector.observations()):
         again = serialization.from_config(json.loads(json.dumps(serialization.to_config(part))))
         assert again.selector is None
         assert again.bound_to(selector).selector is selector
@@ -299,6 +300,13 @@ def test_its_moves_come_back_from_their_settings_and_can_be_bound_again(steered_
     sizes = [part.size(1) for part in selector.observations()]
     seen = tf.concat([part(None) for part in selector.observations()], axis=0)
     assert seen.shape == [sum(sizes)]
+
+
+def test_moves_is_a_deprecated_name_of_actions(steered_kind):
+    selector = ready(steered_kind)
+    with pytest.warns(DeprecationWarning, match=r"Use actions\(\).*raw_actions\(\)"):
+        moves = selector.moves()
+    assert [actions.label(a) for a in moves] == [actions.label(a) for a in selector.actions()]
 
 
 def test_what_all_data_lose_is_summed_up_for_an_agent(steered_kind):
@@ -337,7 +345,7 @@ def test_its_summary_is_a_part_of_a_state_that_can_be_bound_again(steered_kind):
 
 
 def test_a_selector_without_groups_has_nothing_to_show():
-    with pytest.raises(ValueError, match="numbers=0"):
+    with pytest.raises(ValueError, match="numbers is 0"):
         ready("Uniform").observation()
 
 
@@ -474,9 +482,9 @@ def test_data_that_cannot_be_chosen_from_are_refused_with_a_way_out(make, data, 
 
 
 def test_a_negative_seed_or_number_of_batches_is_refused(kind, make):
-    with pytest.raises(ValueError, match="seed=-1"):
+    with pytest.raises(ValueError, match="seed is -1"):
         make(dataset(), seed=-1)
-    with pytest.raises(ValueError, match="seed=-1"):
+    with pytest.raises(ValueError, match="seed is -1"):
         ready(kind).restart(seed=-1)
     for arguments in ({"prefetch": -1}, {"buffered": -2}):
         with pytest.raises(ValueError, match="at least 0"):

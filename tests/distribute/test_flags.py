@@ -1,6 +1,7 @@
 import pytest
 import tensorflow as tf
 
+from keras_qan.experiments.flags import to_text
 from keras_qan.experiments.hyperparameters import HyperparameterExperiment
 from keras_qan.experiments.learning_rate import LearningRateExperiment
 
@@ -34,7 +35,7 @@ def test_models_are_built_in_the_scope():
 def test_a_run_may_be_gone_on_with_on_other_devices(tmp_path):
     first = LearningRateExperiment(directory=str(tmp_path), strategy="one_device")
     flags = tmp_path / "flags.txt"
-    flags.write_text(first.flags())
+    flags.write_text(to_text(first))
     assert "--strategy=one_device" in flags.read_text().splitlines()
     LearningRateExperiment(directory=str(tmp_path))._require_same(flags.read_text(), tmp_path)
 

@@ -6,8 +6,8 @@ import tensorflow as tf
 from keras_qan.drmad.data import BatchRecording
 
 
-def rows(replay, step):
-    return replay.batch(tf.constant(step)).index.numpy().tolist()
+def rows(recording, step):
+    return recording.batch(tf.constant(step)).index.numpy().tolist()
 
 
 def arrays(count=10):
@@ -15,17 +15,17 @@ def arrays(count=10):
 
 
 def test_every_epoch_is_another_permutation_and_any_step_can_be_asked_for_again():
-    replay = BatchRecording(arrays(), batch_size=5, seed=3, what="train")
-    epochs = [rows(replay, 2 * epoch) + rows(replay, 2 * epoch + 1) for epoch in range(4)]
+    recording = BatchRecording(arrays(), batch_size=5, seed=3, name="train")
+    epochs = [rows(recording, 2 * epoch) + rows(recording, 2 * epoch + 1) for epoch in range(4)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
-    assert rows(replay, 5) == epochs[2][5:]
+    assert rows(recording, 5) == epochs[2][5:]
     assert rows(BatchRecording(arrays(), 5, 3, "train"), 0) == epochs[0][:5]
     assert rows(BatchRecording(arrays(), 5, 4, "train"), 0) != epochs[0][:5]
 
 
 def test_a_batch_holds_its_own_rows():
-    batch = BatchRecording(arrays(), batch_size=4, seed=0, what="train").batch(tf.constant(1))
+    batch = BatchRecording(arrays(), batch_size=4, seed=0, name="train").batch(tf.constant(1))
     np.testing.assert_array_equal(batch.x[:, 0], tf.cast(batch.index, "float64"))
     np.testing.assert_array_equal(batch.y, batch.index)
 
@@ -45,9 +45,14 @@ def test_a_dataset_keeps_its_batches():
     x, y = arrays()
     weight = np.linspace(0, 1, 10)
     fixed = tf.data.Dataset.from_tensor_slices((x, y, weight)).batch(4)
-    replay = BatchRecording(fixed, 32, 0, "train")
-    assert [rows(replay, n) for n in range(4)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], [0, 1, 2, 3]]
-    np.testing.assert_allclose(replay.batch(tf.constant(2)).weight, weight[8:])
+    recording = BatchRecording(fixed, 32, 0, "train")
+    assert [rows(recording, n) for n in range(4)] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9],
+        [0, 1, 2, 3],
+    ]
+    np.testing.assert_allclose(recording.batch(tf.constant(2)).weight, weight[8:])
 
 
 def test_a_shuffle_that_is_the_same_in_each_pass_is_taken():
@@ -64,8 +69,8 @@ def test_a_keras_dataset_and_nested_inputs_are_taken():
         def __getitem__(self, number):
             return {"a": np.full((3, 1), number), "b": np.ones((3, 2))}, np.full(3, number)
 
-    replay = BatchRecording(Rows(), 1, 0, "train")
-    batch = replay.batch(tf.constant(1))
+    recording = BatchRecording(Rows(), 1, 0, "train")
+    batch = recording.batch(tf.constant(1))
     assert batch.x["a"].numpy().tolist() == [[1], [1], [1]]
     assert batch.x["b"].shape == (3, 2)
 

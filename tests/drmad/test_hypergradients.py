@@ -16,11 +16,11 @@ def everything():
 
 @pytest.fixture(scope="module")
 def by_tape(everything):
-    raws = [tf.constant(raw) for raw in everything.initial_raws()]
+    numbers = [tf.constant(raw) for raw in everything.initial_unconstrained()]
     with tf.GradientTape() as tape:
-        tape.watch(raws)
-        loss = unrolled_loss(raws)
-    return [g.numpy() for g in tape.gradient(loss, raws)]
+        tape.watch(numbers)
+        loss = unrolled_loss(numbers)
+    return [g.numpy() for g in tape.gradient(loss, numbers)]
 
 
 def flat(found):
@@ -54,12 +54,12 @@ def test_more_legs_come_closer_to_the_exact_hypergradient(everything):
 
 
 def test_exact_agrees_with_finite_differences(everything):
-    raws = everything.initial_raws()
+    numbers = everything.initial_unconstrained()
     found = list(everything.hypergradient().values())
     rng = np.random.default_rng(3)
-    directions = [rng.normal(size=raw.shape) for raw in raws]
+    directions = [rng.normal(size=raw.shape) for raw in numbers]
     ends = [
-        everything.evaluate([r + h * d for r, d in zip(raws, directions, strict=True)])
+        everything.evaluate([r + h * d for r, d in zip(numbers, directions, strict=True)])
         for h in (1e-5, -1e-5)
     ]
     slope = sum(float(np.sum(g * d)) for g, d in zip(found, directions, strict=True))
@@ -192,7 +192,7 @@ def test_the_training_is_keras_own_sgd_with_momentum():
     expected = model.evaluate(x_val, y_val, verbose=0, return_dict=True)["loss"]
     # The compiled rate of 0.05 is α = 0.05 / (1 − 0.5).
     search = tuner([drmad.L2(initial=1e-8)], steps=6)
-    assert search.evaluate(search.initial_raws()) == pytest.approx(expected, rel=1e-6)
+    assert search.evaluate(search.initial_unconstrained()) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from keras_qan.drmad.losses import ExampleLoss
 from keras_qan.drmad.model_info import ModelInfo
 
 
-def facts(**changes):
+def info(**changes):
     settings = {
         "paths": ("conv/kernel", "conv/bias", "dense/kernel", "dense/bias"),
         "shapes": ((3, 3, 2, 4), (4,), (8, 5), (5,)),
@@ -33,9 +33,9 @@ def facts(**changes):
 )
 def test_a_penalty_has_so_many_numbers_and_spreads_each_over_its_own_weights(per, count):
     penalty = drmad.L2(per=per)
-    assert penalty.shape(facts()) == (count,)
+    assert penalty.shape(info()) == (count,)
     values = np.arange(1.0, count + 1)
-    conv, dense = penalty.spread(tf.constant(values), facts())
+    conv, dense = penalty.spread(tf.constant(values), info())
     conv = np.broadcast_to(conv.numpy(), (3, 3, 2, 4))
     dense = np.broadcast_to(dense.numpy(), (8, 5))
     for index in np.ndindex(3, 3, 2, 4):
@@ -51,34 +51,38 @@ def test_penalties_are_kerass_own():
     import keras
 
     rng = np.random.default_rng(0)
-    weights = [tf.constant(rng.normal(size=shape)) for shape in facts().shapes]
+    weights = [tf.constant(rng.normal(size=shape)) for shape in info().shapes]
     value = tf.constant([0.3], tf.float64)
     for ours, keras_own in ((drmad.L2, keras.regularizers.L2), (drmad.L1, keras.regularizers.L1)):
-        found = ours(per="universal").penalty(value, weights, facts())
+        found = ours(per="universal").penalty(value, weights, info())
         # In Keras's own precision, which not every version casts to.
         own = sum(float(keras_own(0.3)(tf.cast(weights[n], tf.float32))) for n in (0, 2))
         assert float(found) == pytest.approx(own, rel=1e-6)
 
 
 def test_biases_and_layers_can_be_chosen():
-    assert drmad.L2(per="unit", biases=True).shape(facts()) == (2 + 4 + 8 + 5,)
-    assert drmad.L2(per="unit", layers="dense").shape(facts()) == (8,)
+    assert drmad.L2(per="unit", biases=True).shape(info()) == (2 + 4 + 8 + 5,)
+    assert drmad.L2(per="unit", layers="dense").shape(info()) == (8,)
 
 
 def test_shapes_and_starts_of_the_others():
-    assert drmad.LearningRate(schedule_points=10).initial_raw(facts()).shape == (2, 10)
-    assert drmad.LearningRate("universal").initial_raw(facts()) == pytest.approx(np.log(0.2))
-    assert drmad.Momentum().initial_raw(facts()) == pytest.approx(np.log(4.0))
-    assert drmad.LossWeights("class").shape(facts()) == (5,)
-    assert drmad.LossWeights("example").shape(facts()) == (7,)
-    assert drmad.InitialScale().shape(facts()) == (2,)
-    assert drmad.LabelSmoothing().shape(facts()) == (1,)
+    assert drmad.LearningRate(schedule_points=10).initial_unconstrained(info()).shape == (2, 10)
+    assert drmad.LearningRate("universal").initial_unconstrained(info()) == pytest.approx(
+        np.log(0.2)
+    )
+    assert drmad.Momentum().initial_unconstrained(info()) == pytest.approx(np.log(4.0))
+    assert drmad.LossWeights("class").shape(info()) == (5,)
+    assert drmad.LossWeights("example").shape(info()) == (7,)
+    assert drmad.InitialScale().shape(info()) == (2,)
+    assert drmad.LabelSmoothing().shape(info()) == (1,)
 
 
 @given(st.floats(1e-6, 1 - 1e-6))
 def test_transforms_come_back(value):
     for transform in (Log(), Logit()):
-        assert float(transform.value(tf.constant(transform.raw(value)))) == pytest.approx(value)
+        assert float(transform.value(tf.constant(transform.unconstrained(value)))) == pytest.approx(
+            value
+        )
 
 
 @given(
@@ -103,7 +107,7 @@ def test_label_smoothing_is_kerass_own(from_logits):
     smooth = keras.losses.CategoricalCrossentropy(
         from_logits=from_logits, label_smoothing=0.2, reduction="none"
     )
-    own = facts(loss=plain, dtype=tf.float32)
+    own = info(loss=plain, dtype=tf.float32)
     found = drmad.LabelSmoothing().weigh(tf.constant([0.2]), plain(y, outputs), outputs, None, own)
     np.testing.assert_allclose(found, smooth(y, outputs), rtol=1e-5)
 
@@ -118,7 +122,7 @@ def test_class_weights_go_by_the_label_sparse_or_not():
         ("categorical_crossentropy", np.eye(5)[y]),
     ):
         batch = Batch(None, tf.constant(targets), None, tf.constant([4, 5, 6]))
-        own = facts(loss=ExampleLoss(loss))
+        own = info(loss=ExampleLoss(loss))
         found = drmad.LossWeights("class").weigh(value, tf.ones(3), None, batch, own)
         assert found.numpy().tolist() == [5.0, 2.0, 5.0]
 
@@ -128,6 +132,6 @@ def test_example_weights_go_by_the_place():
 
     batch = Batch(None, tf.constant([0, 0]), None, tf.constant([6, 1]))
     found = drmad.LossWeights("example").weigh(
-        tf.range(7.0), tf.constant([2.0, 3.0]), None, batch, facts()
+        tf.range(7.0), tf.constant([2.0, 3.0]), None, batch, info()
     )
     assert found.numpy().tolist() == [12.0, 3.0]

@@ -30,7 +30,7 @@ def test_a_hyperparameter_that_nothing_depends_on_is_named():
         default_bounds = (0.1, 10.0)
         default_initial = 1.0
 
-        def shape(self, facts):
+        def shape(self, info):
             return (2,)
 
     search = tuner([drmad.L2(), Useless()], steps=2)
@@ -61,7 +61,7 @@ def test_data_whose_order_changes_is_refused():
         ({"hyperparameters": []}, "expected at least one of L2"),
         ({"hyperparameters": ["l2"]}, "expected at least one of L2"),
         ({"hyperparameters": [drmad.Momentum(), drmad.Momentum()]}, "Momentum more than once"),
-        ({"method": "magic"}, "method='magic'; expected one of 'drmad'"),
+        ({"method": "magic"}, "method is 'magic'; expected one of 'drmad'"),
         ({"build_model": None}, "build_model=None; expected a function"),
         ({"build_model": lambda: 3}, "returned int; expected a keras.Model"),
     ],
@@ -129,7 +129,7 @@ def test_the_implicit_method_refuses_what_moves_no_minimum():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: drmad.L2(per="neuron"), "per='neuron'; expected one of 'weight'"),
+        (lambda: drmad.L2(per="neuron"), "per is 'neuron'; expected one of weight, unit"),
         (lambda: drmad.L2(bounds=(0.0, 1.0)), r"bounds=\(0.0, 1.0\); expected 0 < low < high"),
         (
             lambda: drmad.Momentum(bounds=(0.1, 1.0)),
@@ -137,21 +137,31 @@ def test_the_implicit_method_refuses_what_moves_no_minimum():
         ),
         (lambda: drmad.L2(initial=20.0), "initial=20.0; expected a number within its bounds"),
         (lambda: drmad.L2(initial="high"), "initial='high'"),
-        (lambda: drmad.LearningRate(schedule_points=0), "schedule_points=0"),
+        (
+            lambda: drmad.LearningRate(schedule_points=0),
+            "schedule_points is 0; expected at least 1. 1 is constant",
+        ),
         (lambda: drmad.LearningRate(bounds=(1, 2, 3)), "expected two numbers"),
-        (lambda: drmad.OuterOptimizer(rule="newton"), "rule='newton'; expected one of"),
-        (lambda: drmad.OuterOptimizer(step_size=0.0), "step_size=0.0"),
-        (lambda: drmad.OuterOptimizer(beta_1=1.0), "beta_1=1.0"),
-        (lambda: drmad.Training(epochs=0), "epochs=0"),
-        (lambda: drmad.Training(learning_rate=-1.0), "learning_rate=-1.0"),
-        (lambda: drmad.Training(momentum=1.0), "momentum=1.0"),
-        (lambda: drmad.Training(seed=-1), "seed=-1"),
-        (lambda: drmad.Drmad(legs=0), "legs=0; expected"),
+        (lambda: drmad.OuterOptimizer(rule="newton"), "rule is 'newton'; expected one of"),
+        (
+            lambda: drmad.OuterOptimizer(step_size=0.0),
+            "step_size is 0.0; expected a finite number above 0",
+        ),
+        (lambda: drmad.OuterOptimizer(beta_1=1.0), r"beta_1 is 1.0; expected a number in \[0, 1\)"),
+        (lambda: drmad.Training(steps=2.5), "steps is 2.5; expected a whole number"),
+        (lambda: drmad.Training(epochs=0), "epochs is 0; expected at least 1"),
+        (
+            lambda: drmad.Training(learning_rate=-1.0),
+            "learning_rate is -1.0; expected a finite number above 0",
+        ),
+        (lambda: drmad.Training(momentum=1.0), r"momentum is 1.0; expected a number in \[0, 1\)"),
+        (lambda: drmad.Training(seed=-1), "seed is -1; expected at least 0"),
+        (lambda: drmad.Drmad(legs=0), "legs is 0; expected a number of at least 1"),
         (lambda: drmad.Drmad(legs=(5, 3)), "ascending"),
-        (lambda: drmad.Drmad(reverse_steps=0), "reverse_steps=0"),
-        (lambda: drmad.Drmad(max_growth=0.5), "max_growth=0.5"),
-        (lambda: drmad.Exact(segment=0), "segment=0"),
-        (lambda: drmad.Implicit(terms=0), "terms and batches of at least 1"),
+        (lambda: drmad.Drmad(reverse_steps=0), "reverse_steps is 0; expected at least 1"),
+        (lambda: drmad.Drmad(max_growth=0.5), "max_growth is 0.5; expected above 1"),
+        (lambda: drmad.Exact(segment=0), "segment is 0; expected at least 1"),
+        (lambda: drmad.Implicit(terms=0), "terms is 0; expected at least 1"),
     ],
 )
 def test_settings_out_of_range(make, message):
@@ -163,3 +173,8 @@ def test_a_loss_that_takes_the_mean_itself_is_refused():
     training = drmad.Training(loss=lambda y, outputs: tf.reduce_mean(outputs))
     with pytest.raises(ValueError, match="returned one number for a whole batch"):
         tuner([drmad.L2()], build_model=lambda: build(), training=training)
+
+
+def test_a_former_name_gives_the_new_class_with_a_warning():
+    with pytest.warns(DeprecationWarning, match=r"drmad\.Outer is now .*OuterOptimizer"):
+        assert drmad.Outer is drmad.OuterOptimizer

@@ -85,7 +85,7 @@ def test_too_many_averages_are_refused():
         search([drmad.L2() for _ in range(21)])
     with pytest.raises(ValueError, match=r"0 hyperparameters with averages"):
         search([drmad.LossWeights()])
-    with pytest.raises(ValueError, match="trials=0"):
+    with pytest.raises(ValueError, match="trials is 0; expected at least 1"):
         search(trials=0)
 
 
@@ -109,11 +109,11 @@ class Worker:
             yield call.perform()
 
 
-SOURCE = Call("drmad.small:averages_tuner", {})
+SOURCE = Call("helpers.drmad_cases:averages_tuner", {})
 
 
 @pytest.mark.slow
-def test_trials_are_the_same_whatever_the_number_of_workers_and_after_a_kill(tmp_path, monkeypatch):
+def test_trials_are_the_same_for_any_workers_and_after_a_kill(tmp_path, monkeypatch):
     options = {"trials": 7, "trials_at_once": 3, "outer_steps": 1}
     here = search(**options)
     worker = Worker()
@@ -131,28 +131,22 @@ def test_trials_are_the_same_whatever_the_number_of_workers_and_after_a_kill(tmp
             raise KeyboardInterrupt
         return measured(*arguments)
 
-    monkeypatch.setattr(search, "run_trial", killed)
+    monkeypatch.setattr(search_module, "run_trial", killed)
     with pytest.raises(KeyboardInterrupt):
         search(directory=tmp_path, **options)
-    monkeypatch.setattr(search, "run_trial", measured)
+    monkeypatch.setattr(search_module, "run_trial", measured)
     again = search(directory=tmp_path, **options)
     assert trials_of(again) == trials_of(here)
     assert again.val_loss == here.val_loss
+    # In processes, of which one dies within its first trial.
+    mark = tmp_path / "died"
+    dying = Call("helpers.drmad_cases:tuner_that_dies_once", {"mark": str(mark)})
     with make_executor("local", 2) as two:
-        processes = search(engine=two, source=SOURCE, **options)
+        processes = search(engine=two, source=dying, **options)
+    assert mark.exists()
     assert trials_of(processes) == trials_of(here)
-
-
-@pytest.mark.slow
-def test_a_worker_that_dies_has_its_trial_run_again(tmp_path):
-    source = Call("drmad.small:tuner_that_dies_once", {"mark": str(tmp_path / "died")})
-    options = {"trials": 2, "trials_at_once": 2, "outer_steps": 0}
-    with make_executor("local", 2) as two:
-        found = search(engine=two, source=source, **options)
-    assert (tmp_path / "died").exists()
-    assert trials_of(found) == trials_of(search(**options))
-    assert found.val_loss == found.study.best_value
-    assert found.best_model() is not None
+    assert processes.val_loss == here.val_loss
+    assert processes.best_model() is not None
 
 
 def test_trials_are_pruned_by_the_rule_of_optunas_median_pruner():
@@ -160,16 +154,16 @@ def test_trials_are_pruned_by_the_rule_of_optunas_median_pruner():
     rng = np.random.default_rng(0)
     curves = rng.normal(size=(12, 3))
     study = optuna.create_study(pruner=optuna.pruners.MedianPruner(n_startup_trials=4))
-    averages = search_module.Averages(optuna, study, None, 1, True, 0, None)
+    averages = search_module.AverageSearch(study, None, trials_at_once=1, owns_study=True, seed=0)
     decisions = []
     for number, curve in enumerate(curves):
-        is_behind = search_module.is_pruned_by(averages.limits(number))
+        should_prune = search_module.prunes_above(averages.limits(number))
         trial, reports, pruned = study.ask(), [], False
         for step, loss in enumerate(curve):
             reports.append((step, loss))
             trial.report(loss, step)
             pruned = trial.should_prune()
-            assert is_behind(reports) == pruned
+            assert should_prune(reports) == pruned
             if pruned:
                 break
         decisions.append(pruned)
@@ -184,7 +178,7 @@ def test_an_engine_without_a_source_or_with_a_pruner_is_refused():
         search(engine=Worker(), trials=1)
     with pytest.raises(ValueError, match="prune by the rule of the median pruner alone"):
         search(engine=Worker(), source=SOURCE, pruner=optuna.pruners.NopPruner())
-    with pytest.raises(TypeError, match=r"small:data returned a tuple; expected the .*Tuner"):
-        search(engine=Worker(), source=Call("drmad.small:data", {}), trials=1)
-    with pytest.raises(ValueError, match="trials_at_once=0"):
+    with pytest.raises(TypeError, match=r"drmad_cases:data returned a tuple; expected the .*Tuner"):
+        search(engine=Worker(), source=Call("helpers.drmad_cases:data", {}), trials=1)
+    with pytest.raises(ValueError, match="trials_at_once is 0"):
         search(trials_at_once=0)

@@ -83,7 +83,7 @@ def test_initial_weights_without_a_seed_are_kept_over_a_break(tmp_path):
     options["train"] = batches(*(part.astype("float32") for part in data()))
     first = tuner([drmad.L2()], **options).search(outer_steps=1)
     again = tuner([drmad.L2()], **options)
-    assert again.evaluate(again.initial_raws()) == first.history[0]["val_loss"]
+    assert again.evaluate(again.initial_unconstrained()) == first.history[0]["val_loss"]
 
 
 def test_a_directory_of_another_search_is_refused(searched):
@@ -126,9 +126,11 @@ def test_a_first_training_that_diverges_is_told():
 @pytest.mark.slow
 def test_the_first_step_of_these_rules_moves_every_number_alike(rule, moved):
     search = tuner(SOME, steps=3, outer=drmad.OuterOptimizer(rule=rule, step_size=0.07))
-    before = search.initial_raws()
+    before = search.initial_unconstrained()
     search.search(outer_steps=1)
-    after = [h.transform.raw(v) for h, v in zip(SOME, search.values.values(), strict=True)]
+    after = [
+        h.transform.unconstrained(v) for h, v in zip(SOME, search.values.values(), strict=True)
+    ]
     for a, b in zip(before, after, strict=True):
         np.testing.assert_allclose(np.abs(a - b), moved, rtol=1e-4)
 
@@ -200,7 +202,7 @@ def test_asking_for_the_best_before_searching_is_told():
     search = tuner([drmad.L2()], steps=2)
     with pytest.raises(RuntimeError, match="no best model yet"):
         search.best_model()
-    with pytest.raises(ValueError, match="outer_steps=-1"):
+    with pytest.raises(ValueError, match="outer_steps is -1; expected at least 0"):
         search.search(-1)
-    with pytest.raises(ValueError, match="steps=0"):
+    with pytest.raises(ValueError, match="steps is 0; expected at least 1"):
         search.check(0)

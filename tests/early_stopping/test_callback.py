@@ -1,4 +1,4 @@
-"""CurveStopping in `fit`, under KerasTuner, and through the package's front door."""
+"""CurveStopping in `fit`, under KerasTuner, and as a name of the package."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def test_hopeless_training_is_stopped_and_reports_its_predicted_end(tmp_path):
 
 def test_promising_training_runs_to_its_end_and_is_learned_from(tmp_path):
     stopper = learned(tmp_path)
-    before = len(stopper.history.finished("score"))
+    before = len(stopper.history.finished_curves("score"))
     assert fit(stopper, curve(1.2)) == EPOCHS
     assert stopper.stopped_epoch is None
     assert stopper.prediction is not None
-    assert stopper.history.finished("score")[-1].values == pytest.approx(curve(1.2))
-    assert len(stopper.history.finished("score")) == before + 1
+    assert stopper.history.finished_curves("score")[-1].values == pytest.approx(curve(1.2))
+    assert len(stopper.history.finished_curves("score")) == before + 1
 
 
 def test_losses_stop_on_the_other_side(tmp_path):
@@ -144,7 +144,7 @@ def test_a_training_that_goes_on_is_compared_with_others_that_went_on(tmp_path):
     assert stopper.prediction is None
     last = stopper.history.curves()[-1]
     assert (last.planned, last.first_epoch) == (3, 3)
-    assert last not in stopper.history.finished("score")
+    assert last not in stopper.history.finished_curves("score")
 
 
 def test_features_of_the_model_and_given_ones_are_kept(tmp_path):
@@ -176,7 +176,7 @@ def test_nan_ends_the_predicting_with_a_warning_and_not_the_training(tmp_path):
     values[2] = np.nan
     with pytest.warns(RuntimeWarning, match="TerminateOnNaN"):
         assert fit(stopper, values) == EPOCHS
-    assert len(stopper.history.finished("score")) == 40
+    assert len(stopper.history.finished_curves("score")) == 40
 
 
 def test_a_metric_that_is_not_there_is_asked_for(tmp_path):
@@ -204,7 +204,7 @@ def test_copies_share_history_and_what_was_learned(tmp_path):
     ("arguments", "says"),
     [
         ({"monitor": "val_kappa"}, "mode="),
-        ({"confidence": 2}, "confidence=2"),
+        ({"confidence": 2}, "confidence is 2"),
         ({"features": {"depth": None}}, "depth=None"),
     ],
 )
@@ -221,7 +221,7 @@ def test_keras_tuner_trials_share_the_history_and_are_stopped(tmp_path):
 
     def build(space):
         space.Int("number", 0, 100)
-        return student()
+        return MODEL  # one for all trials: each of its own would be compiled anew
 
     class Falling(keras.callbacks.Callback):
         """Later trials are worse; the seventh is hopeless."""
@@ -256,7 +256,7 @@ def test_keras_tuner_trials_share_the_history_and_are_stopped(tmp_path):
     assert [one.stopped for one in stopper.history.curves()] == [False] * 6 + [True]
 
 
-def test_the_room_costs_nothing_before_it_is_used():
+def test_the_package_loads_nothing_heavy_before_it_is_used():
     code = (
         "import sys, keras_qan; from keras_qan import early_stopping;"
         "assert not {'sklearn', 'tensorflow', 'optuna'} & set(sys.modules), 1"

@@ -1,4 +1,4 @@
-"""What counts as a curve."""
+"""Curves and features as matrices, and their refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/early_stopping.md says in numbers and snippets."""
+"""Numbers and snippets of docs/early_stopping.md."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_only_whole_curves_of_the_metric_are_learned_from(tmp_path):
         ("val_accuracy", (0.5, 0.6), False),
     ]:
         history.add(FinishedCurve(monitor, values, {}, 2, stopped))
-    assert [one.values for one in history.finished("val_loss")] == [(0.5, 0.4)]
+    assert [one.values for one in history.finished_curves("val_loss")] == [(0.5, 0.4)]
     assert len(history.curves()) == 5
 
 

@@ -36,9 +36,9 @@ def test_without_prediction_every_rung_is_run_in_full():
     result = Hyperband(9, confidence=None).run(sample, train)
     # 9·1 + 3·2 + 1·6, 5·3 + 1·6, 3·9
     assert result.epochs_spent == 21 + 21 + 27
-    assert len(result.contestants) == 9 + 5 + 3
+    assert len(result.trials) == 9 + 5 + 3
     assert result.stopped == []
-    assert result.best.best("max") == max(max(one.values) for one in result.contestants)
+    assert result.best.best("max") == max(max(one.values) for one in result.trials)
 
 
 def test_prediction_spends_less_and_finds_as_good_a_one():
@@ -73,7 +73,7 @@ def test_what_diverged_is_neither_promoted_nor_learned_from():
 
     result = Hyperband(9, seed=2).run(sample, diverging)
     assert result.best.configuration["end"] < 0.8
-    assert all(len(one.values) == 1 for one in result.contestants if np.isnan(one.values[-1]))
+    assert all(len(one.values) == 1 for one in result.trials if np.isnan(one.values[-1]))
 
 
 def test_a_training_that_ends_too_soon_is_refused():
@@ -84,10 +84,10 @@ def test_a_training_that_ends_too_soon_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"max_epochs": 0}, "max_epochs=0"),
-        ({"max_epochs": 9, "eta": 1}, "eta=1"),
-        ({"max_epochs": 9, "always_finish": 2.0}, "always_finish=2.0"),
-        ({"max_epochs": 9, "confidence": 1.5}, "confidence=1.5"),
+        ({"max_epochs": 0}, "max_epochs is 0"),
+        ({"max_epochs": 9, "eta": 1}, "eta is 1"),
+        ({"max_epochs": 9, "always_finish": 2.0}, "always_finish is 2.0"),
+        ({"max_epochs": 9, "confidence": 1.5}, "confidence is 1.5"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, says):

@@ -85,7 +85,7 @@ def test_several_objectives_are_refused():
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match="num_steps=1"):
+    with pytest.raises(ValueError, match="num_steps is 1"):
         CurvePruner(num_steps=1)
 
 

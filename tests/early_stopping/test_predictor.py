@@ -1,4 +1,4 @@
-"""CurvePredictor: what it learns, and what it refuses."""
+"""CurvePredictor: predictions, intervals and refusals."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ def test_intervals_hold_for_most_curves_that_were_not_learned_from():
 
 def test_inputs_are_values_differences_and_features():
     inputs = RegressorInputs(np.array([[1.0], [3.0]]), np.array([4, 4]))
-    found = inputs.of(np.array([[1.0, 2.0, 4.0, 9.0]]), 3, np.array([[5.0]]), np.array([4]))
+    found = inputs.assemble(np.array([[1.0, 2.0, 4.0, 9.0]]), 3, np.array([[5.0]]), np.array([4]))
     # 1 2 4 | 2-1, 4-2 | (4-2)-(2-1) | 5
     np.testing.assert_array_equal(found, [[1, 2, 4, 1, 2, 1, 5]])
 
 
 def test_features_that_span_decades_enter_by_their_logarithm_and_lengths_where_they_differ():
     inputs = RegressorInputs(np.array([[1.0, 1.0], [100.0, 2.0]]), np.array([4, 6]))
-    found = inputs.of(np.array([[7.0]]), 1, np.array([[10.0, 1.5]]), np.array([5]))
+    found = inputs.assemble(np.array([[7.0]]), 1, np.array([[10.0, 1.5]]), np.array([5]))
     np.testing.assert_allclose(found, [[7.0, np.log(10.0), 1.5, 5.0]])
 
 
@@ -149,8 +149,8 @@ def test_too_few_curves_say_how_many_are_missing():
         (lambda: CurvePredictor("forest"), "a sequence"),
         (lambda: CurvePredictor([]), "a sequence"),
         (lambda: CurvePredictor(rule="normal"), "conformal"),
-        (lambda: CurvePredictor(level=1.0), "within"),
-        (lambda: CurvePredictor(min_curves=3), "twice as many"),
+        (lambda: CurvePredictor(level=1.0), "level is 1.0"),
+        (lambda: CurvePredictor(min_curves=3), "at least 6.*2 curves"),
     ],
 )
 def test_bad_arguments_are_refused(make, says):

@@ -1,4 +1,4 @@
-"""replay: what stopping would have saved."""
+"""replay: the epochs that stopping would have saved."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers.curves import saturating
 
+from keras_qan import early_stopping
 from keras_qan.early_stopping import CurveError, CurvePredictor, TooFewCurvesError, replay
 from keras_qan.early_stopping.curves import as_curves
 from keras_qan.early_stopping.replaying import replay_with
@@ -14,19 +15,19 @@ from keras_qan.early_stopping.rule import StopRule
 FAST = {"predictor": CurvePredictor(["least_squares"])}
 
 
-def test_epochs_are_counted_and_curves_are_stopped_as_the_judge_says():
+def test_epochs_are_counted_and_curves_are_stopped_as_the_stopper_says():
     class AfterTwo:
-        def learn(self, rows):
+        def fit(self, rows):
             self.learned = rows.tolist()
 
-        def stops(self, row, observed, ends):
+        def stop_at(self, row, observed, ends):
             return 0.25 if row != 3 and observed == 2 else None
 
-    judge = AfterTwo()
+    stopper = AfterTwo()
     curves = as_curves(np.tile(np.linspace(0.1, 0.5, 5), (6, 1)) + np.arange(6)[:, None])
-    found = replay_with(judge, curves, 2, StopRule(), seed=4)
+    found = replay_with(stopper, curves, 2, StopRule(), seed=4)
     order = np.random.default_rng(4).permutation(6)
-    assert judge.learned == order[:2].tolist()
+    assert stopper.learned == order[:2].tolist()
     stopped = [row for row in order[2:] if row != 3]
     assert found.stopped.tolist() == stopped
     assert found.epochs_spent == 5 * (6 - len(stopped)) + 2 * len(stopped)
@@ -94,5 +95,10 @@ def test_too_few_curves_are_refused_with_what_is_missing():
         replay(curves, features, num_train=50)
     with pytest.raises(TooFewCurvesError, match="101 are needed"):
         replay(curves, features, num_train=100)
-    with pytest.raises(CurveError, match="num_train=0"):
+    with pytest.raises(CurveError, match="num_train is 0"):
         replay_with(None, as_curves(curves), 0, StopRule(), 0)
+
+
+def test_the_old_name_of_the_result_leads_to_the_new_one():
+    with pytest.warns(DeprecationWarning, match="ReplayResult"):
+        assert early_stopping.Replay is early_stopping.ReplayResult

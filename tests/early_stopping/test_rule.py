@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_qan.early_stopping.intervals import Prediction
-from keras_qan.early_stopping.rule import StopRule, mode_of
+from keras_qan.early_stopping.rule import StopRule, infer_mode
 
 # Nineteen residuals between -0.09 and 0.09: at 0.95 the largest counts.
 RESIDUALS = np.linspace(-0.09, 0.09, 19)
@@ -19,25 +19,28 @@ def prediction(*ends):
 
 def test_accuracy_that_cannot_reach_the_best_is_stopped_and_one_that_might_is_not():
     rule = StopRule(confidence=0.95)
-    assert rule.stops(prediction(0.70, 0.72), rule.to_beat([0.8, 0.5])).tolist() == [True, False]
+    assert rule.should_stop(prediction(0.70, 0.72), rule.threshold([0.8, 0.5])).tolist() == [
+        True,
+        False,
+    ]
 
 
 def test_loss_is_stopped_on_the_other_side():
     rule = StopRule(confidence=0.95, mode="min")
-    assert rule.to_beat([0.8, 0.5]) == 0.5
-    assert rule.stops(prediction(0.60, 0.58), 0.5).tolist() == [True, False]
+    assert rule.threshold([0.8, 0.5]) == 0.5
+    assert rule.should_stop(prediction(0.60, 0.58), 0.5).tolist() == [True, False]
 
 
 def test_lower_confidence_stops_earlier():
-    assert StopRule(confidence=0.9).stops(prediction(0.72), 0.8)[0]
+    assert StopRule(confidence=0.9).should_stop(prediction(0.72), 0.8)[0]
 
 
 def test_nth_best_and_margin_lower_the_bar():
     ends = [0.5, 0.9, 0.7, 0.8]
-    assert StopRule(keep_best=3).to_beat(ends) == 0.7
-    assert StopRule(keep_best=2, margin=0.05).to_beat(ends) == pytest.approx(0.75)
-    assert StopRule(keep_best=2, margin=0.05, mode="min").to_beat(ends) == pytest.approx(0.75)
-    assert StopRule(keep_best=5).to_beat(ends) is None
+    assert StopRule(keep_best=3).threshold(ends) == 0.7
+    assert StopRule(keep_best=2, margin=0.05).threshold(ends) == pytest.approx(0.75)
+    assert StopRule(keep_best=2, margin=0.05, mode="min").threshold(ends) == pytest.approx(0.75)
+    assert StopRule(keep_best=5).threshold(ends) is None
 
 
 def test_what_it_takes():
@@ -58,12 +61,12 @@ def test_what_it_takes():
     ],
 )
 def test_a_metrics_name_says_which_way_is_better(name, mode):
-    assert mode_of(name) == mode
+    assert infer_mode(name) == mode
 
 
 def test_a_name_that_says_nothing_asks_for_the_mode():
     with pytest.raises(ValueError, match='mode="max"'):
-        mode_of("val_kappa")
+        infer_mode("val_kappa")
 
 
 @pytest.mark.parametrize(
@@ -80,5 +83,5 @@ def test_a_name_that_says_nothing_asks_for_the_mode():
 )
 def test_bad_arguments_are_refused_with_what_was_received(arguments):
     ((name, value),) = arguments.items()
-    with pytest.raises(ValueError, match=f"Received {name}={value!r}"):
+    with pytest.raises(ValueError, match=f"^{name} is {value!r}; expected "):
         StopRule(**arguments)

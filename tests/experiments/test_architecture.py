@@ -1,42 +1,21 @@
-"""The search by names and numbers, its flags, and the script."""
+"""The search of architectures by names and numbers, and its report."""
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.util
 import io
-from pathlib import Path
 
 import pytest
-from absl import flags
+from helpers.scripts import ROOT, parse
 from rich.console import Console
 
 from keras_qan.experiments.architecture import ArchitectureExperiment
+from keras_qan.experiments.tables import print_search
 from keras_qan.metaqnn import EpsilonSchedule, Space
-
-ROOT = Path(__file__).parents[2]
-
-
-def script():
-    spec = importlib.util.spec_from_file_location(
-        "search_metaqnn", ROOT / "scripts" / "search_metaqnn.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def from_flagfile(name):
-    holder = flags.FlagValues()
-    module = script()
-    module.define_flags(holder)
-    lines = (ROOT / "configs" / name).read_text().splitlines()
-    holder(["search_metaqnn", *(line for line in lines if line.startswith("--"))])
-    return module.experiment_from_flags(holder)
 
 
 def test_the_papers_flag_file_is_the_papers_experiment():
-    found = from_flagfile("cifar10_metaqnn_paper.flags")
+    path = ROOT / "configs" / "cifar10_metaqnn_paper.flags"
+    found = parse(ArchitectureExperiment, f"--flagfile={path}")
     assert found.architectures() == Space.paper(18)
     assert found.learning().epsilon == EpsilonSchedule.paper()
     assert found.models == 2700
@@ -47,22 +26,6 @@ def test_the_papers_flag_file_is_the_papers_experiment():
     assert [rate for rate, _ in recipe.stages] == pytest.approx([1e-3, 2e-4, 4e-5, 8e-6])
     assert (recipe.mirror, recipe.dropout, recipe.restart_after) == (True, True, 1)
     assert (found.retrain, found.ensemble, found.final) == (10, 5, "paper")
-
-
-@pytest.mark.parametrize("name", ["digits_metaqnn.flags", "mnist_metaqnn.flags"])
-def test_the_other_flag_files_are_experiments(name):
-    assert from_flagfile(name).dataset == name.split("_")[0]
-
-
-def test_every_field_has_a_flag_and_a_text_and_is_written_to_the_flag_file():
-    experiment = ArchitectureExperiment(stopping=True, models=7)
-    fields = dataclasses.fields(experiment)
-    assert all(field.metadata["help"] for field in fields)
-    lines = experiment.flags().splitlines()
-    assert len(lines) == len(fields)
-    assert "--stopping" in lines
-    assert "--nowarm_start" in lines
-    assert "--models=7" in lines
 
 
 @pytest.mark.parametrize(
@@ -92,7 +55,7 @@ def test_a_search_on_digits_from_the_first_model_to_the_table(tmp_path):
     assert len(report.architectures) == len(report.test_accuracies) == 2
     assert 0.0 <= report.ensemble_accuracy <= 1.0
     console = Console(file=io.StringIO(), width=132)
-    script().show(report, console)
+    print_search(console, report)
     printed = console.file.getvalue()
     assert "the ensemble of these" in printed
     assert report.architectures[0] in printed

@@ -129,7 +129,7 @@ def test_a_selector_goes_on_with_the_very_same_batches(tmp_path):
                 return _KilledIn(model, after) if not count.append(1) and len(count) == 1 else model
 
             task = dataclasses.replace(task, build_model=build_model)
-        agent = QANCallback(directory, actions=mix.actions(), decide_every=5)
+        agent = QANCallback(directory, actions=mix.raw_actions(), decide_every=5)
         run_episodes(
             task, agent, episodes=1, evaluation=Evaluation(("qan",), 1), save_every_epochs=1
         )

@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.util
 import io
 import json
+import re
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from absl import flags
+from helpers.scripts import ROOT, Script, parse
 from rich.console import Console
 
 from keras_qan import models
 from keras_qan.experiments.rally import RallyComparison, RallyExperiment
+from keras_qan.experiments.tables import print_rally
 from keras_qan.models.plain import layer_names, network
 from keras_qan.plots import EmptyRunError, draw_rally
 from keras_qan.plots.rally import cost_curve, mean_curve
 from keras_qan.rally import RallyReport, Stage
-
-ROOT = Path(__file__).parents[2]
-
-
-def script():
-    spec = importlib.util.spec_from_file_location("rally_script", ROOT / "scripts" / "rally.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def from_flags(*lines):
-    holder = flags.FlagValues()
-    module = script()
-    module.define_flags(holder)
-    holder(["rally", *lines])
-    return module.experiment_from_flags(holder)
-
-
-def from_flagfile(name):
-    lines = (ROOT / "configs" / name).read_text().splitlines()
-    return from_flags(*(line for line in lines if line.startswith("--")))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +31,7 @@ def from_flagfile(name):
     ],
 )
 def test_the_flag_files_are_experiments_that_end_with_everything(name, full):
-    found = from_flagfile(name)
+    found = parse(RallyExperiment, f"--flagfile={ROOT / 'configs' / name}")
     assert found.dataset == name.split("_")[0]
     last = found.stages()[-1]
     names = ("conv_1", "conv_2", "hidden")
@@ -62,7 +40,7 @@ def test_the_flag_files_are_experiments_that_end_with_everything(name, full):
 
 @pytest.mark.parametrize("name", ["mnist_rally.flags", "cifar10_rally.flags"])
 def test_the_rate_falls_through_all_stages_in_proportion_to_their_steps(name):
-    stages = from_flagfile(name).stages()
+    stages = parse(RallyExperiment, f"--flagfile={ROOT / 'configs' / name}").stages()
     steps = np.cumsum([0.0, *(stage.examples * stage.epochs for stage in stages)])
     straight = np.interp(steps, [0.0, steps[-1]], [0.002, 0.00004])
     rates = [*(stage.learning_rate for stage in stages), stages[-1].final_learning_rate]
@@ -70,14 +48,12 @@ def test_the_rate_falls_through_all_stages_in_proportion_to_their_steps(name):
     assert [stage.final_learning_rate for stage in stages[:-1]] == rates[1:-1]
 
 
-def test_every_field_has_a_flag_and_a_text_and_comes_back_from_the_flag_file():
+def test_the_lists_are_the_stages():
     asked = RallyExperiment(
         shares=("0.5", "1.0"), widths=("4-8", "8-8"), epochs=("1", "2"), deepen=("-", "conv_1"),
         rates=("0.1", "0.01"), final_rates=("-", "0.001"), noise=("0", "0.2"), automatic=True,
         look_every=7, compare_epochs=2.5, compare_final_rate=0.002,
     )  # fmt: skip
-    assert all(field.metadata["help"] for field in dataclasses.fields(asked))
-    assert from_flags(*asked.flags().splitlines()) == asked
     assert asked.stages() == [
         Stage(0.5, 1, {"conv_1": 4, "hidden": 8}, [], 0.1),
         Stage(1.0, 2, {"conv_1": 8, "hidden": 8}, ["conv_1"], 0.01, 0.001, 0.2),
@@ -118,29 +94,26 @@ def test_the_network_is_the_cnn_of_the_models_where_its_widths_are():
 
 
 @pytest.mark.slow
-def test_the_script_trains_compares_draws_and_goes_on(tmp_path, capsys, monkeypatch):
-    module = script()
+def test_the_script_trains_compares_draws_and_goes_on(tmp_path, monkeypatch):
+    run, output = tmp_path / "run", tmp_path / "output.txt"
     lines = [
         "--shares=0.5,1.0", "--widths=2-4,3-6", "--deepen=-,hidden", "--epochs=1,1",
-        "--compare_epochs=1", f"--directory={tmp_path / 'run'}", "--qan=shipped",
+        "--compare_epochs=1", f"--directory={run}", "--qan=shipped",
     ]  # fmt: skip
-    holder = flags.FlagValues()
-    module.define_flags(holder)
-    holder(["rally", *lines])
-    monkeypatch.setattr(module, "experiment_from_flags", lambda: from_flags(*lines))
-    module.main(["rally"])
-    shown = capsys.readouterr().out
-    assert "from nothing" in shown
-    assert (tmp_path / "run" / "figures" / "accuracy_by_cost.png").stat().st_size > 10_000
-    again = (tmp_path / "run" / "flags.txt").read_text().splitlines()
-    found = from_flags(*again, f"--directory={tmp_path / 'run'}")
-    monkeypatch.setattr(keras.Model, "fit", None)  # nothing is left to be trained
-    comparison = found.run()
+    first = Script("rally", *lines, output=output)
+    assert first.wait() == 0, first.output
+    assert "from nothing" in first.output
+    assert (run / "figures" / "accuracy_by_cost.png").stat().st_size > 10_000
+    flags = f"--flagfile={run / 'flags.txt'}", f"--directory={run}"
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "fit", None)  # nothing is left to be trained
+        comparison = parse(RallyExperiment, *flags).run()
     assert comparison.from_nothing.model.count_params() == comparison.rally.model.count_params()
-    wider = [*again, "--epochs=1,2", f"--directory={tmp_path / 'run'}"]
-    monkeypatch.setattr(module, "experiment_from_flags", lambda: from_flags(*wider))
-    with pytest.raises(SystemExit, match=r"rally: .*holds a rally with other"):
-        module.main(["rally"])
+    before = (run / "flags.txt").read_text()
+    other = Script("rally", *flags, "--epochs=1,2", output=output)
+    assert other.wait() == 1
+    assert re.search(r"rally: .*holds a rally with other", other.output)
+    assert (run / "flags.txt").read_text() == before
 
 
 def looks(*rows):
@@ -159,14 +132,13 @@ def test_the_ratio_is_of_the_costs_to_what_from_nothing_ends_with():
     # Half of the way from 0.4 to 0.9 is at 200; from nothing takes all of its 1,000.
     assert comparison.ratio() == pytest.approx(0.2)
     assert np.isnan(RallyComparison(reports[0], None, Path()).ratio())
-    show = script().show
     stage = {"stage": 1, "examples": 1, "parameters": 1, "steps": 1, "multiply_adds": 1.0,
              "seconds": 1.0, "val_accuracy": 0.5}  # fmt: skip
     for report in reports:
         report.stages.append(stage)
         report.test["accuracy"] = 0.5
     stream = io.StringIO()
-    show(comparison, Console(file=stream, width=200))
+    print_rally(Console(file=stream, width=200), comparison)
     assert "0.20 of the cost from nothing" in stream.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""A small student in double precision, and the same training unrolled by hand."""
+"""A small model in double precision, and the same training unrolled by hand."""
 
 from __future__ import annotations
 
@@ -83,11 +83,12 @@ def tuner_that_dies_once(mark: str) -> drmad.Tuner:
     return averages_tuner()
 
 
-def unrolled_loss(raws: list[tf.Tensor], steps: int = 7) -> tf.Tensor:
+def unrolled_loss(unconstrained: list[tf.Tensor], steps: int = 7) -> tf.Tensor:
     """The validation loss of `ALL`'s training, written out in plain TensorFlow."""
-    l2, l1 = tf.exp(raws[0]), tf.exp(raws[1])
-    rates, momenta = tf.exp(raws[2]), tf.sigmoid(raws[3])
-    smoothing, example_weights, scales = tf.sigmoid(raws[4]), tf.exp(raws[5]), tf.exp(raws[6])
+    l2, l1 = tf.exp(unconstrained[0]), tf.exp(unconstrained[1])
+    rates, momenta = tf.exp(unconstrained[2]), tf.sigmoid(unconstrained[3])
+    smoothing, example_weights = tf.sigmoid(unconstrained[4]), tf.exp(unconstrained[5])
+    scales = tf.exp(unconstrained[6])
     model = build()
     initial = [tf.convert_to_tensor(v) for v in model.trainable_variables]
     weights = [initial[0] * scales[0], initial[1], initial[2] * scales[1], initial[3]]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from pathlib import Path
 
+import pytest
+
+from keras_qan import metaqnn
 from keras_qan.metaqnn import MetaQNN
 from keras_qan.metaqnn.trial import TrialOutcome
 
@@ -13,16 +15,19 @@ PAGE = (Path(__file__).parents[2] / "docs" / "metaqnn.md").read_text(encoding="u
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
-def looked_up(function, trials):
-    nan = float("nan")
-    return [TrialOutcome("trained", 0.5, 0.5, (0.5,), nan, 0.01, 0, 1.0) for _ in trials]
+class ConstantExecutor:
+    is_here = False
+    workers = 1
+
+    def map(self, calls):
+        return [TrialOutcome("trained", 0.5, 0.5, (0.5,)) for _ in calls]
 
 
 def test_snippets_run_but_for_the_training(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     whole = MetaQNN.__init__
     monkeypatch.setattr(
-        MetaQNN, "__init__", lambda *a, **named: whole(*a, **{**named, "engine": looked_up})
+        MetaQNN, "__init__", lambda *a, **named: whole(*a, **named, engine=ConstantExecutor())
     )
     names: dict = {}
     training = SNIPPETS[0].index("ensemble = ")
@@ -39,5 +44,10 @@ def test_every_flag_file_of_the_page_exists():
     assert set(re.findall(r"^\| `(\w+)` \|", PAGE, flags=re.MULTILINE)) == there
 
 
-def test_trials_and_outcomes_can_be_pickled_as_the_page_says():
-    assert pickle.loads(pickle.dumps(looked_up(None, [1])[0])).score == 0.5
+def test_old_names_lead_to_the_new_ones():
+    with pytest.warns(DeprecationWarning, match="QLearning"):
+        assert metaqnn.Learning is metaqnn.QLearning
+    with pytest.warns(DeprecationWarning, match="StateSpace"):
+        assert metaqnn.Grammar is metaqnn.StateSpace
+    with pytest.warns(DeprecationWarning, match="takes an executor itself"):
+        assert metaqnn.trials_on(ConstantExecutor).workers == 1

@@ -20,6 +20,7 @@ from keras_qan.metaqnn import (
     Stopping,
 )
 from keras_qan.metaqnn.trial import TrialOutcome
+from keras_qan.parallel import LocalExecutor
 
 SPACE = Space(filters=(4, 8), sizes=(3,), pools=((2, 2),), dense=(8,), max_dense=1, max_depth=3)
 QUICK = Recipe(stages=((0.03, 2),), batch_size=16, dropout=False, restart_after=0)
@@ -41,12 +42,21 @@ def worth(text):
 
 def outcome(text, status="trained"):
     score = worth(text) if status != "out_of_memory" else math.nan
-    return TrialOutcome(status, score, score, (score,), math.nan, 0.01, 0, 1.0)
+    return TrialOutcome(status, score, score, (score,), learning_rate=0.01, seconds=1.0)
 
 
-def table(function, trials):
-    """An engine that looks results up."""
-    return [outcome(one.architecture) for one in trials]
+class TableExecutor:
+    """An executor that looks results up."""
+
+    is_here = False
+
+    def __init__(self, look_up=outcome, workers=1):
+        self.workers, self._look_up = workers, look_up
+        self.sizes = []
+
+    def map(self, calls):
+        self.sizes.append(len(calls))
+        return [self._look_up(call.arguments["architecture"]) for call in calls]
 
 
 def plain(row):
@@ -54,8 +64,9 @@ def plain(row):
     return {k: v for k, v in dataclasses.asdict(row).items() if v == v}
 
 
-def search(directory, engine=table, **more):
+def search(directory, engine=None, **more):
     arguments = {"learning": QLearning(EpsilonSchedule.scaled(20), replays=10), "recipe": QUICK}
+    engine = engine or TableExecutor()
     return MetaQNN(SPACE, data(), directory, engine=engine, **(arguments | more))
 
 
@@ -102,21 +113,18 @@ def test_what_is_known_is_learned_from_again_and_not_trained_again(tmp_path):
 @pytest.mark.parametrize("parallel", [1, 3])
 def test_a_space_that_is_used_up_ends_the_search_with_a_word(tmp_path, parallel):
     tiny = Space(filters=(4,), sizes=(3,), pools=(), max_dense=0, max_depth=1)
-    found = MetaQNN(
-        tiny, data(), tmp_path, engine=table, learning=QLearning(replays=1), parallel=parallel
-    )
+    engine = TableExecutor(workers=parallel)
+    found = MetaQNN(tiny, data(), tmp_path, engine=engine, learning=QLearning(replays=1))
     with pytest.warns(RuntimeWarning, match="2 of 5 models"):
         found.run(5)
     assert [row.number for row in found.models] == [0, 1]
 
 
 def test_what_was_out_of_memory_is_neither_learned_from_nor_counted_nor_tried_again(tmp_path):
-    def too_wide(function, trials):
-        return [
-            outcome(one.architecture, "out_of_memory" if "C(8" in one.architecture else "trained")
-            for one in trials
-        ]
+    def look_up(text):
+        return outcome(text, "out_of_memory" if "C(8" in text else "trained")
 
+    too_wide = TableExecutor(look_up)
     found = search(tmp_path, engine=too_wide)
     rows = found.run(5)
     dropped = [row for row in rows if not row.counts]
@@ -131,16 +139,13 @@ def test_what_was_out_of_memory_is_neither_learned_from_nor_counted_nor_tried_ag
     assert again.agent.table.values == found.agent.table.values
 
 
-def test_trials_are_given_to_the_engine_together(tmp_path):
-    sizes = []
-
-    def engine(function, trials):
-        sizes.append(len(trials))
-        return table(function, trials)
-
-    rows = search(tmp_path, engine=engine, parallel=4).run(10)
-    assert sizes == [4, 4, 2]
+def test_trials_are_given_to_the_executor_together(tmp_path):
+    engine = TableExecutor(workers=4)
+    rows = search(tmp_path / "a", engine).run(10)
+    assert engine.sizes == [4, 4, 2]
     assert len({row.architecture for row in rows}) == 10
+    search(tmp_path / "b", engine, parallel=3).run(3)
+    assert engine.sizes[3:] == [3]
 
 
 def test_the_best_come_first(tmp_path):
@@ -207,32 +212,32 @@ def test_other_bad_input_is_refused(tmp_path):
         MetaQNN(SPACE, 3, tmp_path)
     with pytest.raises(ImpossibleSpaceError, match="window of 9"):
         MetaQNN(Space(filters=(4,), sizes=(9,), dense_below=1), data(), tmp_path)
-    with pytest.raises(ValueError, match="seed=-1"):
+    with pytest.raises(ValueError, match="seed is -1"):
         search(tmp_path / "a", seed=-1)
     found = search(tmp_path / "b")
-    with pytest.raises(ValueError, match="models=0"):
+    with pytest.raises(ValueError, match="models is 0"):
         found.run(0)
     with pytest.raises(ValueError, match=r"run\(models"):
         found.ensemble(1)
-    with pytest.raises(ValueError, match="count=5 and retrain=2"):
+    with pytest.raises(ValueError, match=r"count is 5; expected 1 to 2\. retrain=2"):
         found.ensemble(5, retrain=2)
 
 
 @pytest.mark.slow
 def test_a_real_search_with_everything_switched_on_learns_and_is_combined(tmp_path):
     settings = {
-        "engine": map,
+        "engine": LocalExecutor(),
         "warm_start": True,
         "stopping": Stopping(confidence=0.75),
         "learning": QLearning(EpsilonSchedule.scaled(5), replays=8),
     }
     found = search(tmp_path, **settings)
-    found.run(4)
+    found.run(2)
     assert (tmp_path / "curves" / "curves.jsonl").exists()
-    assert len(list((tmp_path / "weights").iterdir())) == 4
+    assert len(list((tmp_path / "weights").iterdir())) == 2
     again = search(tmp_path, **settings)
-    again.run(5)
-    assert again.num_models == 5
+    again.run(3)
+    assert again.num_models == 3
     together = again.ensemble(2, retrain=3)
     (x, _), _ = data()
     assert len(together.models) == 2

@@ -1,4 +1,4 @@
-"""The grammar: every legal path can be built and has the size that its state says."""
+"""The state space: every legal path can be built and has the size that its state says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_qan.metaqnn import ImpossibleSpaceError, Layer, Space, StateSpace, architecture
+from keras_qan.metaqnn import (
+    ImpossibleSpaceError,
+    Layer,
+    Space,
+    StateSpace,
+    format_architecture,
+    parse_architecture,
+)
 from keras_qan.metaqnn.build import build
 
 SPACES = {
@@ -26,34 +33,34 @@ SPACES = {
 
 @st.composite
 def paths(draw):
-    """A grammar and a legal architecture of it."""
+    """A state space and a legal architecture of it."""
     space = SPACES[draw(st.sampled_from(sorted(SPACES)))]
     shape = (draw(st.integers(5, 17)), draw(st.integers(5, 17)), draw(st.sampled_from([1, 3])))
-    grammar = StateSpace(space, shape, draw(st.integers(2, 5)))
-    state, layers = grammar.start(), []
+    states = StateSpace(space, shape, draw(st.integers(2, 5)))
+    state, layers = states.initial_state(), []
     while not state.ends:
-        layer = draw(st.sampled_from(grammar.actions(state)))
+        layer = draw(st.sampled_from(states.legal_actions(state)))
         layers.append(layer)
-        state = grammar.next(state, layer)
-    return grammar, tuple(layers)
+        state = states.next_state(state, layer)
+    return states, tuple(layers)
 
 
 @given(paths())
 def test_every_legal_path_has_the_size_and_the_weights_that_its_states_say(path):
-    grammar, layers = path
-    model = build(grammar, layers)
-    state = grammar.start()
+    states, layers = path
+    model = build(states, layers)
+    state = states.initial_state()
     for number, layer in enumerate(layers, start=1):
-        state = grammar.next(state, layer)
+        state = states.next_state(state, layer)
         if layer.kind in ("C", "P", "R"):
             last = f"layer_{number}_relu" if layer.kind == "R" else f"layer_{number}"
             shape = model.get_layer(last).output.shape[1:]
             assert shape == (state.height, state.width, state.channels)
         elif layer.kind == "FC":
             assert model.get_layer(f"layer_{number}").output.shape == (None, state.channels)
-    assert model.output.shape == (None, grammar.num_classes)
+    assert model.output.shape == (None, states.num_classes)
     assert model.count_params() == state.parameters
-    budget = grammar.space.max_parameters
+    budget = states.space.max_parameters
     assert budget is None or state.parameters <= budget
 
 
@@ -61,22 +68,24 @@ def test_every_legal_path_has_the_size_and_the_weights_that_its_states_say(path)
 @given(paths())
 @settings(max_examples=12)
 def test_every_legal_path_trains_a_step(path):
-    grammar, layers = path
-    model = build(grammar, layers, dropout=True, weight_decay=1e-4)
+    states, layers = path
+    model = build(states, layers, dropout=True, weight_decay=1e-4)
     model.compile(
         "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True
     )
-    x = np.random.default_rng(0).normal(size=(4, *grammar.input_shape)).astype("float32")
+    x = np.random.default_rng(0).normal(size=(4, *states.input_shape)).astype("float32")
     before = [np.array(w) for w in model.get_weights()]
-    assert np.isfinite(model.train_on_batch(x, np.arange(4) % grammar.num_classes))
+    assert np.isfinite(model.train_on_batch(x, np.arange(4) % states.num_classes))
     assert any((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
 
 
-def tokens(grammar, text):
-    return {str(layer) for layer in grammar.actions(grammar.after(architecture(text)))}
+def tokens(states, text):
+    return {
+        str(layer) for layer in states.legal_actions(states.state_after(parse_architecture(text)))
+    }
 
 
-GRAMMAR = StateSpace(
+STATES = StateSpace(
     Space(filters=(8,), sizes=(1, 3, 5), pools=((2, 2), (3, 2)), dense=(16, 8), max_depth=4),
     (9, 9, 1),
     3,
@@ -99,53 +108,56 @@ GRAMMAR = StateSpace(
 )
 def test_legal_actions_are_the_papers(text, legal):
     if text is None:
-        assert {str(layer) for layer in GRAMMAR.actions(GRAMMAR.start())} == legal
+        assert {str(layer) for layer in STATES.legal_actions(STATES.initial_state())} == legal
     else:
-        assert tokens(GRAMMAR, text) == legal
+        assert tokens(STATES, text) == legal
 
 
 def test_pooling_has_no_padding():
-    state = GRAMMAR.after(architecture("C(8,3,1), P(3,2)"))
+    state = STATES.state_after(parse_architecture("C(8,3,1), P(3,2)"))
     assert (state.height, state.width) == (4, 4)  # (9 − 3) // 2 + 1
     assert state.bin == 4
 
 
 def test_the_agent_knows_the_bin_and_the_true_size_is_carried():
-    space = dataclasses.replace(GRAMMAR.space, pools=((2, 2),), max_depth=6)
-    one = StateSpace(space, (12, 12, 1), 3).after(architecture("C(8,1,1), P(2,2)"))
-    other = StateSpace(space, (9, 9, 1), 3).after(architecture("C(8,1,1), P(2,2)"))
+    space = dataclasses.replace(STATES.space, pools=((2, 2),), max_depth=6)
+    one = StateSpace(space, (12, 12, 1), 3).state_after(parse_architecture("C(8,1,1), P(2,2)"))
+    other = StateSpace(space, (9, 9, 1), 3).state_after(parse_architecture("C(8,1,1), P(2,2)"))
     assert one.key == other.key == "2:P(2,2):4:0"
     assert (one.size, other.size) == (6, 4)
 
 
 def test_parameters_are_counted_by_hand():
     # 3·3·1·8 + 8 = 80; 4·4·8 = 128 inputs to 16 units: 2,064; 16·3 + 3 = 51.
-    assert GRAMMAR.after(architecture("C(8,3,1), P(2,2), FC(16), SM")).parameters == 80 + 2064 + 51
+    assert (
+        STATES.state_after(parse_architecture("C(8,3,1), P(2,2), FC(16), SM")).parameters
+        == 80 + 2064 + 51
+    )
 
 
 def test_the_budget_leaves_only_what_can_still_end_within_it():
-    space = dataclasses.replace(GRAMMAR.space, max_parameters=200)
-    grammar = StateSpace(space, (9, 9, 1), 3)
+    space = dataclasses.replace(STATES.space, max_parameters=200)
+    states = StateSpace(space, (9, 9, 1), 3)
     # C(8,3,1) has 80, GAP behind it 8·3 + 3 = 27; SM would have 9·9·8·3 + 3.
-    assert tokens(grammar, "C(8,3,1)") == {"C(8,1,1)", "P(2,2)", "P(3,2)", "GAP"}
+    assert tokens(states, "C(8,3,1)") == {"C(8,1,1)", "P(2,2)", "P(3,2)", "GAP"}
 
 
 def test_an_illegal_path_says_which_rule_it_breaks():
     with pytest.raises(ValueError, match=r"P\(2,2\) cannot be layer 1: a pooling follows"):
-        GRAMMAR.after(architecture("P(2,2), SM"))
+        STATES.state_after(parse_architecture("P(2,2), SM"))
     with pytest.raises(ValueError, match="window of 5 is larger than the representation of 4"):
-        GRAMMAR.after(architecture("C(8,3,1), P(2,2), C(8,5,1), SM"))
+        STATES.state_after(parse_architecture("C(8,3,1), P(2,2), C(8,5,1), SM"))
     with pytest.raises(ValueError, match="no end"):
-        build(GRAMMAR, architecture("C(8,3,1)"))
+        build(STATES, parse_architecture("C(8,3,1)"))
 
 
 def test_the_papers_space():
-    grammar = StateSpace(Space.paper(), (32, 32, 3), 10)
-    actions = [str(layer) for layer in grammar.actions(grammar.start())]
+    states = StateSpace(Space.paper(), (32, 32, 3), 10)
+    actions = [str(layer) for layer in states.legal_actions(states.initial_state())]
     # 4 depths · 3 windows, and the two ends: the empty network is among the paper's.
     assert len(actions) == 14
     assert {"GAP", "SM"} < set(actions)
-    after = {str(one) for one in grammar.actions(grammar.after([Layer("C", 64, 3)]))}
+    after = {str(one) for one in states.legal_actions(states.state_after([Layer("C", 64, 3)]))}
     assert {"P(5,3)", "P(3,2)", "P(2,2)"} < after
 
 
@@ -163,10 +175,10 @@ def test_an_input_too_small_says_by_which_rules():
         ({"sizes": (), "max_dense": 0}, "empty space"),
         ({"sizes": (2,)}, "odd sides"),
         ({"filters": (0,)}, "at least 1"),
-        ({"max_depth": 0}, "max_depth=0"),
+        ({"max_depth": 0}, "max_depth is 0"),
         ({"bins": (4, 8)}, "descending"),
-        ({"bins": (8, 4)}, "last to be 1"),
-        ({"max_parameters": 0}, "max_parameters=0"),
+        ({"bins": (8, 4)}, "descending sizes to 1"),
+        ({"max_parameters": 0}, "max_parameters is 0"),
     ],
 )
 def test_bad_spaces_are_refused(arguments, says):
@@ -177,11 +189,9 @@ def test_bad_spaces_are_refused(arguments, says):
 @pytest.mark.parametrize("text", ["C(8,3)", "X(1)", "P(2)", "SM(3)", ""])
 def test_what_is_no_layer_is_refused(text):
     with pytest.raises(ValueError, match="expected one such as"):
-        architecture(text)
+        parse_architecture(text)
 
 
 @given(paths())
 def test_what_was_written_is_read_again(path):
-    from keras_qan.metaqnn.space import text_of
-
-    assert architecture(text_of(path[1])) == path[1]
+    assert parse_architecture(format_architecture(path[1])) == path[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ import tensorflow as tf
 from keras_qan.data import Examples
 from keras_qan.early_stopping import CurveHistory, CurvePredictor, CurveStopping, FinishedCurve
 from keras_qan.metaqnn import Recipe, Space, StateSpace, trial
-from keras_qan.metaqnn.trial import Trial, run_trial
+from keras_qan.metaqnn.remote import call_for
+from keras_qan.metaqnn.trial import Trial, TrialOutcome, run_trial
 
-GRAMMAR = StateSpace(Space(filters=(8,), sizes=(3,), pools=((2, 2),)), (6, 6, 1), 3)
+STATES = StateSpace(Space(filters=(8,), sizes=(3,), pools=((2, 2),)), (6, 6, 1), 3)
 
 
 def examples(count=48, seed=0, label=None):
@@ -30,7 +32,7 @@ def examples(count=48, seed=0, label=None):
 def a_trial(recipe, validation=None, **more):
     return Trial(
         "[C(8,3,1), P(2,2), SM]",
-        GRAMMAR,
+        STATES,
         examples(),
         validation or examples(24, 1),
         recipe,
@@ -63,7 +65,7 @@ def test_a_model_no_better_than_chance_starts_anew_at_lower_rates_then_counts_as
     # Every validation label is a class that the training labels never are.
     hopeless = Trial(
         "[C(8,3,1), SM]",
-        GRAMMAR,
+        STATES,
         Examples(examples().x, examples().y % 2),
         examples(24, 1, label=2),
         Recipe(stages=((0.05, 4),), batch_size=8, restart_after=1, restarts=2),
@@ -79,7 +81,9 @@ def test_a_model_no_better_than_chance_starts_anew_at_lower_rates_then_counts_as
 
 def test_the_papers_five_rates():
     recipe = Recipe.paper()
-    rates = [recipe.at_rate(recipe.restart_factor**n).stages[0][0] for n in range(recipe.restarts)]
+    rates = [
+        recipe.scale_rates(recipe.restart_factor**n).stages[0][0] for n in range(recipe.restarts)
+    ]
     assert rates == pytest.approx([1e-3, 4e-4, 1.6e-4, 6.4e-5, 2.56e-5])
     assert [rate for rate, _ in recipe.stages] == pytest.approx([1e-3, 2e-4, 4e-5, 8e-6])
     assert recipe.epochs == 20
@@ -90,7 +94,7 @@ def test_what_does_not_fit_into_memory_is_dropped_without_a_reward(monkeypatch):
     def exhausted(*_):
         raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
 
-    monkeypatch.setattr(trial, "fitted", exhausted)
+    monkeypatch.setattr(trial, "fit_model", exhausted)
     outcome = run_trial(a_trial(QUICK))
     assert outcome.status == "out_of_memory"
     assert math.isnan(outcome.reward)
@@ -121,24 +125,24 @@ def test_a_stopped_trial_is_worth_what_was_asked_for(tmp_path, reward):
 def test_weights_are_given_back_and_taken_over():
     given = run_trial(a_trial(QUICK, keep_weights=True)).weights
     assert set(given) == {f"{n}/{k}" for n in ("layer_1", "logits") for k in ("kernel", "bias")}
-    model = trial.compiled(a_trial(QUICK, weights=given), QUICK)
+    model = trial.compile_model(a_trial(QUICK, weights=given), QUICK)
     for variable in model.variables:
         np.testing.assert_array_equal(np.asarray(variable), given[variable.path])
 
 
-def test_a_trial_can_go_to_another_process(tmp_path):
-    stopper = CurveStopping(tmp_path)
-    sent = pickle.loads(pickle.dumps(a_trial(QUICK, stopper=stopper)))
-    assert sent.architecture == "[C(8,3,1), P(2,2), SM]"
-    np.testing.assert_array_equal(sent.train.x, examples().x)
+def test_a_trial_and_its_outcome_can_go_to_another_process_and_back(tmp_path):
+    sent = pickle.loads(pickle.dumps(call_for(a_trial(QUICK, stopper=CurveStopping(tmp_path)))))
+    assert sent.arguments["architecture"] == "[C(8,3,1), P(2,2), SM]"
+    np.testing.assert_array_equal(sent.arguments["train"][0], examples().x)
+    assert pickle.loads(pickle.dumps(TrialOutcome("trained", 0.5, 0.5))).score == 0.5
 
 
 def test_dropout_rises_to_a_half_over_every_second_and_every_fully_connected_layer():
-    from keras_qan.metaqnn import architecture
+    from keras_qan.metaqnn import parse_architecture
     from keras_qan.metaqnn.build import build
 
-    layers = architecture("C(8,3,1), C(8,3,1), P(2,2), FC(64), SM")
-    model = build(GRAMMAR, layers, dropout=True)
+    layers = parse_architecture("C(8,3,1), C(8,3,1), P(2,2), FC(64), SM")
+    model = build(STATES, layers, dropout=True)
     rates = {layer.name: layer.rate for layer in model.layers if "dropout" in layer.name}
     assert rates == {"dropout_2": 0.25, "dropout_4": 0.5}
 
@@ -155,5 +159,6 @@ def test_dropout_rises_to_a_half_over_every_second_and_every_fully_connected_lay
     ],
 )
 def test_bad_recipes_are_refused(arguments):
-    with pytest.raises(ValueError, match="Received"):
+    ((name, value),) = arguments.items()
+    with pytest.raises(ValueError, match=re.escape(f"{name} is {value!r}; expected ")):
         Recipe(**arguments)

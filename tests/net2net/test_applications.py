@@ -6,7 +6,7 @@ A member of most families stands here; `benchmarks/growth/families.py` sweeps th
 import keras
 import numpy as np
 import pytest
-from helpers.helpers.net2net_cases import double_precision, randomised
+from helpers.net2net_cases import double_precision, randomised
 
 import net2net
 from net2net.graph import graph_of
@@ -40,7 +40,7 @@ def random_widths(found, generator):
         if one and path not in grown:
             steps = int(generator.integers(1, max(2, one.width // one.step // 3)))
             widths[path] = one.width + steps * one.step
-            grown.update(one.stream)
+            grown.update(one.group)
     return widths
 
 

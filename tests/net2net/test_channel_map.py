@@ -24,17 +24,17 @@ def test_one_map_after_another_multiplies_shares():
 
 def test_blocks_and_runs_are_told_apart():
     one = some_map([0, 1, 0], [0.5, 1.0, 0.5])
-    assert one.tiled(2).untiled(2).same_as(one)
-    assert one.repeated(2).unrepeated(2).same_as(one)
-    assert one.tiled(2).unrepeated(2) is None
-    assert one.repeated(2).untiled(2) is None
+    assert one.tile(2).untile(2).equals(one)
+    assert one.repeat(2).unrepeat(2).equals(one)
+    assert one.tile(2).unrepeat(2) is None
+    assert one.repeat(2).untile(2) is None
 
 
 def test_joined_blocks_split_again():
     first, second = some_map([0, 1, 1], [1.0, 0.5, 0.5]), some_map([0, 1], [1.0, 1.0])
     parts = concatenate_maps([first, second]).split([2, 2])
-    assert parts[0].same_as(first)
-    assert parts[1].same_as(second)
+    assert parts[0].equals(first)
+    assert parts[1].equals(second)
 
 
 def test_copies_behind_another_block_do_not_split():
@@ -56,7 +56,7 @@ structures = st.builds(
 def test_every_drawn_map_shares_out_one_and_has_its_structure(structure, units, steps, seed, cut):
     size = units * structure.blocks * structure.runs
     if cut and structure.blocks == 1 and units > 1:
-        structure = structure.joined(Structure(edges=(structure.runs,)))
+        structure = structure.combine(Structure(edges=(structure.runs,)))
     new_size = size + steps * structure.step(size)
     one = draw_map(size, new_size, structure, np.random.default_rng(seed))
     assert one.new_size == new_size

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers.helpers.net2net_cases import (
+from helpers.net2net_cases import (
     double_precision,
     largest_difference,
     randomised,
@@ -73,7 +73,7 @@ def test_the_block_comes_after_the_normalisation_and_activation():
         "third": ("residual", "gelu"),
         "out": ("", ""),
     }
-    assert found["out"].obstacle == "it is an output of the model"
+    assert found["out"].reason == "it is an output of the model"
 
 
 def test_several_blocks_keep_the_function_and_the_outputs_name():

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers.helpers.net2net_cases import largest_difference, some_inputs
+from helpers.net2net_cases import largest_difference, some_inputs
 
 import net2net
 

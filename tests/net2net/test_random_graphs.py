@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers.helpers.net2net_cases import (
+from helpers.net2net_cases import (
     double_precision,
     largest_difference,
     randomised,

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers.helpers.net2net_cases import (
+from helpers.net2net_cases import (
     CASES,
     Case,
     double_precision,
@@ -14,7 +14,7 @@ from helpers.helpers.net2net_cases import (
 
 import net2net
 from net2net.graph import graph_of
-from net2net.rules import registered, rule_for
+from net2net.rules import registered_rules, rule_for
 
 DOUBLE = keras.backend.backend() == "tensorflow"
 TOLERANCE = 1e-12 if DOUBLE else 1e-5
@@ -129,4 +129,4 @@ def test_every_registered_rule_has_a_case():
     for case in CASES.values():
         for _, layer in graph_of(case.build()).layers():
             met.add(type(rule_for(layer)))
-    assert met >= {type(rule) for rule in registered().values()}
+    assert met >= {type(rule) for rule in registered_rules().values()}

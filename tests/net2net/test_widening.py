@@ -5,7 +5,7 @@ import random
 import keras
 import numpy as np
 import pytest
-from helpers.helpers.net2net_cases import largest_difference, outputs, randomised, some_inputs
+from helpers.net2net_cases import largest_difference, outputs, randomised, some_inputs
 
 import net2net
 
@@ -202,9 +202,9 @@ def test_widenable_says_step_stream_and_obstacle():
     found = net2net.widenable(model)
     assert list(found) == ["stem", "side", "out"]
     assert found["stem"].step == 2
-    assert found["stem"].stream == ("stem", "side")
+    assert found["stem"].group == ("stem", "side")
     assert not found["out"]
-    assert found["out"].obstacle == "its channels are those of the model's output 'out'"
+    assert found["out"].reason == "its channels are those of the model's output 'out'"
 
 
 def test_the_grown_models_outputs_have_their_old_sizes(model):

@@ -73,13 +73,13 @@ def test_a_push_makes_a_class_the_newest_and_the_oldest_drops_out(fresh):
 def test_a_pushed_class_shows_after_the_declared_number_of_batches(fresh):
     training = Training(fresh, prefetch=2)
     assert fresh.staleness == 2
-    fresh.actions()[5].select()
+    fresh.raw_actions()[5].select()
     newest = shares(training, 4).argmax(axis=1)
     assert newest.tolist() == [0, 0, 5, 5]
 
 
 def test_actions_push_each_class_once(original):
-    assert [action.label for action in original.actions()] == list(range(10))
+    assert [action.label for action in original.raw_actions()] == list(range(10))
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_every_class_keeps_its_least_share_whatever_is_pushed(guarded):
 
 @pytest.mark.parametrize("least", [-1, 0.5])
 def test_a_least_share_that_makes_no_sense_is_refused(least):
-    with pytest.raises(ValueError, match=f"least={least}"):
+    with pytest.raises(ValueError, match=f"least is {least}"):
         ClassMix(tens(), 10, 128, least=least)
 
 
@@ -121,7 +121,7 @@ def newest(selector):
 def test_the_hardest_class_is_the_one_of_the_highest_recent_loss(guarded):
     guarded.end()
     guarded.restart()
-    hardest, _ = guarded.moves()
+    hardest, _ = guarded.actions()
     hardest.select()
     assert newest(guarded) == 0  # nothing known
     training = Training(guarded, prefetch=0)
@@ -136,7 +136,7 @@ def test_the_hardest_class_is_the_one_of_the_highest_recent_loss(guarded):
 def test_pushing_the_rarest_class_goes_round_and_brings_back_what_is_missing(guarded):
     guarded.end()
     guarded.restart()
-    _, rarest = guarded.moves()
+    _, rarest = guarded.actions()
 
     def pushed(count):
         for _ in range(count):
@@ -151,7 +151,7 @@ def test_pushing_the_rarest_class_goes_round_and_brings_back_what_is_missing(gua
     assert list(pushed(5)) == [7, 6, 4, 3, 2]
 
 
-def test_what_an_agent_with_moves_sees_of_the_extremes(guarded):
+def test_observation_of_the_extremes(guarded):
     guarded.end()
     guarded.restart()
     (extremes,) = guarded.observations()
@@ -162,7 +162,7 @@ def test_what_an_agent_with_moves_sees_of_the_extremes(guarded):
     mean = (9 * 1.0 + 4.0) / 10
     expected = [np.log(4.0 / mean), 3 / 4, 0.6, np.log(1.0 / mean), 3 / 4, 0.9]
     np.testing.assert_allclose(extremes(None), expected, atol=2e-3)
-    with pytest.raises(ValueError, match="cannot see a Uniform"):
+    with pytest.raises(ValueError, match="ClassExtremes cannot be bound to Uniform"):
         extremes.bound_to(ready("Uniform"))
 
 
@@ -183,12 +183,13 @@ def test_the_examples_of_a_class_come_without_replacement(fresh):
 
 
 def test_each_walk_over_a_class_has_another_order(fresh):
-    orders = fresh._walks.fresh()
+    sampler = fresh._stream.sampler
+    orders = sampler.initial_orders()
     seed, group = tf.constant(0, tf.int64), tf.zeros([100], tf.int64)
     walks = []
     for walk in range(5):
         position = walk * 100 + tf.range(100, dtype=tf.int64)
-        found, orders = fresh._walks.take(orders, seed, group, position)
+        found, orders = sampler.sample(orders, seed, group, position)
         walks.append(tuple(found.numpy()))
         assert sorted(walks[-1]) == list(range(0, 1_000, 10))
     assert len(set(walks)) == 5
@@ -247,11 +248,11 @@ def test_drawn_classes_are_uniform_and_follow_from_the_seed():
 
 def test_a_script_leaves_nothing_for_an_agent():
     selector = ClassMix(tens(), 10, 128, script=Draw())
-    for offered in (selector.actions, selector.moves):
+    for offered in (selector.actions, selector.raw_actions):
         with pytest.raises(ValueError, match=r"Leave script= out"):
             offered()
     for script in (Cycle, Draw):
-        with pytest.raises(ValueError, match="every=0"):
+        with pytest.raises(ValueError, match="every is 0"):
             script(0)
         again = serialization.from_config(serialization.to_config(script(3)))
         assert (type(again), again.every) == (script, 3)
@@ -293,3 +294,88 @@ def test_no_shares_are_known_before_a_training(fresh):
         fresh.shares()
     with pytest.raises(ValueError, match="ClassMix, LossRank or Prune"):
         ready("Uniform").shares()
+
+
+X = np.zeros((40, 2), "float32")
+CLASSES = np.arange(40) % 4
+
+
+def mix(y, **more):
+    data = tf.data.Dataset.from_tensor_slices((X[: len(y)], y))
+    return ClassMix(data, **{"num_classes": 4, "batch_size": 4, "slots": 2, **more})
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        CLASSES,
+        CLASSES.astype("uint8"),
+        CLASSES.astype("float32"),
+        CLASSES[:, np.newaxis],
+        np.eye(4, dtype="float32")[CLASSES],
+        np.eye(4, dtype="int64")[CLASSES],
+        0.9 * np.eye(4, dtype="float32")[CLASSES] + 0.025,  # smoothed
+    ],
+    ids=["int", "uint8", "float", "column", "one-hot", "whole one-hot", "smoothed"],
+)
+def test_classes_are_found_however_they_are_written(y):
+    selector = mix(y)
+    assert selector._stream.sampler.sizes.numpy().tolist() == [10] * 4
+    np.testing.assert_array_equal(
+        CLASSES[selector._stream.sampler._by_group], np.repeat(range(4), 10)
+    )
+
+
+def test_booleans_are_two_classes():
+    assert mix(CLASSES > 1, num_classes=2)._stream.sampler.sizes.numpy().tolist() == [20, 20]
+
+
+def test_a_function_says_where_the_class_is():
+    data = tf.data.Dataset.from_tensor_slices({"image": X, "digit": CLASSES})
+    selector = ClassMix(data, 4, 4, slots=2, label=lambda example: example["digit"])
+    assert selector._stream.sampler.sizes.numpy().tolist() == [10] * 4
+    pairs = tf.data.Dataset.from_tensor_slices((X, {"a": CLASSES, "b": CLASSES}))
+    selector = ClassMix(pairs, 2, 4, slots=2, label=lambda x, y: y["a"] // 2)
+    assert selector._stream.sampler.sizes.numpy().tolist() == [20, 20]
+
+
+@pytest.mark.parametrize(
+    ("y", "more", "says"),
+    [
+        (CLASSES % 3, {}, r"no examples of class 3 \(1 of 4"),
+        (CLASSES + 1, {}, r"the label 4 .*classes from 0 to 3"),
+        (CLASSES - 1, {}, "the label -1"),
+        (np.linspace(0, 1, 40), {}, r"no whole numbers.*LossRank or selection\.Prune"),
+        (np.full(40, np.nan), {}, "no whole numbers"),
+        (
+            np.random.default_rng(0).normal(size=(40, 4)),
+            {},
+            r"shape is \(4,\).*do not add up to 1.*LossRank",
+        ),
+        (np.eye(6)[np.arange(40) % 6], {}, r"shape is \(6,\).*num_classes=4"),
+        (np.zeros((40, 3, 3)), {}, r"shape is \(3, 3\)"),
+        (CLASSES.astype(str), {}, "StringLookup"),
+        (CLASSES, {"num_classes": 1}, "num_classes is 1.*Uniform"),
+        (CLASSES, {"label": lambda x, y: {"a": y}}, "label is.*expected one tensor"),
+        (CLASSES, {"slots": 0}, "slots is 0"),
+        (CLASSES, {"slots": 5}, "slots is 5 with a batch_size of 4"),
+        (np.repeat([0, 1, 2, 3], [17, 17, 5, 1]), {"batch_size": 8}, "got 1 examples of class 3"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused_with_a_way_out(y, more, says):
+    with pytest.raises(ValueError, match=says):
+        mix(y, **more)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        tf.data.Dataset.from_tensor_slices(X),
+        tf.data.Dataset.from_tensor_slices({"x": X, "y": CLASSES}),
+        tf.data.Dataset.from_tensor_slices((X, {"a": CLASSES})),
+    ],
+    ids=["inputs alone", "a dictionary", "several targets"],
+)
+def test_where_the_class_is_has_to_be_said_if_it_is_not_plain(data):
+    with pytest.raises(ValueError, match="label=lambda"):
+        ClassMix(data, 4, 4, slots=2)

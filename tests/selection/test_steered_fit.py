@@ -108,7 +108,7 @@ def test_reward_is_credited_to_the_decision_that_shaped_the_batches(prefetch, pe
     selector = one_class_at_a_time()
     agent = Turns()
     callback = QANCallback(
-        actions=selector.actions(), agent=agent, reward=LossAfter(), decide_every=every
+        actions=selector.raw_actions(), agent=agent, reward=LossAfter(), decide_every=every
     )
     callback._brain.controller.agent = agent  # ours, to look into; not a copy
     fit(selector, callback, model(steps_per_execution=per_call), prefetch=prefetch)
@@ -130,17 +130,18 @@ def test_reward_is_credited_to_the_decision_that_shaped_the_batches(prefetch, pe
 
 
 @pytest.mark.slow
-def test_a_pace_that_knew_of_no_delay_would_credit_the_wrong_decision(monkeypatch):
+def test_a_schedule_without_the_delay_would_credit_the_wrong_decision(monkeypatch):
     """The test above can fail."""
     selector = one_class_at_a_time()
     agent = Turns()
     callback = QANCallback(
-        actions=selector.actions(), agent=agent, reward=LossAfter(), decide_every=4
+        actions=selector.raw_actions(), agent=agent, reward=LossAfter(), decide_every=4
     )
     callback._brain.controller.agent = agent
     student = model()
     monkeypatch.setattr(
-        "keras_qan.qan.callback.Pace", lambda every, dense, *_: DecisionSchedule(every, dense)
+        "keras_qan.qan.callback.DecisionSchedule",
+        lambda every, dense, *_: DecisionSchedule(every, dense),
     )
     fit(selector, callback, student)
     told = agent.told.numpy()
@@ -153,7 +154,10 @@ def test_choosing_what_is_easy_pays_only_where_the_chosen_batches_are_rewarded(o
     selector = one_class_at_a_time()
     agent = Turns()
     callback = QANCallback(
-        actions=selector.actions(), agent=agent, decide_every=4, reward=LogLossDrop(over_all_data)
+        actions=selector.raw_actions(),
+        agent=agent,
+        decide_every=4,
+        reward=LogLossDrop(over_all_data),
     )
     callback._brain.controller.agent = agent
     fit(selector, callback, epochs=2)  # Keras's sums begin anew with an epoch, and so have ours to
@@ -171,7 +175,7 @@ def test_choosing_what_is_easy_pays_only_where_the_chosen_batches_are_rewarded(o
 def test_state_holds_the_shares_of_the_classes_by_default():
     selector = one_class_at_a_time()
     agent = Turns()
-    callback = QANCallback(actions=selector.actions(), agent=agent, decide_every=10)
+    callback = QANCallback(actions=selector.raw_actions(), agent=agent, decide_every=10)
     callback._brain.controller.agent = agent
     fit(selector, callback, prefetch=0)
     shares = agent.states.numpy()[:, -CLASSES:]
@@ -201,7 +205,7 @@ def test_rate_and_selection_are_steered_by_one_agent(kind, tmp_path):
     from helpers.selectors import SELECTORS
 
     selector = SELECTORS[kind](dataset())
-    own = selector.actions()
+    own = selector.raw_actions()
     agent = quick_agent() if kind == "ClassMix" else RandomAgent(1)
     callback = QANCallback(
         tmp_path, actions=[*actions.default(), *own], agent=agent, decide_every=4
@@ -233,7 +237,7 @@ def test_run_with_selection_actions_goes_on_and_the_same_seed_gives_the_same(tmp
         for _ in range(times):
             selector = selection.ClassMix(dataset(), CLASSES, SIZE, slots=3, seed=5)
             callback = QANCallback(
-                directory, actions=selector.actions(), agent=quick_agent(), decide_every=4
+                directory, actions=selector.raw_actions(), agent=quick_agent(), decide_every=4
             )
             keras.utils.set_random_seed(3)
             fit(selector, callback, model(cross_entropy()), steps=32)
@@ -249,7 +253,7 @@ def test_run_with_selection_actions_goes_on_and_the_same_seed_gives_the_same(tmp
 def test_data_that_did_not_come_from_the_selector_are_refused():
     selector = one_class_at_a_time()
     callback = QANCallback(
-        actions=selector.actions(), agent=ConstantAgent(0), observations=[TrainingState()]
+        actions=selector.raw_actions(), agent=ConstantAgent(0), observations=[TrainingState()]
     )
     x, y = examples()
     with pytest.raises(ValueError, match=r"did not come from it.*selector\.dataset\(\)"):
@@ -260,7 +264,7 @@ def test_data_that_did_not_come_from_the_selector_are_refused():
 def test_too_short_an_interval_is_refused():
     selector = one_class_at_a_time()
     callback = QANCallback(
-        actions=selector.actions(),
+        actions=selector.raw_actions(),
         agent=ConstantAgent(0),
         observations=[TrainingState()],
         decide_every=3,
@@ -272,13 +276,13 @@ def test_too_short_an_interval_is_refused():
 def test_actions_of_two_selectors_are_refused():
     one, two = one_class_at_a_time(), one_class_at_a_time()
     with pytest.raises(ValueError, match="several selectors"):
-        QANCallback(actions=[*one.actions(), *two.actions()])
+        QANCallback(actions=[*one.raw_actions(), *two.raw_actions()])
 
 
 def test_actions_are_bound_to_selectors_of_their_kind_alone():
-    with pytest.raises(ValueError, match=r"Push cannot act on Uniform.*'push'"):
+    with pytest.raises(ValueError, match=r"Push cannot be bound to Uniform.*SelectionState"):
         selection.Push(0).bound_to(selection.Uniform(dataset(), SIZE))
-    with pytest.raises(ValueError, match=r"Push\(4\) got a selector of 4 classes"):
+    with pytest.raises(ValueError, match=r"label is 4; expected 0 to 3.*has 4 classes"):
         selection.Push(4).bound_to(one_class_at_a_time())
     callback = QANCallback(actions=[selection.Push(0)], agent=ConstantAgent(0))
     with pytest.raises(ValueError, match=r"Push has no selector.*selector\.actions\(\)"):
@@ -289,7 +293,7 @@ def test_actions_are_bound_to_selectors_of_their_kind_alone():
 def test_a_second_callback_that_looks_after_the_selector_does_no_harm():
     selector = one_class_at_a_time()
     callback = QANCallback(
-        actions=selector.actions(), agent=RandomAgent(1), observations=[TrainingState()]
+        actions=selector.raw_actions(), agent=RandomAgent(1), observations=[TrainingState()]
     )
     for neighbours in (
         [callback, selector.callback()],

@@ -1,5 +1,3 @@
-"""The small parts: timeline, trail, composition, source."""
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,7 +6,7 @@ from hypothesis import strategies as st
 
 from keras_qan.selection.pipeline import ExampleSource
 from keras_qan.selection.statistics import BatchComposition
-from keras_qan.selection.stream_state import BatchLog, DelayedValues, StreamPosition
+from keras_qan.selection.stream_state import DelayedValues, EpochSampler, StreamState
 
 
 def number(value):
@@ -16,41 +14,41 @@ def number(value):
 
 
 @given(st.lists(st.integers(0, 3), max_size=20), st.integers(0, 70))
-def test_a_timeline_gives_what_holds_for_a_batch(gaps, asked):
-    timeline = DelayedValues([[100.0], [101.0]])
+def test_delayed_values_are_those_that_hold_for_a_batch(gaps, asked):
+    values = DelayedValues([[100.0], [101.0]])
     changes, since = [(-1, 100.0), (-1, 101.0)], 0
     for place, gap in enumerate(gaps):
         since += gap
-        timeline.append(tf.constant([place], tf.float64), number(since))
+        values.append(tf.constant([place], tf.float64), number(since))
         changes.append((since, float(place)))
     expected = [change for change in changes if change[0] <= asked][-2:]
-    found = timeline.last(number(asked)).numpy()
+    found = values.at(number(asked)).numpy()
     assert [tuple(row) for row in found] == expected
-    assert tuple(timeline.newest().numpy()) == changes[-1]
+    assert tuple(values.newest().numpy()) == changes[-1]
 
 
-def test_a_timeline_keeps_what_waits_when_it_is_full():
-    timeline = DelayedValues([[0.0]])
+def test_delayed_values_keep_what_waits_when_they_are_full():
+    values = DelayedValues([[0.0]])
     for place in range(200):
-        timeline.append(tf.constant([place], tf.float64), number(place))
-    assert timeline.last(number(150)).numpy().tolist() == [[150.0, 150.0]]
-    timeline.reset()
-    assert timeline.last(number(150)).numpy().tolist() == [[-1.0, 0.0]]
+        values.append(tf.constant([place], tf.float64), number(place))
+    assert values.at(number(150)).numpy().tolist() == [[150.0, 150.0]]
+    values.reset()
+    assert values.at(number(150)).numpy().tolist() == [[-1.0, 0.0]]
 
 
-def test_a_trail_gives_back_the_latest_batches_and_no_others():
-    trail = BatchLog(batch_size=2, num_counters=1)
+def test_the_latest_batches_are_recorded_and_no_others():
+    stream = StreamState(2, EpochSampler(None, 200), num_counters=1)
     for n in range(100):
-        trail.write(number(n), tf.constant([n, n + 1]), tf.constant([10 * n], tf.int64))
-    are_here, indices, counters = trail.read(number(90), number(3))
-    assert bool(are_here)
+        stream.record(number(n), tf.constant([n, n + 1]), tf.constant([10 * n], tf.int64))
+    are_known, indices, counters = stream.recorded(number(90), number(3))
+    assert bool(are_known)
     assert indices.numpy().tolist() == [[90, 91], [91, 92], [92, 93]]
     assert counters.numpy().tolist() == [[900], [910], [920]]
     for first, count in ((98, 3), (3, 1), (500, 1)):
-        assert not bool(trail.read(number(first), number(count))[0])
-    trail.clear(300)
-    assert int(trail.newest) == -1
-    assert not bool(trail.read(number(99), number(1))[0])
+        assert not bool(stream.recorded(number(first), number(count))[0])
+    stream.clear_batches(300)
+    assert int(stream.newest) == -1
+    assert not bool(stream.recorded(number(99), number(1))[0])
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=30), st.integers(0, 2**32 - 1))
@@ -114,21 +112,21 @@ def test_any_other_pipeline_is_read_once_in_its_own_dtypes():
     assert len(reads) == 2_500
 
 
-def hand_out(position, *numbers, is_first=False):
+def hand_out(stream, *numbers, is_first=False):
     for number in numbers:
-        position.hand_out(
+        stream.hand_out(
             tf.constant(number, tf.int64), tf.zeros([0], tf.int64), tf.constant(is_first)
         )
         is_first = False
 
 
 def test_what_a_fits_buffers_fetch_after_its_end_is_not_counted_and_the_next_iterator_is():
-    position = StreamPosition(0)
-    position.begin(None, 2)
-    hand_out(position, 0, 1, 2, is_first=True)
-    position.advance(tf.constant(2, tf.int64), tf.zeros([0], tf.int64))
-    position.end()
-    hand_out(position, 3, 4)  # the fit's iterator is still there
-    assert int(position.trained) == 2
-    hand_out(position, 2, 3, is_first=True)
-    assert int(position.trained) == 4
+    stream = StreamState(2, EpochSampler(None, 10))
+    stream.begin(None, 2)
+    hand_out(stream, 0, 1, 2, is_first=True)
+    stream.advance(tf.constant(2, tf.int64), tf.zeros([0], tf.int64))
+    stream.end()
+    hand_out(stream, 3, 4)  # the fit's iterator is still there
+    assert int(stream.trained) == 2
+    hand_out(stream, 2, 3, is_first=True)
+    assert int(stream.trained) == 4

@@ -1,4 +1,4 @@
-"""The short form of benchmarks/faults: writers that are broken off, strangers' files."""
+"""The short form of tests/stress: interrupted writers, untrusted files."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.faults import fuzz, writers
 from keras_qan.storage.lock import DirectoryInUseError, Lock
+from tests.stress import fuzz, writers
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
 def test_a_writer_that_is_broken_off_loses_nothing_that_it_finished(tmp_path, sign):
-    injected, wrong = _in_child(writers.broken_off, tmp_path / "run", 6, sign, random.Random(1))
+    injected, wrong = _in_child(writers.interrupt, tmp_path / "run", 6, sign, random.Random(1))
     assert wrong == []
     assert injected[f"{sign.name} of a writer"] == 6
 
 
 def test_damaged_checkpoints_are_named_and_the_one_before_is_used(tmp_path):
-    injected, wrong = writers.damaged(tmp_path, 12, random.Random(0))
+    injected, wrong = writers.damage_checkpoints(tmp_path, 12, random.Random(0))
     assert wrong == []
     assert sum(injected.values()) >= 11
 

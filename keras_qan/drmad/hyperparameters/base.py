@@ -1,4 +1,4 @@
-"""What every hyperparameter is: numbers with a transform, bounds, and a place in the training."""
+"""The base class of hyperparameters: numbers with a transform, bounds, and a place in training."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 class Hyperparameter:
     """A tensor of tuned numbers.
 
-    A subclass says how many there are (`shape`) and where they act: in the training loss
+    A subclass defines how many there are (`shape`) and where they act: in the training loss
     (`in_loss`, with `penalty` or `weigh`), in the update, or on the initial weights.
 
     Args:
-      initial: the number that all start from; None for the class's own.
-      bounds: lowest and highest value; None for the class's own.
-      search: the range that `search_then_descend` looks for the average in.
+      initial: value that all start from. Defaults to the class's `default_initial`.
+      bounds: lowest and highest value. Defaults to the class's `default_bounds`.
+      search: range that `search_then_descend` looks for the average in. Defaults to the class's
+        `default_search`.
 
     Attributes:
-      transform: from the raw scale that steps are taken on to the values.
+      transform: map from the unconstrained scale, on which steps are taken, to the values.
       in_loss: whether the training loss depends on it directly.
+      once: whether a training can have only one of the class.
     """
 
     transform: ClassVar[Transform] = Log()
@@ -37,7 +39,6 @@ class Hyperparameter:
     default_search: ClassVar[tuple[float, float] | None] = None
     in_loss: ClassVar[bool] = True
     once: ClassVar[bool] = False
-    """Whether a training can have only one of this class."""
 
     def __init__(
         self,
@@ -63,38 +64,38 @@ class Hyperparameter:
 
     @property
     def name(self) -> str:
-        """How it is called in logs and messages."""
+        """Name in logs and messages."""
         return type(self).__name__
 
-    def shape(self, facts: ModelInfo) -> tuple[int, ...]:
-        """How many numbers there are.
+    def shape(self, info: ModelInfo) -> tuple[int, ...]:
+        """Shape of the numbers.
 
         Raises:
           ValueError: the model or the loss has no place for this hyperparameter.
         """
         raise NotImplementedError
 
-    def start(self, facts: ModelInfo) -> float:  # noqa: ARG002
-        """The value that all numbers start from."""
+    def start(self, info: ModelInfo) -> float:  # noqa: ARG002
+        """Value that all numbers start from."""
         return self.default_initial if self.initial is None else self.initial
 
-    def initial_raw(self, facts: ModelInfo) -> np.ndarray:
-        """The raw numbers to start from, float64 `shape(facts)`."""
-        value = float(np.clip(self.start(facts), *self.bounds))
-        return np.full(self.shape(facts), self.transform.raw(value))
+    def initial_unconstrained(self, info: ModelInfo) -> np.ndarray:
+        """Unconstrained numbers to start from, float64 `shape(info)`."""
+        value = float(np.clip(self.start(info), *self.bounds))
+        return np.full(self.shape(info), self.transform.unconstrained(value))
 
-    def raw_bounds(self) -> tuple[float, float]:
-        """The bounds on the raw scale."""
-        low, high = self.transform.raw(np.asarray(self.bounds))
+    def unconstrained_bounds(self) -> tuple[float, float]:
+        """Bounds on the unconstrained scale."""
+        low, high = self.transform.unconstrained(np.asarray(self.bounds))
         return float(low), float(high)
 
     def penalty(
         self,
         value: tf.Tensor,  # noqa: ARG002
         weights: list[tf.Tensor],  # noqa: ARG002
-        facts: ModelInfo,  # noqa: ARG002
+        info: ModelInfo,  # noqa: ARG002
     ) -> tf.Tensor | None:
-        """What it adds to the training loss, or None."""
+        """Term of the training loss, or None."""
         return None
 
     def weigh(
@@ -103,13 +104,13 @@ class Hyperparameter:
         losses: tf.Tensor,
         outputs: Any,  # noqa: ARG002
         batch: Batch,  # noqa: ARG002
-        facts: ModelInfo,  # noqa: ARG002
+        info: ModelInfo,  # noqa: ARG002
     ) -> tf.Tensor:
-        """The losses of a batch's examples `[B]` with what it does to them."""
+        """Return the losses of a batch's examples, changed; `[B]`."""
         return losses
 
     def config(self) -> dict[str, Any]:
-        """Its settings as plain data; what a directory remembers it by."""
+        """Return the settings as plain data."""
         return {"class": type(self).__name__} | {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in vars(self).items()
@@ -127,30 +128,13 @@ def _pair(
     if isinstance(pair, list | tuple) and len(pair) == 2:
         low, high = pair
         numbers = all(isinstance(v, int | float) and math.isfinite(v) for v in pair)
-        fault = transform.check(low, high) if numbers else "two finite numbers"
+        fault = transform.fault(low, high) if numbers else "two finite numbers"
     if fault:
         raise ValueError(
             f"{kind} got {argument}={pair!r}; expected {fault}, as its transform is "
             f"{transform.name}. Give for example {argument}={(1e-4, 0.5)}."
         )
     return float(pair[0]), float(pair[1])
-
-
-def one_of(kind: str, per: str, known: tuple[str, ...]) -> str:
-    """The granularity, checked."""
-    if per not in known:
-        raise ValueError(f"{kind} got per={per!r}; expected one of {', '.join(map(repr, known))}.")
-    return per
-
-
-def checked_points(kind: str, points: int) -> int:
-    """The number of points of a schedule, checked."""
-    if not isinstance(points, int) or points < 1:
-        raise ValueError(
-            f"{kind} got schedule_points={points!r}; expected a whole number of at least 1 "
-            "(1: constant through the training)."
-        )
-    return points
 
 
 def at_progress(values: tf.Tensor, progress: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Hyperparameters of the initial weights."""
+"""Scale of the initial weights as a hyperparameter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from keras_qan.drmad.hyperparameters.base import Hyperparameter, one_of
+from keras_qan.drmad.hyperparameters.base import Hyperparameter
+from keras_qan.utils.validation import check_choice
 
 if TYPE_CHECKING:
     from keras_qan.drmad.model_info import ModelInfo
@@ -16,10 +17,10 @@ class InitialScale(Hyperparameter):
     """A factor on each layer's initial kernels; transform log, bounds 0.01 to 100.
 
     Args:
-      per: "layer" or "universal".
-      initial: what all start from; 1.
-      bounds: lowest and highest factor.
-      search: the range that `search_then_descend` looks in.
+      per: "layer" or "universal". Defaults to "layer".
+      initial: factor that all start from. Defaults to 1.
+      bounds: lowest and highest factor. Defaults to 0.01 to 100.
+      search: range that `search_then_descend` looks in. Defaults to 0.2 to 5.
     """
 
     default_bounds = (0.01, 100.0)
@@ -36,30 +37,30 @@ class InitialScale(Hyperparameter):
         bounds: tuple[float, float] | None = None,
         search: tuple[float, float] | None = None,
     ) -> None:
-        self.per = one_of("InitialScale", per, ("layer", "universal"))
+        self.per = check_choice("per", per, ("layer", "universal"))
         super().__init__(initial=initial, bounds=bounds, search=search)
 
     @property
     def name(self) -> str:
-        """Kind and granularity."""
+        """Class and granularity."""
         return f"InitialScale(per={self.per!r})"
 
-    def shape(self, facts: ModelInfo) -> tuple[int, ...]:
+    def shape(self, info: ModelInfo) -> tuple[int, ...]:
         """`[L]`: layers, or 1."""
-        if not facts.kernels():
+        if not info.kernels():
             raise ValueError(
                 "InitialScale was given for a model without kernels; expected a trainable weight "
                 "with two axes or more. Leave it out."
             )
-        return (len(facts.layers) if self.per == "layer" else 1,)
+        return (len(info.layers) if self.per == "layer" else 1,)
 
     def scaled(
-        self, value: tf.Tensor, weights: list[tf.Tensor], facts: ModelInfo
+        self, value: tf.Tensor, weights: list[tf.Tensor], info: ModelInfo
     ) -> list[tf.Tensor]:
-        """s · w for kernels; other weights as they are."""
-        kernels = set(facts.kernels())
+        """Scale the kernels, s · w; leave other weights as they are."""
+        kernels = set(info.kernels())
         return [
-            weight * value[facts.layer_of[number] if self.per == "layer" else 0]
+            weight * value[info.layer_of[number] if self.per == "layer" else 0]
             if number in kernels
             else weight
             for number, weight in enumerate(weights)

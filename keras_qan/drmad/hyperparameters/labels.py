@@ -1,4 +1,4 @@
-"""Hyperparameters of the examples' losses: label smoothing, and weights of examples or classes."""
+"""Label smoothing, and weights of examples or classes, as hyperparameters."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from keras_qan.drmad.hyperparameters.base import Hyperparameter, one_of
+from keras_qan.drmad.hyperparameters.base import Hyperparameter
 from keras_qan.drmad.hyperparameters.transforms import Logit
+from keras_qan.utils.validation import check_choice
 
 if TYPE_CHECKING:
     from keras_qan.drmad.data import Batch
@@ -21,9 +22,9 @@ class LabelSmoothing(Hyperparameter):
     on the training loss alone, as every hyperparameter of the loss does.
 
     Args:
-      initial: what it starts from; 0.05.
-      bounds: lowest and highest s.
-      search: the range that `search_then_descend` looks in.
+      initial: s to start from. Defaults to 0.05.
+      bounds: lowest and highest s. Defaults to 1e-4 to 0.9.
+      search: range that `search_then_descend` looks in. Defaults to 1e-3 to 0.5.
     """
 
     transform = Logit()
@@ -32,21 +33,21 @@ class LabelSmoothing(Hyperparameter):
     default_search = (1e-3, 0.5)
     once = True
 
-    def shape(self, facts: ModelInfo) -> tuple[int, ...]:
+    def shape(self, info: ModelInfo) -> tuple[int, ...]:
         """`[1]`."""
-        if not facts.loss.is_crossentropy:
+        if not info.loss.is_crossentropy:
             raise ValueError(
-                f"LabelSmoothing was given with the loss {facts.loss.name}; expected a categorical "
+                f"LabelSmoothing was given with the loss {info.loss.name}; expected a categorical "
                 "cross-entropy, sparse or not. Compile the model with one, or leave it out."
             )
         return (1,)
 
     def weigh(
-        self, value: tf.Tensor, losses: tf.Tensor, outputs: Any, batch: Batch, facts: ModelInfo
+        self, value: tf.Tensor, losses: tf.Tensor, outputs: Any, batch: Batch, info: ModelInfo
     ) -> tf.Tensor:
-        """The smoothed losses."""
+        """Smooth the losses."""
         del batch
-        return (1.0 - value[0]) * losses + value[0] * facts.loss.uniform(outputs)
+        return (1.0 - value[0]) * losses + value[0] * info.loss.uniform(outputs)
 
 
 class LossWeights(Hyperparameter):
@@ -56,9 +57,10 @@ class LossWeights(Hyperparameter):
     the loss is divided by the number of examples, not by the sum of weights.
 
     Args:
-      per: "class" or "example".
-      initial: what all start from; 1.
-      bounds: lowest and highest factor; by default 0.01 to 10.
+      per: "class" or "example". Defaults to "class".
+      initial: factor that all start from. Defaults to 1.
+      bounds: lowest and highest factor. Defaults to 0.01 to 10.
+      search: range that `search_then_descend` looks in. Defaults to none.
     """
 
     default_bounds = (0.01, 10.0)
@@ -73,30 +75,30 @@ class LossWeights(Hyperparameter):
         bounds: tuple[float, float] | None = None,
         search: tuple[float, float] | None = None,
     ) -> None:
-        self.per = one_of("LossWeights", per, ("class", "example"))
+        self.per = check_choice("per", per, ("class", "example"))
         super().__init__(initial=initial, bounds=bounds, search=search)
 
     @property
     def name(self) -> str:
-        """Kind and granularity."""
+        """Class and granularity."""
         return f"LossWeights(per={self.per!r})"
 
-    def shape(self, facts: ModelInfo) -> tuple[int, ...]:
+    def shape(self, info: ModelInfo) -> tuple[int, ...]:
         """`[C]` or `[N]`."""
         if self.per == "example":
-            return (facts.num_examples,)
-        if not facts.loss.has_classes:
+            return (info.num_examples,)
+        if not info.loss.has_classes:
             raise ValueError(
-                f"{self.name} was given with the loss {facts.loss.name}, whose targets are no "
+                f"{self.name} was given with the loss {info.loss.name}, whose targets are no "
                 "classes; expected a cross-entropy. Use LossWeights(per='example'), or leave it "
                 "out."
             )
-        return (facts.num_classes,)
+        return (info.num_classes,)
 
     def weigh(
-        self, value: tf.Tensor, losses: tf.Tensor, outputs: Any, batch: Batch, facts: ModelInfo
+        self, value: tf.Tensor, losses: tf.Tensor, outputs: Any, batch: Batch, info: ModelInfo
     ) -> tf.Tensor:
-        """The weighted losses."""
+        """Weight the losses."""
         del outputs
-        places = batch.index if self.per == "example" else facts.loss.classes(batch.y)
+        places = batch.index if self.per == "example" else info.loss.classes(batch.y)
         return losses * tf.gather(value, places)

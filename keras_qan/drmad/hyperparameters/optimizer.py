@@ -1,4 +1,4 @@
-"""Hyperparameters of the update: learning rate and momentum."""
+"""Learning rate and momentum as hyperparameters."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from keras_qan.drmad.hyperparameters.base import Hyperparameter, at_progress, checked_points, one_of
+from keras_qan.drmad.hyperparameters.base import Hyperparameter, at_progress
 from keras_qan.drmad.hyperparameters.transforms import Logit
+from keras_qan.utils.validation import check_choice, check_integer
 
 if TYPE_CHECKING:
     from keras_qan.drmad.model_info import ModelInfo
+
+_CONSTANT = "1 is constant through the training."
 
 
 class LearningRate(Hyperparameter):
@@ -19,11 +22,11 @@ class LearningRate(Hyperparameter):
     Between the points, which are spread evenly from the first step to the last, it is linear.
 
     Args:
-      per: "layer" or "universal".
-      schedule_points: how many points the schedule has; 1 for a constant rate.
-      initial: what all start from; None for the compiled optimizer's, or 0.1.
-      bounds: lowest and highest rate; by default 1e-6 to 10.
-      search: the range that `search_then_descend` looks in.
+      per: "layer" or "universal". Defaults to "layer".
+      schedule_points: number of points. Defaults to 1, a constant rate.
+      initial: rate that all start from. Defaults to the compiled optimizer's, or 0.1.
+      bounds: lowest and highest rate. Defaults to 1e-6 to 10.
+      search: range that `search_then_descend` looks in. Defaults to 1e-3 to 3.
     """
 
     default_bounds = (1e-6, 10.0)
@@ -41,28 +44,28 @@ class LearningRate(Hyperparameter):
         bounds: tuple[float, float] | None = None,
         search: tuple[float, float] | None = None,
     ) -> None:
-        self.per = one_of("LearningRate", per, ("layer", "universal"))
-        self.schedule_points = checked_points("LearningRate", schedule_points)
+        self.per = check_choice("per", per, ("layer", "universal"))
+        self.schedule_points = check_integer("schedule_points", schedule_points, 1, hint=_CONSTANT)
         super().__init__(initial=initial, bounds=bounds, search=search)
 
     @property
     def name(self) -> str:
-        """Kind and granularity."""
+        """Class and granularity."""
         points = f", schedule_points={self.schedule_points}" if self.schedule_points > 1 else ""
         return f"LearningRate(per={self.per!r}{points})"
 
-    def shape(self, facts: ModelInfo) -> tuple[int, ...]:
+    def shape(self, info: ModelInfo) -> tuple[int, ...]:
         """`[L, P]`: layers (or 1) and points."""
-        return (len(facts.layers) if self.per == "layer" else 1, self.schedule_points)
+        return (len(info.layers) if self.per == "layer" else 1, self.schedule_points)
 
-    def start(self, facts: ModelInfo) -> float:
-        """The rate that all points start from."""
-        return facts.learning_rate if self.initial is None else self.initial
+    def start(self, info: ModelInfo) -> float:
+        """Rate that all points start from."""
+        return info.learning_rate if self.initial is None else self.initial
 
-    def rates(self, value: tf.Tensor, progress: tf.Tensor, facts: ModelInfo) -> tf.Tensor:
-        """The rate of each weight tensor, `[number of tensors]`."""
+    def rates(self, value: tf.Tensor, progress: tf.Tensor, info: ModelInfo) -> tf.Tensor:
+        """Rate of each weight tensor, `[number of tensors]`."""
         now = at_progress(value, progress)
-        places = facts.layer_of if self.per == "layer" else [0] * len(facts.layer_of)
+        places = info.layer_of if self.per == "layer" else [0] * len(info.layer_of)
         return tf.gather(now, tf.constant(places, tf.int32))
 
 
@@ -70,10 +73,10 @@ class Momentum(Hyperparameter):
     """The momentum γ of v ← γ v − (1 − γ) g; transform logit, bounds 0.001 to 0.999.
 
     Args:
-      schedule_points: how many points its schedule has; 1 for a constant.
-      initial: what all start from; None for the compiled optimizer's, or 0.9.
-      bounds: lowest and highest value.
-      search: the range that `search_then_descend` looks in.
+      schedule_points: number of points. Defaults to 1, a constant.
+      initial: momentum that all start from. Defaults to the compiled optimizer's, or 0.9.
+      bounds: lowest and highest momentum. Defaults to 0.001 to 0.999.
+      search: range that `search_then_descend` looks in. Defaults to 0.3 to 0.99.
     """
 
     transform = Logit()
@@ -91,16 +94,16 @@ class Momentum(Hyperparameter):
         bounds: tuple[float, float] | None = None,
         search: tuple[float, float] | None = None,
     ) -> None:
-        self.schedule_points = checked_points("Momentum", schedule_points)
+        self.schedule_points = check_integer("schedule_points", schedule_points, 1, hint=_CONSTANT)
         super().__init__(initial=initial, bounds=bounds, search=search)
 
-    def shape(self, facts: ModelInfo) -> tuple[int, ...]:  # noqa: ARG002
+    def shape(self, info: ModelInfo) -> tuple[int, ...]:  # noqa: ARG002
         """`[P]`."""
         return (self.schedule_points,)
 
-    def start(self, facts: ModelInfo) -> float:
-        """The momentum that all points start from."""
-        return facts.momentum if self.initial is None else self.initial
+    def start(self, info: ModelInfo) -> float:
+        """Momentum that all points start from."""
+        return info.momentum if self.initial is None else self.initial
 
     def momentum(self, value: tf.Tensor, progress: tf.Tensor) -> tf.Tensor:
         """γ at this point of the training, `[]`."""

@@ -1,4 +1,4 @@
-"""Penalties on weights."""
+"""Penalties on weights as hyperparameters."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from keras_qan.drmad.hyperparameters.base import Hyperparameter, one_of
+from keras_qan.drmad.hyperparameters.base import Hyperparameter
+from keras_qan.utils.validation import check_choice
 
 if TYPE_CHECKING:
     from keras_qan.drmad.model_info import ModelInfo
 
-GRANULARITIES = ("weight", "unit", "layer", "universal")
+_GRANULARITIES = ("weight", "unit", "layer", "universal")
 
 
 class _Penalty(Hyperparameter):
@@ -32,7 +33,7 @@ class _Penalty(Hyperparameter):
         bounds: tuple[float, float] | None = None,
         search: tuple[float, float] | None = None,
     ) -> None:
-        self.per = one_of(type(self).__name__, per, GRANULARITIES)
+        self.per = check_choice("per", per, _GRANULARITIES)
         if isinstance(layers, str):
             layers = (layers,)
         self.layers = None if layers is None else tuple(layers)
@@ -41,46 +42,46 @@ class _Penalty(Hyperparameter):
 
     @property
     def name(self) -> str:
-        """Kind and granularity."""
+        """Class and granularity."""
         return f"{type(self).__name__}(per={self.per!r})"
 
-    def penalised(self, facts: ModelInfo) -> list[int]:
-        """Positions of the weights that it acts on.
+    def penalised(self, info: ModelInfo) -> list[int]:
+        """Positions of the penalised weights.
 
         Raises:
           ValueError: there are none.
         """
-        unknown = [layer for layer in self.layers or () if layer not in facts.layers]
-        found = facts.kernels(self.layers, biases=self.biases)
+        unknown = [layer for layer in self.layers or () if layer not in info.layers]
+        found = info.kernels(self.layers, biases=self.biases)
         if unknown or not found:
             raise ValueError(
                 f"{self.name} got layers={self.layers}, of which the model has no trainable "
-                f"kernels in {unknown or 'any'}; expected some of {list(facts.layers)}. Name "
+                f"kernels in {unknown or 'any'}; expected some of {list(info.layers)}. Name "
                 "others, or leave the hyperparameter out."
             )
         return found
 
-    def counts(self, facts: ModelInfo) -> list[int]:
-        """How many λ each penalised weight tensor has."""
-        return [self._count(facts.shapes[number]) for number in self.penalised(facts)]
+    def counts(self, info: ModelInfo) -> list[int]:
+        """Number of λ of each penalised weight tensor."""
+        return [self._count(info.shapes[number]) for number in self.penalised(info)]
 
-    def shape(self, facts: ModelInfo) -> tuple[int, ...]:
+    def shape(self, info: ModelInfo) -> tuple[int, ...]:
         """`[H]`: the λ of all tensors, one after the other."""
-        return (1 if self.per == "universal" else sum(self.counts(facts)),)
+        return (1 if self.per == "universal" else sum(self.counts(info)),)
 
     def _count(self, shape: tuple[int, ...]) -> int:
         if self.per == "weight":
             return int(np.prod(shape))
         return shape[-2 if len(shape) > 1 else 0] if self.per == "unit" else 1
 
-    def spread(self, value: tf.Tensor, facts: ModelInfo) -> list[tf.Tensor]:
-        """For each penalised tensor its λ, in a shape that broadcasts with it."""
-        numbers = self.penalised(facts)
+    def spread(self, value: tf.Tensor, info: ModelInfo) -> list[tf.Tensor]:
+        """λ of each penalised tensor, in a shape that broadcasts with it."""
+        numbers = self.penalised(info)
         if self.per == "universal":
             return [value[0] for _ in numbers]
-        counts = self.counts(facts)
+        counts = self.counts(info)
         return [
-            tf.reshape(part, self._broadcast(facts.shapes[number]))
+            tf.reshape(part, self._broadcast(info.shapes[number]))
             for number, part in zip(numbers, tf.split(value, counts), strict=True)
         ]
 
@@ -91,11 +92,11 @@ class _Penalty(Hyperparameter):
             return (1,) * len(shape)
         return (1,) * (len(shape) - 2) + (shape[-2], 1) if len(shape) > 1 else shape
 
-    def penalty(self, value: tf.Tensor, weights: list[tf.Tensor], facts: ModelInfo) -> tf.Tensor:
+    def penalty(self, value: tf.Tensor, weights: list[tf.Tensor], info: ModelInfo) -> tf.Tensor:
         """Σ λ_j f(w_j)."""
         terms = [
             tf.reduce_sum(rate * self._of(weights[number]))
-            for number, rate in zip(self.penalised(facts), self.spread(value, facts), strict=True)
+            for number, rate in zip(self.penalised(info), self.spread(value, info), strict=True)
         ]
         return tf.add_n(terms)
 
@@ -111,12 +112,12 @@ class L2(_Penalty):
     pixels.
 
     Args:
-      per: "weight", "unit", "layer" or "universal".
-      layers: names of the layers to penalise; None for all.
-      biases: whether weights of one axis (biases, scales) are penalised too.
-      initial: the λ that all start from; 1e-4.
-      bounds: lowest and highest λ.
-      search: the range that `search_then_descend` looks in.
+      per: "weight", "unit", "layer" or "universal". Defaults to "layer".
+      layers: names of the layers to penalise. Defaults to all.
+      biases: penalise weights of one axis (biases, scales) too. Defaults to False.
+      initial: λ that all start from. Defaults to 1e-4.
+      bounds: lowest and highest λ. Defaults to 1e-8 to 10.
+      search: range that `search_then_descend` looks in. Defaults to 1e-7 to 0.1.
     """
 
     def _of(self, weight: tf.Tensor) -> tf.Tensor:
@@ -131,12 +132,12 @@ class L1(_Penalty):
     pixels.
 
     Args:
-      per: "weight", "unit", "layer" or "universal".
-      layers: names of the layers to penalise; None for all.
-      biases: whether weights of one axis (biases, scales) are penalised too.
-      initial: the λ that all start from; 1e-4.
-      bounds: lowest and highest λ.
-      search: the range that `search_then_descend` looks in.
+      per: "weight", "unit", "layer" or "universal". Defaults to "layer".
+      layers: names of the layers to penalise. Defaults to all.
+      biases: penalise weights of one axis (biases, scales) too. Defaults to False.
+      initial: λ that all start from. Defaults to 1e-4.
+      bounds: lowest and highest λ. Defaults to 1e-8 to 10.
+      search: range that `search_then_descend` looks in. Defaults to 1e-7 to 0.1.
     """
 
     def _of(self, weight: tf.Tensor) -> tf.Tensor:

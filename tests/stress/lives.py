@@ -15,19 +15,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults import small_run
 from keras_qan.storage.lock import DirectoryInUseError
 from keras_qan.storage.signals import Stopped
+from tests.stress import small_run
 
 #: How a life may end; anything else is an error of ours.
 FINISHED, STOPPED, NO_SPACE, IN_USE, RAISED = 0, 10, 11, 12, 13
 
-#: What a life begins with: run in its process, it gives more keywords for `small_run.go`.
+#: Called in the process of a life; returns further keywords of `small_run.go`.
 Setup = Callable[[], dict[str, Any]]
 
 
 class InjectedError(Exception):
-    """What a data pipeline raises."""
+    """Raised by the data pipeline."""
 
 
 def plain() -> dict[str, Any]:
@@ -35,7 +35,7 @@ def plain() -> dict[str, Any]:
     return {}
 
 
-def live(directory: Path, setup: Setup, log: Path) -> int:
+def start(directory: Path, setup: Setup, log: Path) -> int:
     """Starts a life in a forked process; its process number."""
     child = os.fork()
     if child:
@@ -45,7 +45,7 @@ def live(directory: Path, setup: Setup, log: Path) -> int:
         with log.open("a") as out:
             os.dup2(out.fileno(), 1)
             os.dup2(out.fileno(), 2)
-        code = _lived(directory, setup)
+        code = _run(directory, setup)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -54,7 +54,7 @@ def live(directory: Path, setup: Setup, log: Path) -> int:
         os._exit(code)
 
 
-def _lived(directory: Path, setup: Setup) -> int:
+def _run(directory: Path, setup: Setup) -> int:
     warnings.simplefilter("ignore")
     try:
         small_run.go(directory, **setup())
@@ -74,13 +74,13 @@ def _lived(directory: Path, setup: Setup) -> int:
     return FINISHED
 
 
-def code_of(child: int) -> int:
+def wait_for(child: int) -> int:
     """How a life ended: its code, or the negative number of the signal."""
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
 
 
-def is_over(child: int) -> int | None:
+def poll(child: int) -> int | None:
     """How it ended, if it has."""
     found, status = os.waitpid(child, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if found else None

@@ -1,12 +1,11 @@
-"""Faults, at random moments of small runs, which have to go on and end as if there had been none.
+"""Faults at random moments of small runs, which must resume and end as if there had been none.
 
-    python benchmarks/faults/run.py
+    python -m tests.stress.faults
 
-A run lives until it is killed, asked to stop, out of disk, or broken by its data; before it is gone
-on with, what it left behind may be damaged. When it has come to its end, its records and its agent
-are compared, bit for bit, with those of a run that nothing happened to. Rows go to `faults.jsonl`
-as they come; what is there already is not done again. What is done, and when, follows from the seed
-and the row's name.
+A run lives until it is killed, asked to stop, out of disk, or broken by its data; before it is
+resumed, its files may be damaged. At its end, its records and its agent are compared, bit for bit,
+with those of an undisturbed run. Rows go to `faults.jsonl` as they come; a part that has a row is
+not repeated. The faults and their moments follow from the seed and the row's name.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import os
 import random
 import shutil
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,28 +22,26 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
 
-from absl import app, flags  # noqa: E402
+from absl import app, flags
 
-from benchmarks.faults import between, host_runs, whole_runs, worker_runs, writers  # noqa: E402
-from keras_qan.agents.tf_agents import import_tf_agents  # noqa: E402
+from keras_qan.agents.tf_agents import import_tf_agents
+from tests.stress import between, host_runs, whole_runs, worker_runs, writers
 
 Part = Callable[[random.Random], dict[str, Any]]
 
 
-def only_writing(name: str, folder: Path, rng: random.Random) -> dict[str, Any]:
+def interrupt_writers(name: str, folder: Path, rng: random.Random) -> dict[str, Any]:
     """Faults in the middle of writes, many of them."""
     shutil.rmtree(folder / name, ignore_errors=True)
     parts = [
-        writers.broken_off(folder / name / "killed", 60, signal.SIGKILL, rng),
-        writers.broken_off(folder / name / "stopped", 25, signal.SIGTERM, rng),
-        writers.damaged(folder / name / "damaged", 45, rng),
+        writers.interrupt(folder / name / "killed", 60, signal.SIGKILL, rng),
+        writers.interrupt(folder / name / "stopped", 25, signal.SIGTERM, rng),
+        writers.damage_checkpoints(folder / name / "damaged", 45, rng),
     ]
     with between.small_disk(8) as disk:
         if disk is not None:
-            parts.append(writers.out_of_disk(disk, 15, rng))
+            parts.append(writers.fill_disk(disk, 15, rng))
     injected: Counter[str] = Counter()
     wrong: list[str] = []
     for counts, problems in parts:
@@ -54,8 +50,8 @@ def only_writing(name: str, folder: Path, rng: random.Random) -> dict[str, Any]:
     return {"run": name, "injected": dict(injected), "wrong": wrong}
 
 
-def parts_asked_for(given: flags.FlagValues, folder: Path) -> dict[str, Part]:
-    """What is done, by the name of its row."""
+def requested_parts(given: flags.FlagValues, folder: Path) -> dict[str, Part]:
+    """The requested parts, by the name of the row."""
     found: dict[str, Part] = {}
     reference: list[whole_runs.Reference] = []
 
@@ -63,16 +59,16 @@ def parts_asked_for(given: flags.FlagValues, folder: Path) -> dict[str, Part]:
         def part(rng: random.Random) -> dict[str, Any]:
             if not reference:
                 reference.append(whole_runs.Reference(folder))
-            return whole_runs.broken_off(name, folder, reference[0], rng, given.most)
+            return whole_runs.interrupt(name, folder, reference[0], rng, given.most)
 
         return part
 
     if "writers" in given.parts:
-        found["writers"] = lambda rng: only_writing("writers", folder, rng)
+        found["writers"] = lambda rng: interrupt_writers("writers", folder, rng)
     if "numbers" in given.parts:
         for kind, count in (("batch", 10), ("weight", 4), ("loss", 4)):
             name = f"nan-{kind}"
-            found[name] = lambda rng, n=name, k=kind, c=count: whole_runs.with_no_numbers(  # type: ignore[misc]
+            found[name] = lambda rng, n=name, k=kind, c=count: whole_runs.inject_non_finite(  # type: ignore[misc]
                 n, folder, rng, k, c
             )
     runs = {
@@ -81,10 +77,10 @@ def parts_asked_for(given: flags.FlagValues, folder: Path) -> dict[str, Part]:
     # A few whole runs first, then those that take longer, then the rest.
     found |= dict(list(runs.items())[:4])
     if "hosts" in given.parts:
-        found["hosts"] = lambda rng: host_runs.broken_off("hosts", folder, rng, given.host_kills)
+        found["hosts"] = lambda rng: host_runs.interrupt("hosts", folder, rng, given.host_kills)
     for engine in ("local", "ray"):
         if engine in given.parts:
-            found[f"workers-{engine}"] = lambda rng, e=engine: worker_runs.broken_off(  # type: ignore[misc]
+            found[f"workers-{engine}"] = lambda rng, e=engine: worker_runs.interrupt(  # type: ignore[misc]
                 f"workers-{e}", folder, e, rng, given.worker_kills, given.learner_faults
             )
     return found | runs
@@ -113,7 +109,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Injects what the flags ask for, and prints the table."""
+    """Injects the faults that the flags ask for, and prints the table."""
     del arguments
     given = flags.FLAGS
     began = time.monotonic()
@@ -121,7 +117,7 @@ def main(arguments: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     import_tf_agents()  # imported once, for all lives
     done = {row["run"] for row in read(results)}
-    for name, part in parts_asked_for(given, folder).items():
+    for name, part in requested_parts(given, folder).items():
         if name in done:
             continue
         if time.monotonic() - began > 60.0 * given.minutes:
@@ -137,7 +133,7 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_list(
-        "parts", ["writers", "numbers", "runs", "hosts", "local", "ray"], "what is done"
+        "parts", ["writers", "numbers", "runs", "hosts", "local", "ray"], "which parts run"
     )
     flags.DEFINE_integer("runs", 40, "whole runs that are broken off again and again")
     flags.DEFINE_integer("most", 15, "faults in one of them")
@@ -146,6 +142,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer("host_kills", 5, "kills of one of two tf.distribute workers")
     flags.DEFINE_float("minutes", 120.0, "after which nothing more is begun")
     flags.DEFINE_integer("seed", 0, "when and how follows from it")
-    flags.DEFINE_string("folder", "runs/benchmarks/faults", "where the runs are kept")
+    flags.DEFINE_string("folder", "runs/stress", "where the runs are kept")
     flags.DEFINE_string("results", str(Path(__file__).parent / "faults.jsonl"), "where rows go")
     app.run(main)

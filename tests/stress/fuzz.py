@@ -1,6 +1,6 @@
-"""Files from strangers: mutated at random, loaded or refused, and nothing else.
+"""Untrusted files: mutated at random, loaded or refused, and nothing else.
 
-    python benchmarks/faults/fuzz.py --mutations=10000
+    python -m tests.stress.fuzz --mutations=10000
 
 Policies, checkpoints of runs, states of trainings, logs and flag files are changed: bits and bytes,
 archives' headers, bombs, types, shapes and values, data nested without end, with the checksum as it
@@ -25,32 +25,33 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 from absl import app, flags
 
-from benchmarks.faults import mutations as m
 from keras_qan import CheckpointError, Policy
+from keras_qan.experiments.flags import to_text
 from keras_qan.experiments.learning_rate import LearningRateExperiment
 from keras_qan.qan import policy
-from keras_qan.qan.agent_state import AgentState, Settings
+from keras_qan.qan.agent_state import AgentState
+from keras_qan.qan.config import CallbackConfig
 from keras_qan.storage import checkpoint, run_log
+from tests.stress import mutations as m
 
-#: What nothing that is loaded may do.
+#: Audit events that no loaded file may cause.
 FORBIDDEN = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "pickle.find_class")
 
 #: Bytes beyond twice a file's size that Python's own objects may take.
-ROOM = {"policy": 1 << 20, "checkpoint": 16 << 20, "log": 1 << 20, "flags": 1 << 20}
+ALLOWANCE = {"policy": 1 << 20, "checkpoint": 16 << 20, "log": 1 << 20, "flags": 1 << 20}
 
 _seen: list[str] = []
 _is_watching = False
 
 
 def watch() -> None:
-    """Notes from now on what is run in this process."""
+    """Records forbidden audit events of this process from now on."""
 
-    def hook(event: str, arguments: Any) -> None:  # noqa: ARG001
+    def hook(event: str, arguments: Any) -> None:
         if _is_watching and event in FORBIDDEN:
             _seen.append(event)
 
@@ -64,7 +65,7 @@ class Case:
       folder: where to write.
     """
 
-    room = "checkpoint"
+    kind = "checkpoint"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -77,7 +78,7 @@ class Case:
         """Opens a file as a user would."""
         raise NotImplementedError
 
-    #: What may be raised.
+    #: Errors that a refusal may raise.
     refusals: tuple[type[Exception], ...] = (CheckpointError,)
 
 
@@ -117,7 +118,7 @@ class Sealed(Case):
 class APolicy(Sealed):
     """`Policy.load`."""
 
-    room = "policy"
+    kind = "policy"
 
     def open(self, path: Path) -> None:
         """Opens it."""
@@ -132,13 +133,13 @@ class ARun(Sealed):
         folder = path.parent / "agent"
         folder.mkdir(exist_ok=True)
         (folder / "agent-00000001.ckpt").write_bytes(path.read_bytes())
-        AgentState.load(path.parent, Settings(), writable=False)
+        AgentState.load(path.parent, CallbackConfig(), writable=False)
 
 
 class ALog(Case):
     """A run's JSON lines, read for figures and cleared up for a resumed run."""
 
-    room = "log"
+    kind = "log"
     refusals = ()
 
     def __init__(self, folder: Path) -> None:
@@ -166,12 +167,12 @@ class ALog(Case):
 class Flags(Case):
     """A run's flag file, as `--resume` reads it."""
 
-    room = "flags"
+    kind = "flags"
     refusals = (ValueError, FileNotFoundError)
 
     def mutated(self, rng: random.Random) -> bytes:
         """Another mutation."""
-        return rng.choice(m.BYTES)(LearningRateExperiment().flags().encode(), rng)
+        return rng.choice(m.BYTES)(to_text(LearningRateExperiment()).encode(), rng)
 
     def open(self, path: Path) -> None:
         """Opens it."""
@@ -240,14 +241,14 @@ def fuzz(case: Case, count: int, rng: random.Random) -> dict[str, Any]:
             wrong.append(f"{number}: ran {_seen}")
         over = peak - 2 * len(content)
         beyond = max(beyond, over)
-        if over > ROOM[case.room]:
+        if over > ALLOWANCE[case.kind]:
             end = "wrong"
             wrong.append(f"{number}: took {peak} bytes for {len(content)}")
         counts[end] += 1
     return {"counts": dict(counts), "wrong": wrong[:10], "beyond": beyond}
 
 
-def in_child(make: Callable[[], Case], count: int, seed: int) -> dict[str, Any]:
+def fuzz_in_child(make: Callable[[], Case], count: int, seed: int) -> dict[str, Any]:
     """The same in a process of its own; {"crashed": code} where that did not end well."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -287,7 +288,7 @@ def main(arguments: list[str]) -> None:
             while left > 0:
                 size = min(left, 500)
                 seed = hash((flags.FLAGS.seed, len(rows), batch)) & 0xFFFFFFFF
-                found = in_child(make, size, seed)
+                found = fuzz_in_child(make, size, seed)
                 if "crashed" in found:
                     row["crashed"] += 1
                     row["wrong"].append(f"batch of seed {seed} ended with {found['crashed']}")

@@ -1,4 +1,4 @@
-"""What happens to a run's files between two lives, and what they may be compared by."""
+"""Damage to the files of a run between two lives, and the comparison of two runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults import mutations
 from keras_qan.experiments.fit_checkpoint import FOLDER
 from keras_qan.storage import checkpoint, run_log
+from tests.stress import mutations
 
 
 def damage(directory: Path, rng: random.Random) -> str | None:
-    """Damages the newest state that a run left behind; which way, or None where there is none."""
+    """Damages the newest saved state of a run; returns how, or None where there is none."""
     kinds = {"agent": "agent", FOLDER: "training"}
     found = [
         path
@@ -96,7 +96,7 @@ def records(directory: Path, file: str) -> list[dict[str, Any]]:
 
 
 def difference(one: Path, other: Path) -> str | None:
-    """What tells two runs apart, bit for bit; None where nothing does."""
+    """The first difference of two runs, bit for bit; None where there is none."""
     for file in run_log.FILES:
         if records(one, file) != records(other, file):
             return f"{file} differ"

@@ -1,4 +1,4 @@
-"""A small run that faults are injected into: seconds long, with everything that a real one has."""
+"""The run that faults are injected into: seconds long, with every part of a real one."""
 
 from __future__ import annotations
 
@@ -47,8 +47,10 @@ def make_task(
     """The task; each epoch has an order of its own.
 
     Args:
-      batch: what is done to each batch, x and y, before it is trained on.
+      batch: applied to each batch, x and y, before it is trained on.
+        Defaults to None, no change.
       slowly: seconds to wait before each batch, so that there is time to inject a fault.
+        Defaults to 0.
     """
 
     def batches(seed: int) -> tf.data.Dataset:
@@ -84,7 +86,7 @@ def make_task(
     def held(seed: int) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(examples(seed, 40)).batch(40)
 
-    source = Call("benchmarks.faults.small_run:make_task", {"slowly": slowly})
+    source = Call("tests.stress.small_run:make_task", {"slowly": slowly})
     return Task(build_model, batches, held(1), EPOCHS, held(2), source=source)
 
 
@@ -101,7 +103,7 @@ def go(
     engine: Executor | None = None,
     episodes: int = EPISODES,
 ) -> QANCallback:
-    """Runs, or goes on, to the end."""
+    """Runs, or resumes, to the end."""
     callback = learner(directory)
     run_episodes(
         task or make_task(),

@@ -1,4 +1,4 @@
-"""What is injected into a life from within: its data, its clock, its numbers."""
+"""Faults injected from within a life: into its data, its clock, its numbers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from benchmarks.faults import small_run
-from benchmarks.faults.lives import InjectedError, Setup
+from tests.stress import small_run
+from tests.stress.lives import InjectedError, Setup
 
 
 def raising(batch_number: int) -> Setup:
@@ -33,18 +33,18 @@ def raising(batch_number: int) -> Setup:
     return setup
 
 
-def with_jumping_clock(seed: int, told: Path) -> Setup:
+def with_jumping_clock(seed: int, report: Path) -> Setup:
     """The wall clock jumps by up to ten days, back and forth, at every tenth batch or so.
 
     Args:
       seed: when and by how much follows from it.
-      told: a byte is added to this file at each jump.
+      report: a byte is added to this file at each jump.
     """
 
     def setup() -> dict[str, Any]:
         own, offset = random.Random(seed), [0.0]
         seconds, nanoseconds = time.time, time.time_ns
-        descriptor = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        descriptor = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
         def batch(x: np.ndarray, y: np.ndarray) -> Any:
             if own.random() < 0.1:
@@ -59,8 +59,8 @@ def with_jumping_clock(seed: int, told: Path) -> Setup:
     return setup
 
 
-def with_no_numbers(rng: random.Random, count: int) -> dict[str, Any]:
-    """Batches of not-a-number, here and there."""
+def non_finite_batches(rng: random.Random, count: int) -> dict[str, Any]:
+    """Batches of NaN, here and there."""
     places = set(rng.sample(range(20, 200), count))
     seen = [0]
 
@@ -71,8 +71,8 @@ def with_no_numbers(rng: random.Random, count: int) -> dict[str, Any]:
     return {"task": small_run.make_task(batch)}
 
 
-def with_broken_students(rng: random.Random, what: str, count: int) -> dict[str, Any]:
-    """Weights that become no number, or losses that are none, in some episodes."""
+def non_finite_models(rng: random.Random, what: str, count: int) -> dict[str, Any]:
+    """NaN weights, or NaN losses, in some episodes."""
     task = small_run.make_task()
     chosen = set(rng.sample(range(small_run.EPISODES), count))
 

@@ -1,4 +1,4 @@
-"""What a stranger may do to a file of ours: at random, or knowing how it is made."""
+"""Mutations of our files: at random, or by someone who knows the format."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def change_zip_field(body: bytes, rng: random.Random) -> bytes:
     return bytes(changed[: len(body)])
 
 
-def compress(body: bytes, rng: random.Random) -> bytes:  # noqa: ARG001
+def compress(body: bytes, rng: random.Random) -> bytes:
     """A bomb: zeros that take no place."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", rng.choice([zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])) as z:
@@ -92,7 +92,7 @@ def compress(body: bytes, rng: random.Random) -> bytes:  # noqa: ARG001
     return made.getvalue()
 
 
-def many_members(body: bytes, rng: random.Random) -> bytes:  # noqa: ARG001
+def many_members(body: bytes, rng: random.Random) -> bytes:
     """A table of contents that is all there is."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
@@ -113,7 +113,7 @@ def overlap(body: bytes, rng: random.Random) -> bytes:
     return body[:offset] + table * times + bytes(new_end)
 
 
-def hostile_header(body: bytes, rng: random.Random) -> bytes:  # noqa: ARG001
+def hostile_header(body: bytes, rng: random.Random) -> bytes:
     """An array whose header promises what is not there, or what is no number."""
     shapes: list[Any] = [
         (1 << 50,),
@@ -143,7 +143,7 @@ def hostile_header(body: bytes, rng: random.Random) -> bytes:  # noqa: ARG001
     return members({DATA: npy(np.frombuffer(b"{}", np.uint8)), "a": member})
 
 
-def with_pickle(body: bytes, rng: random.Random) -> bytes:  # noqa: ARG001
+def with_pickle(body: bytes, rng: random.Random) -> bytes:
     """Something that would run if it were unpickled."""
     attack = pickle.dumps(Attack())
     if rng.random() < 0.5:

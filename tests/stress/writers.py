@@ -1,7 +1,7 @@
-"""Only the writing of a run, over and over: what a fault hits there, hits in the middle of a write.
+"""The writes of a run alone, over and over, so that faults fall within a write.
 
-A writer does what a run does after each episode: the records, then the agent's checkpoint. It says
-which episode it has finished, and is then killed, asked to stop, or left without disk.
+A writer does what a run does after each episode: it writes the records, then the agent's
+checkpoint, and reports the episode. It is killed, asked to stop, or left without disk.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.faults import mutations
 from keras_qan.storage import checkpoint, run_log
 from keras_qan.storage.lock import DirectoryInUseError, Lock
 from keras_qan.storage.signals import Stopped, StopRequests
+from tests.stress import mutations
 
 STOPPED, NO_SPACE, IN_USE = 10, 11, 12
 
@@ -34,7 +34,7 @@ def arrays_of(number: int) -> dict[str, np.ndarray]:
     return {"network/0": np.full((256, 512), number, np.float32), "written": np.int64(number)}
 
 
-def write_for_ever(directory: Path, finished: int) -> None:
+def write_forever(directory: Path, finished: int) -> None:
     """Goes on from what is there; tells each finished episode to the descriptor."""
     with Lock(directory), StopRequests() as stop:
         saved = checkpoint.read_newest(directory / "agent", "agent")
@@ -42,7 +42,7 @@ def write_for_ever(directory: Path, finished: int) -> None:
         log = run_log.RunLog(directory)
         log.keep_finished(number)
         while True:
-            with stop.held():
+            with stop.hold():
                 log.context = {"arm": "qan", "phase": "train", "episode": number, "seed": number}
                 for decision in range(20):
                     log.record("decisions", decision=decision, rate=0.1)
@@ -55,7 +55,7 @@ def write_for_ever(directory: Path, finished: int) -> None:
                 os.write(finished, number.to_bytes(4, "little"))
 
 
-def live(directory: Path) -> tuple[int, int]:
+def start_writer(directory: Path) -> tuple[int, int]:
     """A writer in a process of its own: its number, and where it tells what it finished."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -67,7 +67,7 @@ def live(directory: Path) -> tuple[int, int]:
     try:
         warnings.simplefilter("ignore")
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
-        write_for_ever(directory, writing)
+        write_forever(directory, writing)
     except Stopped:
         code = STOPPED
     except DirectoryInUseError:
@@ -80,7 +80,7 @@ def live(directory: Path) -> tuple[int, int]:
         os._exit(code)
 
 
-def ended(child: int, reading: int, before: int) -> tuple[int, int]:
+def wait_for(child: int, reading: int, before: int) -> tuple[int, int]:
     """How it ended, and the last episode that it finished."""
     with os.fdopen(reading, "rb") as source:
         told = source.read()
@@ -89,8 +89,14 @@ def ended(child: int, reading: int, before: int) -> tuple[int, int]:
     return os.waitstatus_to_exitcode(status), last
 
 
+def newest_episode(directory: Path) -> int:
+    """The episode that the newest checkpoint is of; 0 without one."""
+    saved = checkpoint.series(directory / "agent", "agent")
+    return int(checkpoint.read(saved[-1])[1]["episodes"]) if saved else 0
+
+
 def check(directory: Path, last: int) -> list[str]:
-    """What is not as it must be after a fault, where `last` episodes were finished."""
+    """Lists what a fault has spoiled, where `last` episodes were finished."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         saved = checkpoint.read_newest(directory / "agent", "agent")
@@ -112,7 +118,7 @@ def check(directory: Path, last: int) -> list[str]:
     return wrong
 
 
-def broken_off(
+def interrupt(
     directory: Path, times: int, sign: signal.Signals, rng: random.Random
 ) -> tuple[Counter[str], list[str]]:
     """Writers that are killed, or asked to stop, at random moments."""
@@ -121,38 +127,39 @@ def broken_off(
     wrong: list[str] = []
     last = 0
     for _ in range(times):
-        child, reading = live(directory)
+        child, reading = start_writer(directory)
         time.sleep(rng.uniform(0.05, 0.6))
         if rng.random() < 0.3 and (directory / ".lock").exists():
-            second, other = live(directory)
+            second, other = start_writer(directory)
             time.sleep(0.1)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(second, signal.SIGTERM)
-            code, _ = ended(second, other, 0)
+            code, _ = wait_for(second, other, 0)
             if code == IN_USE:
                 injected["second run on a directory"] += 1
             elif code != -signal.SIGTERM:
                 wrong.append(f"a second writer ended with {code}")
         os.kill(child, sign)
-        code, last = ended(child, reading, last)
+        code, last = wait_for(child, reading, last)
         expected = (-sign,) if sign == signal.SIGKILL else (STOPPED, -sign)
         if code not in expected:
             wrong.append(f"a writer ended with {code}")
         injected[f"{sign.name} of a writer"] += 1
         wrong += check(directory, last)
-        saved = checkpoint.series(directory / "agent", "agent")
-        last = int(checkpoint.read(saved[-1])[1]["episodes"]) if saved else 0
+        last = newest_episode(directory)
     return injected, wrong
 
 
-def damaged(directory: Path, times: int, rng: random.Random) -> tuple[Counter[str], list[str]]:
+def damage_checkpoints(
+    directory: Path, times: int, rng: random.Random
+) -> tuple[Counter[str], list[str]]:
     """The newest checkpoint of three is damaged; the one before it must be gone back to."""
     injected: Counter[str] = Counter()
     wrong: list[str] = []
     ways: dict[str, Callable[[bytes], bytes]] = {
         "cut short": lambda content: mutations.cut_short(content, rng),
         "bits flipped": lambda content: mutations.flip_bits(content, rng),
-        "emptied": lambda content: b"",  # noqa: ARG005
+        "emptied": lambda content: b"",
     }
     for time_ in range(times):
         folder = directory / str(time_)
@@ -175,7 +182,7 @@ def damaged(directory: Path, times: int, rng: random.Random) -> tuple[Counter[st
     return injected, wrong
 
 
-def out_of_disk(disk: Path, times: int, rng: random.Random) -> tuple[Counter[str], list[str]]:
+def fill_disk(disk: Path, times: int, rng: random.Random) -> tuple[Counter[str], list[str]]:
     """Writers on a small disk that somebody fills up at random moments."""
     directory = disk / "run"
     directory.mkdir(parents=True, exist_ok=True)
@@ -183,18 +190,17 @@ def out_of_disk(disk: Path, times: int, rng: random.Random) -> tuple[Counter[str
     wrong: list[str] = []
     last = 0
     for _ in range(times):
-        child, reading = live(directory)
+        child, reading = start_writer(directory)
         time.sleep(rng.uniform(0.05, 0.5))
         filler = disk / "filler"
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
             while True:
                 file.write(b"\0" * 512)
-        code, last = ended(child, reading, last)
+        code, last = wait_for(child, reading, last)
         filler.unlink()
         if code != NO_SPACE:
             wrong.append(f"a writer without disk ended with {code}")
         injected["disk full"] += 1
         wrong += check(directory, last)
-        saved = checkpoint.series(directory / "agent", "agent")
-        last = int(checkpoint.read(saved[-1])[1]["episodes"]) if saved else 0
+        last = newest_episode(directory)
     return injected, wrong

@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-from benchmarks.faults import between, lives, small_run
+from tests.stress import between, lives, small_run
 
 #: Of the run; each decision is a meeting of both, so they take longer than elsewhere.
 EPISODES = 4
@@ -29,7 +29,7 @@ LIMIT = 1200
 
 
 def as_worker(index: int, ports: list[int]) -> lives.Setup:
-    """What makes a life one of two workers."""
+    """Makes a life one of two workers."""
 
     def setup() -> dict[str, Any]:
         addresses = [f"127.0.0.1:{port}" for port in ports]
@@ -49,38 +49,38 @@ def as_worker(index: int, ports: list[int]) -> lives.Setup:
     return setup
 
 
-def two_workers(directory: Path, log: Path) -> list[int]:
+def start_workers(directory: Path, log: Path) -> list[int]:
     """Starts the chief and the other; their process numbers."""
     with socket.socket() as one, socket.socket() as other:
         for each in (one, other):
             each.bind(("127.0.0.1", 0))
         ports = [each.getsockname()[1] for each in (one, other)]
     return [
-        lives.live(directory, as_worker(index, ports), log.with_suffix(f".{index}.log"))
+        lives.start(directory, as_worker(index, ports), log.with_suffix(f".{index}.log"))
         for index in (0, 1)
     ]
 
 
-def codes_of(children: list[int], seconds: float) -> list[int | None]:
+def wait_for_all(children: list[int], seconds: float) -> list[int | None]:
     """How they ended; None for one that has not within so many seconds."""
     end = time.monotonic() + seconds
     codes: list[int | None] = [None] * len(children)
     while None in codes and time.monotonic() < end:
         for place, child in enumerate(children):
             if codes[place] is None:
-                codes[place] = lives.is_over(child)
+                codes[place] = lives.poll(child)
         time.sleep(0.02)
     return codes
 
 
-def broken_off(name: str, folder: Path, rng: random.Random, kills: int) -> dict[str, object]:
-    """One run of two workers that is broken off and gone on with; its row."""
+def interrupt(name: str, folder: Path, rng: random.Random, kills: int) -> dict[str, object]:
+    """Interrupts and resumes one run of two workers; returns the row."""
     log, reference = folder / f"{name}.log", folder / "reference-hosts"
     wrong: list[str] = []
     injected: Counter[str] = Counter()
     shutil.rmtree(reference, ignore_errors=True)
     began = time.monotonic()
-    codes = codes_of(two_workers(reference, log), LIMIT)
+    codes = wait_for_all(start_workers(reference, log), LIMIT)
     if codes != [lives.FINISHED] * 2:
         raise RuntimeError(f"The reference of two workers ended with {codes}; see {log}.")
     whole = time.monotonic() - began
@@ -88,10 +88,12 @@ def broken_off(name: str, folder: Path, rng: random.Random, kills: int) -> dict[
     shutil.rmtree(directory, ignore_errors=True)
     finished = 0
     while injected.total() < kills:
-        children = two_workers(directory, log)
-        codes = codes_of(children, rng.uniform(0.1, 0.7) * whole)
+        children = start_workers(directory, log)
+        codes = wait_for_all(children, rng.uniform(0.1, 0.7) * whole)
         if lives.FINISHED in codes:  # faster than the reference: the next one begins anew
-            codes_of([c for c, code in zip(children, codes, strict=True) if code is None], LIMIT)
+            wait_for_all(
+                [c for c, code in zip(children, codes, strict=True) if code is None], LIMIT
+            )
             problem = between.difference(reference, directory)
             wrong += [problem] if problem else []
             shutil.rmtree(directory)
@@ -104,15 +106,15 @@ def broken_off(name: str, folder: Path, rng: random.Random, kills: int) -> dict[
             if codes[place] is None:
                 # The one that is left cannot go on; it is given a while to say so.
                 if place != chosen:
-                    codes[place] = codes_of([children[place]], GRACE)[0]
+                    codes[place] = wait_for_all([children[place]], GRACE)[0]
                 if codes[place] is None:
                     os.kill(children[place], signal.SIGKILL)
-                    lives.code_of(children[place])
+                    lives.wait_for(children[place])
         now = between.count_finished(directory)
         if now < finished:
             wrong.append(f"finished episodes are lost: {finished}, then {now}")
         finished = now
-    codes = codes_of(two_workers(directory, log), LIMIT)
+    codes = wait_for_all(start_workers(directory, log), LIMIT)
     if codes != [lives.FINISHED] * 2:
         wrong.append(f"could not go on: {codes}")
     problem = between.difference(reference, directory)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.faults import between
+from tests.stress import between
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +26,7 @@ PROGRAM = """
 import sys, warnings
 warnings.simplefilter("ignore")
 from pathlib import Path
-from benchmarks.faults import small_run
+from tests.stress import small_run
 from keras_qan.parallel import engine_by_name
 from keras_qan.storage.signals import Stopped
 try:
@@ -47,7 +47,7 @@ def start(engine: str, directory: Path, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def workers_of(process: int, engine: str) -> list[int]:
+def find_workers(process: int, engine: str) -> list[int]:
     """Process numbers of its workers."""
     sign = "keras_qan.parallel.worker_main" if engine == "local" else "ray::_Performer"
     found = []
@@ -59,7 +59,7 @@ def workers_of(process: int, engine: str) -> list[int]:
     return found
 
 
-def left_behind(session: int, patience: float = 150.0) -> list[str]:
+def end_remaining(session: int, patience: float = 150.0) -> list[str]:
     """Processes of a session whose leader is gone; they are given a while to go too, then ended."""
     end = time.monotonic() + patience
     while True:
@@ -79,7 +79,7 @@ def left_behind(session: int, patience: float = 150.0) -> list[str]:
     return names
 
 
-def broken_off(
+def interrupt(
     name: str,
     folder: Path,
     engine: str,
@@ -87,7 +87,7 @@ def broken_off(
     worker_kills: int,
     learner_faults: int,
 ) -> dict[str, object]:
-    """One run whose workers and learners are killed; its end is that of the engine's own; its row.
+    """Kills the workers and learners of a run, which must end as the engine's own; the row.
 
     Args:
       name: of the row and the log.
@@ -114,8 +114,8 @@ def broken_off(
     while code != 0:
         process = start(engine, directory, log)
         before = time.monotonic()
-        code = _disturbed(process, engine, kinds, injected, rng)
-        wrong += [f"left behind: {each}" for each in left_behind(process.pid)]
+        code = _disturb(process, engine, kinds, injected, rng)
+        wrong += [f"left behind: {each}" for each in end_remaining(process.pid)]
         if code not in (0, 143, -signal.SIGKILL, -signal.SIGTERM):
             wrong.append(f"ended with {code}")
             if time.monotonic() - before > LIMIT or len(wrong) > 5:
@@ -129,7 +129,7 @@ def broken_off(
     return {"run": name, "injected": dict(injected), "wrong": wrong}
 
 
-def _disturbed(
+def _disturb(
     process: subprocess.Popen[bytes],
     engine: str,
     kinds: list[str],
@@ -139,7 +139,7 @@ def _disturbed(
     """Takes faults from the list while the run lives; how that ended."""
     end = time.monotonic() + LIMIT
     while process.poll() is None and time.monotonic() < end:
-        pids = workers_of(process.pid, engine)
+        pids = find_workers(process.pid, engine)
         if not pids or not kinds:
             time.sleep(0.2)
             continue
@@ -150,7 +150,7 @@ def _disturbed(
         injected[kind] += 1
         if "worker killed" in kind:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(rng.choice(workers_of(process.pid, engine) or pids), signal.SIGKILL)
+                os.kill(rng.choice(find_workers(process.pid, engine) or pids), signal.SIGKILL)
             continue
         process.send_signal(signal.SIGTERM if "SIGTERM" in kind else signal.SIGKILL)
         break

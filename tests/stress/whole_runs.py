@@ -1,4 +1,4 @@
-"""Whole runs that are broken off again and again, and have to end as if nothing had happened."""
+"""Whole runs, interrupted again and again, that must end as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.faults import between, lives, small_run, within
 from keras_qan.storage import checkpoint
+from tests.stress import between, lives, small_run, within
 
-#: What may happen to a life, and how often of twenty.
+#: Faults of a life, with their weights.
 KINDS = {
     "kill": 8,
     "SIGTERM": 3,
@@ -45,20 +45,20 @@ class Reference:
         self.directory = folder / "reference"
         shutil.rmtree(self.directory, ignore_errors=True)
         began = time.monotonic()
-        child = lives.live(self.directory, lives.plain, folder / "reference.log")
+        child = lives.start(self.directory, lives.plain, folder / "reference.log")
         before, code = traces(self.directory), None
         while code is None and traces(self.directory) == before:
             time.sleep(0.01)
-            code = lives.is_over(child)
+            code = lives.poll(child)
         self.start = time.monotonic() - began
-        code = lives.code_of(child) if code is None else code
+        code = lives.wait_for(child) if code is None else code
         if code != lives.FINISHED:
             raise RuntimeError(f"The reference ended with {code}; see {folder}/reference.log.")
         self.work = time.monotonic() - began - self.start
 
 
 def traces(directory: Path) -> list[int]:
-    """What changes whenever a run saves something."""
+    """Modification times that change whenever a run saves something."""
     found = []
     for folder in ("agent", "midway"):
         with contextlib.suppress(OSError):
@@ -96,7 +96,7 @@ class WholeRun:
         self.wrong: list[str] = []
         self.was_damaged = False
 
-    def break_off(self, most: int) -> None:
+    def interrupt(self, most: int) -> None:
         """Injects faults until the run is over, or there were so many, and lets it end."""
         while sum(self.injected.values()) < most:
             kind = self.rng.choices(list(self.kinds), list(self.kinds.values()))[0]
@@ -113,14 +113,14 @@ class WholeRun:
         """A life that something happens to; whether the run was over before."""
         finished = between.count_finished(self.directory)
         before, jumps = traces(self.directory), self.count_jumps()
-        child = lives.live(self.directory, self.setup(kind), self.log)
+        child = lives.start(self.directory, self.setup(kind), self.log)
         expected = (lives.RAISED,)
         code = None
         if kind != "data that raise":
-            code = self.moment(child, before)
+            code = self.wait_for_moment(child, before)
             if code is None:
                 code, expected = self.strike(kind, child)
-        code = lives.code_of(child) if code is None else code
+        code = lives.wait_for(child) if code is None else code
         self.injected["clock jumps"] += self.count_jumps() > jumps
         if code == lives.FINISHED:
             return True
@@ -135,14 +135,14 @@ class WholeRun:
         return False
 
     def setup(self, kind: str) -> lives.Setup:
-        """What the life begins with."""
+        """The set-up of a life."""
         if kind == "data that raise":
             return within.raising(self.rng.randrange(1, 120))
         if kind == "clock jumps":
             return within.with_jumping_clock(self.rng.getrandbits(32), self.jumps)
         return lives.plain
 
-    def moment(self, child: int, before: list[int]) -> int | None:
+    def wait_for_moment(self, child: int, before: list[int]) -> int | None:
         """Waits for a random moment; how the life ended, if it did before.
 
         A quarter of all moments are before the life has saved anything: while it reads what is
@@ -155,35 +155,35 @@ class WholeRun:
             wait = self.rng.uniform(0.0, 0.4 * self.reference.work)
             while code is None and traces(self.directory) == before:
                 time.sleep(0.005)
-                code = lives.is_over(child)
+                code = lives.poll(child)
             end = time.monotonic() + wait
         while code is None and time.monotonic() < end:
             time.sleep(0.005)
-            code = lives.is_over(child)
+            code = lives.poll(child)
         return code
 
     def strike(self, kind: str, child: int) -> tuple[int, tuple[int, ...]]:
         """Does it; how the life ended, and how it may."""
         if kind == "disk full":
             filler = between.fill(self.disk, self.rng.randrange(0, 60_000))
-            code = lives.code_of(child)
+            code = lives.wait_for(child)
             filler.unlink(missing_ok=True)
             return code, (lives.NO_SPACE,)
         if kind == "SIGTERM":
             os.kill(child, signal.SIGTERM)
             # A request before anybody listens ends the process as it always does.
-            return lives.code_of(child), (lives.STOPPED, -signal.SIGTERM)
+            return lives.wait_for(child), (lives.STOPPED, -signal.SIGTERM)
         if kind == "second run refused" and (self.directory / ".lock").exists():
             code = self.second(child)
             if code is not None:
                 return code, ()
         os.kill(child, signal.SIGKILL)
-        return lives.code_of(child), (-signal.SIGKILL,)
+        return lives.wait_for(child), (-signal.SIGKILL,)
 
     def second(self, child: int) -> int | None:
         """Another life on the directory of one that lives; how that ended, if it did meanwhile."""
-        other = lives.code_of(lives.live(self.directory, lives.plain, self.log))
-        code = lives.is_over(child)
+        other = lives.wait_for(lives.start(self.directory, lives.plain, self.log))
+        code = lives.poll(child)
         if other == lives.IN_USE:
             self.injected["second run refused"] += 1
         elif other != lives.FINISHED or code is None:  # unless the first one was over
@@ -199,7 +199,7 @@ class WholeRun:
         kind = self.rng.choice(["clock jumps", "nothing"])
         jumps = self.count_jumps()
         for _ in range(PATIENCE):
-            code = lives.code_of(lives.live(self.directory, self.setup(kind), self.log))
+            code = lives.wait_for(lives.start(self.directory, self.setup(kind), self.log))
             if code == lives.FINISHED:
                 break
             self.wrong.append(f"could not go on: {code}")
@@ -208,15 +208,15 @@ class WholeRun:
         self.wrong += [problem] if problem else []
 
 
-def broken_off(
+def interrupt(
     name: str, folder: Path, reference: Reference, rng: random.Random, most: int
 ) -> dict[str, object]:
-    """One run that is broken off up to `most` times; its row."""
+    """Interrupts one run up to `most` times; returns the row."""
     with between.small_disk(DISK) as disk:
         place = disk or folder / name
         shutil.rmtree(place / "run", ignore_errors=True)
         one = WholeRun(name, folder, place, disk is not None, reference, rng)
-        one.break_off(most)
+        one.interrupt(most)
         if one.wrong:
             kept = folder / f"{name}-wrong"
             shutil.rmtree(kept, ignore_errors=True)
@@ -225,25 +225,25 @@ def broken_off(
     return {"run": name, "injected": injected, "jumps": one.count_jumps(), "wrong": one.wrong}
 
 
-def with_no_numbers(
+def inject_non_finite(
     name: str, folder: Path, rng: random.Random, kind: str, count: int
 ) -> dict[str, object]:
-    """A run with numbers that are none has to come to its end with an agent of numbers; its row."""
+    """Runs with non-finite numbers, which must end with a finite agent; returns the row."""
     directory = folder / name
     shutil.rmtree(directory, ignore_errors=True)
     seed = rng.getrandbits(32)
     if kind == "batch":
-        setup: Callable[[], dict[str, object]] = lambda: within.with_no_numbers(  # noqa: E731
+        setup: Callable[[], dict[str, object]] = lambda: within.non_finite_batches(  # noqa: E731
             random.Random(seed), count
         )
     else:
-        setup = lambda: within.with_broken_students(random.Random(seed), kind, count)  # noqa: E731
-    code = lives.code_of(lives.live(directory, setup, folder / f"{name}.log"))
+        setup = lambda: within.non_finite_models(random.Random(seed), kind, count)  # noqa: E731
+    code = lives.wait_for(lives.start(directory, setup, folder / f"{name}.log"))
     wrong = [] if code == lives.FINISHED else [f"ended with {code}"]
     if code == lives.FINISHED:
         found = checkpoint.read_newest(directory / "agent", "agent")
         if found is None or not all(np.isfinite(array).all() for array in found[0].values()):
-            wrong.append("the agent holds what is no number")
+            wrong.append("the agent holds non-finite numbers")
         expected = small_run.EPISODES + len(small_run.EVALUATION.arms)
         if len(between.records(directory, "episodes")) != expected:
             wrong.append("episodes are missing")
