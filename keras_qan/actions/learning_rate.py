@@ -117,7 +117,7 @@ class Follow(Action):
 
 
 def label(action: Action) -> str:
-    """How an action is called in logs and figures: `Decay(0.95)`, `Hold()`, `Push(3)`."""
+    """Return the name of an action in logs and figures: `Decay(0.95)`, `Hold()`, `Push(3)`."""
     config: dict[str, object] = getattr(action, "get_config", dict)()
     values = [
         f"{value:g}" if isinstance(value, int | float) else type(value).__name__
@@ -151,7 +151,7 @@ class ActionSet:
 
     @property
     def can_step_back(self) -> bool:
-        """Whether an action can roll a training back."""
+        """True where an action can roll a training back."""
         return self.step_back is not None
 
     def with_step_back_forced(self, action: Any, condition: Any) -> Any:

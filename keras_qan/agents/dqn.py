@@ -22,7 +22,7 @@ _PARAMETERS = ("network/", "target/", "normaliser/")
 
 @configurable
 class Exploration:
-    """How often a learning agent acts at random: ε falls along a line and stays.
+    """The probability ε of a random action: it falls along a line and stays.
 
     Args:
       start: ε at the first decision, in [0, 1].
@@ -41,7 +41,7 @@ class Exploration:
 
 @configurable
 class Learning:
-    """How a DQN learns from its replay memory.
+    """The updates of a DQN from its replay buffer.
 
     Args:
       rate: Adam's learning rate, above 0.

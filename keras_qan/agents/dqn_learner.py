@@ -111,7 +111,7 @@ class DQNLearner:
 
     @property
     def num_samples(self) -> int:
-        """How many transitions can be sampled."""
+        """The number of transitions that can be sampled."""
         return int(self._replay.num_samples())
 
     def update(self, first_draw: int, normalizer: Normalizer) -> float:

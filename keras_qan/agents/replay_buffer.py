@@ -82,7 +82,7 @@ class ReplayBuffer:
         return self._oldest, tf.maximum(self._written - self._n_step, self._ended)
 
     def num_samples(self) -> tf.Tensor:
-        """How many transitions can be sampled, int64 `[]`."""
+        """Return the number of transitions that can be sampled, int64 `[]`."""
         first, last = self._starts()
         return tf.maximum(last - first, 0)
 
@@ -137,7 +137,7 @@ class ReplayBuffer:
         }
 
     def no_arrays(self) -> dict[str, np.ndarray]:
-        """What `arrays` of an empty memory gives."""
+        """Return what `arrays` of an empty buffer gives."""
         columns = {n: c.shape[1:] for n, c in self._columns().items()}
         types = {n: c.dtype.as_numpy_dtype for n, c in self._columns().items()}
         rows = {name: np.zeros((0, *columns[name]), types[name]) for name in columns}

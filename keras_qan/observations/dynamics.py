@@ -1,4 +1,4 @@
-"""How a training is going, in numbers that know neither the task's scale nor the model's size."""
+"""The course of a training, in numbers that know neither the task's scale nor the model's size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What outlives a training, and what copies of a callback share: agent, counters, directory."""
+"""State shared by all copies of a `QANCallback`: agent, counters and directory."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ class AgentState:
     """Settings, controller, counters and directory.
 
     Attributes:
-      episodes: trainings learned from.
-      steps: the students' steps in all trainings so far.
-      returns: what the last trainings learned from came to, `RETURNS_KEPT` at most.
+      episodes: trainings that it learned from.
+      steps: the models' steps in all trainings so far.
+      returns: what the last trainings that it learned from came to, `RETURNS_KEPT` at most.
       log: where records go, if anywhere.
       finished: (arm, phase, episode) of what the directory held already.
       last_episode: the last episode's record.
       selector: what chooses the batches, where actions or observations are bound to one.
 
     Args:
-      given: what the user said.
-      defaults: what holds where the user said nothing.
+      given: the user's arguments.
+      defaults: the values of arguments that were left out.
       directory: where to keep it all, or None.
       parameters: what the agent starts out knowing, unless the directory holds more; see
-        `Agent.adopt`.
-      selector: what actions and observations of an earlier run are to be bound to.
+        `Agent.adopt`. Defaults to none.
+      selector: what actions and observations of an earlier run are bound to. Defaults to none.
 
     Raises:
       ValueError: the settings are unusable, or the directory holds a run with others.
@@ -103,7 +103,7 @@ class AgentState:
     def load(
         cls, directory: str | Path, defaults: CallbackConfig, writable: bool, selector: Any = None
     ) -> AgentState:
-        """Loads a run.
+        """Load a run.
 
         Args:
           directory: where it is.
@@ -136,7 +136,7 @@ class AgentState:
         defaults: CallbackConfig,
         selector: Any = None,
     ) -> AgentState:
-        """Makes one, without a directory, of what `save` writes.
+        """Return a state without a directory, from what `save` writes.
 
         Raises:
           ValueError: it does not fit the selector, or is not what this version expects.
@@ -162,7 +162,7 @@ class AgentState:
     def _take_over(
         self, given: CallbackConfig, arrays: dict[str, np.ndarray], data: dict[str, Any]
     ) -> None:
-        """Goes on from a checkpoint, unless the user asks for something else than it holds."""
+        """Resume from a checkpoint, unless the user asks for something else than it holds."""
         # What a run with selection actions is made of is known once their room is.
         importlib.import_module("keras_qan.selection")
         try:
@@ -181,18 +181,18 @@ class AgentState:
         self._arrays = arrays
 
     def _bind(self) -> None:
-        """Binds what was read from a directory, where a selector is known."""
+        """Bind actions and observations of a directory, where a selector is known."""
         if self.selector is not None:
             self.settings = self.settings.bound_to(self.selector)
 
     def check_selector(self) -> None:
-        """Raises ValueError where an action or observation has no selector yet."""
+        """Raise ValueError where an action or observation has no selector yet."""
         self.settings.check_bound()
 
     # One episode.
 
     def join(self, workers: Any) -> None:
-        """Makes the brains of several workers one: the chief's, on which all of them act.
+        """Share the chief's agent, settings and counts with all workers of a training.
 
         The others let go of agent and directory, and take over the chief's settings and counts.
 
@@ -234,7 +234,7 @@ class AgentState:
         self.controller.agent = SharedAgent(self.controller.agent, workers)
 
     def begin_episode(self, num_kernels: int, explore: bool, context: dict[str, Any]) -> None:
-        """Makes ready for a student with so many watched kernels.
+        """Prepare the agent for a model with so many watched kernels.
 
         Raises:
           ValueError: the agent knows states of another size.
@@ -260,17 +260,17 @@ class AgentState:
             self.log.context = defaults | context
 
     def record(self, file: str, **values: Any) -> None:
-        """Adds a record to the log, if there is one."""
+        """Add a record to the log, if there is one."""
         if self.log is not None:
             self.log.record(file, **values)
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        """Adds a TensorBoard scalar; `step` counts within the episode."""
+        """Add a TensorBoard scalar; `step` counts within the episode."""
         if self.log is not None:
             self.log.scalar(name, value, self.steps + step)
 
     def record_decision(self, decision: Decision, number: int, step: int, greedy: bool) -> None:
-        """Writes down one decision, which has to be the same on all workers."""
+        """Log one decision, which has to be the same on all workers."""
         if self.workers is not None:
             self.workers.agree("step, action, learning rate", step, decision.action, decision.rate)
         if self.log is None:
@@ -299,21 +299,21 @@ class AgentState:
             self.scalar(f"qan/q_values/{index}", value, step)
 
     def _shares(self) -> dict[str, Any]:
-        """The share of each group of examples in the batches before a decision, by name."""
+        """Return the share of each group of examples in the batches before a decision, by name."""
         if self.selector is None or not self.selector.groups:
             return {}
         shares = self.selector.recent_shares()
         return {"shares": {name: round(value, 4) for name, value in shares.items()}}
 
     def end_episode(self, learned: bool, **values: Any) -> None:
-        """Counts the episode; `write_episode` writes it."""
+        """Count the episode; `write_episode` writes it."""
         self.last_episode = values
         if learned:
             self.episodes += 1
             self.returns = [*self.returns, values["return"]][-RETURNS_KEPT:]
 
     def write_episode(self, learned: bool, **more: Any) -> None:
-        """Writes the last episode's records, and the checkpoint if it was learned from."""
+        """Write the last episode's records, and the checkpoint if it was learned from."""
         values = self.last_episode | more
         if self.log is not None:
             self.scalar("qan/return", values["return"], values["steps"])
@@ -324,7 +324,7 @@ class AgentState:
             self.save(None)
 
     def save(self, directory: str | Path | None) -> Path:
-        """Writes a checkpoint to the directory, or to another."""
+        """Write a checkpoint to the directory, or to another."""
         target = self.directory if directory is None else Path(directory)
         if target is None:
             raise ValueError(
@@ -338,7 +338,7 @@ class AgentState:
         return checkpoint.write_next(target / "agent", self.STEM, arrays, self.as_data())
 
     def as_data(self) -> dict[str, Any]:
-        """Settings and counters as plain data."""
+        """Return settings and counters as plain data."""
         return {
             "settings": self.settings.config(),
             "episodes": self.episodes,

@@ -26,12 +26,12 @@ from keras_qan.qan.convergence import ReturnTrend, return_trend
 from keras_qan.qan.decision_schedule import DecisionSchedule
 from keras_qan.qan.fit_state import FitState
 from keras_qan.qan.model_access import ModelAccess, require_trainable, workers_of
-from keras_qan.qan.policy import UNSET, Policy, policy_to_start_from
+from keras_qan.qan.policy import UNSET, Policy, starting_policy
 from keras_qan.qan.rewards import Reward
 from keras_qan.qan.rule import Decision
 
-#: How often a training whose loss is no number is set back before it is given up.
-MAX_RESCUES = 20
+#: Maximum roll-backs after a non-finite loss before a training is given up.
+MAX_ROLLBACKS = 20
 
 
 class QANCallback(keras.callbacks.Callback):
@@ -106,7 +106,7 @@ class QANCallback(keras.callbacks.Callback):
         given = CallbackConfig(
             actions, observations, reward, agent, decide_every, rate_bounds, dense_start, schedule
         )
-        known = policy_to_start_from(policy, given)
+        known = starting_policy(policy, given)
         if known is None:
             self._adopt(AgentState(given, _default_settings(), directory), explore=True)
             return
@@ -116,7 +116,7 @@ class QANCallback(keras.callbacks.Callback):
 
     @classmethod
     def load(cls, directory: str | Path, explore: bool = True, selector: Any = None) -> QANCallback:
-        """Loads what an earlier run learned.
+        """Load what an earlier run learned.
 
         Args:
           directory: the earlier callback's directory.
@@ -135,14 +135,14 @@ class QANCallback(keras.callbacks.Callback):
 
     @classmethod
     def of(cls, state: AgentState, explore: bool) -> QANCallback:
-        """A callback around a brain that was made elsewhere."""
+        """Return a callback around a state that was made elsewhere."""
         callback = cls.__new__(cls)
         keras.callbacks.Callback.__init__(callback)
         callback._adopt(state, explore)
         return callback
 
     def _adopt(self, state: AgentState, explore: bool) -> None:
-        """Sets every attribute; the brain is shared between copies, the rest is this one's own."""
+        """Set every attribute; the state is shared between copies, the rest is this one's own."""
         self._state = state
         self.explore = explore
         self.context: dict[str, Any] = {}
@@ -152,48 +152,48 @@ class QANCallback(keras.callbacks.Callback):
 
     @property
     def state(self) -> AgentState:
-        """What it shares with its copies."""
+        """The state shared with its copies."""
         return self._state
 
     @property
     def episodes(self) -> int:
-        """How many trainings it has learned from."""
+        """The number of trainings it has learned from."""
         return self._state.episodes
 
     def gain(self) -> ReturnTrend:
-        """Whether the trainings it learns from still get better, from their returns so far."""
+        """Compare the returns of the last trainings with those before."""
         return return_trend(self._state.returns)
 
     @property
     def agent(self) -> Agent:
-        """What decides."""
+        """The agent that decides."""
         return self._state.controller.agent
 
     @property
     def settings(self) -> CallbackConfig:
-        """What it is made of."""
+        """Its parts."""
         return self._state.settings
 
     @property
     def selector(self) -> Any:
-        """What chooses the batches, where its actions or observations are bound to one."""
+        """The selector that its actions or observations are bound to, or None."""
         return self._state.selector
 
     @property
     def directory(self) -> Path | None:
-        """Where it is kept."""
+        """The folder where it is kept, or None."""
         return self._state.directory
 
     def has_finished(self, arm: str, phase: str, episode: int) -> bool:
-        """Whether the directory held the records of that episode when it was opened."""
+        """Return whether the directory held the records of that episode when it was opened."""
         return (arm, phase, episode) in self._state.finished
 
     def log_to(self, other: QANCallback) -> None:
-        """Writes records to the other callback's directory from now on."""
+        """Write records to the other callback's directory from now on."""
         self._state.log = other._brain.log
 
     def join(self, workers: Any) -> None:
-        """Makes it one of several workers' that act on the chief's decisions; `fit` does it too."""
+        """Make it one of several workers' that act on the chief's decisions; `fit` does it too."""
         self._state.join(workers)
 
     @contextlib.contextmanager
@@ -206,7 +206,7 @@ class QANCallback(keras.callbacks.Callback):
             self._defers_writing = False
 
     def save(self, directory: str | Path | None = None) -> Path:
-        """Writes what was learned, to its own directory or to another.
+        """Write what was learned, to its own directory or to another.
 
         Returns:
           The new checkpoint.
@@ -222,7 +222,7 @@ class QANCallback(keras.callbacks.Callback):
         return copy
 
     def __reduce__(self) -> Any:
-        """Refuses to be pickled: an agent is saved as data."""
+        """Refuse to be pickled: an agent is saved as data."""
         raise TypeError(
             "QANCallback cannot be pickled. Give it a directory and use "
             "QANCallback.load(directory) on the other side."
@@ -231,7 +231,7 @@ class QANCallback(keras.callbacks.Callback):
     # Keras's hooks.
 
     def set_model(self, model: keras.Model) -> None:
-        """Notes the model, and warns of callbacks in the same `fit` that set the rate too."""
+        """Note the model, and warns of callbacks in the same `fit` that set the rate too."""
         super().set_model(model)
         self._conflicts.check_neighbours()
 
@@ -376,7 +376,7 @@ class QANCallback(keras.callbacks.Callback):
         return self._fit
 
     def pause(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Where the running `fit` is at the end of an epoch, but for model, agent and selector.
+        """Return the state of the running `fit` at an epoch's end, but for model, agent and selector.
 
         Returns:
           Arrays by name, and plain data.
@@ -386,7 +386,7 @@ class QANCallback(keras.callbacks.Callback):
         return fit.arrays() | notes, fit.as_data()
 
     def go_on(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
-        """Goes on, in a `fit` that has just begun, from where `pause` was called.
+        """Go on, in a `fit` that has just begun, from where `pause` was called.
 
         Raises:
           KeyError: something is missing.
@@ -397,7 +397,7 @@ class QANCallback(keras.callbacks.Callback):
         self._running.restore(arrays, data)
 
     def _companion(self) -> keras.callbacks.Callback:
-        """What looks after the selector in this fit; where there is none, what does nothing."""
+        """Return the callback that looks after the selector; without one, a callback that does nothing."""
         selector = self.selector
         companion = keras.callbacks.Callback() if selector is None else selector.callback()
         companion.set_params(self.params)
@@ -424,9 +424,9 @@ class QANCallback(keras.callbacks.Callback):
         self._record(decision)
 
     def _can_roll_back(self, fit: FitState) -> bool:
-        """Whether a training whose loss is no number can be set back and go on."""
+        """Return whether a training whose loss is non-finite can be rolled back and go on."""
         fit.num_rescues += 1
-        return self._controller.can_step_back and fit.num_rescues <= MAX_RESCUES
+        return self._controller.can_step_back and fit.num_rescues <= MAX_ROLLBACKS
 
     def _record(self, decision: Decision) -> None:
         fit = self._running

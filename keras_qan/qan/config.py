@@ -1,4 +1,4 @@
-"""What a callback is made of: what may be said, over what defaults, and as plain data."""
+"""The parts of a callback: the explicit ones over their defaults, and as plain data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keras_qan.storage.serialization import from_config, to_config
 
 @dataclass
 class CallbackConfig:
-    """What a callback is made of; None where nothing was said."""
+    """The parts of a callback; None where an argument was left out."""
 
     actions: Sequence[Action] | None = None
     observations: Sequence[Observation] | None = None
@@ -32,7 +32,7 @@ class CallbackConfig:
     schedule: Schedule | None = None
 
     def check(self) -> None:
-        """Raises ValueError or TypeError for what no training could be steered with."""
+        """Raise ValueError or TypeError for what no training could be steered with."""
         if self.actions is not None:
             _check_list("actions", self.actions, Action, "[Decay(0.95), Restart()]")
         if self.observations is not None:
@@ -70,12 +70,12 @@ class CallbackConfig:
                 )
 
     def config(self) -> dict[str, Any]:
-        """As plain data, for the run directory."""
+        """Return the parts as plain data, for the run directory."""
         return {field.name: to_config(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> CallbackConfig:
-        """Makes again what `config` gave.
+        """Return the configuration that `config` gave.
 
         Raises:
           ValueError: the configuration is none of this version's settings.
@@ -86,18 +86,18 @@ class CallbackConfig:
             raise ValueError(f"the settings cannot be read: {error}") from error
 
     @property
-    def said(self) -> dict[str, Any]:
-        """What something was said of, by name."""
+    def explicit(self) -> dict[str, Any]:
+        """The arguments that were given, by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
     def over(self, defaults: CallbackConfig) -> CallbackConfig:
-        """These, and the defaults where nothing was said."""
-        return replace(defaults, **self.said)
+        """Return these parts, and the defaults where an argument was left out."""
+        return replace(defaults, **self.explicit)
 
     def require_in(self, saved: CallbackConfig, directory: Path | None) -> None:
-        """Raises ValueError where something else is said than a directory's run was made with."""
-        for name, value in self.said.items():
+        """Raise ValueError where an argument differs from that of a directory's run."""
+        for name, value in self.explicit.items():
             asked, found = to_config(value), to_config(getattr(saved, name))
             if as_json(asked) != as_json(found):
                 raise ValueError(
@@ -109,7 +109,7 @@ class CallbackConfig:
     # The selector that actions and observations act on.
 
     def bound_to(self, selector: Any) -> CallbackConfig:
-        """These, with every action and observation that acts on a selector bound to this one.
+        """Return a copy with every action and observation bound to a selector.
 
         Raises:
           ValueError: one does not fit the selector.
@@ -121,7 +121,7 @@ class CallbackConfig:
         return replace(self, actions=bound(self.actions), observations=bound(self.observations))
 
     def selector(self, also: Any = None) -> Any:
-        """The one selector that actions and observations are bound to, or None.
+        """Return the one selector that actions and observations are bound to, or None.
 
         Args:
           also: a selector that they are to be bound to.
@@ -140,7 +140,7 @@ class CallbackConfig:
         return found[0] if found else None
 
     def check_bound(self) -> None:
-        """Raises ValueError where an action or observation has no selector yet."""
+        """Raise ValueError where an action or observation has no selector yet."""
         for part in self._parts:
             if part.needs_selector and part.selector is None:
                 raise ValueError(
@@ -168,7 +168,7 @@ def _check_list(name: str, values: Sequence[Any], protocol: type, example: str) 
 
 
 def as_json(value: Any) -> Any:
-    """Lists for tuples, as a configuration that went through a file has them."""
+    """Return a value with lists for tuples, as a file has them."""
     if isinstance(value, dict):
         return {key: as_json(item) for key, item in value.items()}
     return [as_json(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""Others that set the learning rate in the same `fit`."""
+"""Warnings of other callbacks that set the learning rate in the same `fit`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ CONFLICTING = ("ReduceLROnPlateau", "LearningRateScheduler")
 
 
 class ConflictDetector:
-    """Warns of them, once in a `fit`.
+    """Warn of callbacks that set the learning rate too, once in a `fit`.
 
     Args:
-      own: the callback that they are rivals of.
+      own: the callback that they are in conflict with.
     """
 
     def __init__(self, own: keras.callbacks.Callback) -> None:
@@ -25,7 +25,7 @@ class ConflictDetector:
         self._has_warned = False
 
     def check_neighbours(self) -> None:
-        """Warns of callbacks beside ours whose kind sets the rate; to be called from a hook."""
+        """Warn of callbacks beside ours whose kind sets the rate; to be called from a hook."""
         self._has_warned = False
         for neighbour in _callbacks_of_same_fit():
             if neighbour is not self._own and type(neighbour) is type(self._own):
@@ -41,7 +41,7 @@ class ConflictDetector:
                 )
 
     def compare(self, left: float, found: float) -> None:
-        """Warns where the rate is not the one that QAN left."""
+        """Warn where the rate is not the one that QAN left."""
         if not math.isclose(found, left, rel_tol=1e-5):
             self._warn(
                 f"QAN left the learning rate at {left:.6g} and found it at {found:.6g}: another "
@@ -59,7 +59,7 @@ def _class_names(value: object) -> set[str]:
 
 
 def _callbacks_of_same_fit() -> list[Any]:
-    """The callbacks beside ours; Keras tells a callback its model but not its neighbours."""
+    """Return the callbacks beside ours; Keras tells a callback its model but not its neighbours."""
     frame = inspect.currentframe()
     while frame is not None:
         container = frame.f_locals.get("self")

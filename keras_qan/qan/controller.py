@@ -164,7 +164,7 @@ class Controller:
 
     @property
     def can_step_back(self) -> bool:
-        """Whether a training can be rolled back."""
+        """True where an action can roll a training back."""
         return self._action_set.can_step_back
 
     # What the callback calls.

@@ -1,4 +1,4 @@
-"""Whether an agent that learns on a task is still getting better at it."""
+"""A comparison of the last trainings with those before: does the agent still improve?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ReturnTrend(NamedTuple):
     verdict: str
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """Return one line for a person."""
         if self.verdict == "too early to say":
             return self.verdict
         change = f"{self.last - self.before:+.3f} ± {self.error:.3f}"
@@ -36,7 +36,7 @@ class ReturnTrend(NamedTuple):
 
 
 def return_trend(returns: Sequence[float]) -> ReturnTrend:
-    """Compares the last trainings with as many before them, up to `WINDOW` each.
+    """Compare the last trainings with as many before them, up to `WINDOW` each.
 
     A difference counts where it is above its standard error, s √(2 / n) with s the pooled standard
     deviation of single trainings.

@@ -1,4 +1,4 @@
-"""When decisions are due: counted in optimizer steps, whatever Keras's hooks count in."""
+"""The schedule of decisions, in optimizer steps, whatever Keras's hooks count in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DENSE_GROWTH = 0.5
 
 
 def dense_interval(step: int, num_steps: int, shortest: int = 2) -> int:
-    """Steps from a decision to the next, where the first ones lie close together.
+    """Return the steps from a decision to the next, where the first ones lie close together.
 
     Two steps at least, as the first loss after a decision is not its doing; then half of what is
     done already, up to a twenty-fourth of the training.
@@ -33,7 +33,7 @@ def dense_interval(step: int, num_steps: int, shortest: int = 2) -> int:
 
 
 def dense_decisions(num_steps: int, shortest: int = 2) -> list[int]:
-    """The steps of a training after which a decision is taken; the first is 0.
+    """Return the steps of a training after which a decision is taken; the first is 0.
 
     A last interval is at least half as long as those before it.
     """
@@ -47,11 +47,11 @@ def dense_decisions(num_steps: int, shortest: int = 2) -> list[int]:
 
 
 class DecisionSchedule:
-    """The rhythm of one training.
+    """The schedule of decisions of one training.
 
     A decision is due every `every` steps. At the first call after a decision the losses are to be
-    marked instead: what was counted until then was fixed before the decision could show. Where
-    decisions show `staleness` batches late, so much later the losses are marked, and no interval is
+    counted anew instead: what was counted until then was fixed before the decision could show. Where
+    decisions show `staleness` batches late, so much later the losses are counted, and no interval is
     so short that nothing would be left to count.
 
     Args:
@@ -103,11 +103,11 @@ class DecisionSchedule:
 
     @property
     def knows_length(self) -> bool:
-        """Whether the number of steps in the training is known."""
+        """True once the number of steps in the training is known."""
         return self._num_steps is not None
 
     def set_length(self, steps_an_epoch: int, num_epochs: int) -> None:
-        """Notes how long the training is."""
+        """Note how long the training is."""
         self._num_steps = max(steps_an_epoch * num_epochs, 1)
         if self._dense_start:
             shortest = max(2, self._shortest)
@@ -126,7 +126,7 @@ class DecisionSchedule:
             self.num_decisions = max(1, more + 1)
 
     def begin_epoch(self) -> None:
-        """Batches are counted from zero again."""
+        """Count batches from zero again."""
         self._epoch_start = self.step
 
     @property
@@ -135,7 +135,7 @@ class DecisionSchedule:
         return self.step - self._epoch_start
 
     def advance(self, batch: int) -> bool:
-        """Counts the steps up to a batch.
+        """Count the steps up to a batch.
 
         Args:
           batch: Keras's index of the last batch done, from 0 in each epoch.
@@ -153,7 +153,7 @@ class DecisionSchedule:
         return self.step >= self._next_call
 
     def wants_decision(self) -> bool:
-        """Whether a decision is due, and enough of the training is left for it to show."""
+        """Return whether a decision is due, and enough of the training is left for it to show."""
         if self.step < self._last_decision + self.every:
             return False
         left = None if self._num_steps is None else self._num_steps - self.step
@@ -165,16 +165,16 @@ class DecisionSchedule:
         return max(self.every / 2, self._staleness + 2 if self._staleness else 0)
 
     def starts_counting(self) -> bool:
-        """Whether the losses of the last decision are to be counted from here."""
+        """Return whether the losses of the last decision count from here."""
         return self.step < self._last_decision + self.every
 
     @property
     def credit_is_delayed(self) -> bool:
-        """Whether every call of Keras's hook brings a decision, so that none falls in between."""
+        """True where every call of Keras's hook brings a decision, so that none falls in between."""
         return self.every <= self._call_every
 
     def note_decision(self) -> None:
-        """Notes that a decision was taken at this step."""
+        """Note that a decision was taken at this step."""
         if self._dense_start:
             # While the length is unknown, as if ten times as much were to come as is done.
             length = self._num_steps or 10 * self.step
@@ -186,11 +186,11 @@ class DecisionSchedule:
         return dense_interval(self.step, length, max(2, self._shortest))
 
     def counting_started(self) -> None:
-        """Notes that the losses were marked: nothing is to be done before the next decision."""
+        """Note that counting started: nothing is to be done before the next decision."""
         self._next_call = self._last_decision + self.every
 
     def context(self) -> DecisionContext:
-        """Where in the training we are, for a decision that is taken now."""
+        """Return the context of a decision that is taken now."""
         interval = self.every
         if self._dense_start:
             interval = self._dense_interval(self._num_steps or 10 * max(self.step, 1))
@@ -216,7 +216,7 @@ class DecisionSchedule:
         vars(self).update({name: known[name] for name in vars(self)})
 
     def progress(self) -> float:
-        """The share of the training that is done; 0 while its length is unknown."""
+        """Return the share of the training that is done; 0 while its length is unknown."""
         return 0.0 if self._num_steps is None else min(self.step / self._num_steps, 1.0)
 
 

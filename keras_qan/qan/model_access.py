@@ -178,7 +178,7 @@ def _assign(variable: Any, replica: Any, value: Any) -> None:
 
 
 class KernelMotion:
-    """How the watched kernels move from one decision to the next.
+    """The motion of the watched kernels from one decision to the next.
 
     Args:
       kernels: Keras variables.
@@ -381,7 +381,7 @@ class ModelAccess:
 
     @property
     def num_kernels(self) -> int:
-        """How many kernels are watched."""
+        """The number of watched kernels."""
         return len(self._kernels)
 
     def synchronize(self) -> None:

@@ -1,4 +1,4 @@
-"""A learned policy as a file: what it can be used with, what it knows, and where it comes from."""
+"""A learned policy as a file: its settings, its parameters and its provenance."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ class Policy:
 
     @property
     def learning_settings(self) -> CallbackConfig:
-        """The settings with which it goes on learning on one task: its agent may lean."""
+        """The settings with which it learns on one task: its agent has a bias to learn."""
         agent, actions = self.settings.agent, self.settings.actions or ()
         if not isinstance(agent, DQN):
             return self.settings
         factors = [action.factor for action in actions]
-        leaning = ThompsonDQN(agent, [math.log(factor) for factor in factors], agent.seed)
-        return dataclasses.replace(self.settings, agent=leaning)
+        biased = ThompsonDQN(agent, [math.log(factor) for factor in factors], agent.seed)
+        return dataclasses.replace(self.settings, agent=biased)
 
     def save(self, path: str | Path) -> Path:
-        """Writes the policy to a file.
+        """Write the policy to a file.
 
         Raises:
           OSError: the file cannot be written.
@@ -71,7 +71,7 @@ class Policy:
 
     @classmethod
     def load(cls, path: str | Path) -> Policy:
-        """Reads a policy. It is data: nothing in it is run.
+        """Read a policy. It is data: nothing in it is run.
 
         Raises:
           FileNotFoundError: there is no such file.
@@ -108,7 +108,7 @@ class Policy:
 
 
 def _check_fits(settings: CallbackConfig, arrays: dict[str, np.ndarray]) -> None:
-    """Raises ValueError where an agent of these settings cannot have known these arrays."""
+    """Raise ValueError where an agent of these settings cannot have known these arrays."""
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{name!r} holds numbers that are none")
@@ -144,15 +144,15 @@ def _check_fits(settings: CallbackConfig, arrays: dict[str, np.ndarray]) -> None
 
 @functools.cache
 def shipped() -> Policy:
-    """The policy that ships with the package."""
+    """Return the policy that ships with the package."""
     return Policy.load(Path(__file__).parents[1] / "policies" / "default.qan")
 
 
-def policy_to_start_from(asked: Policy | str | Path | None, given: CallbackConfig) -> Policy | None:
-    """The policy that a callback starts from, if any.
+def starting_policy(asked: Policy | str | Path | None, given: CallbackConfig) -> Policy | None:
+    """Return the policy that a callback starts from, if any.
 
     Args:
-      asked: what its argument `policy` is; `UNSAID` where it was not given.
+      asked: what its argument `policy` is; `UNSET` where it was not given.
       given: the other arguments.
 
     Raises:
@@ -161,12 +161,12 @@ def policy_to_start_from(asked: Policy | str | Path | None, given: CallbackConfi
       ValueError: a policy is asked for together with what only it can say.
     """
     if asked is UNSET:
-        return None if given.said else shipped()
+        return None if given.explicit else shipped()
     if asked is None:
         return None
-    if given.said:
+    if given.explicit:
         raise ValueError(
-            f"QANCallback got policy={asked!r} and {', '.join(given.said)}; expected one or the "
+            f"QANCallback got policy={asked!r} and {', '.join(given.explicit)}; expected one or the "
             "other: a policy comes with the actions, observations and agent it was learned with. "
             "Leave the others out, or give policy=None to learn from nothing."
         )

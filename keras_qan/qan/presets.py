@@ -20,7 +20,7 @@ SELECTION_MARGIN = 0.25
 
 
 def default(seed: int = 0) -> dict[str, Any]:
-    """What `QANCallback` is made of when nothing is said, as its keyword arguments.
+    """Return the defaults of `QANCallback`, as its keyword arguments.
 
     Few decisions an episode, steps of the rate both ways, an undiscounted return down to the
     validation loss and episode-long targets: what learned where one-step values swung.
@@ -35,7 +35,7 @@ def default(seed: int = 0) -> dict[str, Any]:
 
 
 def paper(seed: int = 0) -> dict[str, Any]:
-    """The settings of Fu et al. 2016 for CIFAR-10, where the paper or its code say any.
+    """Return the settings of Fu et al. 2016 for CIFAR-10, where the paper or its code say any.
 
     A decision at every step, the rate cut by 5 % or set back, 192 weight statistics and the rate,
     equation 9. The agent's settings are those of the published code (γ 0.99, batches of 32, hidden
@@ -70,7 +70,7 @@ def paper(seed: int = 0) -> dict[str, Any]:
 
 
 def transfer(seed: int = 0) -> dict[str, Any]:
-    """What the shipped policy is made of, and how it goes on learning on a task of the user's.
+    """Return the settings of the shipped policy.
 
     The state knows no scale of task or model, the first decisions lie close together, the rate can
     be changed by much at once, and a training that went astray can be set back. The rate anneals
@@ -104,7 +104,7 @@ def transfer(seed: int = 0) -> dict[str, Any]:
 def with_selection(
     settings: dict[str, Any], selector: Selector, rate_actions: bool = True, raw: bool = False
 ) -> dict[str, Any]:
-    """Settings with a selector's actions beside the actions on the rate, or in their place.
+    """Return settings with a selector's actions beside the actions on the rate, or in their place.
 
     To hold is among the actions, and what the agent does unless another action is worth more by a
     margin: a policy that follows the noise of its values makes batches of a few classes, and the
@@ -134,7 +134,7 @@ def with_selection(
 
 
 def by_name(name: str, seed: int = 0) -> dict[str, Any]:
-    """The preset of that name, as keyword arguments of `QANCallback`.
+    """Return the preset of that name, as keyword arguments of `QANCallback`.
 
     Raises:
       ValueError: there is none.

@@ -1,1 +1,1 @@
-"""What every package may use: progress bars, backend checks, argument checks."""
+"""Helpers for every package: progress bars, backends, argument checks, deprecations."""
