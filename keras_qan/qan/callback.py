@@ -190,7 +190,7 @@ class QANCallback(keras.callbacks.Callback):
 
     def log_to(self, other: QANCallback) -> None:
         """Write records to the other callback's directory from now on."""
-        self._state.log = other._brain.log
+        self._state.log = other._state.log
 
     def join(self, workers: Any) -> None:
         """Make it one of several workers' that act on the chief's decisions; `fit` does it too."""
@@ -376,7 +376,7 @@ class QANCallback(keras.callbacks.Callback):
         return self._fit
 
     def pause(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Return the state of the running `fit` at an epoch's end, but for model, agent and selector.
+        """Return the state of the running `fit` at an epoch's end, without model and agent.
 
         Returns:
           Arrays by name, and plain data.
@@ -397,7 +397,7 @@ class QANCallback(keras.callbacks.Callback):
         self._running.restore(arrays, data)
 
     def _companion(self) -> keras.callbacks.Callback:
-        """Return the callback that looks after the selector; without one, a callback that does nothing."""
+        """Return the selector's callback for this fit; one that does nothing without a selector."""
         selector = self.selector
         companion = keras.callbacks.Callback() if selector is None else selector.callback()
         companion.set_params(self.params)

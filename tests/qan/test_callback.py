@@ -570,7 +570,7 @@ def test_unknown_callback_that_sets_the_rate_is_noticed():
     [
         ({"actions": []}, "at least one entry"),
         ({"actions": "Decay"}, "at least one entry"),
-        ({"actions": [Decay]}, "no method 'next_rate'"),
+        ({"actions": [Decay]}, "a subclass of .*Action"),
         ({"observations": []}, "at least one entry"),
         ({"decide_every": 0}, "at least 1 step"),
         ({"decide_every": "50"}, "decide_every is '50'; expected at least 1 step"),

@@ -1,61 +1,60 @@
 import math
 
+import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from helpers.fake_model import FakeModel
 
-from keras_qan.actions import Decay, Hold, Raise
-from keras_qan.agents import ActionChoice
-from keras_qan.observations import CurrentLearningRate
-from keras_qan.qan.controller import LOG_LOSS_BOUNDS, Controller
-from keras_qan.qan.model_access import FitProgress, ModelAccess
+from keras_qan.actions import Action, Decay, Hold, Raise
+from keras_qan.agents import ActionChoice, Agent
+from keras_qan.observations import CurrentLearningRate, Observation
+from keras_qan.observations.loss_history import LOG_LOSS_BOUNDS
+from keras_qan.qan.controller import Controller
+from keras_qan.qan.model_access import ModelAccess
 from keras_qan.qan.rewards import Equation9, LogLossDrop
+from keras_qan.qan.rule import DecisionContext
 
-NUM_ROWS = 64
 
-
-class Recorder:
+class Recorder(Agent):
     """An agent that plays a list of actions and writes down all that it is told."""
 
     def __init__(self, plays=(0,), epsilon=0.25):
         self.plays, self.epsilon = plays, epsilon
         self.abandoned = []
+        self.explored = []
         self.sizes = None
+        self._rows = []
 
     def build(self, num_features, num_actions):
-        if self.sizes is None:
-            self.sizes = num_features, num_actions
-            self._count = tf.Variable(0)
-            self._learned = tf.Variable(0)
-            # Action, reward, discount and the first feature of each transition.
-            self._rows = tf.Variable(tf.zeros([NUM_ROWS, 4]))
-            self._explores = tf.Variable(tf.zeros([NUM_ROWS]))
+        self.sizes = num_features, num_actions
 
     def act(self, observation, explore):
-        number = self._count.assign_add(1) - 1
-        self._explores.scatter_nd_update([[number]], [tf.cast(explore, tf.float32)])
-        plays = tf.constant(self.plays, tf.int64)
-        action = plays[number % len(self.plays)]
-        values = tf.fill([self.sizes[1]], 0.5)
-        return ActionChoice(action, values, tf.constant(self.epsilon))
+        action = self.plays[len(self.explored) % len(self.plays)]
+        self.explored.append(explore)
+        return ActionChoice(action, np.full(self.sizes[1], 0.5, np.float32), self.epsilon)
 
     def learn(self, observation, action, reward, discount):
-        number = self._learned.assign_add(1) - 1
-        row = tf.stack([tf.cast(action, tf.float32), reward, discount, observation[0]])
-        self._rows.scatter_nd_update([[number]], [row])
-        return tf.cast(number, tf.float32)
+        # Action, reward, discount and the first feature of each transition.
+        self._rows.append([action, reward, discount, observation[0]])
+        return float(len(self._rows) - 1)
 
     def abandon(self, num_transitions):
         self.abandoned.append(num_transitions)
-        self._learned.assign_sub(num_transitions)
+        del self._rows[len(self._rows) - num_transitions :]
+
+    def arrays(self):
+        return {}
+
+    def restore(self, arrays):
+        del arrays
 
     @property
     def learned(self):
-        return self._rows.numpy()[: int(self._learned)]
+        return np.array(self._rows, float).reshape(-1, 4)
 
 
 class Training:
-    """A student of plain variables, whose steps have the losses that a test asks for."""
+    """A model of plain numbers, whose steps have the losses that a test asks for."""
 
     def __init__(self, agent=None, actions=None, reward=None, bounds=(1e-6, 10.0), rates=(1.0,)):
         self.agent = agent or Recorder()
@@ -67,45 +66,44 @@ class Training:
             bounds,
         )
         self.controller.build(0)
-        self.student = ModelAccess([], [tf.Variable(rate) for rate in rates], *self.sums())
-        self.slots = tf.Variable([1.0, 2.0])
+        self.model = FakeModel(rates)
         self.num_decisions, self.explore = 4, True
 
-    @staticmethod
-    def sums():
-        return tf.Variable(0.0), tf.Variable(0.0)
-
     def begin(self, **other):
-        arguments = {"moment": self.moment(0.0), "explore": self.explore} | other
-        return self.controller.begin(self.student, **arguments)
+        arguments = {"context": self.context(0.0), "explore": self.explore} | other
+        return self.controller.begin(self.model, **arguments)
 
-    def moment(self, progress):
-        return FitProgress(progress, self.num_decisions, num_steps=40, interval=10, taken=10)
+    def context(self, progress):
+        return DecisionContext(progress, self.num_decisions, num_steps=40, interval=10, taken=10)
 
     def step(self, *losses, examples=8):
         for loss in losses:
-            self.student.loss_total.assign_add(loss * examples)
-            self.student.loss_count.assign_add(examples)
+            self.model.losses.add(loss, examples)
 
     def first_step(self, loss):
         self.step(loss)
-        self.controller.start_from(self.controller.mean_loss(self.student))
+        self.controller.start_from(self.controller.mean_loss(self.model))
 
-    def mark(self):
-        self.controller.mark(self.student)
+    def start_counting(self):
+        self.controller.start_counting(self.model)
 
     def decide(self, delayed=False, progress=0.5):
-        return self.controller.decide(self.student, self.moment(progress), self.explore, delayed)
+        return self.controller.decide(self.model, self.context(progress), self.explore, delayed)
 
     def keep(self):
         """As at the end of an epoch: the loss is kept, and Keras sets its sums back to zero."""
-        self.controller.keep_loss(self.student)
-        self.student.loss_total.assign(0.0)
-        self.student.loss_count.assign(0.0)
+        self.controller.keep_loss(self.model)
+        self.model.losses.assign(0.0, 0.0)
 
     def end(self, final_loss=None):
-        self.controller.keep_loss(self.student)
-        return self.controller.end(self.student, self.moment(1.0), self.explore, final_loss)
+        self.controller.keep_loss(self.model)
+        return self.controller.end(self.model, self.context(1.0), self.explore, final_loss)
+
+
+def keras_model():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    return model
 
 
 # What a decision is credited with.
@@ -116,13 +114,13 @@ def test_the_loss_of_the_step_right_after_a_decision_does_not_count():
     training = Training(Recorder(plays=(1, 2)))
     training.begin()
     training.first_step(4.0)
-    training.mark()
+    training.start_counting()
     training.step(3.0, 1.0)
     decision = training.decide()
     assert decision.loss == pytest.approx(2.0)
     assert decision.reward == pytest.approx(math.log(4.0) - math.log(2.0))
     training.step(9.0)
-    training.mark()
+    training.start_counting()
     training.step(0.5)
     last = training.end()
     assert last.loss == pytest.approx(0.5)
@@ -172,7 +170,7 @@ def test_the_return_is_the_fall_of_the_log_loss_whatever_lies_between():
         total = 0.0
         for loss in generator.uniform(0.1, 6.0, 6):
             if not delayed:
-                training.mark()
+                training.start_counting()
             training.step(loss)
             total += training.decide(delayed).reward
         training.step(1.5)
@@ -188,7 +186,7 @@ def test_equation_9_divides_by_the_announced_number_of_decisions():
     training.num_decisions = 5
     training.begin()
     training.first_step(math.e)
-    training.mark()
+    training.start_counting()
     training.step(1.0)
     assert training.decide().reward == pytest.approx(0.25)
 
@@ -198,23 +196,23 @@ def test_the_mean_loss_weighs_examples_not_steps():
     training.begin()
     training.step(1.0, examples=30)
     training.step(5.0, examples=10)
-    assert training.controller.mean_loss(training.student) == pytest.approx(2.0)
+    assert training.controller.mean_loss(training.model) == pytest.approx(2.0)
 
 
 def test_losses_are_kept_across_epochs():
     training = Training()
     training.begin()
     training.first_step(4.0)
-    training.mark()
+    training.start_counting()
     training.step(1.0)
     training.keep()
     training.step(2.0)
     training.keep()
     training.step(6.0)
-    assert training.controller.mean_loss(training.student) == pytest.approx(3.0)
+    assert training.controller.mean_loss(training.model) == pytest.approx(3.0)
     assert training.decide().loss == pytest.approx(3.0)
     training.step(5.0)
-    training.mark()
+    training.start_counting()
     training.step(0.5)
     assert training.end().loss == pytest.approx(0.5)
 
@@ -224,25 +222,24 @@ def test_the_last_loss_is_not_mixed_with_what_the_sums_show_after_the_epoch():
     training = Training()
     training.begin()
     training.first_step(4.0)
-    training.mark()
+    training.start_counting()
     training.step(1.0)
-    training.controller.keep_loss(training.student)
-    training.student.loss_total.assign(900.0)
-    training.student.loss_count.assign(9.0)
-    last = training.controller.end(training.student, training.moment(1.0), True)
+    training.controller.keep_loss(training.model)
+    training.model.losses.assign(900.0, 9.0)
+    last = training.controller.end(training.model, training.context(1.0), True)
     assert last.loss == pytest.approx(1.0)
 
 
-def test_a_training_that_ends_right_after_a_mark_is_not_taken_for_a_diverged_one():
+def test_a_training_that_ends_as_soon_as_counting_starts_is_not_taken_for_a_diverged_one():
     # One step after the last decision: nothing is known of what the decision did.
     training = Training()
     training.begin()
     training.first_step(4.0)
-    training.mark()
+    training.start_counting()
     training.step(2.0)
     training.decide()
     training.step(2.0)
-    training.mark()
+    training.start_counting()
     last = training.end()
     assert last.reward == pytest.approx(0.0, abs=1e-6)
     assert training.agent.learned[-1, 1:3].tolist() == pytest.approx([0.0, 0.0], abs=1e-6)
@@ -276,7 +273,7 @@ def test_divergence_is_the_worst_outcome_and_bounded(loss, delayed):
     training.first_step(2.0)
     for _ in range(2):
         if not delayed:
-            training.mark()
+            training.start_counting()
         training.step(0.02)
         training.decide(delayed)
     training.step(loss)
@@ -295,7 +292,7 @@ def test_a_loss_that_has_no_logarithm_counts_as_the_lowest(loss):
     training = Training()
     training.begin()
     training.first_step(2.0)
-    training.mark()
+    training.start_counting()
     training.step(loss)
     assert training.decide().reward == pytest.approx(-LOG_LOSS_BOUNDS[0])
 
@@ -305,7 +302,7 @@ def test_a_first_loss_that_is_none_is_compared_with_as_one(first):
     training = Training()
     training.begin()
     training.controller.start_from(first)
-    training.mark()
+    training.start_counting()
     training.step(math.e)
     assert training.decide().reward == pytest.approx(-1.0, rel=1e-5)
 
@@ -314,19 +311,31 @@ def test_a_first_loss_that_is_none_is_compared_with_as_one(first):
 
 
 def test_only_the_rates_are_assigned():
-    agent = Recorder(plays=(1,))
-    training = Training(agent, rates=(1.0, 0.25))
-    kernel = tf.Variable(tf.ones([2, 2]))
-    training.student = training.student._replace(kernels=[kernel])
+    training = Training(Recorder(plays=(1,)), rates=(1.0, 0.25))
+    kernel = np.ones([2, 2])
+    training.model.kernels = [kernel]
     training.begin()
     training.first_step(1.0)
-    before = float(training.student.loss_total), float(training.student.loss_count)
+    before = training.model.losses.read().tolist()
     training.decide()
-    training.controller.keep_loss(training.student)
-    training.controller.end(training.student, training.moment(1.0), True, 0.5)
-    assert [float(rate) for rate in training.student.rates] == [0.25, 0.0625]
+    training.controller.keep_loss(training.model)
+    training.controller.end(training.model, training.context(1.0), True, 0.5)
+    assert training.model.rates.tolist() == [0.25, 0.0625]
     np.testing.assert_array_equal(kernel, np.ones([2, 2]))
-    assert (float(training.student.loss_total), float(training.student.loss_count)) == before
+    assert training.model.losses.read().tolist() == before
+
+
+def test_of_a_keras_model_only_the_rate_is_assigned():
+    training = Training(Recorder(plays=(1,)))
+    model = keras_model()
+    training.model = ModelAccess(model, [CurrentLearningRate()])
+    weights = model.get_weights()
+    training.begin()
+    training.decide()
+    training.end(0.5)
+    assert float(model.optimizer.learning_rate) == 0.25
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
 
 
 def test_rates_stay_within_the_bounds():
@@ -336,7 +345,7 @@ def test_rates_stay_within_the_bounds():
     found += [training.decide() for _ in range(3)]
     assert [decision.rate for decision in found] == [2.0, 3.0, 3.0, 3.0]
     assert [decision.rate_found for decision in found] == [1.0, 2.0, 3.0, 3.0]
-    assert float(training.student.rates[1]) == 3.0
+    assert training.model.rates[1] == 3.0
     training.agent.plays = (1,)
     down = Training(Recorder(plays=(1,)), bounds=(0.4, 3.0))
     assert [down.begin().rate, down.decide().rate] == [0.5, pytest.approx(0.4)]
@@ -349,23 +358,26 @@ def test_holding_a_rate_beyond_the_bounds_is_holding_it():
 
 
 def test_actions_see_the_rates_that_the_episode_began_with():
-    class Back:
+    class Back(Action):
         def next_rate(self, rate, initial_rate, progress):
             return initial_rate * progress
 
     training = Training(Recorder(plays=(0,)), [Back()], rates=(2.0, 4.0))
     training.begin()
-    training.student.rates[0].assign(9.0)
+    training.model.rates[0] = 9.0
     assert training.decide(progress=0.25).rate == 0.5
-    assert float(training.student.rates[1]) == 1.0
+    assert training.model.rates[1] == 1.0
 
 
-@pytest.mark.parametrize("dtype", [tf.float16, tf.float64])
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
 def test_rates_of_another_precision_are_assigned(dtype):
     training = Training(Recorder(plays=(1,)))
-    training.student = training.student._replace(rates=[tf.Variable(1.0, dtype=dtype)])
+    model = keras_model()
+    rate = keras.Variable(1.0, dtype=dtype)
+    model.optimizer._learning_rate = rate
+    training.model = ModelAccess(model, [CurrentLearningRate()])
     assert training.begin().rate == 0.5
-    assert training.student.rates[0].numpy() == 0.5
+    assert float(rate) == 0.5
 
 
 def test_a_decision_tells_what_was_done():
@@ -387,13 +399,13 @@ def test_nothing_is_learned_without_exploring():
     training.explore = False
     training.begin()
     training.first_step(2.0)
-    training.mark()
+    training.start_counting()
     training.step(1.0)
     assert training.decide().reward == pytest.approx(math.log(2.0))
     training.decide(delayed=True)
     training.end(0.5)
     assert len(training.agent.learned) == 0
-    assert not training.agent._explores.numpy().any()
+    assert not any(training.agent.explored)
 
 
 def test_an_episode_that_is_broken_off_is_forgotten():
@@ -401,18 +413,17 @@ def test_an_episode_that_is_broken_off_is_forgotten():
     training.begin()
     training.first_step(4.0)
     for loss in (2.0, 1.0):
-        training.mark()
+        training.start_counting()
         training.step(loss)
         training.decide()
     assert len(training.agent.learned) == 2
     # The next episode begins: the one before has no end.
-    training.student.loss_total.assign(0.0)
-    training.student.loss_count.assign(0.0)
+    training.model.losses.assign(0.0, 0.0)
     training.begin()
     assert training.agent.abandoned == [2]
     assert len(training.agent.learned) == 0
     training.first_step(8.0)
-    training.mark()
+    training.start_counting()
     training.step(4.0)
     assert training.decide().reward == pytest.approx(math.log(2.0), rel=1e-5)
 
@@ -448,7 +459,7 @@ def test_a_broken_off_episode_of_delayed_decisions_is_counted_as_it_was_learned(
 
 def test_weights_that_are_no_numbers_do_not_reach_the_agent():
     training = Training(Recorder(plays=(0,)))
-    training.student.rates[0].assign(math.nan)
+    training.model.rates[0] = math.nan
     training.begin()
     training.first_step(1.0)
     training.decide()
@@ -459,14 +470,14 @@ def test_weights_that_are_no_numbers_do_not_reach_the_agent():
 
 
 def test_a_student_with_more_kernels_than_the_state_holds_is_refused():
-    class Count:
+    class Count(Observation):
         layers = None
 
         def size(self, num_kernels):
             return num_kernels
 
-        def __call__(self, situation):
-            return tf.stack([tf.reduce_sum(kernel) for kernel in situation.kernels])
+        def __call__(self, context):
+            return np.array([np.sum(kernel) for kernel in context.kernels])
 
     controller = Controller(Recorder(), [Hold()], [Count()], LogLossDrop(), (0.1, 1.0))
     controller.build(1)
@@ -478,10 +489,10 @@ def test_a_student_with_more_kernels_than_the_state_holds_is_refused():
 def test_students_of_different_shapes_take_turns():
     training = Training(Recorder(plays=(1,)))
     for rates in ((1.0,), (1.0, 0.5), (1.0,)):
-        training.student = ModelAccess([], [tf.Variable(r) for r in rates], *training.sums())
+        training.model = FakeModel(rates)
         training.begin()
         training.first_step(2.0)
         training.decide()
         training.end(1.0)
-        assert [float(rate) for rate in training.student.rates] == [r / 4 for r in rates]
+        assert training.model.rates.tolist() == [r / 4 for r in rates]
     assert len(training.agent.learned) == 6

@@ -5,16 +5,16 @@ import math
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from keras_qan import QANCallback
 from keras_qan.actions import Cosine, Hold, Raise, StepBack
 from keras_qan.agents import ActionChoice, ConstantAgent
 from keras_qan.observations import TrainingDynamics, TrainingState
-from keras_qan.qan.callback import MAX_RESCUES
+from keras_qan.qan.callback import MAX_ROLLBACKS
 from keras_qan.qan.controller import Controller
-from keras_qan.qan.model_access import FitProgress, LossSums, ModelAccess, find_student
+from keras_qan.qan.model_access import ModelAccess, Snapshot, _velocities
 from keras_qan.qan.rewards import LogLossDrop
+from keras_qan.qan.rule import DecisionContext
 
 BACK, HOLD, UP = 0, 1, 2
 
@@ -24,17 +24,14 @@ class Plays(ConstantAgent):
 
     def __init__(self, *actions):
         super().__init__(0)
-        self.plays = actions
-        self.count = tf.Variable(0)
+        self.plays = iter(actions)
 
     def act(self, observation, explore):
-        number = self.count.assign_add(1) - 1
-        action = tf.constant(self.plays, tf.int64)[number]
-        return ActionChoice(action, self._no_values(), tf.constant(0.0))
+        return ActionChoice(next(self.plays), np.full(3, np.nan, np.float32), 0.0)
 
 
 class Training:
-    """A student of one weight and one slot, whose losses a test makes up."""
+    """A Keras model of one weight, one slot and one velocity, whose losses a test makes up."""
 
     def __init__(self, *plays, rate=1.0, schedule=None):
         actions = [StepBack(0.3), Hold(), Raise(5.0)]
@@ -42,61 +39,72 @@ class Training:
             Plays(*plays), actions, [TrainingState()], LogLossDrop(), (1e-6, 1e3), schedule
         )
         self.controller.build(0)
-        self.weight, self.slot = tf.Variable([0.0]), tf.Variable([0.0])
-        saved = [self.weight, self.slot]
-        self.student = ModelAccess(
-            kernels=[],
-            rates=[tf.Variable(rate)],
-            loss_total=tf.Variable(0.0),
-            loss_count=tf.Variable(0.0),
-            saved=saved,
-            copies=[tf.Variable([math.nan]) for _ in saved],
-            initial=[tf.Variable([math.nan])],
-            velocities=[tf.Variable([0.0])],
-        )
+        dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+        network = keras.Sequential([keras.Input((1,)), dense])
+        # Its mean of squared gradients is a slot, its momentum a velocity.
+        optimizer = keras.optimizers.RMSprop(rate, momentum=0.9)
+        network.compile(optimizer, "mse")
+        sums = keras.Variable(0.0), keras.Variable(0.0)
+        self.model = ModelAccess(network, [TrainingState()], True, sums)
+        self._total, self._count = sums
+        self._weight, self._slot = dense.kernel, optimizer._velocities[0]
+        self.velocity = optimizer._momentums[0]
+        self._rate = optimizer.learning_rate
         self.steps = 0
-        self.controller.begin(self.student, self.moment(), explore=False)
+        self.controller.begin(self.model, self.context(), explore=False)
 
-    def moment(self):
-        return FitProgress(self.steps / 10, 10, num_steps=10, interval=1, taken=1)
+    def context(self):
+        return DecisionContext(self.steps / 10, 10, num_steps=10, interval=1, taken=1)
 
     def step(self, loss):
         """A step that moves weight and slot to its number."""
         self.steps += 1
-        self.weight.assign([float(self.steps)])
-        self.slot.assign([-float(self.steps)])
-        self.student.loss_total.assign_add(loss)
-        self.student.loss_count.assign_add(1.0)
+        self._weight.assign([[float(self.steps)]])
+        self._slot.assign([[-float(self.steps)]])
+        self._total.assign_add(loss)
+        self._count.assign_add(1.0)
         if self.steps == 1:
             self.controller.start_from(loss)
 
     def decide(self, loss):
         self.step(loss)
-        return self.controller.decide(self.student, self.moment(), explore=False)
+        return self.controller.decide(self.model, self.context(), explore=False)
+
+    def end(self):
+        self.controller.keep_loss(self.model)
+        return self.controller.end(self.model, self.context(), explore=False)
+
+    @property
+    def weight(self):
+        return float(self._weight[0, 0])
+
+    @property
+    def slot(self):
+        return float(self._slot[0, 0])
 
     @property
     def rate(self):
-        return float(self.student.rates[0].numpy())
+        return float(self._rate)
 
 
 def test_it_restores_weights_and_slots_of_the_lowest_loss():
     training = Training(HOLD, HOLD, HOLD, HOLD, BACK)
     for loss in (1.0, 0.4, 0.6):
         training.decide(loss)
-    assert float(training.weight[0]) == 3.0
+    assert training.weight == 3.0
     training.decide(0.5)
-    assert (float(training.weight[0]), float(training.slot[0])) == (2.0, -2.0)
+    assert (training.weight, training.slot) == (2.0, -2.0)
     assert training.rate == pytest.approx(0.3)
 
 
 def test_it_takes_the_speed_away_that_led_astray():
     training = Training(HOLD, HOLD, HOLD, BACK)
-    training.student.velocities[0].assign([7.0])
+    training.velocity.assign([[7.0]])
     training.decide(1.0)
     training.decide(0.4)
-    assert float(training.student.velocities[0][0]) == 7.0
+    assert float(training.velocity[0, 0]) == 7.0
     training.decide(0.6)
-    assert float(training.student.velocities[0][0]) == 0.0
+    assert float(training.velocity[0, 0]) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -112,23 +120,30 @@ def test_it_takes_the_speed_away_that_led_astray():
 def test_speed_is_what_the_rate_is_a_factor_of(optimizer, expected):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     model.compile(optimizer, "mse")
-    found = find_student(model, [TrainingState()], LossSums(model), can_step_back=True)
-    assert [v.shape for v in found.velocities] == [[3, 2], [2]][:expected]
-    taken = [v for v in optimizer.variables if _is_in(v, found.velocities)]
+    snapshot = Snapshot(model)
+    taken = _velocities(model)
+    assert [tuple(v.shape) for v in taken] == [(3, 2), (2,)][:expected]
     assert all(v.path.endswith("_momentum") for v in taken)
-    assert len(taken) == expected
-    assert not any(_is_in(v, found.saved) for v in taken)
-
-
-def _is_in(variable, others):
-    return any(variable.value is other for other in others)
+    snapshot.begin()
+    slots = [v for v in optimizer.variables if v.dtype == "float32" and len(v.shape)]
+    for slot in slots:
+        slot.assign(keras.ops.ones(slot.shape))
+    snapshot.take()
+    for slot in slots:
+        slot.assign(keras.ops.full(slot.shape, 2.0))
+    snapshot.restore()
+    is_velocity = [any(slot is other for other in taken) for slot in slots]
+    assert sum(is_velocity) == expected
+    # A velocity is taken away, another slot is what it was.
+    found = [float(keras.ops.max(slot)) for slot in slots]
+    assert found == [0.0 if stops else 1.0 for stops in is_velocity]
 
 
 def test_at_the_lowest_loss_it_only_lowers_the_rate():
     training = Training(HOLD, HOLD, BACK)
     training.decide(1.0)
     training.decide(0.4)
-    assert float(training.weight[0]) == 2.0
+    assert training.weight == 2.0
     assert training.rate == pytest.approx(0.3)
 
 
@@ -154,16 +169,16 @@ def test_a_copy_that_leads_to_a_jump_again_gives_way_to_the_first_weights():
     training.decide(1.0)
     training.decide(0.4)  # the copy is of step 2
     training.decide(9.0)
-    assert float(training.weight[0]) == 2.0
+    assert training.weight == 2.0
     assert training.rate == pytest.approx(0.3)
     training.decide(9.0)
-    assert (float(training.weight[0]), float(training.slot[0])) == (0.0, -2.0)
+    assert (training.weight, training.slot) == (0.0, -2.0)
     assert training.rate == pytest.approx(0.09)
     # From there it goes on as from any beginning: what is better is kept.
     training.decide(0.9)
-    assert float(training.weight[0]) == 5.0
+    assert training.weight == 5.0
     training.decide(9.0)
-    assert float(training.weight[0]) == 5.0
+    assert training.weight == 5.0
 
 
 def test_a_training_that_ends_with_a_copy_that_is_no_use_ends_with_the_first_weights():
@@ -171,9 +186,8 @@ def test_a_training_that_ends_with_a_copy_that_is_no_use_ends_with_the_first_wei
     for loss in (1.0, 0.4, 9.0):
         training.decide(loss)
     training.step(9.0)
-    training.controller.keep_loss(training.student)
-    training.controller.end(training.student, training.moment(), explore=False)
-    assert float(training.weight[0]) == 0.0
+    training.end()
+    assert training.weight == 0.0
 
 
 @pytest.mark.parametrize("loss", [2.5, math.nan, math.inf])
@@ -182,7 +196,7 @@ def test_a_jump_of_the_loss_is_stepped_back_from_without_asking(loss):
     training.decide(1.0)
     decision = training.decide(loss)
     assert decision.action == BACK
-    assert float(training.weight[0]) == 1.0
+    assert training.weight == 1.0
     assert training.rate == pytest.approx(0.3)
 
 
@@ -199,9 +213,8 @@ def test_a_training_that_ends_after_a_jump_ends_with_its_best_weights():
     training.decide(1.0)
     training.decide(0.5)
     training.step(9.0)
-    training.controller.keep_loss(training.student)
-    training.controller.end(training.student, training.moment(), explore=False)
-    assert float(training.weight[0]) == 2.0
+    training.end()
+    assert training.weight == 2.0
 
 
 def test_a_schedule_scales_what_the_actions_lead_to():
@@ -254,7 +267,7 @@ def test_a_rate_that_is_far_too_high_is_survived(kind, batch_norm):
     model.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[callback])
     # Held at their rates, these trainings end at thousands of times their first loss, or worse.
     assert model.evaluate(x, y, verbose=0) <= 100.0 * before
-    assert all(np.isfinite(v.numpy()).all() for v in model.variables)
+    assert all(np.isfinite(np.array(v)).all() for v in model.variables)
 
 
 def test_data_that_is_no_numbers_ends_the_training_after_so_many_rescues():
@@ -268,15 +281,16 @@ def test_data_that_is_no_numbers_ends_the_training_after_so_many_rescues():
     note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(logs))
     with pytest.warns(RuntimeWarning, match="not finite"):
         model.fit(x * np.nan, y[:, None], batch_size=4, verbose=0, callbacks=[callback, note])
-    assert len(steps) == MAX_RESCUES + 1
+    assert len(steps) == MAX_ROLLBACKS + 1
 
 
 def test_without_a_step_back_among_the_actions_nothing_is_copied():
     callback = QANCallback(actions=[Hold()], agent=ConstantAgent(0), observations=[TrainingState()])
     kept = []
     note = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: kept.append(callback._running.student.copies)
+        on_train_batch_end=lambda batch, logs: kept.append(callback._running.model)
     )
     x, y = data()
     student(keras.optimizers.SGD(0.1)).fit(x, y, verbose=0, callbacks=[callback, note])
-    assert not any(kept)
+    assert kept
+    assert all(model.snapshot is None and model.arrays() == [] for model in kept)
