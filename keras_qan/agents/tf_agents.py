@@ -12,9 +12,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import io
 import os
 import sys
+import threading
 import types
 import warnings
 from collections.abc import Iterator
@@ -56,6 +56,25 @@ class _StandIn(types.ModuleType):
 
 
 _stand_ins: dict[str, types.ModuleType] = {}
+
+
+@contextlib.contextmanager
+def _without_notices() -> Iterator[None]:
+    """Within the block, Gym prints no notice about its own future; that is no user's matter.
+
+    Its notices are emptied, not `sys.stdout` redirected, which belongs to the whole process.
+    """
+    try:
+        notices = importlib.import_module("gym_notices.notices").notices
+    except ImportError:
+        yield
+        return
+    kept = dict(notices)
+    notices.clear()
+    try:
+        yield
+    finally:
+        notices.update(kept)
 
 
 @contextlib.contextmanager
@@ -101,13 +120,16 @@ def import_tf_agents() -> types.SimpleNamespace:
     Raises:
       ImportError: TF-Agents, tf-keras or TensorFlow Probability is missing or does not load.
     """
-    # Gym, which TF-Agents imports, prints a notice about its own future; that is no user's matter.
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stderr(io.StringIO()),
-        contextlib.redirect_stdout(io.StringIO()),
-        _private_tensorflow(),
-    ):
+    with _lock:
+        return _import()
+
+
+#: Imports change `sys.modules` for a moment, which no two threads may do at once.
+_lock = threading.RLock()
+
+
+def _import() -> types.SimpleNamespace:
+    with warnings.catch_warnings(), _without_notices(), _private_tensorflow():
         warnings.simplefilter("ignore")
         try:
             modules = {

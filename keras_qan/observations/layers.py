@@ -9,6 +9,16 @@ from typing import Any
 import keras
 
 
+def _watchable(model: keras.Model) -> list[Any]:
+    """Return what positions count: kernels, else any trainable matrices, else any weights.
+
+    Embeddings and LoRA's factors are matrices that bear other names.
+    """
+    trainable = list(model.trainable_variables)
+    matrices = [variable for variable in trainable if len(variable.shape) >= 2]
+    return _kernels(model) or matrices or trainable
+
+
 def _kernels(model: keras.Model) -> list[Any]:
     """The trainable kernels in the order of the layers; attention's and RNNs' are among them."""
     return [
@@ -27,13 +37,16 @@ def watched_kernels(model: keras.Model, layers: Sequence[str | int] | None) -> l
         the first convolution (a kernel of rank 3 or more), or the first kernel where there is none.
 
     Returns:
-      The kernels' Keras variables, in the order of `layers`.
+      The kernels' Keras variables, in the order of `layers`. Where a model has no kernel that is
+      trained, positions are those among its other trainable weights; of none, none is watched.
 
     Raises:
       ValueError: the model has no trainable kernel, or not the layer that was asked for.
     """
-    kernels = _kernels(model)
-    if not kernels:
+    kernels = _watchable(model)
+    if layers is not None and not kernels and not any(isinstance(n, str) for n in layers):
+        return []
+    if not kernels or (layers is None and len(kernels[0].shape) < 2):
         raise ValueError(
             f"Model {model.name!r} has no trainable kernel to watch (Dense, convolution, recurrent "
             "and attention layers have one). Unfreeze such a layer, or leave the weights out of "

@@ -7,7 +7,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,18 @@ from keras_qan.qan.controller import Controller
 from keras_qan.qan.convergence import ReturnTrend, return_trend
 from keras_qan.qan.decision_schedule import DecisionSchedule
 from keras_qan.qan.fit_state import FitState
-from keras_qan.qan.model_access import ModelAccess, require_trainable, workers_of
+from keras_qan.qan.model_access import (
+    ModelAccess,
+    has_own_train_step,
+    require_trainable,
+    workers_of,
+)
 from keras_qan.qan.policy import UNSET, Policy, starting_policy
 from keras_qan.qan.rewards import Reward
 from keras_qan.qan.rule import Decision
+
+#: Calls of Keras's hook after which a training without a loss is left alone.
+PATIENCE = 10
 
 #: Maximum roll-backs after a non-finite loss before a training is given up.
 MAX_ROLLBACKS = 20
@@ -237,20 +245,16 @@ class QANCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Find what is to be watched and steered."""
+        if self._fit is not None:
+            self._fit.put_rate_back()  # the fit before was broken off
         self._fit = None
         require_trainable(self.model)
         self.join(workers_of(self.model))
-        controller = self._controller
-        model = ModelAccess(
-            self.model,
-            controller.observations,
-            can_step_back=controller.can_step_back,
-            estimated_losses=self._estimated_loss(),
-        )
         self._state.check_selector()
-        self._state.begin_episode(model.num_kernels, self.explore, self.context)
         schedule = DecisionSchedule(self.settings.decide_every, bool(self.settings.dense_start))
-        self._fit = FitState(model, schedule, self._companion())
+        self._fit = FitState(schedule, self._companion())
+        if self.model.built and not has_own_train_step(self.model):
+            self._access(self._fit)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Take the first decision of the training."""
@@ -270,19 +274,28 @@ class QANCallback(keras.callbacks.Callback):
             fit.num_epochs = self.params.get("epochs", 1) - epoch
             if self.params.get("steps") is not None:
                 fit.schedule.set_length(self.params["steps"], fit.num_epochs)
-            decision = self._controller.begin(fit.model, fit.schedule.context(), self.explore)
-            fit.initial_rate = decision.rate_found
-            self._record(decision)
+            if fit.has_model:
+                self._begin(fit)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Take a decision when one is due."""
         fit = self._running
-        loss = float((logs or {}).get("loss", 0.0))
-        fit.model.losses.add(loss)
-        is_finite = math.isfinite(loss)
         # The batches that were trained on are counted before the next ones are chosen.
         fit.companion.on_train_batch_end(batch, logs)
-        is_due = fit.schedule.advance(batch)
+        # With several steps in a call, the last call of an epoch counts beyond its end.
+        steps = self.params.get("steps")
+        is_due = fit.schedule.advance(batch if steps is None else min(batch, steps - 1))
+        if not fit.is_steering:
+            return
+        loss = number_in(logs, "loss")
+        if not fit.has_model:
+            fit.model = self._access(fit)
+            fit.model.synchronize()
+        if fit.first_loss is None and not self._finds_loss(fit, loss):
+            return
+        loss = 0.0 if loss is None else loss
+        fit.model.losses.add(loss)
+        is_finite = math.isfinite(loss)
         if not is_due and is_finite and fit.first_loss is not None:
             return
         fit.model.synchronize()
@@ -315,14 +328,17 @@ class QANCallback(keras.callbacks.Callback):
         self._keep_loss()
         fit = self._running
         logs = {} if logs is None else logs
-        logs["learning_rate"] = float(fit.model.read_rates()[0])
-        if "val_loss" in logs:
-            fit.validation_loss = float(logs["val_loss"])
-            self._controller.observe_validation(fit.validation_loss)
+        if fit.has_model:
+            logs["learning_rate"] = float(fit.model.read_rates()[0])
+        validation_loss = number_in(logs, "val_loss")
+        if validation_loss is not None and fit.is_steering:
+            fit.validation_loss = validation_loss
+            self._controller.observe_validation(validation_loss)
         if not fit.schedule.knows_length:
             fit.schedule.set_length(fit.schedule.steps_in_epoch, fit.num_epochs or 1)
         step = fit.schedule.step
-        values = {name: float(value) for name, value in logs.items()}
+        numbers = {name: number_in(logs, name) for name in logs}
+        values = {name: value for name, value in numbers.items() if value is not None}
         self._state.record("epochs", epoch=epoch, step=step, **values)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
@@ -330,17 +346,21 @@ class QANCallback(keras.callbacks.Callback):
         fit = self._running
         self._fit = None
         fit.companion.on_train_end(logs)
-        if fit.schedule.step == 0:
+        if fit.first_loss is None:  # no step was taken, or no loss was found
+            fit.put_rate_back()
             self._controller.abandon()
             return
         fit.model.synchronize()
         final_loss = fit.validation_loss if self._controller.reward.uses_validation else None
+        if final_loss is not None and not math.isfinite(final_loss):
+            final_loss = None  # a validation that failed says nothing of the weights
         last = self._controller.end(
             fit.model,
             fit.schedule.context(),
             self.explore,
             math.nan if fit.has_diverged else final_loss,
         )
+        fit.put_rate_back()
         fit.add_decision(last)
         self._state.end_episode(
             self.explore,
@@ -395,6 +415,7 @@ class QANCallback(keras.callbacks.Callback):
         notes = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
         self._controller.restore(notes)
         self._running.restore(arrays, data)
+        self._running.initial_rates = notes["initial_rates"]
 
     def _companion(self) -> keras.callbacks.Callback:
         """Return the selector's callback for this fit; one that does nothing without a selector."""
@@ -411,6 +432,51 @@ class QANCallback(keras.callbacks.Callback):
             return None
         sums: tuple[Any, Any] = self.selector.loss_sums()
         return sums
+
+    def _access(self, fit: FitState) -> ModelAccess:
+        """Find what is to be watched and steered, once the model is built."""
+        controller = self._controller
+        fit.model = ModelAccess(
+            self.model,
+            controller.observations,
+            can_step_back=controller.can_step_back,
+            estimated_losses=self._estimated_loss(),
+        )
+        self._state.begin_episode(fit.model.num_kernels, self.explore, self.context)
+        return fit.model
+
+    def _begin(self, fit: FitState) -> None:
+        """Take the first decision."""
+        fit.initial_rates = fit.model.read_rates()
+        decision = self._controller.begin(fit.model, fit.schedule.context(), self.explore)
+        fit.initial_rate = decision.rate_found
+        self._record(decision)
+
+    def _finds_loss(self, fit: FitState, loss: float | None) -> bool:
+        """Return whether a loss and an optimizer are found that the training uses.
+
+        Where the model has a train step of its own, or is built by its first step, nothing is
+        known before that step: the first decision is taken after it. Where none is found within
+        `PATIENCE` calls, nothing is steered.
+        """
+        fit.num_calls += 1
+        fit.model.synchronize()
+        has_loss = fit.model.losses.follow(loss)
+        if has_loss and fit.model.has_moved():
+            if not fit.has_begun:
+                self._begin(fit)
+                fit.schedule.note_decision()
+            return True
+        if fit.num_calls >= PATIENCE:
+            fit.is_steering = False
+            what = "its optimizer takes no steps" if has_loss else "no training loss can be read"
+            warnings.warn(
+                f"QANCallback steers nothing in this fit: {what}. Expected a train step that "
+                "updates model.optimizer and reports a number as 'loss' in its logs.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return False
 
     def _decide(self, fit: FitState) -> None:
         decision = self._controller.decide(
@@ -466,10 +532,22 @@ class QANCallback(keras.callbacks.Callback):
 
     def _keep_loss(self) -> None:
         fit = self._fit
-        if fit is not None and not fit.loss_is_kept:
+        if fit is not None and fit.has_model and not fit.loss_is_kept:
             self._controller.keep_loss(fit.model)
             fit.model.losses.end_epoch()
             fit.loss_is_kept = True
+
+
+def number_in(logs: Mapping[str, Any] | None, name: str) -> float | None:
+    """Return a scalar of Keras's logs as a float; None where there is no such number."""
+    value = (logs or {}).get(name)
+    if value is None or isinstance(value, str | bytes):
+        return None
+    try:
+        found = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        return None
+    return float(found) if found.ndim == 0 else None
 
 
 def _default_settings() -> CallbackConfig:

@@ -20,9 +20,12 @@ class FitState:
     """A `fit` from its beginning to its end, but for model, agent and selector.
 
     Attributes:
-      model: access to the model in training.
       schedule: when decisions are due.
       companion: the callback that looks after the selector.
+      access: access to the model in training, once it is built.
+      initial_rates: the learning rates of all optimizers that it began with, `[K]`.
+      is_steering: False where no loss or no optimizer was found to steer by.
+      num_calls: calls of Keras's hook before a loss was found.
       num_epochs: how many epochs this `fit` holds, once its first has begun.
       first_loss: the loss of the first step, once there is one.
       validation_loss: the last one that `fit` reported, if any.
@@ -36,9 +39,12 @@ class FitState:
       started: when, by the performance counter, in seconds.
     """
 
-    model: ModelAccess
     schedule: DecisionSchedule
     companion: keras.callbacks.Callback
+    access: ModelAccess | None = None
+    initial_rates: np.ndarray | None = None
+    is_steering: bool = True
+    num_calls: int = 0
     num_epochs: int | None = None
     first_loss: float | None = None
     validation_loss: float | None = None
@@ -64,6 +70,31 @@ class FitState:
         "has_diverged",
         "num_rescues",
     )
+
+    @property
+    def has_model(self) -> bool:
+        """True once the model in training is accessible."""
+        return self.access is not None
+
+    @property
+    def has_begun(self) -> bool:
+        """True once the first decision was taken."""
+        return self.initial_rates is not None
+
+    @property
+    def model(self) -> ModelAccess:
+        """Access to the model in training."""
+        assert self.access is not None
+        return self.access
+
+    @model.setter
+    def model(self, access: ModelAccess) -> None:
+        self.access = access
+
+    def put_rate_back(self) -> None:
+        """Assign the learning rates that the training began with."""
+        if self.access is not None and self.initial_rates is not None:
+            self.access.assign_rates(self.initial_rates)
 
     def add_decision(self, decision: Decision) -> None:
         """Add a decision's reward to the return."""

@@ -47,6 +47,11 @@ def require_trainable(model: Any) -> None:
         )
 
 
+def has_own_train_step(model: keras.Model) -> bool:
+    """Return whether the model's train step is not Keras's, so that only running it shows a loss."""
+    return not type(model).train_step.__module__.startswith("keras.")
+
+
 def num_replicas(model: keras.Model) -> int:
     """Return on how many devices of a `tf.distribute` strategy the model is trained."""
     if backend_name() != "tensorflow":
@@ -134,6 +139,21 @@ class LossSums:
             if tracker is not None and hasattr(tracker, "total"):
                 self._variables, self._is_keras = (tracker.total, tracker.count), True
         self._workers = workers_of(model)
+
+    def follow(self, loss: float | None) -> bool:
+        """Choose the source of losses after a first step; return whether there is one.
+
+        Keras's tracker where it has counted, or else what `logs` report.
+
+        Args:
+          loss: the loss in `logs`, or None.
+        """
+        if self._variables is not None and (not self._is_keras or self.read()[1] > 0.0):
+            return True
+        if loss is None:
+            return False
+        self._variables, self._is_keras = None, False
+        return True
 
     def add(self, loss: float) -> None:
         """Add the loss that a custom training step reports, where nobody keeps a sum."""
@@ -378,6 +398,17 @@ class ModelAccess:
         self.motion = KernelMotion(self._kernels if needs_motion else [])
         self.snapshot = Snapshot(model) if can_step_back else None
         self.optimizer = _optimizer_traits(model)
+        self._steps_before = self._optimizer_steps()
+
+    def _optimizer_steps(self) -> float:
+        # The counter beneath `iterations`, which also counts where gradients are accumulated.
+        return sum(read_number(part._iterations) for part in optimizer_parts(self._model))
+
+    def has_moved(self) -> bool:
+        """Return whether the optimizer has taken a step, or its model has Keras's own train step."""
+        if not has_own_train_step(self._model):
+            return True
+        return self._optimizer_steps() > self._steps_before
 
     @property
     def num_kernels(self) -> int:

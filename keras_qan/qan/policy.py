@@ -22,6 +22,9 @@ LARGEST_FILE = 1 << 20
 #: The largest replay memory that a policy may ask for, in bytes.
 LARGEST_MEMORY = 1 << 28
 
+#: Arguments of a callback that go with any policy.
+COMPATIBLE = ("decide_every", "rate_bounds", "dense_start", "schedule")
+
 #: Stands for an argument that was not given, where None says something.
 UNSET: Any = object()
 
@@ -49,8 +52,9 @@ class Policy:
         agent, actions = self.settings.agent, self.settings.actions or ()
         if not isinstance(agent, DQN):
             return self.settings
-        factors = [action.factor for action in actions]
-        biased = ThompsonDQN(agent, [math.log(factor) for factor in factors], agent.seed)
+        # A step back answers a loss that has jumped, not a taste for lower rates.
+        directions = [0.0 if a.steps_back else math.log(a.factor) for a in actions]
+        biased = ThompsonDQN(agent, directions, agent.seed)
         return dataclasses.replace(self.settings, agent=biased)
 
     def save(self, path: str | Path) -> Path:
@@ -160,16 +164,20 @@ def starting_policy(asked: Policy | str | Path | None, given: CallbackConfig) ->
       CheckpointError: the file is damaged, or no policy.
       ValueError: a policy is asked for together with what only it can say.
     """
-    if asked is UNSET:
-        return None if given.explicit else shipped()
-    if asked is None:
+    parts = [name for name in given.explicit if name not in COMPATIBLE]
+    if asked is None or (asked is UNSET and parts):
         return None
-    if given.explicit:
+    if parts:
         raise ValueError(
-            f"QANCallback got policy={asked!r} and {', '.join(given.explicit)}; expected one or the "
-            "other: a policy comes with the actions, observations and agent it was learned with. "
-            "Leave the others out, or give policy=None to learn from nothing."
+            f"QANCallback got policy={asked!r} and {', '.join(parts)}; expected one or the other: "
+            "a policy comes with the actions, observations and agent it was learned with. Leave "
+            "the others out, or give policy=None to learn from nothing."
         )
     if isinstance(asked, Policy):
-        return asked
-    return shipped() if asked == "shipped" else Policy.load(asked)
+        found = asked
+    else:
+        found = shipped() if asked in (UNSET, "shipped") else Policy.load(asked)
+    changes = dict(given.explicit)
+    if "decide_every" in changes:
+        changes.setdefault("dense_start", False)
+    return dataclasses.replace(found, settings=dataclasses.replace(found.settings, **changes))
