@@ -158,6 +158,11 @@ class ActionSet:
         """Return the actions, with the step back, if there is one, where the condition holds."""
         return action if self.step_back is None else np.where(condition, self.step_back, action)
 
+    def with_hold(self, action: Any, condition: Any) -> Any:
+        """Return the actions, with the first that holds the rate, if any, where condition holds."""
+        holds = [number for number, each in enumerate(self._actions) if isinstance(each, Hold)]
+        return np.where(condition, holds[0], action) if holds else action
+
     def is_step_back(self, action: Any) -> Any:
         """Return whether actions are the step back, bool of their shape."""
         return np.asarray(action) == (-1 if self.step_back is None else self.step_back)

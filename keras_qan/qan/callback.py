@@ -34,6 +34,7 @@ from keras_qan.qan.model_access import (
 from keras_qan.qan.policy import UNSET, Policy, starting_policy
 from keras_qan.qan.rewards import Reward
 from keras_qan.qan.rule import Decision
+from keras_qan.qan.training_memory import TrainingMemory
 
 #: Calls of Keras's hook after which a training without a loss is left alone.
 PATIENCE = 10
@@ -156,6 +157,7 @@ class QANCallback(keras.callbacks.Callback):
         self.context: dict[str, Any] = {}
         self._defers_writing = False
         self._conflicts = ConflictDetector(self)
+        self._memory = TrainingMemory()
         self._fit: FitState | None = None
 
     @property
@@ -269,11 +271,12 @@ class QANCallback(keras.callbacks.Callback):
                 int(self.model.steps_per_execution),
             )
         fit.schedule.begin_epoch()
-        fit.loss_is_kept = False
+        fit.begin_epoch()
         if fit.num_epochs is None:
             fit.num_epochs = self.params.get("epochs", 1) - epoch
-            if self.params.get("steps") is not None:
-                fit.schedule.set_length(self.params["steps"], fit.num_epochs)
+            steps = self.params.get("steps")
+            if steps is not None:
+                fit.schedule.set_length(steps, fit.num_epochs + epoch, steps * epoch)
             if fit.has_model:
                 self._begin(fit)
 
@@ -295,6 +298,7 @@ class QANCallback(keras.callbacks.Callback):
             return
         loss = 0.0 if loss is None else loss
         fit.model.losses.add(loss)
+        self._controller.observe_step(fit.step_loss(loss, batch))
         is_finite = math.isfinite(loss)
         if not is_due and is_finite and fit.first_loss is not None:
             return
@@ -360,6 +364,8 @@ class QANCallback(keras.callbacks.Callback):
             self.explore,
             math.nan if fit.has_diverged else final_loss,
         )
+        if not self.explore:
+            self._memory.remember(self.model, self._controller.peak_rates(fit.model))
         fit.put_rate_back()
         fit.add_decision(last)
         self._state.end_episode(
@@ -448,7 +454,20 @@ class QANCallback(keras.callbacks.Callback):
     def _begin(self, fit: FitState) -> None:
         """Take the first decision."""
         fit.initial_rates = fit.model.read_rates()
-        decision = self._controller.begin(fit.model, fit.schedule.context(), self.explore)
+        # What an agent that learns may do is a part of what it learns from.
+        is_free = self.explore or not fit.model.is_trained
+        peak = None if self.explore else self._memory.peak_of(self.model)
+        if peak is not None:
+            # Another `fit` of a training that goes on, nobody knows how long: the rate that was
+            # found is held, and does not fall to nothing in each.
+            fit.model.assign_rates(peak)
+        decision = self._controller.begin(
+            fit.model,
+            fit.schedule.context(),
+            self.explore,
+            may_raise=is_free,
+            anneals=peak is None,
+        )
         fit.initial_rate = decision.rate_found
         self._record(decision)
 

@@ -7,8 +7,9 @@ model.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,14 +23,19 @@ from keras_qan.qan.rule import (
     Decision,
     DecisionContext,
     Effect,
+    Limits,
     RateState,
     apply_action,
     schedule_share,
 )
+from keras_qan.qan.step_back_guard import LOWEST_RELATIVE_RATE, StepBackGuard
 
 #: Above so many times the first loss, a loss is taken out of Keras's running sums where a training
 #: can be rolled back.
 LARGEST_LOSS = 100.0
+
+#: So many times the first loss is no noise of batches: such a loss has diverged.
+FAR_ABOVE = 10.0
 
 #: A fixed part of the training, in decisions, over which the log loss is smoothed and its slope
 #: taken: a twentieth of it.
@@ -89,6 +95,22 @@ def _mean(sums: np.ndarray) -> float:
     return float(sums[0] / sums[1]) if sums[1] else math.nan
 
 
+class Outcome(NamedTuple):
+    """The outcome of the decision before.
+
+    Attributes:
+      reward: its worth. Defaults to not-a-number.
+      loss: the mean loss since. Defaults to not-a-number.
+      td_loss: the agent's loss. Defaults to not-a-number.
+      size: how many losses of steps the mean is of, as far as they are known. Defaults to 0.
+    """
+
+    reward: float = math.nan
+    loss: float = math.nan
+    td_loss: float = math.nan
+    size: int = 0
+
+
 class Controller:
     """Let an agent steer one training after another.
 
@@ -143,6 +165,8 @@ class Controller:
         self._history = loss_history.start_history()
         self._share = 1.0
         self._losses = IntervalLoss()
+        self._may_raise = self._anneals = True
+        self.guard = StepBackGuard()
 
     def build(self, num_kernels: int) -> None:
         """Tell the agent the size of a state of so many watched kernels.
@@ -169,15 +193,30 @@ class Controller:
 
     # What the callback calls.
 
-    def begin(self, model: ModelAccess, context: DecisionContext, explore: bool) -> Decision:
-        """Start an episode with the first decision, before the first step.
+    def begin(
+        self,
+        model: ModelAccess,
+        context: DecisionContext,
+        explore: bool,
+        *,
+        may_raise: bool = True,
+        anneals: bool = True,
+    ) -> Decision:
+        """Start an episode with the first decision.
 
         Args:
           model: the model in training.
-          context: the training's length.
+          context: the training's length, and what of it is done.
           explore: whether to act at random with probability ε and to learn.
+          may_raise: whether the rate may rise above the one that it begins with; False for a
+            network that is trained already. Defaults to True.
+          anneals: whether the schedule applies; False where the training's length is not known.
+            Defaults to True.
         """
         self.abandon()
+        self._may_raise, self._anneals = may_raise, anneals
+        if context.progress > 0.0:  # a resumed training: its rate has fallen already
+            self._share = schedule_share(self.schedule if anneals else None, context)
         self._initial_rates = self._kept_rates = model.read_rates()
         model.motion.begin()
         if model.snapshot is not None:
@@ -188,9 +227,14 @@ class Controller:
         """Take the loss of the first step, which every later loss is compared with."""
         self._first_loss = loss if math.isfinite(loss) and loss > 0.0 else 1.0
 
+    def observe_step(self, loss: float) -> None:
+        """Take in the loss of one step, or the mean loss of a call of several."""
+        self.guard.noise.add(loss)
+
     def start_counting(self, model: ModelAccess) -> None:
         """Count the loss of the last decision from here on: none before was its doing."""
         self._take_loss(model)
+        self.guard.noise.end_interval()
 
     def decide(
         self,
@@ -210,6 +254,7 @@ class Controller:
         """
         learns = explore and (self._is_waiting or not credit_is_delayed)
         loss = self._take_loss(model)
+        size = self.guard.noise.end_interval()
         log_loss = loss_history.relative_log(loss, self._first_loss)
         reward, td_loss = self._credit(log_loss, context, learns, 1.0, credit_is_delayed)
         if credit_is_delayed:
@@ -220,7 +265,7 @@ class Controller:
         self._history = loss_history.with_loss(self._history, log_loss)
         self._is_waiting = credit_is_delayed
         self._open_transitions += int(learns)
-        return self._act(model, context, explore, (reward, loss, td_loss))
+        return self._act(model, context, explore, Outcome(reward, loss, td_loss, size))
 
     def end(
         self,
@@ -273,10 +318,17 @@ class Controller:
         if model.snapshot is None:
             return
         history = loss_history.with_loss(self._history, last)
-        if loss_history.is_copy_bad(history):
+        has_jumped = bool(loss_history.has_jumped(history))
+        interval_loss = _mean(self._losses.left_over)
+        has_jumped &= self.guard.allows(interval_loss, self.guard.noise.end_interval())
+        if has_jumped and loss_history.is_copy_bad(history):
             model.snapshot.forget()
-        if has_diverged or loss_history.has_jumped(history):
+        if has_diverged or has_jumped:
             model.snapshot.restore()
+
+    def peak_rates(self, model: ModelAccess) -> np.ndarray:
+        """Return the learning rates without the schedule's share, `[K]`."""
+        return model.read_rates() / self._share
 
     def abandon(self) -> None:
         """Forget an episode that was broken off, for example by an exception in `fit`."""
@@ -373,7 +425,7 @@ class Controller:
         model: ModelAccess,
         context: DecisionContext,
         explore: bool,
-        outcome: tuple[float, float, float] = (math.nan, math.nan, math.nan),
+        outcome: Outcome | None = None,
     ) -> Decision:
         """Observe, choose, and assign the learning rate.
 
@@ -381,32 +433,61 @@ class Controller:
           model: the model in training.
           context: where in the training.
           explore: whether to act at random with probability ε.
-          outcome: reward, loss and TD loss of the decision before. Defaults to none.
+          outcome: of the decision before. Defaults to none.
         """
         found = model.read_rates()
         state = RateState(found / self._share, self._kept_rates, self._initial_rates, self._history)
         observation = self._observe(model, context, state)
         choice = self.agent.act(observation, explore)
-        effect = apply_action(self._action_set, choice.action, state, context.progress)
+        outcome = outcome or Outcome()
+        limits = Limits(
+            self.guard.allows(outcome.loss, outcome.size) if outcome.size else True,
+            self._may_raise,
+            LOWEST_RELATIVE_RATE * self._initial_rates if math.isfinite(outcome.loss) else 0.0,
+        )
+        effect = apply_action(self._action_set, choice.action, state, context.progress, limits)
+        effect = self._note_step_back(effect, state, context, outcome)
         self._action_set.select(int(effect.action))
         self._apply_to_weights(model, effect)
-        self._share = schedule_share(self.schedule, context)
+        self._share = schedule_share(self.schedule if self._anneals else None, context)
         assigned = effect.state.rates * self._share
         model.assign_rates(assigned)
         model.motion.remember()
         self._kept_rates, self._history = effect.state.kept_rates, effect.state.history
         self._observation, self._action = observation, int(effect.action)
-        reward, loss, td_loss = outcome
         return Decision(
             action=self._action,
             rate=float(assigned[0]),
             rate_found=float(found[0]),
-            reward=reward,
-            loss=loss,
+            reward=outcome.reward,
+            loss=outcome.loss,
             epsilon=float(choice.epsilon),
-            td_loss=td_loss,
+            td_loss=outcome.td_loss,
             q_values=np.asarray(choice.q_values, float).tolist(),
+            has_stepped_back=bool(effect.restores),
         )
+
+    def _note_step_back(
+        self, effect: Effect, state: RateState, context: DecisionContext, outcome: Outcome
+    ) -> Effect:
+        """Tell the guard what a decision does to the weights, and obey it where it gives up."""
+        step = round(context.progress * context.num_steps)
+        if effect.keeps and outcome.size:
+            self.guard.note_best(outcome.loss, outcome.size, step)
+        if not effect.restores:
+            return effect
+        is_plain = outcome.loss < FAR_ABOVE * self._first_loss
+        self.guard.note_step_back(state.rates, step, context.num_steps, is_plain)
+        if self.guard.is_open:
+            return effect
+        warnings.warn(
+            f"QANCallback takes no more steps back in this training: after {self.guard.count} of "
+            "them the loss rises again at lower rates, so that the rate is not its cause. The rate "
+            "is what it was before. Shuffle the data, or use larger batches.",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+        return effect._replace(state=effect.state._replace(rates=self.guard.rates_before))
 
     def _observe(
         self, model: ModelAccess, context: DecisionContext, state: RateState

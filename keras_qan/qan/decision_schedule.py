@@ -49,10 +49,10 @@ def dense_decisions(num_steps: int, shortest: int = 2) -> list[int]:
 class DecisionSchedule:
     """The schedule of decisions of one training.
 
-    A decision is due every `every` steps. At the first call after a decision the losses are to be
-    counted anew instead: what was counted until then was fixed before the decision could show. Where
-    decisions show `staleness` batches late, so much later the losses are counted, and no interval is
-    so short that nothing would be left to count.
+    A decision is due every `every` steps. At the first call after a decision counting starts anew
+    instead: the losses until then were fixed before the decision could show. Where decisions show
+    `staleness` batches late, counting starts so much later, and no interval is so short that
+    nothing would be left to count.
 
     Args:
       decide_every: steps between decisions, or None for a twentieth of the training.
@@ -106,9 +106,18 @@ class DecisionSchedule:
         """True once the number of steps in the training is known."""
         return self._num_steps is not None
 
-    def set_length(self, steps_an_epoch: int, num_epochs: int) -> None:
-        """Note how long the training is."""
+    def set_length(self, steps_an_epoch: int, num_epochs: int, done: int = 0) -> None:
+        """Note how long the training is.
+
+        Args:
+          steps_an_epoch: steps in each epoch.
+          num_epochs: epochs in all, those of a resumed training before this `fit` included.
+          done: steps that were done before this `fit`. Defaults to 0.
+        """
         self._num_steps = max(steps_an_epoch * num_epochs, 1)
+        if done:
+            self.step = self._last_decision = self._epoch_start = done
+            self._next_call = self._count_from
         if self._dense_start:
             shortest = max(2, self._shortest)
             self.num_decisions = len(dense_decisions(self._num_steps, shortest))
@@ -170,7 +179,7 @@ class DecisionSchedule:
 
     @property
     def credit_is_delayed(self) -> bool:
-        """True where every call of Keras's hook brings a decision, so that none falls in between."""
+        """True where every call of Keras's hook brings a decision."""
         return self.every <= self._call_every
 
     def note_decision(self) -> None:

@@ -56,6 +56,8 @@ class FitState:
     has_diverged: bool = False
     num_rescues: int = 0
     started: float = dataclasses.field(default_factory=time.perf_counter)
+    _epoch_mean: float = 0.0
+    _epoch_calls: int = 0
 
     #: What `as_data` keeps of it.
     KEPT: ClassVar = (
@@ -90,6 +92,20 @@ class FitState:
     @model.setter
     def model(self, access: ModelAccess) -> None:
         self.access = access
+
+    def begin_epoch(self) -> None:
+        """Start an epoch's sums."""
+        self.loss_is_kept = False
+        self._epoch_mean, self._epoch_calls = 0.0, 0
+
+    def step_loss(self, loss: float, batch: int) -> float:
+        """Return the loss of the last call alone, from what `logs` report after it."""
+        if not self.model.losses.is_running_mean:
+            return loss
+        before, calls = self._epoch_mean, self._epoch_calls
+        self._epoch_mean, self._epoch_calls = loss, batch + 1
+        new = batch + 1 - calls
+        return (loss * (batch + 1) - before * calls) / new if new > 0 else loss
 
     def put_rate_back(self) -> None:
         """Assign the learning rates that the training began with."""

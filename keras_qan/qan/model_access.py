@@ -48,8 +48,24 @@ def require_trainable(model: Any) -> None:
 
 
 def has_own_train_step(model: keras.Model) -> bool:
-    """Return whether the model's train step is not Keras's, so that only running it shows a loss."""
+    """Return whether the model's train step is its own, so that only running it shows a loss."""
     return not type(model).train_step.__module__.startswith("keras.")
+
+
+def has_trained_weights(model: keras.Model) -> bool:
+    """Return whether a model was trained before: its optimizer has taken steps, or biases vary.
+
+    Biases and moving statistics begin as constants (an LSTM's as two), whatever the initializer of
+    the kernels.
+    """
+    if any(read_number(part.iterations) > 0 for part in optimizer_parts(model)):
+        return True
+    for variable in model.variables:
+        if variable.name in ("bias", "moving_mean") and int(np.prod(variable.shape)) > 2:
+            values = ops.convert_to_numpy(_value(variable))
+            if len(np.unique(values)) > 2:
+                return True
+    return False
 
 
 def num_replicas(model: keras.Model) -> int:
@@ -154,6 +170,11 @@ class LossSums:
             return False
         self._variables, self._is_keras = None, False
         return True
+
+    @property
+    def is_running_mean(self) -> bool:
+        """True where `logs` report the epoch's running mean, as Keras's own train step does."""
+        return self._is_keras
 
     def add(self, loss: float) -> None:
         """Add the loss that a custom training step reports, where nobody keeps a sum."""
@@ -377,6 +398,7 @@ class ModelAccess:
       motion: how the watched kernels move; of no kernels where no observation asks for it.
       snapshot: what a step back restores, or None where no action is a step back.
       optimizer: whether it scales its gradients, and log(1 / (1 - momentum)), float `[2]`.
+      is_trained: whether the model was trained before.
 
     Raises:
       ValueError: a layer to watch is missing, or the learning rate cannot be assigned.
@@ -399,13 +421,14 @@ class ModelAccess:
         self.snapshot = Snapshot(model) if can_step_back else None
         self.optimizer = _optimizer_traits(model)
         self._steps_before = self._optimizer_steps()
+        self.is_trained = has_trained_weights(model)
 
     def _optimizer_steps(self) -> float:
         # The counter beneath `iterations`, which also counts where gradients are accumulated.
         return sum(read_number(part._iterations) for part in optimizer_parts(self._model))
 
     def has_moved(self) -> bool:
-        """Return whether the optimizer has taken a step, or its model has Keras's own train step."""
+        """Return whether the optimizer has taken a step, as Keras's train step always does."""
         if not has_own_train_step(self._model):
             return True
         return self._optimizer_steps() > self._steps_before

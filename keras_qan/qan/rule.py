@@ -30,6 +30,7 @@ class Decision(NamedTuple):
       epsilon: the probability of a random action.
       td_loss: the agent's loss; not-a-number where it learned nothing.
       q_values: the estimated value of each action, `[A]`.
+      has_stepped_back: whether earlier weights were restored. Defaults to False.
     """
 
     action: int
@@ -40,6 +41,7 @@ class Decision(NamedTuple):
     epsilon: float
     td_loss: float
     q_values: list[float]
+    has_stepped_back: bool = False
 
 
 class DecisionContext(NamedTuple):
@@ -76,6 +78,23 @@ class RateState(NamedTuple):
     history: LossHistory
 
 
+class Limits(NamedTuple):
+    """What a decision may not do.
+
+    Attributes:
+      may_step_back: whether a step back is allowed, bool `[]` or `[P]`. Defaults to True.
+      may_raise: whether the rate may rise. Defaults to True.
+      lowest_rate: that a step back leads to, `[K]`. Defaults to 0.
+    """
+
+    may_step_back: Any = True
+    may_raise: bool = True
+    lowest_rate: Any = 0.0
+
+
+NO_LIMITS = Limits()
+
+
 class Effect(NamedTuple):
     """The consequences of an action; booleans are `[]`, or `[P]` for a population.
 
@@ -94,28 +113,38 @@ class Effect(NamedTuple):
     restores: Any
 
 
-def apply_action(actions: ActionSet, action: Any, state: RateState, progress: float) -> Effect:
+def apply_action(
+    actions: ActionSet, action: Any, state: RateState, progress: float, limits: Limits = NO_LIMITS
+) -> Effect:
     """Return what an action does.
 
-    Where the loss has jumped, the step back is taken in its place, if the set has one.
+    Where the loss has jumped, the step back is taken in its place, if the set has one. A step back
+    that is not allowed holds the rate.
 
     Args:
       actions: what can be chosen.
       action: the agent's choice, an integer `[]` or `[P]`.
       state: what the decision found.
       progress: the share of the training's steps that are done.
+      limits: what the decision may not do. Defaults to nothing.
     """
     rates, kept_rates, initial_rates, history = state
-    jumped = loss_history.has_jumped(history)
+    jumped = loss_history.has_jumped(history) & limits.may_step_back
     action = actions.with_step_back_forced(action, jumped)
-    steps_back = actions.is_step_back(action)
+    is_refused = actions.is_step_back(action) & ~np.asarray(limits.may_step_back)
+    action = actions.with_hold(action, is_refused)
+    steps_back = actions.is_step_back(action) & limits.may_step_back
     led_here = np.where(history.now <= history.best, rates, kept_rates)
     chosen = actions.next_rates(action, rates, led_here, initial_rates, progress)
+    chosen = np.where(is_refused, rates, chosen)
+    chosen = np.where(steps_back, np.maximum(chosen, np.minimum(limits.lowest_rate, rates)), chosen)
+    if not limits.may_raise:
+        chosen = np.minimum(chosen, rates)
     if not actions.can_step_back:
         no = np.zeros(np.shape(history.now), bool)
         after = loss_history.with_rate(history, _first(rates, history), _first(chosen, history), no)
         return Effect(action, RateState(chosen, kept_rates, initial_rates, after), no, no, no)
-    forgets = loss_history.is_copy_bad(history)
+    forgets = loss_history.is_copy_bad(history) & limits.may_step_back
     history = loss_history.with_copy_of_start(history, forgets)
     keeps = history.now <= history.best
     after = loss_history.with_rate(

@@ -1,0 +1,122 @@
+"""Limits of step backs: they answer facts, and leave a training alone that they do not help."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+#: Standard errors of the difference of two intervals' losses that a rise has to exceed.
+STANDARD_ERRORS = 3.0
+
+#: Differences of steps' losses that a noise estimate needs.
+FEWEST_STEPS = 4
+
+#: Step backs in a row, without a new lowest loss between them, before they are given up.
+MOST_IN_A_ROW = 5
+
+#: The largest share of a training's steps that step backs may take back.
+LARGEST_SHARE_LOST = 0.1
+
+#: The lowest rate that a step back leads to, relative to the one that the user compiled with.
+LOWEST_RELATIVE_RATE = 1e-3
+
+
+class BatchNoise:
+    """The variance of losses from one batch to the next, within intervals of constant rate."""
+
+    def __init__(self) -> None:
+        self._squares = 0.0
+        self._degrees = 0
+        self._losses: list[float] = []
+
+    def add(self, loss: float) -> None:
+        """Add the loss of a step, or the mean loss of a call of several."""
+        if math.isfinite(loss):
+            self._losses.append(loss)
+
+    def end_interval(self) -> int:
+        """Close an interval; return how many losses it had."""
+        count = len(self._losses)
+        if count > 1:
+            self._squares += float(np.var(self._losses)) * count
+            self._degrees += count - 1
+        self._losses = []
+        return count
+
+    @property
+    def variance(self) -> float | None:
+        """The pooled variance, or None where too few steps were seen."""
+        if self._degrees < FEWEST_STEPS:
+            return None
+        return self._squares / self._degrees
+
+
+class StepBackGuard:
+    """Decides whether a step back is allowed.
+
+    A finite loss must have risen beyond the noise between batches, as far as that is known. After
+    `MOST_IN_A_ROW` step backs without a new lowest loss, or once a tenth of the training's steps
+    is lost to them, they are given up: lower rates did not help, so the rate was not the cause.
+
+    Attributes:
+      is_open: False once step backs are given up for the rest of the training.
+      count: step backs that restored weights so far.
+    """
+
+    def __init__(self) -> None:
+        self.noise = BatchNoise()
+        self.is_open = True
+        self.count = 0
+        self._in_a_row = 0
+        self._rates_before: Any = None
+        self._best_loss, self._best_size = math.inf, 0
+        self._kept_at = 0
+        self._steps_lost = 0
+
+    def allows(self, loss: float, size: int) -> bool:
+        """Return whether a step back is allowed after an interval.
+
+        Args:
+          loss: the mean loss of the interval.
+          size: how many losses it had.
+        """
+        if not math.isfinite(loss):
+            return True
+        if not self.is_open:
+            return False
+        variance = self.noise.variance
+        if variance is None or not size or not self._best_size:
+            return True
+        error = math.sqrt(variance * (1.0 / size + 1.0 / self._best_size))
+        return loss - self._best_loss > STANDARD_ERRORS * error
+
+    def note_best(self, loss: float, size: int, step: int) -> None:
+        """Note that the present weights became the snapshot."""
+        self._best_loss, self._best_size, self._kept_at = loss, size, step
+        self._in_a_row = 0
+
+    def note_step_back(self, rates: Any, step: int, num_steps: int, is_finite: bool) -> None:
+        """Note a step back that restored weights.
+
+        Args:
+          rates: the rates that it found, `[K]`.
+          step: steps done.
+          num_steps: steps in the training, as far as is known.
+          is_finite: whether the loss was finite.
+        """
+        if self._in_a_row == 0:
+            self._rates_before = rates
+        self.count += 1
+        self._in_a_row += 1
+        self._steps_lost += max(step - self._kept_at, 0)
+        self._kept_at = step
+        too_many = self._steps_lost > LARGEST_SHARE_LOST * num_steps
+        if is_finite and (self._in_a_row >= MOST_IN_A_ROW or too_many):
+            self.is_open = False
+
+    @property
+    def rates_before(self) -> Any:
+        """The rates before the present row of step backs, `[K]`."""
+        return self._rates_before
