@@ -20,11 +20,12 @@ from keras_qan.observations import Observation
 from keras_qan.qan import presets
 from keras_qan.qan.agent_state import AgentState
 from keras_qan.qan.config import CallbackConfig
-from keras_qan.qan.conflicts import ConflictDetector
+from keras_qan.qan.conflicts import ConflictDetector, callbacks_of_same_fit
 from keras_qan.qan.controller import Controller
 from keras_qan.qan.convergence import ReturnTrend, return_trend
 from keras_qan.qan.decision_schedule import DecisionSchedule
 from keras_qan.qan.fit_state import FitState
+from keras_qan.qan.horizon import EarlyEnd, patience_of
 from keras_qan.qan.model_access import (
     ModelAccess,
     has_own_train_step,
@@ -158,6 +159,7 @@ class QANCallback(keras.callbacks.Callback):
         self._defers_writing = False
         self._conflicts = ConflictDetector(self)
         self._memory = TrainingMemory()
+        self._patience: int | None = None
         self._fit: FitState | None = None
 
     @property
@@ -244,6 +246,7 @@ class QANCallback(keras.callbacks.Callback):
         """Note the model, and warns of callbacks in the same `fit` that set the rate too."""
         super().set_model(model)
         self._conflicts.check_neighbours()
+        self._patience = patience_of(callbacks_of_same_fit())
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Find what is to be watched and steered."""
@@ -340,6 +343,10 @@ class QANCallback(keras.callbacks.Callback):
             self._controller.observe_validation(validation_loss)
         if not fit.schedule.knows_length:
             fit.schedule.set_length(fit.schedule.steps_in_epoch, fit.num_epochs or 1)
+        if fit.early_end is not None and fit.has_begun and fit.is_steering:
+            loss = number_in(logs, "loss") if validation_loss is None else validation_loss
+            share = fit.early_end.end_epoch(loss)
+            fit.last_rate = self._controller.set_early_share(fit.model, share)
         step = fit.schedule.step
         numbers = {name: number_in(logs, name) for name in logs}
         values = {name: value for name, value in numbers.items() if value is not None}
@@ -456,6 +463,8 @@ class QANCallback(keras.callbacks.Callback):
         fit.initial_rates = fit.model.read_rates()
         # What an agent that learns may do is a part of what it learns from.
         is_free = self.explore or not fit.model.is_trained
+        if self._patience is not None and not self.explore:
+            fit.early_end = EarlyEnd(self._patience)
         peak = None if self.explore else self._memory.peak_of(self.model)
         if peak is not None:
             # Another `fit` of a training that goes on, nobody knows how long: the rate that was
@@ -466,7 +475,7 @@ class QANCallback(keras.callbacks.Callback):
             fit.schedule.context(),
             self.explore,
             may_raise=is_free,
-            anneals=peak is None,
+            anneals=peak is None and fit.early_end is None,
         )
         fit.initial_rate = decision.rate_found
         self._record(decision)

@@ -27,7 +27,7 @@ class ConflictDetector:
     def check_neighbours(self) -> None:
         """Warn of callbacks beside ours whose kind sets the rate; to be called from a hook."""
         self._has_warned = False
-        for neighbour in _callbacks_of_same_fit():
+        for neighbour in callbacks_of_same_fit():
             if neighbour is not self._own and type(neighbour) is type(self._own):
                 self._warn(
                     "There are two QANCallbacks in the same fit: both set the learning rate, and "
@@ -58,7 +58,7 @@ def _class_names(value: object) -> set[str]:
     return {cls.__name__ for cls in type(value).__mro__}
 
 
-def _callbacks_of_same_fit() -> list[Any]:
+def callbacks_of_same_fit() -> list[Any]:
     """Return the callbacks beside ours; Keras tells a callback its model but not its neighbours."""
     frame = inspect.currentframe()
     while frame is not None:

@@ -166,6 +166,7 @@ class Controller:
         self._share = 1.0
         self._losses = IntervalLoss()
         self._may_raise = self._anneals = True
+        self._early_share = 1.0
         self.guard = StepBackGuard()
 
     def build(self, num_kernels: int) -> None:
@@ -328,7 +329,22 @@ class Controller:
 
     def peak_rates(self, model: ModelAccess) -> np.ndarray:
         """Return the learning rates without the schedule's share, `[K]`."""
-        return model.read_rates() / self._share
+        return model.read_rates() / (self._share * self._early_share)
+
+    def set_early_share(self, model: ModelAccess, share: float) -> float:
+        """Multiply the learning rates by a share, in the place of the last such share.
+
+        Args:
+          model: the model in training.
+          share: above 0; 1 for none.
+
+        Returns:
+          The (first) learning rate that was assigned.
+        """
+        rates = model.read_rates() * share / self._early_share
+        model.assign_rates(rates)
+        self._early_share = share
+        return float(rates[0])
 
     def abandon(self) -> None:
         """Forget an episode that was broken off, for example by an exception in `fit`."""
@@ -436,7 +452,12 @@ class Controller:
           outcome: of the decision before. Defaults to none.
         """
         found = model.read_rates()
-        state = RateState(found / self._share, self._kept_rates, self._initial_rates, self._history)
+        state = RateState(
+            found / (self._share * self._early_share),
+            self._kept_rates,
+            self._initial_rates,
+            self._history,
+        )
         observation = self._observe(model, context, state)
         choice = self.agent.act(observation, explore)
         outcome = outcome or Outcome()
@@ -450,7 +471,7 @@ class Controller:
         self._action_set.select(int(effect.action))
         self._apply_to_weights(model, effect)
         self._share = schedule_share(self.schedule if self._anneals else None, context)
-        assigned = effect.state.rates * self._share
+        assigned = effect.state.rates * self._share * self._early_share
         model.assign_rates(assigned)
         model.motion.remember()
         self._kept_rates, self._history = effect.state.kept_rates, effect.state.history

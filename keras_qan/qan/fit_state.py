@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_qan.qan.decision_schedule import DecisionSchedule
+from keras_qan.qan.horizon import EarlyEnd
 from keras_qan.qan.model_access import ModelAccess
 from keras_qan.qan.rule import Decision
 
@@ -25,6 +26,7 @@ class FitState:
       access: access to the model in training, once it is built.
       initial_rates: the learning rates of all optimizers that it began with, `[K]`.
       is_steering: False where no loss or no optimizer was found to steer by.
+      early_end: the fall of the rate where `EarlyStopping` will end the training.
       num_calls: calls of Keras's hook before a loss was found.
       num_epochs: how many epochs this `fit` holds, once its first has begun.
       first_loss: the loss of the first step, once there is one.
@@ -44,6 +46,7 @@ class FitState:
     access: ModelAccess | None = None
     initial_rates: np.ndarray | None = None
     is_steering: bool = True
+    early_end: EarlyEnd | None = None
     num_calls: int = 0
     num_epochs: int | None = None
     first_loss: float | None = None
