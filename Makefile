@@ -1,5 +1,8 @@
 # Everything is set up in .venv, and nothing outside it is touched.
-PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || command -v python3)
+# The newest Python that is supported and starts: 3.13, 3.12, 3.11 or 3.10.
+PYTHON ?= $(or $(firstword $(foreach minor,13 12 11 10,\
+  $(shell python3.$(minor) -c "print('python3.$(minor)')" 2>/dev/null))),python3)
+PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 BIN := .venv/bin
 
 .PHONY: help setup demo test test-fast stress test-lowest lint types imports check clean
@@ -13,10 +16,12 @@ help:
 
 .venv/.installed: pyproject.toml setup.py
 	$(PYTHON) -c "import sys; v = sys.version_info; \
-	  v[:2] in ((3, 10), (3, 11)) or sys.exit('keras_qan needs Python 3.10 or 3.11, and this is %d.%d. ' \
-	  'Name one: make PYTHON=python3.11 $(MAKECMDGOALS)' % v[:2])"
+	  (3, 10) <= v[:2] <= (3, 13) or sys.exit('keras_qan needs Python 3.10 to 3.13, and this is %d.%d. ' \
+	  'Name one: make PYTHON=python3.12 $(MAKECMDGOALS)' % v[:2])"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/$(PIP_INSTALL) --editable ".[dev]"
+	# TF-Agents' own requirements end with Python 3.11; it works beside those of the extra `learn`.
+	$(BIN)/$(PIP_INSTALL) --no-deps tf-agents==0.19.0
 	@touch $@
 
 setup: .venv/.installed
@@ -40,6 +45,7 @@ test-lowest:
 	.venv-lowest/bin/python -m pip install --quiet uv
 	.venv-lowest/bin/uv pip install --python .venv-lowest/bin/python --quiet --editable ".[dev]" \
 	  --override requirements/lowest.txt
+	.venv-lowest/bin/uv pip install --python .venv-lowest/bin/python --quiet --no-deps tf-agents==0.19.0
 	.venv-lowest/bin/python -m pytest -m "not slow and not stress"
 
 lint: setup

@@ -96,9 +96,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES and name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from keras_qan.utils.backend import require_python, require_tensorflow
+    from keras_qan.utils.backend import require_backend, require_python, require_tensorflow
 
     require_python()
+    require_backend()
     if name in _NEEDS_TENSORFLOW:
         require_tensorflow(f"keras_qan.{name}")
     if name in _ROOMS:

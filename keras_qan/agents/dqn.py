@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_qan.agents.base import ActionChoice, Agent, check_shapes, random_stream
 from keras_qan.agents.normalizer import Normalizer
+from keras_qan.agents.tf_agents import require_tf_agents
 from keras_qan.storage.serialization import configurable
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ class DQN(Agent):
           ImportError: TensorFlow or TF-Agents is not installed.
         """
         if self._learner is None:
+            require_tf_agents()
             from keras_qan.agents.dqn_learner import DQNLearner
 
             assert self._sizes is not None

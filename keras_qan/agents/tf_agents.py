@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import importlib.util
 import os
 import sys
 import threading
@@ -56,6 +57,26 @@ class _StandIn(types.ModuleType):
 
 
 _stand_ins: dict[str, types.ModuleType] = {}
+
+
+def how_to_install() -> str:
+    """Return the command that installs what learning needs on this Python."""
+    learn = "pip install 'keras-qan[learn]'"
+    if sys.version_info < (3, 12):
+        return learn
+    # TF-Agents' own requirements cannot be met there, though it works.
+    return f"{learn} && pip install --no-deps tf-agents==0.19.0"
+
+
+def require_tf_agents() -> None:
+    """Raise ImportError, with the command that helps, where learning's packages are missing."""
+    packages = ("tensorflow", "tensorboard", "tf_keras", "tensorflow_probability", "tf_agents")
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            f"A DQN learns with TF-Agents, and this Python lacks {', '.join(missing)}. Install "
+            f"with `{how_to_install()}`, or follow a policy that does not learn: QANCallback()."
+        )
 
 
 @contextlib.contextmanager
@@ -147,8 +168,8 @@ def _import() -> types.SimpleNamespace:
         except Exception as error:
             raise ImportError(
                 f"TF-Agents could not be loaded: {type(error).__name__}: {error}. keras_qan needs "
-                "tf-agents, tf-keras and tensorflow-probability side by side; "
-                "`pip install --upgrade keras-qan` brings matching ones."
+                "tf-agents, tf-keras and tensorflow-probability that fit together; "
+                f"`{how_to_install()}` brings them."
             ) from error
         tf_keras = importlib.import_module("tf_keras")
     return types.SimpleNamespace(tf_keras=tf_keras, **modules)

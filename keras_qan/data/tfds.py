@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
-import tensorflow_datasets as tfds
-from tensorflow_datasets.core.utils import tqdm_utils
 
 from keras_qan.data.errors import DatasetDamagedError, DatasetNotPreparedError, UnknownDatasetError
+from keras_qan.utils.backend import needs_extra
+
+with needs_extra("keras_qan.data.load", "data"):
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.utils import tqdm_utils
 
 # What is offered first when a name is misspelt: the data sets that the project is tested with.
 FAMILIAR = ("digits", "mnist", "cifar10")

@@ -5,7 +5,13 @@ length, and moves every hyperparameter down the validation loss. `search_then_de
 averages with Optuna first.
 """
 
+# ruff: noqa: E402  (what is needed is said before the imports that need it)
+
 from typing import TYPE_CHECKING
+
+from keras_qan.utils.backend import require_tensorflow
+
+require_tensorflow("keras_qan.drmad")
 
 from keras_qan.drmad.hyperparameters import (
     L1,

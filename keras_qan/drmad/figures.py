@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_qan.drmad.hyperparameters import L1, L2, Hyperparameter, LearningRate
 from keras_qan.drmad.model_info import ModelInfo
+from keras_qan.utils.backend import needs_extra
 
 
 def draw_search(
@@ -31,8 +32,9 @@ def draw_search(
       info: facts about the model.
       trials: validation losses of a search for averages before it. Defaults to none.
     """
-    from keras_qan.plots import tuning
-    from keras_qan.plots.figures import save
+    with needs_extra("The figures of a search", "plots"):
+        from keras_qan.plots import tuning
+        from keras_qan.plots.figures import save
 
     figures = {}
     if history:

@@ -161,7 +161,7 @@ def _optuna() -> Any:
     except ImportError as error:
         raise ImportError(
             "search_then_descend looks for averages with Optuna, which is not installed. Install "
-            "it with `pip install keras-qan[optuna]`, or use Tuner alone."
+            "it with `pip install 'keras-qan[optuna]'`, or use Tuner alone."
         ) from error
     return optuna
 

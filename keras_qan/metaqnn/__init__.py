@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from keras_qan.utils.backend import require_tensorflow
 from keras_qan.utils.deprecation import moved_names
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ _find_moved = moved_names(
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         return _find_moved(name)
+    require_tensorflow(f"{__name__}.{name}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

@@ -30,7 +30,7 @@ def import_ray() -> Any:
     except ImportError as error:
         raise ImportError(
             "engine=ray needs Ray, which is not installed. Install it with "
-            "`pip install keras-qan[ray]` (here: pip install -e .[ray]), or use engine=local, "
+            "`pip install 'keras-qan[ray]'` (here: pip install -e .[ray]), or use engine=local, "
             "which needs nothing more."
         ) from error
     return ray

@@ -9,6 +9,7 @@ from keras_qan.plots import series
 from keras_qan.plots.records import Records, read_records
 from keras_qan.plots.series import shares_of_groups
 from keras_qan.plots.style import arm_colours
+from keras_qan.utils.backend import needs_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +48,8 @@ def draw(
     target = folder / "figures" if output is None else Path(output)
     target.mkdir(parents=True, exist_ok=True)
 
-    from keras_qan.plots.figures import save
+    with needs_extra("keras_qan.plots.draw", "plots"):
+        from keras_qan.plots.figures import save
 
     written = []
     for name, figure in _figures(records).items():
@@ -74,7 +76,8 @@ def draw_selection(shares: series.GroupShares, path: str | os.PathLike[str]) -> 
         >>> draw_selection(selector.shares(), "runs/mine/selection.png")  # doctest: +SKIP
         PosixPath('runs/mine/selection.png')
     """
-    from keras_qan.plots.figures import save, selection_figure
+    with needs_extra("keras_qan.plots.draw_selection", "plots"):
+        from keras_qan.plots.figures import save, selection_figure
 
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +86,8 @@ def draw_selection(shares: series.GroupShares, path: str | os.PathLike[str]) -> 
 
 
 def _figures(records: Records) -> dict[str, "Figure | None"]:
-    from keras_qan.plots import figures
+    with needs_extra("keras_qan.plots.draw", "plots"):
+        from keras_qan.plots import figures
 
     colours = arm_colours(records.arms())
     arm = series.learner(records.episodes or records.decisions)

@@ -164,7 +164,8 @@ class AgentState:
     ) -> None:
         """Resume from a checkpoint, unless the user asks for something else than it holds."""
         # What a run with selection actions is made of is known once their room is.
-        importlib.import_module("keras_qan.selection")
+        if backend_name() == "tensorflow":
+            importlib.import_module("keras_qan.selection")
         try:
             saved = CallbackConfig.from_config(data["settings"])
             saved.check()

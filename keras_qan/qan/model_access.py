@@ -345,7 +345,8 @@ class Snapshot:
     def restore(self) -> None:
         """Assign the snapshot to the model, and set velocities to zero."""
         for (variable, number), value in zip(self._variables, self._copies, strict=True):
-            _assign(variable, _replicas(variable)[number], value)
+            # A copy again: what JAX is given becomes the variable, and is donated to the next step.
+            _assign(variable, _replicas(variable)[number], copy_of(value))
         for variable in self._velocities:
             for replica in _replicas(variable):
                 _assign(variable, replica, ops.zeros(variable.shape, variable.dtype))

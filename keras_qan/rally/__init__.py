@@ -5,6 +5,12 @@ subset, grows both with `net2net`, and goes on until all is full. `costs.multipl
 a model's training costs.
 """
 
+# ruff: noqa: E402  (what is needed is said before the imports that need it)
+
+from keras_qan.utils.backend import require_tensorflow
+
+require_tensorflow("keras_qan.rally")
+
 from keras_qan.rally.flops import Cost, multiply_adds, register_cost
 from keras_qan.rally.growth_rule import GrowthRule
 from keras_qan.rally.plan import PlannedStage

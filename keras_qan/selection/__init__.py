@@ -4,6 +4,12 @@
 `tf.data.Dataset` of batches, actions for an agent, and a callback for scripted use.
 """
 
+# ruff: noqa: E402  (what is needed is said before the imports that need it)
+
+from keras_qan.utils.backend import require_tensorflow
+
+require_tensorflow("keras_qan.selection")
+
 from keras_qan.selection.actions import Drop, Press, Push, PushHardest, PushRarest, SelectionAction
 from keras_qan.selection.base import Selector
 from keras_qan.selection.callback import SelectorCallback

@@ -48,8 +48,8 @@ def replace(path: Path, content: bytes | str | Sequence[bytes]) -> None:
             raise
 
 
-def append(path: Path, text: str) -> None:
-    """Adds lines to a file; where that fails, what was written of them is taken back.
+def append(path: Path, content: bytes | str) -> None:
+    """Adds lines or bytes to a file; where that fails, what was written of them is taken back.
 
     Raises:
       OSError: the file cannot be written.
@@ -58,7 +58,7 @@ def append(path: Path, text: str) -> None:
         before = path.stat().st_size if path.exists() else 0
         try:
             with path.open("ab") as file:
-                file.write(text.encode())
+                file.write(content.encode() if isinstance(content, str) else content)
         except OSError:
             with contextlib.suppress(OSError):
                 os.truncate(path, before)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import warnings
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from keras_qan.storage import files
+from keras_qan.storage.event_file import EventFile, has_tensorboard
 
 #: The files of a run directory, one JSON object a line. An episode's own record comes last: where
 #: it stands, the others are complete.
@@ -39,7 +37,7 @@ class RunLog:
         self.context: dict[str, Any] = {}
         self._lines: dict[str, list[str]] = {name: [] for name in FILES}
         self._scalars: list[tuple[str, float, int]] = []
-        self._writers: dict[str, Any] = {}
+        self._event_files: dict[str, EventFile] = {}
 
     def record(self, file: str, **values: Any) -> None:
         """Adds a record to one of `FILES`; numbers that are none become null."""
@@ -65,19 +63,8 @@ class RunLog:
         for name, lines in self._lines.items():
             if lines:
                 files.append(self._path(name), "\n".join(lines) + "\n")
-        if self._scalars:
-            try:
-                with self._writer().as_default():
-                    for name, value, step in self._scalars:
-                        tf.summary.scalar(name, value, step=step)
-                self._writer().flush()
-            except tf.errors.OpError as error:
-                is_full = isinstance(error, tf.errors.ResourceExhaustedError)
-                raise OSError(
-                    errno.ENOSPC if is_full else errno.EIO,
-                    f"TensorBoard's events could not be written to {self.directory}: "
-                    f"{error.message}. Free some space, and go on from the last good state.",
-                ) from error
+        if self._scalars and has_tensorboard():
+            self._event_file().write(self._scalars)
         self.drop()
 
     def gathered(self) -> dict[str, Any]:
@@ -101,12 +88,11 @@ class RunLog:
             (name, value, int(step) + first_step) for name, value, step in gathered["scalars"]
         ]
 
-    def _writer(self) -> Any:
+    def _event_file(self) -> EventFile:
         arm = "/".join(str(self.context[k]) for k in ("arm", "phase") if k in self.context) or "qan"
-        if arm not in self._writers:
-            folder = self.directory / "tensorboard" / arm
-            self._writers[arm] = tf.summary.create_file_writer(str(folder))
-        return self._writers[arm]
+        if arm not in self._event_files:
+            self._event_files[arm] = EventFile(self.directory / "tensorboard" / arm)
+        return self._event_files[arm]
 
     def _path(self, name: str) -> Path:
         return self.directory / f"{name}.jsonl"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
@@ -31,6 +32,18 @@ def require_python() -> None:
         )
 
 
+def require_backend() -> None:
+    """Raise ImportError where Keras does not load because its backend is not installed."""
+    try:
+        importlib.import_module("keras")
+    except ImportError as error:
+        raise ImportError(
+            f"Keras does not load: {error}. Install a backend: `pip install "
+            "'keras-qan[tensorflow]'`, or JAX or PyTorch with KERAS_BACKEND=jax or torch set in "
+            "the environment."
+        ) from error
+
+
 def require_tensorflow(feature: str) -> None:
     """Raise RuntimeError where a feature finds another backend, or no TensorFlow.
 
@@ -47,8 +60,28 @@ def require_tensorflow(feature: str) -> None:
     if importlib.util.find_spec("tensorflow") is None:
         raise RuntimeError(
             f"{feature} needs TensorFlow, which is not installed. Install it with "
-            "`pip install keras-qan[tensorflow]`."
+            "`pip install 'keras-qan[tensorflow]'`."
         )
+
+
+@contextlib.contextmanager
+def needs_extra(feature: str, extra: str) -> Iterator[None]:
+    """Within the block, an import that fails names the extra that brings the package.
+
+    Args:
+      feature: what needs it, as the user knows it, for example "keras_qan.data.load".
+      extra: a name of pyproject.toml's, for example "data".
+
+    Raises:
+      ImportError: a package is missing, or does not load.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(
+            f"{feature} needs {error.name or 'a package'}, which is not installed or does not load "
+            f"({error}). Install it with `pip install 'keras-qan[{extra}]'`."
+        ) from error
 
 
 @functools.cache

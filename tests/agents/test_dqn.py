@@ -1,10 +1,18 @@
 import math
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_qan import QANCallback, TrainingState
 from keras_qan.agents import DQN, Exploration, Learning
+from keras_qan.agents.dqn_learner import DQNLearner
+from keras_qan.agents.replay_buffer import ReplayBuffer
+from keras_qan.storage import checkpoint, serialization
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 QUICK = {"batch_size": 16, "updates": 1, "n_step": 1, "gamma": 0.9, "warm_up": 8}
 
@@ -22,23 +30,21 @@ def built(num_features=3, num_actions=2, **settings):
     return agent
 
 
-def compiled(agent):
-    """What the controller does: both methods within compiled functions."""
-    act, learn = (tf.function(f, autograph=False) for f in (agent.act, agent.learn))
+def methods(agent):
+    """What a controller calls, with lists for states."""
 
     def acts(state, explore=True):
-        return act(tf.constant(state, tf.float32), tf.constant(explore))
+        return agent.act(np.asarray(state, np.float32), explore)
 
     def learns(state, action, reward, discount=1.0):
-        numbers = (tf.constant(float(reward)), tf.constant(float(discount)))
-        return float(learn(tf.constant(state, tf.float32), tf.constant(action, tf.int64), *numbers))
+        return agent.learn(np.asarray(state, np.float32), action, float(reward), discount)
 
     return acts, learns
 
 
 def live(agent, num_steps, seed=0):
     """Some made-up life; gives all that it chose and all its losses."""
-    acts, learns = compiled(agent)
+    acts, learns = methods(agent)
     generator = np.random.default_rng(seed)
     told = []
     for step in range(num_steps):
@@ -46,7 +52,7 @@ def live(agent, num_steps, seed=0):
         choice = acts(state)
         action = int(choice.action)
         loss = learns(state, action, state[0] * action, 0.0 if step % 7 == 6 else 1.0)
-        told.append((action, choice.q_values.numpy().tobytes(), str(loss)))
+        told.append((action, choice.q_values.tobytes(), str(loss)))
     return told
 
 
@@ -70,7 +76,7 @@ CHAIN = {  # (state, action): reward and next state; None ends the episode
 
 
 def solve_chain(agent, num_steps, policy):
-    acts, learns = compiled(agent)
+    acts, learns = methods(agent)
     generator = np.random.default_rng(5)
     state = 0
     for _ in range(num_steps):
@@ -79,7 +85,7 @@ def solve_chain(agent, num_steps, policy):
         reward, after = CHAIN[state, action]
         learns(np.eye(3)[state], action, reward, 0.0 if after is None else 1.0)
         state = 0 if after is None else after
-    return np.stack([acts(np.eye(3)[s], explore=False).q_values.numpy() for s in range(3)])
+    return np.stack([acts(np.eye(3)[s], explore=False).q_values for s in range(3)])
 
 
 @pytest.mark.parametrize("double", [True, False])
@@ -88,7 +94,7 @@ def test_a_chain_of_three_states_is_solved_to_its_known_values(double):
     agent = built(hidden=(32,), double=double, rate=5e-3, batch_size=32, target_tau=0.1, updates=2)
     found = solve_chain(agent, 500, lambda generator: int(generator.random() < 0.3))
     np.testing.assert_allclose(found, [[0.81, 0.5], [0.9, 0.2], [1.0, -0.5]], atol=0.06)
-    acts, _ = compiled(agent)
+    acts, _ = methods(agent)
     assert [int(acts(np.eye(3)[s], explore=False).action) for s in range(3)] == [FORWARD] * 3
 
 
@@ -128,7 +134,7 @@ def test_the_loss_is_hubers_of_the_documented_target(double, n_step):
         "normaliser/squares": np.ones(3, np.float32),
     }
     agent.restore(arrays)
-    _, learns = compiled(agent)
+    _, learns = methods(agent)
     for k, state in enumerate(states):
         loss = learns(state, 2, 0.5 + k)
         assert math.isnan(loss) == (k < n_step)
@@ -144,7 +150,7 @@ def test_what_was_learned_moves_the_target_network_by_its_share():
     same(
         {n: before[f"network/{n}"] for n in range(4)}, {n: before[f"target/{n}"] for n in range(4)}
     )
-    _, learns = compiled(agent)
+    _, learns = methods(agent)
     learns([1.0, 0.0, 0.0], 0, 5.0, 0.0)
     after = agent.arrays()
     moved = np.abs(after["network/3"] - before["network/3"]).max()
@@ -156,7 +162,7 @@ def test_what_was_learned_moves_the_target_network_by_its_share():
 def test_nothing_is_learned_before_the_memory_is_warm():
     agent = built(warm_up=5)
     before = agent.arrays()
-    _, learns = compiled(agent)
+    _, learns = methods(agent)
     losses = [learns([1.0, 2.0, 3.0], 1, 1.0) for _ in range(7)]
     # Five transitions of one step are known once the sixth state is.
     assert [math.isnan(loss) for loss in losses] == [True] * 5 + [False] * 2
@@ -169,14 +175,14 @@ def test_nothing_is_learned_before_the_memory_is_warm():
 
 def test_epsilon_falls_along_a_line_and_stays():
     agent = built(exploration=Exploration(0.9, 0.1, 4))
-    acts, _ = compiled(agent)
+    acts, _ = methods(agent)
     found = [float(acts([0.0, 0.0, 1.0]).epsilon) for _ in range(6)]
     assert found == pytest.approx([0.9, 0.7, 0.5, 0.3, 0.1, 0.1])
 
 
 def test_greedy_decisions_do_not_use_up_exploration():
     agent = built(exploration=Exploration(1.0, 0.0, 2))
-    acts, _ = compiled(agent)
+    acts, _ = methods(agent)
     explores = [True, False, False, True, False, True]
     told = [float(acts([0.0, 0.0, 1.0], explore).epsilon) for explore in explores]
     assert told == [1.0, 0.0, 0.0, 0.5, 0.0, 0.0]
@@ -185,7 +191,7 @@ def test_greedy_decisions_do_not_use_up_exploration():
 @pytest.mark.parametrize(("epsilon", "expected"), [(0.0, 0.0), (0.3, 0.2), (1.0, 2 / 3)])
 def test_random_actions_come_as_often_as_epsilon_says(epsilon, expected):
     agent = built(num_actions=3, exploration=Exploration(epsilon, epsilon, 1))
-    acts, _ = compiled(agent)
+    acts, _ = methods(agent)
     acts([0.0, 1.0, 2.0])
     choices = [acts([1.0, 0.5, 0.0]) for _ in range(600)]
     others = [int(c.action) for c in choices if int(c.action) != int(np.argmax(c.q_values))]
@@ -199,7 +205,7 @@ def test_without_exploring_it_is_greedy_and_changes_nothing():
     agent = built()
     live(agent, 20)
     before = agent.arrays()
-    acts, _ = compiled(agent)
+    acts, _ = methods(agent)
     for number in range(10):
         choice = acts(np.random.default_rng(number).normal(size=3), explore=False)
         assert int(choice.action) == int(np.argmax(choice.q_values))
@@ -229,6 +235,27 @@ def test_a_restored_agent_goes_on_bit_for_bit():
     same(one.arrays(), two.arrays())
 
 
+def test_an_agent_of_a_former_version_goes_on_where_it_was():
+    """Its checkpoint and what it did next were written when every decision was compiled."""
+    arrays, was = checkpoint.read(FIXTURES / "agent_of_compiled_decisions.ckpt")
+    agent = serialization.from_config(was["agent"])
+    agent.build(was["features"], was["actions"])
+    agent.restore(arrays)
+    found = [agent.act(np.array(state, np.float32), False).q_values for state in was["probes"]]
+    np.testing.assert_allclose(found, was["values"], rtol=1e-5, atol=1e-6)
+    same(arrays, agent.arrays())
+    for row in was["then"]:
+        state = np.array(row["state"], np.float32)
+        choice = agent.act(state, True)
+        assert choice.epsilon == pytest.approx(row["epsilon"])
+        np.testing.assert_allclose(choice.q_values, row["q_values"], rtol=1e-3, atol=1e-4)
+        # It draws its batches as before, and its optimizer goes on with its moments.
+        loss = agent.learn(state, row["action"], row["reward"], row["discount"])
+        assert loss == pytest.approx(row["loss"], rel=1e-3)
+    found = [agent.act(np.array(state, np.float32), False).q_values for state in was["probes"]]
+    np.testing.assert_allclose(found, was["values_then"], rtol=1e-3, atol=1e-4)
+
+
 def test_no_global_random_numbers_are_used():
     def draw(between):
         tf.keras.utils.set_random_seed(3)
@@ -242,7 +269,7 @@ def test_no_global_random_numbers_are_used():
 
 def test_an_abandoned_episode_is_not_learned_from():
     agent = built()
-    _, learns = compiled(agent)
+    _, learns = methods(agent)
     learns([1.0, 0.0, 0.0], 0, 1.0, 0.0)
     before = agent.arrays()
     for _ in range(3):
@@ -272,7 +299,7 @@ def test_other_sizes_are_refused_and_the_same_are_not():
 def test_arrays_of_another_agent_are_refused_and_nothing_changed(other):
     agent = built()
     before = agent.arrays()
-    with pytest.raises(ValueError, match="saved with other settings of DQN"):
+    with pytest.raises(ValueError, match="with other settings"):
         agent.restore(built(**other).arrays())
     same(before, agent.arrays())
 
@@ -319,17 +346,81 @@ def test_arguments_out_of_range_are_refused(what, arguments, message):
         what(**arguments)
 
 
+# The network in NumPy, and the one that TF-Agents trains.
+
+
 @pytest.mark.parametrize("averaged", [True, False])
 def test_frozen_policy_is_that_of_the_averaged_parameters_where_asked_for(averaged):
     agent = built(averaged=averaged, target_tau=0.01, rate=0.05)
     live(agent, 60)
-    state = tf.constant([0.3] * agent._sizes[0])
-    found = tf.function(agent.act, autograph=False)(state, tf.constant(False)).q_values
-    network = agent._agent._target_q_network if averaged else agent._network
-    other = agent._network if averaged else agent._agent._target_q_network
-    normalised = agent._normaliser(state)[tf.newaxis]
-    np.testing.assert_allclose(found, network(normalised)[0][0], rtol=1e-5)
-    assert np.abs(found - other(normalised)[0][0]).max() > 1e-4
+    state = np.array([0.3] * 3, np.float32)
+    found = agent.act(state, False).q_values
+    online, target = values_by_tf_agents(agent, state[np.newaxis])
+    expected, other = (target, online) if averaged else (online, target)
+    np.testing.assert_allclose(found, expected[0], rtol=1e-5)
+    assert np.abs(found - other[0]).max() > 1e-4
+    # While it explores, it acts by what it learned last.
+    np.testing.assert_allclose(agent._q_values(state, averaged=False), online[0], rtol=1e-5)
+
+
+def values_by_tf_agents(agent, states):
+    """The values of online and target network for states `[N, F]`, computed by TensorFlow."""
+    kept = agent.arrays()
+    count, mean, squares = (kept[f"normaliser/{n}"] for n in ("count", "mean", "squares"))
+    deviation = np.sqrt(squares / count)
+    standard = np.where(deviation > 0.0, (states - mean) / deviation, 0.0)
+    standard = tf.constant(np.clip(standard, -5.0, 5.0), tf.float32)
+    networks = agent.learner._network, agent.learner._agent._target_q_network
+    return [network(standard)[0].numpy() for network in networks]
+
+
+@pytest.mark.parametrize("hidden", [(8,), (16, 5), (128, 128)])
+def test_the_network_in_numpy_is_the_one_that_tf_agents_trains(hidden):
+    agent = built(num_actions=4, hidden=hidden, rate=0.01)
+    live(agent, 40)
+    states = np.random.default_rng(2).normal(size=(50, 3)).astype(np.float32)
+    online, target = values_by_tf_agents(agent, states)
+    assert np.abs(online - target).max() > 1e-4
+    for averaged, expected in ((False, online), (True, target)):
+        found = agent._q_values(states, averaged)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_what_it_learns_shows_in_the_next_choice():
+    agent = built(rate=0.05, warm_up=1, batch_size=2)
+    acts, learns = methods(agent)
+    acts([1.0, 0.0, 0.0])
+    acts([0.0, 1.0, 2.0])
+    before = acts([1.0, 0.0, 0.0], explore=False).q_values
+    learns([1.0, 0.0, 0.0], 0, 5.0, 0.0)
+    after = acts([1.0, 0.0, 0.0], explore=False).q_values
+    assert np.abs(after - before).max() > 1e-6
+
+
+@pytest.mark.slow
+def test_learning_is_compiled_once_for_an_agent_whatever_models_come(monkeypatch):
+    traced = []
+
+    def noting(name, function):
+        def note(self, *arguments):
+            traced.append(name)
+            return function(self, *arguments)
+
+        return note
+
+    monkeypatch.setattr(
+        DQNLearner, "_update_graph", noting("update", DQNLearner._update_graph), raising=True
+    )
+    monkeypatch.setattr(ReplayBuffer, "add", noting("add", ReplayBuffer.add))
+    callback = QANCallback(observations=[TrainingState()], agent=make(), decide_every=2)
+    for units, optimizer in ((3, "sgd"), (7, "adam"), (2, "rmsprop")):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units)])
+        model.add(keras.layers.Dense(1))
+        model.compile(optimizer, "mse")
+        x = np.random.default_rng(units).normal(size=(160, 4))
+        model.fit(x, x[:, :1], batch_size=8, verbose=0, callbacks=[callback])
+    assert callback.agent.arrays()["counters/2"] > 10
+    assert sorted(traced) == ["add", "update"]
 
 
 # What policies are trained and shipped with.
@@ -342,7 +433,7 @@ def test_known_values_are_fitted():
     values = np.concatenate([np.zeros_like(states), states], axis=1)
     assert agent.fit_values(states, values, 400, seed=1, batch_size=64) < 0.01
     probes = np.array([[-1.5], [-0.5], [0.5], [1.5]], np.float32)
-    found = agent.preferences(tf.constant(probes)).numpy()
+    found = agent.action_scores(probes)
     assert found.argmax(axis=1).tolist() == [0, 0, 1, 1]
     assert np.abs(found[:, 0]).max() < 0.2
 
@@ -350,8 +441,11 @@ def test_known_values_are_fitted():
 def test_the_default_action_is_left_only_for_a_gain_above_the_margin():
     agent = DQN((4,), learning=Learning(**QUICK), default_action=1, margin=0.5, replay_capacity=20)
     agent.build(2, 3)
-    values = tf.constant([[1.0, 0.6, 0.0], [1.2, 0.6, 0.0], [0.0, 0.0, 0.4]])
-    assert tf.argmax(agent._preferences(values), axis=1).numpy().tolist() == [1, 0, 1]
+    values = np.array([[1.0, 0.6, 0.0], [1.2, 0.6, 0.0], [0.0, 0.0, 0.4]], np.float32)
+    agent._q_values = lambda observations, averaged: values[np.asarray(observations, int)[..., 0]]
+    states = np.array([[0.0, 9.0], [1.0, 9.0], [2.0, 9.0]], np.float32)
+    assert agent.action_scores(states).argmax(axis=1).tolist() == [1, 0, 1]
+    assert [agent.act(state, False).action for state in states] == [1, 0, 1]
 
 
 @pytest.mark.parametrize("arguments", [{"margin": -0.1}, {"margin": 0.1}, {"margin": math.nan}])
@@ -364,9 +458,10 @@ def test_an_agent_that_adopts_parameters_acts_as_their_owner():
     owner, heir = built(), built(seed=9)
     live(owner, 60)
     heir.adopt(owner.parameters())
-    states = tf.constant(np.random.default_rng(3).normal(size=(20, 3)), tf.float32)
-    np.testing.assert_array_equal(heir.preferences(states), owner.preferences(states))
-    assert int(heir._replay.num_samples()) == 0
+    states = np.random.default_rng(3).normal(size=(20, 3)).astype(np.float32)
+    np.testing.assert_array_equal(heir.action_scores(states), owner.action_scores(states))
+    assert heir.learner.num_samples == 0
+    np.testing.assert_array_equal(heir.action_scores(states), owner.action_scores(states))
 
 
 def test_parameters_of_another_network_are_refused():

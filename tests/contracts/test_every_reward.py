@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import tensorflow as tf
 
 from keras_qan.qan import rewards
 from keras_qan.storage import serialization
@@ -14,8 +13,7 @@ all_rewards = pytest.mark.parametrize("reward", REWARDS, ids=lambda r: type(r)._
 
 
 def value(reward, before, after, num_decisions=20.0):
-    traced = tf.function(reward.__call__, autograph=False)
-    return traced(*(tf.constant(number) for number in (before, after, num_decisions)))
+    return reward(before, after, num_decisions)
 
 
 def test_every_registered_reward_is_tested_here():
@@ -26,16 +24,16 @@ def test_every_registered_reward_is_tested_here():
 @all_rewards
 @pytest.mark.parametrize("num_decisions", [1.0, 2.0, 1000.0])
 def test_a_fall_is_good_a_rise_is_bad_and_nothing_is_nothing(reward, num_decisions):
-    assert float(value(reward, -1.0, -1.5, num_decisions)) > 0.0
-    assert float(value(reward, -1.5, -1.0, num_decisions)) < 0.0
-    assert float(value(reward, -1.5, -1.5, num_decisions)) == 0.0
+    assert value(reward, -1.0, -1.5, num_decisions) > 0.0
+    assert value(reward, -1.5, -1.0, num_decisions) < 0.0
+    assert value(reward, -1.5, -1.5, num_decisions) == 0.0
 
 
 @all_rewards
 def test_a_reward_is_one_bounded_number(reward):
     worst = value(reward, -25.0, 2.0, 1.0)
-    assert (worst.dtype, worst.shape) == (tf.float32, [])
-    assert -27.0 <= float(worst) < 0.0
+    assert type(worst) is float
+    assert -27.0 <= worst < 0.0
 
 
 @all_rewards

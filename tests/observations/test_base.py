@@ -1,8 +1,8 @@
 import math
 
+import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from keras_qan import observations
 from keras_qan.observations import (
@@ -15,19 +15,19 @@ from keras_qan.observations import (
 from keras_qan.observations.weight_statistics import kernel_features
 
 
-def situation(**other):
+def context(**other):
     values = {
         "kernels": [],
-        "rate": tf.constant(0.02),
-        "initial_rate": tf.constant(0.1),
-        "progress": tf.constant(0.25),
-        "log_losses": tf.constant([-1.5, -1.0, -0.75]),
-        "pace": tf.constant(2.0),
-        "track": loss_history.start(),
-        "motion": tf.zeros([3]),
-        "optimizer": tf.zeros([2]),
-        "num_steps": tf.constant(100.0),
-        "interval": tf.constant(5.0),
+        "rate": 0.02,
+        "initial_rate": 0.1,
+        "progress": 0.25,
+        "log_losses": np.array([-1.5, -1.0, -0.75]),
+        "decisions_in_part": 2.0,
+        "history": loss_history.start_history(),
+        "motion": np.zeros(3),
+        "optimizer": np.zeros(2),
+        "num_steps": 100.0,
+        "interval": 5.0,
     }
     return ObservationContext(**(values | other))
 
@@ -35,23 +35,23 @@ def situation(**other):
 def test_training_state_by_hand():
     # Slope (-1.5 + 1.0) · 2, curvature (-1.5 + 2 · 1.0 - 0.75) · 2.
     expected = [math.log(0.02), math.log(0.2), 0.25, -1.5, -1.0, -0.5]
-    assert TrainingState()(situation()).numpy().tolist() == pytest.approx(expected, rel=1e-5)
+    assert TrainingState()(context()).tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_training_state_is_finite_at_a_rate_of_zero():
-    zero = tf.constant(0.0)
-    assert np.isfinite(TrainingState()(situation(rate=zero, initial_rate=zero)).numpy()).all()
+    assert np.isfinite(TrainingState()(context(rate=0.0, initial_rate=0.0))).all()
 
 
 def test_learning_rate_is_the_rate():
-    assert CurrentLearningRate()(situation()).numpy().tolist() == [np.float32(0.02)]
+    assert CurrentLearningRate()(context()).tolist() == [0.02]
 
 
 def test_weight_statistics_go_kernel_by_kernel():
-    first, second = tf.random.stateless_normal([2, 3, 2], [0, 1]), tf.ones([2, 2])
-    found = WeightStatistics()(situation(kernels=[first, second])).numpy()
-    np.testing.assert_array_equal(found[:192], kernel_features(first).numpy())
-    np.testing.assert_array_equal(found[192:], kernel_features(second).numpy())
+    first = keras.ops.convert_to_tensor(np.random.default_rng(0).normal(size=[2, 3, 2]))
+    second = keras.ops.ones([2, 2])
+    found = WeightStatistics()(context(kernels=[first, second]))
+    np.testing.assert_array_equal(found[:192], kernel_features(first))
+    np.testing.assert_array_equal(found[192:], kernel_features(second))
 
 
 def test_the_default_state_has_the_papers_features_and_six_more():

@@ -1,11 +1,11 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from keras_qan.observations import weight_statistics
 from keras_qan.observations.weight_statistics import NUM_FEATURES, kernel_features
 
 SHAPES = st.one_of(
@@ -14,6 +14,20 @@ SHAPES = st.one_of(
     st.tuples(*[st.integers(1, 3)] * 2, st.integers(1, 4), st.integers(1, 4)),  # Conv2D
     st.tuples(*[st.integers(1, 2)] * 3, st.integers(1, 3), st.integers(1, 3)),  # Conv3D
 )
+
+
+def features(kernel):
+    """The 192 numbers of an array or of a tensor, on the host."""
+    found = kernel_features(keras.ops.convert_to_tensor(kernel))
+    assert isinstance(found, np.ndarray)
+    assert found.dtype == np.float32
+    return found
+
+
+def eager(kernel):
+    """The same 192 numbers without compiling them for the kernel's shape."""
+    tensor = keras.ops.convert_to_tensor(kernel)
+    return keras.ops.convert_to_numpy(weight_statistics._kernel_features.__wrapped__(tensor))
 
 
 def g(values):
@@ -43,7 +57,7 @@ def reference(kernel):
 @given(SHAPES, st.integers(0, 10_000))
 def test_features_equal_equations_5_to_8_whatever_the_kernel(shape, seed):
     kernel = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-    found = kernel_features(tf.constant(kernel)).numpy()
+    found = eager(kernel)
     assert found.shape == (192,)
     np.testing.assert_allclose(found, reference(kernel), rtol=2e-3, atol=2e-4)
 
@@ -55,8 +69,8 @@ def test_features_ignore_the_order_of_inputs_and_outputs(shape, seed):
     inputs, outputs = generator.permutation(shape[-2]), generator.permutation(shape[-1])
     shuffled = kernel[..., inputs, :][..., outputs]
     np.testing.assert_allclose(
-        kernel_features(tf.constant(shuffled)).numpy(),
-        kernel_features(tf.constant(kernel)).numpy(),
+        eager(shuffled),
+        eager(kernel),
         rtol=1e-3,
         atol=1e-5,
     )
@@ -66,7 +80,7 @@ def test_features_tell_kernels_apart_that_differ_in_more_than_order():
     # The same weights, dealt to other filters: g of the whole is the same, its rows are not.
     kernel = np.arange(18.0, dtype=np.float32).reshape(3, 3, 1, 2)
     dealt = kernel.reshape(3, 3, 2, 1)
-    found, other = (kernel_features(tf.constant(k)).numpy() for k in (kernel, dealt))
+    found, other = (features(k) for k in (kernel, dealt))
     np.testing.assert_allclose(found[:12], other[:12], rtol=1e-5)
     assert np.abs(found[12:72] - other[12:72]).max() > 0.1
 
@@ -76,7 +90,7 @@ def test_features_tell_kernels_apart_that_differ_in_more_than_order():
 def test_features_are_finite_for_constant_tiny_and_large_kernels(shape, scale):
     varied = scale * np.random.default_rng(0).normal(size=shape)
     for kernel in (np.full(shape, scale), varied):
-        assert np.isfinite(kernel_features(tf.constant(kernel, tf.float32)).numpy()).all()
+        assert np.isfinite(features(kernel.astype(np.float32))).all()
 
 
 @pytest.mark.parametrize(
@@ -94,21 +108,27 @@ def test_features_are_finite_for_constant_tiny_and_large_kernels(shape, scale):
 def test_every_kind_of_layer_has_192_features(layer, shape):
     layer.build(shape)
     kernel = next(v for v in layer.trainable_variables if v.name.endswith("kernel"))
-    found = kernel_features(tf.convert_to_tensor(kernel.value)).numpy()
+    found = features(kernel.value)
     assert found.shape == (NUM_FEATURES,) == (192,)
     np.testing.assert_allclose(found, reference(np.asarray(kernel)), rtol=2e-3, atol=2e-4)
 
 
-def test_features_are_computed_in_the_graph():
-    kernel = tf.Variable(tf.ones([3, 3, 2, 4]))
-    graph = tf.function(lambda: kernel_features(tf.convert_to_tensor(kernel)), autograph=False)
-    operations = {node.type for node in graph.get_concrete_function().graph.get_operations()}
-    assert not operations & {"PyFunc", "EagerPyFunc", "PyFuncStateless"}
-    kernel.assign(tf.fill([3, 3, 2, 4], 2.0))
-    assert graph().numpy()[0] == 2.0
+def test_features_follow_the_weights_and_are_traced_once_for_a_shape(monkeypatch):
+    traced = []
+
+    def noting(blocks):
+        traced.append(tuple(blocks.shape))
+        return weight_statistics.pool(keras.ops.reshape(blocks, [-1, 12]))
+
+    monkeypatch.setattr(weight_statistics, "_pool_single_kernels", noting)
+    shape = (7, 3, 4, 3)  # of no other test
+    for value in (1.0, 2.0, 3.0):
+        kernel = keras.Variable(np.full(shape, value, np.float32))
+        assert features(kernel.value)[0] == value
+    assert traced == [(21, 4, 3)]
 
 
 @pytest.mark.parametrize("shape", [(), (4,)])
 def test_what_is_no_kernel_is_refused(shape):
     with pytest.raises(ValueError, match=r"at least two axes.*Watch a Dense or convolution"):
-        kernel_features(tf.zeros(shape))
+        kernel_features(keras.ops.zeros(shape))

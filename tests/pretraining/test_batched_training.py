@@ -1,4 +1,9 @@
-"""The population's students against Keras's own training of the same networks."""
+"""The population's students against Keras's own training of the same networks.
+
+What a decision does is one rule for both (`qan.rule`); what they do not share, and what is compared
+here, is all around it: the training itself, the losses that are counted, how weights move, and what
+a step back restores.
+"""
 
 import keras
 import numpy as np
@@ -132,7 +137,7 @@ def test_the_callback_steers_a_keras_model_as_the_population_is_steered(rate, re
     )  # fmt: skip
     episodes = steering.run(
         (data, weights), optimizers(SGD, 1), np.array([rate]), NUM_STEPS, SEED,
-        ActionChooser(agent.preferences, greedy(1)), reports,
+        ActionChooser(agent.action_scores, greedy(1)), reports,
     )  # fmt: skip
     rows = episodes.decisions
     assert len(set(rows.actions[:, 0])) > 1
@@ -140,12 +145,20 @@ def test_the_callback_steers_a_keras_model_as_the_population_is_steered(rate, re
     model = keras_twin(population, weights, task, 0, SGD, rate)
     policy = Policy(CallbackConfig(**presets.transfer()), parameters, {})
     callback = QANCallback(policy=policy)
-    states, rates = [], []
+    states, rates, decisions, first_losses = [], [], [], []
+    record = callback.state.record_decision
+
+    def note(decision, number, step, greedy):
+        decisions.append(decision)
+        record(decision, number=number, step=step, greedy=greedy)
+
+    callback.state.record_decision = note
 
     class Note(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
-            rates.append(float(model.optimizer.learning_rate.numpy()))
-            states.append(callback._controller._observation.numpy())
+            rates.append(float(model.optimizer.learning_rate))
+            states.append(callback.state.controller._observation)
+            first_losses.append(callback._running.first_loss)
 
     validation = (data.validation_x[0].numpy(), data.validation_y[0].numpy())
     epochs = {"epochs": reports, "steps_per_epoch": NUM_STEPS // reports} if reports else {}
@@ -158,6 +171,19 @@ def test_the_callback_steers_a_keras_model_as_the_population_is_steered(rate, re
     shares = 0.5 * (1.0 + np.cos(np.pi * middles))
     np.testing.assert_allclose(np.array(rates)[at], rows.rates[:, 0] * shares, rtol=1e-3)
     np.testing.assert_allclose(np.array(states)[at], rows.states[:, 0], rtol=2e-2, atol=2e-2)
+    assert [decision.action for decision in decisions] == rows.actions[:, 0].tolist()
+    # A step back sets the loss that the population notes to the lowest; else it is the interval's.
+    steps_back = [settings["actions"][action].steps_back for action in rows.actions[:, 0]]
+    for decision, noted, is_back in list(
+        zip(decisions, rows.losses[:, 0], steps_back, strict=True)
+    )[1:]:
+        if not is_back:
+            expected = np.clip(np.log(decision.loss / first_losses[-1]), -25.0, 2.0)
+            assert noted == pytest.approx(expected, abs=2e-2)
+    # What diverges at its end is rolled back by the callback alone.
+    if rate < 1.0:
+        final = model.evaluate(*validation, verbose=0)
+        assert episodes.scores[0] == pytest.approx(np.log(final / first_losses[-1]), abs=1e-2)
 
 
 def test_students_of_a_task_are_the_same_training_until_their_rates_differ():
@@ -179,7 +205,7 @@ def test_a_branched_training_goes_on_as_the_unbroken_one():
 
     def play(students, first, last, running, course, steering):
         chooser = ActionChooser(
-            lambda s: tf.zeros([len(s), 5]), lambda n: np.full(2 * students, hold)
+            lambda s: np.zeros([len(s), 5]), lambda n: np.full(2 * students, hold)
         )
         return steering.go(running, course, chooser, first, last)[0]
 

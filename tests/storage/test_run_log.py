@@ -1,10 +1,14 @@
+import contextlib
 import errno
+import importlib.util
 import json
 import math
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
+from keras_qan.storage import event_file
 from keras_qan.storage.run_log import FILES, RunLog, plain, read
 
 
@@ -146,19 +150,44 @@ def test_plain_leaves_numbers_alone():
     assert plain(value) == {"a": [1, 2.5, True, None, "x", [None, {"b": None}]]}
 
 
-def test_a_disk_that_is_full_for_tensorboard_is_told_apart_from_other_errors(tmp_path, monkeypatch):
-    for kind, expected in (
-        (tf.errors.ResourceExhaustedError, errno.ENOSPC),
-        (tf.errors.PermissionDeniedError, errno.EIO),
-    ):
+def test_a_disk_that_is_full_for_tensorboard_takes_back_what_was_half_written(
+    tmp_path, monkeypatch
+):
+    log = RunLog(tmp_path)
+    log.scalar("loss", 0.5, 1)
+    log.write()
+    (path,) = (tmp_path / "tensorboard").rglob("events*")
+    before = path.read_bytes()
+    log.scalar("loss", 0.25, 2)
+    opened = Path.open
 
-        def fail(*_, kind=kind, **__):
-            raise kind(None, None, "events.out; No space left on device")
+    def fill(self, mode="r", *arguments, **named):
+        if mode != "ab":
+            return opened(self, mode, *arguments, **named)
+        with opened(self, mode) as file:
+            file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-        log = RunLog(tmp_path)
-        log_episode(log, 0, write=False)
+    monkeypatch.setattr(Path, "open", fill)
+    with pytest.raises(OSError, match="free some space") as caught:
+        log.write()
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_bytes() == before
+
+
+def test_without_tensorboard_one_sentence_says_so_and_the_lines_are_written(tmp_path, monkeypatch):
+    event_file.has_tensorboard.cache_clear()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    log = RunLog(tmp_path)
+    for number in range(2):
         log.scalar("loss", 0.5, 1)
-        monkeypatch.setattr(tf.summary, "scalar", fail)
-        with pytest.raises(OSError, match="Free some space") as caught:
+        log_episode(log, number, write=False)
+        with (
+            pytest.warns(UserWarning, match=r"pip install 'keras-qan\[tensorboard\]'")
+            if number == 0
+            else contextlib.nullcontext()
+        ):
             log.write()
-        assert caught.value.errno == expected
+    event_file.has_tensorboard.cache_clear()
+    assert len(keys(tmp_path)) == 2
+    assert not (tmp_path / "tensorboard").exists()
