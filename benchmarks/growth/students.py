@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 import net2net
-from keras_qan.data.tfds import prepared_builder, read_images
+from keras_qan.data.builders import prepared_builder
+from keras_qan.data.tfds import read_images
 
 L = keras.layers
 BATCH, HELD_OUT, RATE = 64, 2000, 1e-3
