@@ -13,7 +13,7 @@ _GROUP_CHANNELS = (16, 32, 64)
 def wide_residual_network(
     shape: tuple[int, ...], num_classes: int, layers: SeededLayers, *, depth: int, width: int
 ) -> "keras.Model":
-    """Returns the wide residual network WRN-depth-width of Zagoruyko & Komodakis (2016).
+    """Return the wide residual network WRN-depth-width of Zagoruyko & Komodakis (2016).
 
     A 3×3 convolution of 16 channels; three groups of n = (depth - 4) / 6 basic blocks with 16, 32
     and 64 times `width` channels (their Table 1), the second and third group halving the image in
@@ -23,7 +23,7 @@ def wide_residual_network(
     Args:
         shape: (height, width, channels) of one input.
         num_classes: number of logits.
-        layers: where the layers and their initial weights come from.
+        layers: makes the layers with their initial weights.
         depth: 6·n + 4.
         width: k, at least 1.
 
@@ -48,7 +48,7 @@ def wide_residual_network(
 
 
 def _basic_block(x: Any, channels: int, strides: int, layers: SeededLayers, name: str) -> Any:
-    """Normalise, rectify, convolve, twice; added to the input, which is projected if it must."""
+    """Normalise, rectify, convolve, twice; added to the input, projected where it has to be."""
     import keras
 
     changes = x.shape[-1] != channels
