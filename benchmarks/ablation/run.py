@@ -11,7 +11,7 @@ of the best of the five actions.
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +19,10 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.common.records import Records
+from benchmarks.common.tables import format_header, format_mean, format_row
 from keras_qan.agents import DQN
 from keras_qan.experiments.statistics import interval
 from keras_qan.observations.weight_statistics import NUM_FEATURES, kernel_features
@@ -137,25 +141,29 @@ def main(_: list[str]) -> None:
     held = missed(test["scores"], np.full(len(test["scores"]), 2))
     random = test["scores"].mean(axis=1) - test["scores"].min(axis=1)
     print(f"{len(train['scores'])} branches to learn from, {len(test['scores'])} held out\n")
-    print("| state | numbers | missed, nats | minus all 21 (paired, 95 %) |\n|---|---|---|---|")
-    print(f"| none: a random action | 0 | {random.mean():.4f} | |")
-    print(f"| none: the schedule | 0 | {held.mean():.4f} | |")
+    print(format_header("state", "numbers", "missed, nats", "minus all 21 (paired, 95 %)"))
+    print(format_row("none: a random action", 0, f"{random.mean():.4f}", ""))
+    print(format_row("none: the schedule", 0, f"{held.mean():.4f}", ""))
+    records = Records(out / "rows.jsonl")
     reference = None
-    with (out / "rows.jsonl").open("a") as file:
-        for name, columns in choices().items():
-            fits = [fit_and_miss(train, test, columns, seed) for seed in range(_FITS.value)]
-            mean = np.mean(fits, axis=0)
-            reference = mean if reference is None else reference
-            low, high = interval(mean - reference)
-            gap = float((mean - reference).mean())
-            figures = f"{mean.mean():.4f} | {gap:+.4f} ({low:+.4f} … {high:+.4f})"
-            print(f"| {name} | {len(columns)} | {figures} |", flush=True)
-            row = {
+    for name, columns in choices().items():
+        fits = [fit_and_miss(train, test, columns, seed) for seed in range(_FITS.value)]
+        mean = np.mean(fits, axis=0)
+        reference = mean if reference is None else reference
+        gaps = mean - reference
+        figures = (f"{mean.mean():.4f}", format_mean(gaps, "+.4f"))
+        print(format_row(name, len(columns), *figures), flush=True)
+        low, high = interval(gaps)
+        records.add(
+            {
                 "state": name,
                 "missed": float(mean.mean()),
                 "of_each_fit": [float(f.mean()) for f in fits],
+                "minus_all": float(gaps.mean()),
+                "low": low,
+                "high": high,
             }
-            file.write(json.dumps(row | {"minus_all": gap, "low": low, "high": high}) + "\n")
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What workers gain, and what it costs to lose nothing.
+"""The gain of workers, and the cost of losing nothing.
 
     python benchmarks/engine/run.py --part=workers
     python benchmarks/engine/run.py --part=saving

@@ -10,6 +10,7 @@ import numpy as np
 from keras import applications
 
 import net2net
+from benchmarks.common.tables import format_header, format_row
 from net2net.graph import graph_of
 
 MIXING = ("Dense", "Conv2D", "DepthwiseConv2D", "SeparableConv2D")
@@ -61,8 +62,16 @@ def difference(expected: np.ndarray, model: keras.Model, images: np.ndarray) -> 
 
 def swept(only: list[str]) -> list[dict]:
     rows = []
-    print("| model | layers that mix | widenable | Δ wider | deepenable | Δ deeper | seconds |")
-    print("|---|---|---|---|---|---|---|")
+    columns = (
+        "model",
+        "layers that mix",
+        "widenable",
+        "Δ wider",
+        "deepenable",
+        "Δ deeper",
+        "seconds",
+    )
+    print(format_header(*columns))
     for name in only or names():
         keras.backend.clear_session()
         start = time.perf_counter()
@@ -95,9 +104,6 @@ def swept(only: list[str]) -> list[dict]:
             "seconds": round(time.perf_counter() - start, 1),
         }
         rows.append(row)
-        print(
-            f"| {name} | {row['mixing']} | {row['widenable']} | {wider:.1e} | {row['deepenable']} "
-            f"| {deeper:.1e} | {row['seconds']} |",
-            flush=True,
-        )
+        layers = (row["mixing"], row["widenable"], f"{wider:.1e}", row["deepenable"])
+        print(format_row(name, *layers, f"{deeper:.1e}", row["seconds"]), flush=True)
     return rows

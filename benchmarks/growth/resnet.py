@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import resource
 import threading
 import time
 
 import keras
 
 import net2net
-
-
-def resident() -> float:
-    """Return the memory that the process holds now, in bytes."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+from benchmarks.common.machine import resident_bytes
 
 
 class Peak:
     """The most memory held while a block runs, looked at every 2 ms."""
 
     def __enter__(self) -> Peak:
-        self.start = self.most = resident()
+        self.start = self.most = resident_bytes()
         self.running = True
         self.thread = threading.Thread(target=self._watch)
         self.thread.start()
@@ -29,7 +23,7 @@ class Peak:
 
     def _watch(self) -> None:
         while self.running:
-            self.most = max(self.most, resident())
+            self.most = max(self.most, resident_bytes())
             time.sleep(0.002)
 
     def __exit__(self, *_: object) -> None:

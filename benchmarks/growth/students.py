@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 import net2net
+from benchmarks.common.tables import format_header, format_mean, format_row
 from keras_qan.data.builders import prepared_builder
 from keras_qan.data.tfds import read_images
 
@@ -116,9 +117,10 @@ def raced(
 def report(
     rows: list[dict], teacher_steps: int, steps: int, every: int, prices: dict[str, float]
 ) -> None:
-    print("\n| arm | at step 0 | at step 200 | at the end | steps to the teacher | steps to what "
-          "from nothing reaches | the same, teacher counted by time |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|")
+    curve = ("at step 0", "at step 200", "at the end")
+    steps_until = ("steps to what from nothing reaches", "the same, teacher counted by time")
+    columns = ("arm", *curve, "steps to the teacher", *steps_until)
+    print("\n" + format_header(*columns))
     for arm in dict.fromkeys(row["arm"] for row in rows):
         of_arm = [row for row in rows if row["arm"] == arm]
         nothing = {
@@ -134,22 +136,13 @@ def report(
             price = teacher_steps * prices["teacher"] / prices[arm.split(":")[0]]
             counted.append(to_final[-1] + (0.0 if "nothing" in arm else price))
         cells = [
-            interval([row["curve"][k] for row in of_arm], 4)
+            format_mean([row["curve"][k] for row in of_arm], ".4f")
             for k in (0, min(200, steps) // every, -1)
         ]
         cells += [median(one) for one in (to_teacher, to_final, counted)]
-        print(f"| {arm} | " + " | ".join(cells) + " |")
-    taught = interval([row["teacher"]["curve"][-1] for row in rows], 4)
+        print(format_row(arm, *cells))
+    taught = format_mean([row["teacher"]["curve"][-1] for row in rows], ".4f")
     print(f"teacher: {teacher_steps} steps, accuracy {taught}")
-
-
-def interval(values: list[float], digits: int) -> str:
-    """Return mean and the 95 % bootstrap interval of the mean over seeds."""
-    array = np.array(values)
-    generator = np.random.default_rng(0)
-    means = generator.choice(array, (2000, len(array))).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return f"{array.mean():.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def median(values: list[float]) -> str:
