@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_qan.actions import label
 from keras_qan.agents.remote import SharedAgent
-from keras_qan.distribute import WorkerGroup, directory_here
+from keras_qan.distribute import WorkerGroup, worker_directory
 from keras_qan.qan.config import CallbackConfig, as_json
 from keras_qan.qan.controller import Controller, Decision
 from keras_qan.storage import checkpoint
@@ -69,7 +69,7 @@ class AgentState:
         given.check()
         self.selector: Any = given.selector(selector)
         self.team: WorkerGroup | None = None
-        self.directory = None if directory is None else directory_here(Path(directory))
+        self.directory = None if directory is None else worker_directory(Path(directory))
         self.episodes = 0
         self.steps = 0
         self.returns: list[float] = []
@@ -211,7 +211,7 @@ class AgentState:
             )
         assert team is not None
         self.team = team
-        shared = team.from_chief(
+        shared = team.broadcast(
             {
                 "settings": self.settings.config(),
                 "episodes": self.episodes,
@@ -271,7 +271,8 @@ class AgentState:
     def record_decision(self, decision: Decision, number: int, step: int, greedy: bool) -> None:
         """Writes down one decision, which has to be the same on all workers."""
         if self.team is not None:
-            self.team.agree("step, action, learning rate", step, decision.action, decision.rate)
+            name = "step, action, learning rate"
+            self.team.check_equal(name, step, decision.action, decision.rate)
         if self.log is None:
             return
         action = label(self.controller.actions[decision.action])

@@ -62,7 +62,7 @@ import json, os, sys
 from pathlib import Path
 from keras_qan import distribute
 strategy = distribute.from_name("multi_worker")
-team = distribute.present_team()
+team = distribute.current_worker_group()
 """
     + MODEL
     + """
@@ -108,9 +108,9 @@ found["scores"] = [float(score) for score in scores]
 found["predicted"] = wide.predict(data, verbose=0).shape
 
 # Workers whose trainings have drifted apart find out.
-found["heard"] = team.from_chief({"word": "of chief" if team.is_chief else "of another"})
+found["heard"] = team.broadcast({"word": "of chief" if team.is_chief else "of another"})
 try:
-    team.agree("rate", 0.1 + team.index)
+    team.check_equal("rate", 0.1 + team.index)
 except RuntimeError as error:
     found["disagreed"] = str(error)
 shared = SharedAgent(DQN(seed=1), team)
