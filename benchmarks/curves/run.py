@@ -46,15 +46,15 @@ def measurements(every: dict[str, Callable[[], tasks.Task]]) -> Iterator[tuple[s
     for name, task in every.items():
         most = name == "published"
         for seed in range(10 if most else 5):
-            yield f"fit/{name}/{seed}", lambda t=task, s=seed: fitted(t(), s)
+            yield f"fit/{name}/{seed}", lambda t=task, s=seed: fit(t(), s)
         for seed in range(20 if most else 5):
-            yield f"stop/{name}/{seed}", lambda t=task, s=seed: stopped(t(), s)
+            yield f"stop/{name}/{seed}", lambda t=task, s=seed: replay_rules(t(), s)
     for name, task in every.items():
         if name in ("published", "synthetic"):
-            yield f"time/{name}", lambda t=task: timed(t())
+            yield f"time/{name}", lambda t=task: measure_times(t())
 
 
-def fitted(task: tasks.Task, seed: int) -> dict:
+def fit(task: tasks.Task, seed: int) -> dict:
     """R² on the curves that were not learned from, by family and share of the curve."""
     order = np.random.default_rng(seed).permutation(len(task.curves))
     train, rest = order[:NUM_TRAIN], order[NUM_TRAIN:]
@@ -90,8 +90,8 @@ class FitsOnce(CurvePredictor):
         return self if self.num_curves else super().fit(*arguments, **named)
 
 
-def stopped(task: tasks.Task, seed: int) -> dict:
-    """What each rule saves and loses in one ordering."""
+def replay_rules(task: tasks.Task, seed: int) -> dict:
+    """The savings and losses of each rule in one ordering."""
     curves = as_curves(task.curves)
     found = {}
     predictor = FitsOnce(seed=seed)
@@ -122,7 +122,7 @@ def outcome(done: ReplayResult, curves, mode: str) -> dict:
     return {"speed_up": done.speed_up, "best_kept": done.best_kept, "top_10": top, "gap": gap}
 
 
-def timed(task: tasks.Task) -> dict:
+def measure_times(task: tasks.Task) -> dict:
     """Milliseconds to train one regressor on 100 curves, to choose one, and to predict a curve."""
     finished = as_curves(task.curves[:NUM_TRAIN])
     features = task.features[:NUM_TRAIN]

@@ -1,4 +1,4 @@
-"""What it costs to spread one model over devices and workers, and whether it changes anything.
+"""The cost of spreading one model over devices and workers, and the differences it makes.
 
     python benchmarks/distribute/run.py --part=devices
     unshare -n sh -c 'ip link set lo up; python benchmarks/distribute/run.py --part=workers'

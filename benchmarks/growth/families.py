@@ -27,7 +27,7 @@ def names() -> list[str]:
     ]
 
 
-def randomised(model: keras.Model, seed: int = 0) -> keras.Model:
+def randomise(model: keras.Model, seed: int = 0) -> keras.Model:
     """Give every weight a random value, batch statistics included, of a size that keeps scale."""
     generator = np.random.default_rng(seed)
     for variable in model.weights:
@@ -60,7 +60,7 @@ def difference(expected: np.ndarray, model: keras.Model, images: np.ndarray) -> 
     return float(np.abs(expected - seen).max() / np.abs(expected).max())
 
 
-def swept(only: list[str]) -> list[dict]:
+def sweep(only: list[str]) -> list[dict]:
     rows = []
     columns = (
         "model",
@@ -82,7 +82,7 @@ def swept(only: list[str]) -> list[dict]:
         if model.count_params() > TOO_LARGE:
             print(f"| {name} | left out: {model.count_params() / 1e6:.0f} M weights |", flush=True)
             continue
-        randomised(model)
+        randomise(model)
         images = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype("float32")
         expected = model.predict_on_batch(images)
         found = net2net.widenable(model)

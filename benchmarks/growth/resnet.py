@@ -41,7 +41,7 @@ def half_wider(model: keras.Model) -> dict[str, int]:
     return widths
 
 
-def measured(repeats: int = 3) -> list[dict]:
+def measure(repeats: int = 3) -> list[dict]:
     rows = []
     for optimizer in (None, "adam"):
         model = keras.applications.ResNet50(weights=None)

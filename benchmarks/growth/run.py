@@ -1,4 +1,4 @@
-"""What growth costs, and what it saves: one part a question.
+"""The cost of growth, and its savings: one part a question.
 
     python benchmarks/growth/run.py --part resnet
     python benchmarks/growth/run.py --part families
@@ -6,7 +6,7 @@
     python benchmarks/growth/run.py --part prices --dataset mnist
 
 `students` and `prices` need the data set under `TFDS_DATA_DIR`. Every part prints a table and,
-with `--json FILE`, writes what it measured.
+with `--json FILE`, writes the rows.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def main() -> None:
     if asked.part == "resnet":
         import resnet
 
-        rows = resnet.measured()
+        rows = resnet.measure()
     elif asked.part == "families":
         import families
 
-        rows = families.swept(asked.only)
+        rows = families.sweep(asked.only)
     elif asked.part == "prices":
         import students
 
@@ -50,7 +50,7 @@ def main() -> None:
     else:
         import students
 
-        rows = students.raced(
+        rows = students.race(
             asked.dataset, asked.seeds, asked.teacher_steps, asked.steps, tuple(asked.only)
         )
     if asked.json:

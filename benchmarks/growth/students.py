@@ -15,14 +15,14 @@ from keras_qan.data.tfds import read_images
 L = keras.layers
 BATCH, HELD_OUT, RATE = 64, 2000, 1e-3
 EXAMPLES = 22_000
-"""How many of the training images are used, the first on the disk."""
+"""Training images, the first on the disk."""
 EVERY = {"mnist": 20, "cifar10": 40}
 """Steps between two looks at the images held out."""
 FILTERS = {"mnist": (8, 16, 64), "cifar10": (12, 24, 64)}
 FACTOR = {"mnist": 4, "cifar10": 2}
 
 
-def loaded(name: str) -> tuple[np.ndarray, ...]:
+def load(name: str) -> tuple[np.ndarray, ...]:
     """Return training images and labels and those held out of them; the test set is not seen."""
     read = read_images(prepared_builder(name, data_dir=None), "train")
     images, labels = read.pixels[:EXAMPLES].astype("float32") / 255.0, read.labels[:EXAMPLES]
@@ -52,7 +52,7 @@ def network(shape: tuple[int, ...], widths: tuple[int, ...], deeper: bool = Fals
     return model
 
 
-def trained(model: keras.Model, data: tuple, steps: int, seed: int, every: int) -> dict:
+def train(model: keras.Model, data: tuple, steps: int, seed: int, every: int) -> dict:
     """Train; return the accuracy on what is held out at every few steps, and seconds a step."""
     images, labels, held, answers = data
     generator = np.random.default_rng(seed)
@@ -79,10 +79,10 @@ def steps_to(curve: list[float], target: float, every: int) -> float:
     return float(reached[0] * every) if len(reached) else float("inf")
 
 
-def raced(
+def race(
     name: str, seeds: int, teacher_steps: int, steps: int, only: tuple[str, ...] = ()
 ) -> list[dict]:
-    data = loaded(name)
+    data = load(name)
     shape, small = data[0].shape[1:], FILTERS[name]
     large = tuple(width * FACTOR[name] for width in small)
     wider = dict(zip(("first", "second", "third"), large, strict=True))
@@ -91,7 +91,7 @@ def raced(
         keras.backend.clear_session()
         keras.utils.set_random_seed(seed)
         teacher = network(shape, small)
-        taught = trained(teacher, data, teacher_steps, seed=1000 + seed, every=every)
+        taught = train(teacher, data, teacher_steps, seed=1000 + seed, every=every)
         keras.utils.set_random_seed(5000 + seed)
         arms = {
             "wider: net2net": net2net.grow(teacher, wider, seed=seed),
@@ -107,7 +107,7 @@ def raced(
         for arm, model in arms.items():
             if only and arm.split(": ")[1] not in only:
                 continue
-            run = trained(model, data, steps, seed=2000 + seed, every=every)
+            run = train(model, data, steps, seed=2000 + seed, every=every)
             rows.append({"seed": seed, "arm": arm, "teacher": taught, **run})
             print(seed, arm, [round(a, 4) for a in run["curve"][::10]], flush=True)
     report(rows, teacher_steps, steps, every, step_prices(name))
@@ -156,7 +156,7 @@ def step_prices(name: str, rounds: int = 40) -> dict[str, float]:
 
     Taken in turn, disturbances by other work hit all of them alike; medians leave them out.
     """
-    data = loaded(name)
+    data = load(name)
     shape, small = data[0].shape[1:], FILTERS[name]
     large = tuple(width * FACTOR[name] for width in small)
     models = {

@@ -1,4 +1,4 @@
-"""What a hypergradient costs against the length of the training, and how far it can be trusted.
+"""The cost of a hypergradient by the length of the training, and its accuracy.
 
 TFDS_DATA_DIR=... python benchmarks/hypergradients/run.py
 

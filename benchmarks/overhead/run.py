@@ -1,4 +1,4 @@
-"""What QAN costs: a decision and its parts, a whole `fit` with and without, and memory.
+"""The cost of QAN: a decision and its parts, a whole `fit` with and without, and memory.
 
     python benchmarks/overhead/run.py
 
@@ -57,7 +57,7 @@ def images() -> tuple[np.ndarray, np.ndarray]:
 
 
 def milliseconds(call: Callable[[], object], calls: int) -> np.ndarray:
-    """How long each of so many calls takes, float64 `[calls]`."""
+    """Milliseconds of each of so many calls, float64 `[calls]`."""
     for _ in range(20):
         call()
     took = []
@@ -187,7 +187,7 @@ def whole_fits(layers: list[int] | None, pairs: int, epochs: int) -> None:
 
 
 def first_use() -> None:
-    """What the first `fit` of a process pays once: importing TF-Agents and compiling."""
+    """The one-time cost of the first `fit` of a process: importing TF-Agents and compiling."""
     x, y = images()
     model = student()
     model.fit(x[:256], y[:256], batch_size=128, verbose=0)

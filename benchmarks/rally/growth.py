@@ -155,7 +155,7 @@ def measure(name: str, task: Task, splits: data.Splits, arm: str, seed: int) -> 
 
 
 def compact(report: RallyReport, count: int) -> Row:
-    """What the tables and figures are made from: a line of half a kilobyte.
+    """The numbers that tables and figures are made from: a line of half a kilobyte.
 
     Args:
       report: of the run.
@@ -217,7 +217,7 @@ def run(path: Path, tasks: list[str], seeds: list[int], arms: list[str]) -> None
             )  # fmt: skip
 
 
-def smoothed(looks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def smooth(looks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Looks whose accuracy is the mean of the last few, the first of a stage left out."""
     own = [look for look in looks if look["look"] or look["stage"] == 1]
     values = [look["val_accuracy"] for look in own]
@@ -260,7 +260,7 @@ def against(row: dict[str, Any], nothing: dict[str, Any]) -> dict[str, float]:
     stage, before its last network was there, has it "with the last network" at that one's first
     look that is above it.
     """
-    looks, goal = smoothed(evaluations(row)), smoothed(evaluations(nothing))
+    looks, goal = smooth(evaluations(row)), smooth(evaluations(nothing))
     target = goal[-1]["val_accuracy"]
     unit = cost_to(goal, target)
     last = [look for look in looks if look["stage"] == looks[-1]["stage"]]

@@ -1,4 +1,4 @@
-"""How many episodes an agent needs, with and without a pull toward the best earlier student.
+"""Episodes that an agent needs, with and without a pull toward the best earlier student.
 
 Digits, the small convolutional network, an agent that learns from nothing. Every few episodes the
 policy is evaluated greedily on fresh students that nobody pulls, so that what is measured is what
@@ -55,7 +55,7 @@ def student(splits: data.Splits, seed: int) -> keras.Model:
     return model
 
 
-def fully_trained(splits: data.Splits, seed: int) -> keras.Model:
+def train_fully(splits: data.Splits, seed: int) -> keras.Model:
     """A teacher that has had eight times an episode's epochs, at a good rate."""
     model = student(splits, 777_000 + seed)
     model.optimizer.learning_rate = 0.03
@@ -74,13 +74,13 @@ def pull_of(arm: str, splits: data.Splits, seed: int) -> list[MetaMomentum]:
     if arm.startswith("random"):
         teacher = RandomTeacher(BestStudentTeacher(), seed)
     if arm.startswith("fully"):
-        teacher = fully_trained(splits, seed)
+        teacher = train_fully(splits, seed)
     if arm.endswith("stronger"):
         return [MetaMomentum(teacher, STRONGER, LONGER)]
     return [MetaMomentum(teacher, STRENGTH, STEPS)]
 
 
-def trained(
+def train(
     students: ModelFactory,
     splits: data.Splits,
     held: Any,
@@ -111,13 +111,13 @@ def measure(arm: str, seed: int, splits: data.Splits) -> Row:
     for episode in range(EPISODES):
         rate = float(np.exp(rng.uniform(*np.log(RATES))))
         own = 1_000 * seed + episode
-        row["training"].append(trained(students, splits, held, own, rate, [qan, *pulls]))
+        row["training"].append(train(students, splits, held, own, rate, [qan, *pulls]))
         if (episode + 1) % EVERY == 0:
             greedy = copy.deepcopy(qan)
             greedy.explore = False
             row["evaluations"].append(
                 [
-                    trained(students, splits, held, 500_000 + n, EVALUATION_RATES[n % 3], [greedy])
+                    train(students, splits, held, 500_000 + n, EVALUATION_RATES[n % 3], [greedy])
                     for n in range(EVALUATED)
                 ]
             )

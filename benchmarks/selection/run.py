@@ -1,4 +1,4 @@
-"""What choosing the mini-batches costs, and what it brings.
+"""The cost of choosing the mini-batches, and its gain.
 
     TFDS_DATA_DIR=… python benchmarks/selection/run.py --part=pipelines
     TFDS_DATA_DIR=… python benchmarks/selection/run.py --part=trainings --task=mnist
@@ -65,7 +65,7 @@ _RESULTS = flags.DEFINE_string("results", "runs/benchmarks/selection", "where re
 
 
 def baseline(dataset: tf.data.Dataset, size: int, batch_size: int) -> tf.data.Dataset:
-    """What everybody writes."""
+    """The usual pipeline."""
     return dataset.shuffle(size, seed=0).repeat().batch(batch_size).prefetch(2)
 
 
@@ -121,7 +121,7 @@ def bytes_an_example(selector: selection.Selector) -> float:
 
 
 class Player(NamedTuple):
-    """Who trains.
+    """An arm ready to train.
 
     Attributes:
       selector: what chooses the batches.

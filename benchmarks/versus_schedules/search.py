@@ -60,7 +60,7 @@ def tpe(runner: Runner, repeat: int, seeds: range) -> dict[int, float]:
     return found
 
 
-def fine_tuned(runner: Runner, repeat: int, seeds: range) -> dict[int, float]:
+def fine_tune(runner: Runner, repeat: int, seeds: range) -> dict[int, float]:
     """budget → mean score of the greedy policy so far."""
     found = {}
     with tempfile.TemporaryDirectory() as directory:
@@ -88,7 +88,7 @@ def main(_: list[str]) -> None:
             {
                 "zero-shot": float(np.mean(zero_shot)),
                 "tpe": tpe(runner, repeat, seeds),
-                "fine-tuned": fine_tuned(runner, repeat, seeds),
+                "fine-tuned": fine_tune(runner, repeat, seeds),
             }
         )
     columns = ("trainings", "TPE", "QAN fine-tuned", "zero-shot", "fine-tuned minus TPE")

@@ -112,7 +112,7 @@ class Runner:
         return model
 
     def callbacks(self, arm: str, seed: int) -> list[keras.callbacks.Callback]:
-        """What an arm does during `fit`."""
+        """The callbacks of an arm."""
         if arm in SCHEDULES:
             return [Scheduled(self._shares[arm], self.task.num_steps)]
         if arm == "plateau":
