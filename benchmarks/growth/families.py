@@ -19,7 +19,7 @@ SIZES = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71, "NASNetLarg
 TOO_LARGE = 120e6
 
 
-def names() -> list[str]:
+def list_models() -> list[str]:
     return [
         name
         for name, one in vars(applications).items()
@@ -55,7 +55,7 @@ def random_widths(found: dict, generator: np.random.Generator) -> dict[str, int]
     return widths
 
 
-def difference(expected: np.ndarray, model: keras.Model, images: np.ndarray) -> float:
+def largest_difference(expected: np.ndarray, model: keras.Model, images: np.ndarray) -> float:
     seen = model.predict_on_batch(images)
     return float(np.abs(expected - seen).max() / np.abs(expected).max())
 
@@ -72,7 +72,7 @@ def sweep(only: list[str]) -> list[dict]:
         "seconds",
     )
     print(format_header(*columns))
-    for name in only or names():
+    for name in only or list_models():
         keras.backend.clear_session()
         start = time.perf_counter()
         size = SIZES.get(name, 32)
@@ -89,10 +89,10 @@ def sweep(only: list[str]) -> list[dict]:
         layers = dict(graph_of(model).layers())
         mixing = [path for path in found if type(layers[path]).__name__ in MIXING]
         wide = net2net.grow(model, random_widths(found, np.random.default_rng(1)))
-        wider = difference(expected, wide, images)
+        wider = largest_difference(expected, wide, images)
         del wide
         deep = [path for path, one in net2net.deepenable(model).items() if one]
-        deeper = difference(expected, net2net.grow(model, deepen=deep), images)
+        deeper = largest_difference(expected, net2net.grow(model, deepen=deep), images)
         row = {
             "model": name,
             "mixing": len(mixing),

@@ -31,8 +31,8 @@ class Peak:
         self.thread.join()
 
 
-def half_wider(model: keras.Model) -> dict[str, int]:
-    """Return one and a half times the width for one layer of every stream."""
+def widths_by_half(model: keras.Model) -> dict[str, int]:
+    """Return one and a half times the width for one layer of every group."""
     widths, grown = {}, set()
     for path, one in net2net.widenable(model).items():
         if one and path not in grown:
@@ -51,7 +51,7 @@ def measure(repeats: int = 3) -> list[dict]:
         held = model.count_params() * 4 + (
             sum(v.value.numpy().nbytes for v in model.optimizer.variables) if optimizer else 0
         )
-        widths = half_wider(model)
+        widths = widths_by_half(model)
         for repeat in range(repeats):
             with Peak() as peak:
                 start = time.perf_counter()

@@ -34,27 +34,31 @@ def main() -> None:
         "--only", nargs="*", default=(), help="models to sweep, or arms to race; all if empty"
     )
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    if asked.part == "resnet":
+    options = parser.parse_args()
+    if options.part == "resnet":
         import resnet
 
         rows = resnet.measure()
-    elif asked.part == "families":
+    elif options.part == "families":
         import families
 
-        rows = families.sweep(asked.only)
-    elif asked.part == "prices":
+        rows = families.sweep(options.only)
+    elif options.part == "prices":
         import students
 
-        rows = [students.step_prices(asked.dataset)]
+        rows = [students.time_steps(options.dataset)]
     else:
         import students
 
         rows = students.race(
-            asked.dataset, asked.seeds, asked.teacher_steps, asked.steps, tuple(asked.only)
+            options.dataset,
+            options.seeds,
+            options.teacher_steps,
+            options.steps,
+            tuple(options.only),
         )
-    if asked.json:
-        asked.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ BATCH, HELD_OUT, RATE = 64, 2000, 1e-3
 EXAMPLES = 22_000
 """Training images, the first on the disk."""
 EVERY = {"mnist": 20, "cifar10": 40}
-"""Steps between two looks at the images held out."""
+"""Steps between two evaluations on the images held out."""
 FILTERS = {"mnist": (8, 16, 64), "cifar10": (12, 24, 64)}
 FACTOR = {"mnist": 4, "cifar10": 2}
 
@@ -29,7 +29,9 @@ def load(name: str) -> tuple[np.ndarray, ...]:
     return images[HELD_OUT:], labels[HELD_OUT:], images[:HELD_OUT], labels[:HELD_OUT]
 
 
-def network(shape: tuple[int, ...], widths: tuple[int, ...], deeper: bool = False) -> keras.Model:
+def build_network(
+    shape: tuple[int, ...], widths: tuple[int, ...], deeper: bool = False
+) -> keras.Model:
     def convolution(width: int, name: str) -> list:
         one = L.Conv2D(width, 3, padding="same", activation="relu", name=name)
         more = L.Conv2D(width, 3, padding="same", activation="relu", name=f"{name}_deeper")
@@ -90,7 +92,7 @@ def race(
     for seed in range(seeds):
         keras.backend.clear_session()
         keras.utils.set_random_seed(seed)
-        teacher = network(shape, small)
+        teacher = build_network(shape, small)
         taught = train(teacher, data, teacher_steps, seed=1000 + seed, every=every)
         keras.utils.set_random_seed(5000 + seed)
         arms = {
@@ -100,9 +102,9 @@ def race(
             ),
             "wider: zero-out": net2net.grow(teacher, wider, seed=seed, new="zero_out"),
             "wider: random padding": net2net.grow(teacher, wider, seed=seed, new="random"),
-            "wider: from nothing": network(shape, large),
+            "wider: from nothing": build_network(shape, large),
             "deeper: net2net": net2net.grow(teacher, deepen=["first", "second"]),
-            "deeper: from nothing": network(shape, small, deeper=True),
+            "deeper: from nothing": build_network(shape, small, deeper=True),
         }
         for arm, model in arms.items():
             if only and arm.split(": ")[1] not in only:
@@ -110,12 +112,12 @@ def race(
             run = train(model, data, steps, seed=2000 + seed, every=every)
             rows.append({"seed": seed, "arm": arm, "teacher": taught, **run})
             print(seed, arm, [round(a, 4) for a in run["curve"][::10]], flush=True)
-    report(rows, teacher_steps, steps, every, step_prices(name))
+    print_report(rows, teacher_steps, steps, every, time_steps(name))
     return rows
 
 
-def report(
-    rows: list[dict], teacher_steps: int, steps: int, every: int, prices: dict[str, float]
+def print_report(
+    rows: list[dict], teacher_steps: int, steps: int, every: int, step_times: dict[str, float]
 ) -> None:
     curve = ("at step 0", "at step 200", "at the end")
     steps_until = ("steps to what from nothing reaches", "the same, teacher counted by time")
@@ -133,25 +135,25 @@ def report(
             target = float(np.mean(other["curve"][-3:]))
             to_final.append(steps_to(row["curve"], target, every))
             # A teacher's step is cheaper than a student's, so it counts by its time.
-            price = teacher_steps * prices["teacher"] / prices[arm.split(":")[0]]
-            counted.append(to_final[-1] + (0.0 if "nothing" in arm else price))
+            cost = teacher_steps * step_times["teacher"] / step_times[arm.split(":")[0]]
+            counted.append(to_final[-1] + (0.0 if "nothing" in arm else cost))
         cells = [
             format_mean([row["curve"][k] for row in of_arm], ".4f")
             for k in (0, min(200, steps) // every, -1)
         ]
-        cells += [median(one) for one in (to_teacher, to_final, counted)]
+        cells += [format_median(one) for one in (to_teacher, to_final, counted)]
         print(format_row(arm, *cells))
     taught = format_mean([row["teacher"]["curve"][-1] for row in rows], ".4f")
     print(f"teacher: {teacher_steps} steps, accuracy {taught}")
 
 
-def median(values: list[float]) -> str:
+def format_median(values: list[float]) -> str:
     """Return the median with the range over seeds; runs that never arrive count as never."""
     text = [f"{one:.0f}" if np.isfinite(one) else "never" for one in sorted(values)]
     return f"{text[len(text) // 2]} [{text[0]} … {text[-1]}]"
 
 
-def step_prices(name: str, rounds: int = 40) -> dict[str, float]:
+def time_steps(name: str, rounds: int = 40) -> dict[str, float]:
     """Return the milliseconds of a step of teacher and students, measured in turn.
 
     Taken in turn, disturbances by other work hit all of them alike; medians leave them out.
@@ -160,9 +162,9 @@ def step_prices(name: str, rounds: int = 40) -> dict[str, float]:
     shape, small = data[0].shape[1:], FILTERS[name]
     large = tuple(width * FACTOR[name] for width in small)
     models = {
-        "teacher": network(shape, small),
-        "wider": network(shape, large),
-        "deeper": network(shape, small, deeper=True),
+        "teacher": build_network(shape, small),
+        "wider": build_network(shape, large),
+        "deeper": build_network(shape, small, deeper=True),
     }
     spent: dict[str, list[float]] = {arm: [] for arm in models}
     for _ in range(rounds):
