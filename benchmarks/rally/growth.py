@@ -175,7 +175,7 @@ def compact(report: RallyReport, count: int) -> Row:
     return {
         "stages": found,
         "seconds": round(report.stages[-1]["seconds_so_far"], 1),
-        "test_accuracy": round(report.test["accuracy"], 6),
+        "test_accuracy": report.test["accuracy"],
         "test_loss": round(report.test["loss"], 6),
     }
 

@@ -89,7 +89,7 @@ def train(
     callbacks: list[Any],
 ) -> float:
     """One training; its log validation loss, at most log 10."""
-    model = students.fresh(seed)
+    model = students.build(seed)
     model.optimizer.learning_rate = rate
     history = model.fit(
         splits.train.batches(BATCH, seed=seed, drop_remainder=True), epochs=EPOCHS,
