@@ -112,11 +112,11 @@ def bytes_an_example(selector: selection.Selector) -> float:
     """Bytes that grow with the data, beside the data: variables, constants, iterators' orders."""
     size = selector.num_examples
     arrays = [v for v in selector.variables if v.shape.rank and v.shape[0] == size]
-    arrays.append(selector._walks.fresh().members)
+    arrays.append(selector._stream.sampler.initial_orders().members)
     if isinstance(selector, selection.ClassMix):
         arrays.append(selector._label_of)
-    if selector._walks._by_group is not None:
-        arrays.append(selector._walks._by_group)
+    if selector._stream.sampler._by_group is not None:
+        arrays.append(selector._stream.sampler._by_group)
     return sum(array.dtype.size * array.shape.num_elements() for array in arrays) / size
 
 
@@ -193,7 +193,7 @@ class Trainer:
 
     def fit(self, player: Player, seed: int, passes: float, validations: Any = 1) -> dict[str, Any]:
         """One training, validated four times a pass, or after those parts of a pass alone."""
-        model = self._students.fresh(seed)
+        model = self._students.build(seed)
         player.selector.restart(seed)
         steps = max(1, player.selector.steps_per_epoch // 4)
         epochs = round(4 * passes)
