@@ -27,8 +27,8 @@ from keras_qan.agents import DQN
 from keras_qan.experiments.statistics import interval
 from keras_qan.observations.weight_statistics import NUM_FEATURES, kernel_features
 from keras_qan.pretraining.branched_returns import Branches
-from keras_qan.pretraining.policy_iteration import Branched, PolicyTraining
-from keras_qan.pretraining.tasks import HELD_OUT, TRAINING, Template
+from keras_qan.pretraining.policy_iteration import BranchPoint, PolicyTraining
+from keras_qan.pretraining.tasks import HELD_OUT, TRAINING, TaskTemplate
 from keras_qan.qan import presets
 from keras_qan.qan.policy import shipped
 
@@ -71,14 +71,14 @@ class Collector:
       seed: everything follows from it.
     """
 
-    def __init__(self, templates: tuple[Template, ...], seed: int) -> None:
+    def __init__(self, templates: tuple[TaskTemplate, ...], seed: int) -> None:
         settings = presets.transfer()
         self.training = PolicyTraining(
             settings["actions"], settings["observations"], settings["agent"],
             settings["rate_bounds"], seed, templates=templates, schedule=settings["schedule"],
         )  # fmt: skip
         self.training.agent.adopt(shipped().arrays)
-        self._statistics: dict[Template, Callable[[tf.Tensor], tf.Tensor]] = {}
+        self._statistics: dict[TaskTemplate, Callable[[tf.Tensor], tf.Tensor]] = {}
 
     def round(self) -> dict[str, np.ndarray]:
         """States with weight statistics, and scores, of one population's free choices."""
@@ -88,7 +88,7 @@ class Collector:
         states = np.concatenate([branched.states, self._weights(template, branched)], axis=1)
         return {"states": states[branched.free], "scores": branched.scores[branched.free]}
 
-    def _weights(self, template: Template, branched: Branched) -> np.ndarray:
+    def _weights(self, template: TaskTemplate, branched: BranchPoint) -> np.ndarray:
         kernels = branched.before.weights.trainable[0]
         if template.convolutional:
             count, size, outputs = kernels.shape
@@ -101,7 +101,7 @@ class Collector:
 
 
 def collect(
-    path: Path, templates: tuple[Template, ...], rounds: int, seed: int
+    path: Path, templates: tuple[TaskTemplate, ...], rounds: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Branches from a file, or made and written there."""
     if not path.exists():
@@ -128,7 +128,7 @@ def fit_and_miss(
     agent.build(len(columns), train["scores"].shape[1])
     branches = Branches(len(columns), train["scores"].shape[1])
     branches.add(train["states"][:, columns], PolicyTraining.returns(train["scores"]))
-    agent.fit_values(*branches.lessons(seed), 4000, seed)
+    agent.fit_values(*branches.training_data(seed), 4000, seed)
     values = agent.preferences(tf.constant(test["states"][:, columns], tf.float32))
     return missed(test["scores"], values.numpy().argmax(axis=1))
 

@@ -1,18 +1,18 @@
-"""Whole trainings of a population, steered at each decision: what a policy learns from."""
+"""Whole trainings of a population, with an action for each member at each decision."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_qan.actions import Action, Schedule, StepBack
 from keras_qan.observations import Observation, ObservationContext
-from keras_qan.observations import loss_history as tracks
+from keras_qan.observations import loss_history as history
 from keras_qan.observations.dynamics import motion
 from keras_qan.observations.loss_history import LossHistory
 from keras_qan.pretraining.batched_training import (
@@ -23,12 +23,12 @@ from keras_qan.pretraining.batched_training import (
 )
 from keras_qan.qan.decision_schedule import dense_decisions
 
-#: log(validation loss / first loss) of a training that came to nothing.
+#: The highest log(validation loss / first loss), also of a diverged training.
 WORST = 2.0
 
 
 class ActionChooser(NamedTuple):
-    """How the actions of a rollout are chosen.
+    """Choice of the actions of a rollout.
 
     Attributes:
       q_values: states `[P, F]` → values `[P, A]`.
@@ -47,7 +47,8 @@ class DecisionRow(NamedTuple):
       actions: int `[P]`.
       rates: the learning rates after it, `[P]`.
       losses: log(training loss / first loss) of the interval before it, `[P]`.
-      free: whether the decision was free, bool `[P]`; a step back after a jump of the loss is not.
+      free: whether the decision was free, bool `[P]`; a forced step back after a jump of the loss
+        is not.
     """
 
     states: np.ndarray
@@ -70,20 +71,20 @@ class BatchedEpisodes(NamedTuple):
 
 
 class Rollout:
-    """What a population is trained on.
+    """A training of a population: examples, optimizers and times.
 
     Args:
       data: the examples.
-      optimizers: the students' optimizers.
+      optimizers: of the members.
       num_steps: the length of the training.
-      seed: the order of the examples follows from it.
-      num_validations: how often the validation loss is reported, at equal distances and the last
-        time at the end; 0 for never.
+      seed: of the order of the examples.
+      num_validations: the number of reports of the validation loss, at equal distances and the last
+        one at the end. Defaults to none.
 
     Attributes:
-      decisions: the steps after which a decision is taken.
-      validations: the steps after which the validation loss is reported; where a decision is
-        taken after the same step, it comes first, as in `fit`.
+      decisions: the steps after which a decision is made.
+      validations: the steps after which the validation loss is reported; after a step with both,
+        the decision comes first, as in `fit`.
     """
 
     def __init__(
@@ -103,36 +104,51 @@ class Rollout:
 
 
 class RolloutState(NamedTuple):
-    """What a population in training remembers between two decisions; `[P]` leads everywhere."""
+    """State of a population between two decisions; every tensor has a leading axis `[P]`.
+
+    Attributes:
+      weights: at the last step.
+      snapshot: weights to step back to.
+      initial: weights before the first step.
+      initial_rates: learning rates before the first decision.
+      snapshot_rates: learning rates that led to the snapshot.
+      rates: present learning rates.
+      loss_history: see `LossHistory`.
+      watched: first and last kernel at the last decision.
+      change: of the watched kernels in the interval before it.
+      initial_watched: watched kernels before the first step.
+      first_loss: of the first step.
+      interval_loss: mean since the last decision.
+    """
 
     weights: BatchedWeights
-    kept: BatchedWeights
+    snapshot: BatchedWeights
     initial: BatchedWeights
     initial_rates: tf.Tensor
-    kept_rates: tf.Tensor
+    snapshot_rates: tf.Tensor
     rates: tf.Tensor
-    track: LossHistory
-    before: list[tf.Tensor]
-    moved: list[tf.Tensor]
-    start: list[tf.Tensor]
+    loss_history: LossHistory
+    watched: list[tf.Tensor]
+    change: list[tf.Tensor]
+    initial_watched: list[tf.Tensor]
     first_loss: tf.Tensor
     interval_loss: tf.Tensor
 
 
-def branch(running: RolloutState, students: int) -> RolloutState:
-    """Each student becomes so many of itself, one after the other."""
-    return tf.nest.map_structure(lambda value: tf.repeat(value, students, axis=0), running)
+def branch(state: RolloutState, members: int) -> RolloutState:
+    """Repeat each member a number of times, one after the other."""
+    return tf.nest.map_structure(lambda value: tf.repeat(value, members, axis=0), state)
 
 
 class BatchedController:
-    """Decisions for a population; the same rules as `Controller`'s for one model.
+    """Decisions for a population, by the rules of `Controller` for one model.
 
     Args:
-      population: what is trained.
-      actions: what can be chosen.
+      population: of the trainings.
+      actions: to choose from.
       rate_bounds: the lowest and the highest rate.
-      observations: the parts of the state; none of them may look at the kernels themselves.
-      schedule: what every rate is multiplied by, from a training's beginning to its end.
+      observations: the parts of the state; none of them may read the kernels themselves.
+      schedule: factor of every rate, over the share of the training that is done. Defaults to none.
     """
 
     def __init__(
@@ -154,8 +170,8 @@ class BatchedController:
         self._observe = tf.function(
             functools.partial(self._observe_graph), autograph=False, jit_compile=True
         )
-        self._validated = tf.function(
-            functools.partial(self._validated_graph), autograph=False, jit_compile=True
+        self._with_validation = tf.function(
+            functools.partial(self._with_validation_graph), autograph=False, jit_compile=True
         )
         self._apply = tf.function(
             functools.partial(self._apply_graph), autograph=False, jit_compile=True
@@ -168,203 +184,208 @@ class BatchedController:
         initial_rates: np.ndarray,
         num_steps: int,
         seed: int,
-        choose: ActionChooser,
+        chooser: ActionChooser,
         num_validations: int = 0,
     ) -> BatchedEpisodes:
-        """Trains the population from the beginning to the end."""
+        """Train the population from the first step to the last."""
         data, weights = task
-        running = self.begin(weights, initial_rates)
-        course = Rollout(data, optimizers, num_steps, seed, num_validations)
-        running, rows = self.go(running, course, choose, 0, len(course.decisions))
+        state = self.initial_state(weights, initial_rates)
+        rollout = Rollout(data, optimizers, num_steps, seed, num_validations)
+        state, rows = self.train(state, rollout, chooser, 0, len(rollout.decisions))
         columns = (np.stack(column) for column in zip(*rows, strict=True))
-        return BatchedEpisodes(DecisionRow(*columns), self.scores(course, running))
+        return BatchedEpisodes(DecisionRow(*columns), self.scores(rollout, state))
 
-    def begin(self, weights: BatchedWeights, initial_rates: np.ndarray) -> RolloutState:
-        """A population before its first step."""
+    def initial_state(self, weights: BatchedWeights, initial_rates: np.ndarray) -> RolloutState:
+        """The state of a population before its first step."""
         rates = tf.constant(initial_rates, tf.float32)
-        watched = self.population.network.watched(weights.trainable)
+        watched = self.population.network.watched_kernels(weights.trainable)
         return RolloutState(
             weights=weights,
-            kept=weights,
+            snapshot=weights,
             initial=weights,
             initial_rates=rates,
-            kept_rates=rates,
+            snapshot_rates=rates,
             rates=rates,
-            track=tracks.start((self.population.size,)),
-            before=watched,
-            moved=[tf.zeros_like(w) for w in watched],
-            start=watched,
+            loss_history=history.start((self.population.size,)),
+            watched=watched,
+            change=[tf.zeros_like(w) for w in watched],
+            initial_watched=watched,
             first_loss=tf.ones_like(rates),
             interval_loss=tf.ones_like(rates),
         )
 
-    def go(
-        self, running: RolloutState, course: Rollout, choose: ActionChooser, first: int, last: int
+    def train(
+        self, state: RolloutState, rollout: Rollout, chooser: ActionChooser, first: int, last: int
     ) -> tuple[RolloutState, list[DecisionRow]]:
-        """Trains on from decision `first` to decision `last` (not included).
+        """Train from decision `first` to decision `last` (not included).
 
         Returns:
-          The population after, and what each decision was.
+          The state after, and the decisions.
         """
-        steps = [*course.decisions, course.num_steps]
+        steps = [*rollout.decisions, rollout.num_steps]
         rows = []
         for number in range(first, last):
             step, end = steps[number], steps[number + 1]
             taken = max(step - steps[max(number - 1, 0)], 1)
-            terms = tf.constant(
-                [step / course.num_steps, course.num_steps, end - step, taken], tf.float32
+            timing = tf.constant(
+                [step / rollout.num_steps, rollout.num_steps, end - step, taken], tf.float32
             )
-            running, states, jumped = self._observe(
-                running, course.optimizers, terms, tf.constant(number > 0)
+            state, observed, jumped = self._observe(
+                state, rollout.optimizers, timing, tf.constant(number > 0)
             )
-            given = choose.override(number)
-            values = choose.q_values(states).numpy()
+            given = chooser.override(number)
+            values = chooser.q_values(observed).numpy()
             actions = np.where(given >= 0, given, values.argmax(axis=1))
             forced = jumped.numpy() if self._back is not None else np.zeros(len(actions), bool)
             actions = np.where(forced, self._back or 0, actions)
-            running = self._apply(running, course.optimizers, tf.constant(actions, tf.int32), terms)
+            state = self._apply(state, rollout.optimizers, tf.constant(actions, tf.int32), timing)
             rows.append(
                 DecisionRow(
-                    states.numpy(),
+                    observed.numpy(),
                     actions,
-                    running.rates.numpy(),
-                    running.track.now.numpy(),
+                    state.rates.numpy(),
+                    state.loss_history.now.numpy(),
                     ~forced,
                 )
             )
-            middle = tf.constant((step + end) / 2 / course.num_steps, tf.float32)
+            middle = tf.constant((step + end) / 2 / rollout.num_steps, tf.float32)
             share = 1.0 if self.schedule is None else self.schedule(middle)
-            running = self._train(running, course, running.rates * share, step, end)
-        return running, rows
+            state = self._train_interval(state, rollout, state.rates * share, step, end)
+        return state, rows
 
-    def _train(
-        self, running: RolloutState, course: Rollout, rates: tf.Tensor, step: int, end: int
+    def _train_interval(
+        self, state: RolloutState, rollout: Rollout, rates: tf.Tensor, step: int, end: int
     ) -> RolloutState:
-        """Trains from step to step, and hears of the validation loss in between where it is due."""
-        cuts = sorted({step, end} | {v for v in course.validations if step < v < end})
+        """Train from step to step, with the reports of the validation loss in between."""
+        cuts = sorted({step, end} | {v for v in rollout.validations if step < v < end})
         total = tf.zeros_like(rates)
         for begin, stop in itertools.pairwise(cuts):
-            if begin in course.validations:
-                memory = self._validated(
-                    running.track, course.data, running.weights, running.first_loss
+            if begin in rollout.validations:
+                losses = self._with_validation(
+                    state.loss_history, rollout.data, state.weights, state.first_loss
                 )
-                running = running._replace(track=memory)
+                state = state._replace(loss_history=losses)
             weights, first, rest = self.population.advance(
-                course.data, running.weights, course.optimizers, rates, course.seed, begin, stop
+                rollout.data, state.weights, rollout.optimizers, rates, rollout.seed, begin, stop
             )
             if stop > begin + 1:
                 total += rest * (stop - begin - 1)
             # The first loss after a decision is that of the weights before it.
             if begin > step:
                 total += first
-            running = running._replace(
-                weights=weights, first_loss=first if begin == 0 else running.first_loss
+            state = state._replace(
+                weights=weights, first_loss=first if begin == 0 else state.first_loss
             )
-        return running._replace(interval_loss=total / (end - step - 1))
+        return state._replace(interval_loss=total / (end - step - 1))
 
-    def _validated_graph(
-        self, memory: LossHistory, data: BatchedData, weights: BatchedWeights, first_loss: tf.Tensor
+    def _with_validation_graph(
+        self, losses: LossHistory, data: BatchedData, weights: BatchedWeights, first_loss: tf.Tensor
     ) -> LossHistory:
         loss = self.population.validation_losses(data, weights)
-        return tracks.with_validation(memory, tracks.relative_log(loss, first_loss))
+        return history.with_validation(losses, history.relative_log(loss, first_loss))
 
-    def scores(self, course: Rollout, running: RolloutState) -> np.ndarray:
+    def scores(self, rollout: Rollout, state: RolloutState) -> np.ndarray:
         """log(validation loss / first training loss), `[P]`, at most `WORST`."""
-        final = self.population.validate(course.data, running.weights)
-        ratios = final / running.first_loss.numpy()
+        final = self.population.validate(rollout.data, state.weights)
+        ratios = final / state.first_loss.numpy()
         ratios = np.where(np.isfinite(ratios), ratios, np.inf)
         return np.clip(np.log(np.maximum(ratios, 1e-12)), None, WORST)
 
     def _observe_graph(
         self,
-        running: RolloutState,
+        state: RolloutState,
         optimizers: BatchedOptimizers,
-        terms: tf.Tensor,
+        timing: tf.Tensor,
         has_loss: tf.Tensor,
     ) -> tuple[RolloutState, tf.Tensor, tf.Tensor]:
-        progress, num_steps, interval, taken = tf.unstack(terms)
-        log_loss = tracks.relative_log(running.interval_loss, running.first_loss)
-        seen = tracks.with_loss(running.track, log_loss)
-        track = LossHistory(
-            *(tf.where(has_loss, a, b) for a, b in zip(seen, running.track, strict=True))
+        progress, num_steps, interval, taken = tf.unstack(timing)
+        log_loss = history.relative_log(state.interval_loss, state.first_loss)
+        with_loss = history.with_loss(state.loss_history, log_loss)
+        losses = LossHistory(
+            *(tf.where(has_loss, a, b) for a, b in zip(with_loss, state.loss_history, strict=True))
         )
-        watched = self.population.network.watched(running.weights.trainable)
+        watched = self.population.network.watched_kernels(state.weights.trainable)
         parts = [
             motion(now, before, last, start, taken)
             for now, before, last, start in zip(
-                watched, running.before, running.moved, running.start, strict=True
+                watched, state.watched, state.change, state.initial_watched, strict=True
             )
         ]
-        like = tf.zeros_like(track.now)
-        situation = ObservationContext(
+        zeros = tf.zeros_like(losses.now)
+        context = ObservationContext(
             kernels=[],
-            rate=running.rates,
-            initial_rate=running.initial_rates,
-            progress=progress + like,
+            rate=state.rates,
+            initial_rate=state.initial_rates,
+            progress=progress + zeros,
             log_losses=tf.zeros([3]),
             pace=tf.ones([]),
-            track=track,
+            track=losses,
             motion=tf.add_n(parts) / len(parts),
             optimizer=tf.stack([optimizers.adaptive, _log_gain(optimizers)], axis=-1),
             num_steps=num_steps,
             interval=interval,
         )
-        state = tf.concat([part(situation) for part in self.observations], axis=-1)
-        state = tf.where(tf.math.is_finite(state), state, 0.0)
-        moved = [now - before for now, before in zip(watched, running.before, strict=True)]
-        return running._replace(track=track, moved=moved), state, tracks.has_jumped(track)
+        observed = tf.concat([part(context) for part in self.observations], axis=-1)
+        observed = tf.where(tf.math.is_finite(observed), observed, 0.0)
+        change = [now - before for now, before in zip(watched, state.watched, strict=True)]
+        state = state._replace(loss_history=losses, change=change)
+        return state, observed, history.has_jumped(losses)
 
     def _apply_graph(
         self,
-        running: RolloutState,
+        state: RolloutState,
         optimizers: BatchedOptimizers,
         actions: tf.Tensor,
-        terms: tf.Tensor,
+        timing: tf.Tensor,
     ) -> RolloutState:
-        is_copy_bad = tracks.is_copy_bad(running.track)
-        track = tracks.with_copy_of_start(running.track, is_copy_bad)
-        is_best = track.now <= track.best
-        led_here = tf.where(is_best, running.rates, running.kept_rates)
+        is_copy_bad = history.is_copy_bad(state.loss_history)
+        losses = history.with_copy_of_start(state.loss_history, is_copy_bad)
+        is_best = losses.now <= losses.best
+        best_rates = tf.where(is_best, state.rates, state.snapshot_rates)
         backs = tf.zeros_like(is_best)
         outcomes = []
         for number, action in enumerate(self.actions):
             if isinstance(action, StepBack):
                 backs = actions == number
-                outcomes.append(action.rate_after(running.rates, led_here))
+                outcomes.append(action.rate_after(state.rates, best_rates))
             else:
-                outcomes.append(action.next_rate(running.rates, running.initial_rates, terms[0]))
+                outcomes.append(action.next_rate(state.rates, state.initial_rates, timing[0]))
         low, high = self.rate_bounds
         chosen = tf.gather(tf.stack(outcomes, axis=1), actions, batch_dims=1)
         # Holding a rate that lies outside the bounds is holding it.
-        is_held = tf.equal(chosen, running.rates)
+        is_held = tf.equal(chosen, state.rates)
         chosen = tf.where(is_held, chosen, tf.clip_by_value(chosen, low, high))
 
-        def pick(condition: tf.Tensor, ours: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
-            wide = tf.reshape(condition, [-1] + [1] * (len(ours.shape) - 1))
-            return tf.where(wide, ours, theirs)
-
-        keep = functools.partial(tf.nest.map_structure, functools.partial(pick, is_best))
-        # Weights alone: the optimizer's slots stay those of the copy.
-        from_start = functools.partial(tf.nest.map_structure, functools.partial(pick, is_copy_bad))
-        copied = running.kept._replace(
-            trainable=from_start(running.initial.trainable, running.kept.trainable),
-            moving=from_start(running.initial.moving, running.kept.moving),
+        # Weights alone: the optimizer's slots stay those of the snapshot.
+        old = state.snapshot
+        old = old._replace(
+            trainable=_where(is_copy_bad, state.initial.trainable, old.trainable),
+            moving=_where(is_copy_bad, state.initial.moving, old.moving),
         )
-        kept = keep(running.weights, copied)
-        restore = functools.partial(tf.nest.map_structure, functools.partial(pick, backs))
-        weights = restore(kept, running.weights)
-        # The speed that led astray is not taken back.
+        snapshot = _where(is_best, state.weights, old)
+        weights = _where(backs, snapshot, state.weights)
+        # A velocity that led to a worse loss is not restored.
         stops = backs & ~is_best & (optimizers.adaptive < 0.5)
-        slots = [pick(stops, tf.zeros_like(slot), slot) for slot in weights.first_slots]
+        slots = _where(stops, [tf.zeros_like(s) for s in weights.first_slots], weights.first_slots)
         weights = weights._replace(first_slots=slots)
-        return running._replace(
+        return state._replace(
             weights=weights,
-            kept=kept,
-            kept_rates=tf.where(backs, chosen, led_here),
+            snapshot=snapshot,
+            snapshot_rates=tf.where(backs, chosen, best_rates),
             rates=chosen,
-            track=tracks.with_rate(track, running.rates, chosen, backs),
-            before=self.population.network.watched(weights.trainable),
+            loss_history=history.with_rate(losses, state.rates, chosen, backs),
+            watched=self.population.network.watched_kernels(weights.trainable),
         )
+
+
+def _where(condition: tf.Tensor, ours: Any, theirs: Any) -> Any:
+    """Select between two structures of tensors, member by member."""
+
+    def select(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+        wide = tf.reshape(condition, [-1] + [1] * (len(one.shape) - 1))
+        return tf.where(wide, one, other)
+
+    return tf.nest.map_structure(select, ours, theirs)
 
 
 def _log_gain(optimizers: BatchedOptimizers) -> tf.Tensor:
