@@ -12,7 +12,6 @@ from absl import logging
 from keras_qan.distribute import keras_fit
 from keras_qan.distribute.cluster import Cluster
 from keras_qan.distribute.collectives import worker_group_of
-from keras_qan.utils.validation import check_choice
 
 #: The names that `from_name` knows.
 NAMES = ("auto", "one_device", "mirrored", "multi_worker")
@@ -51,7 +50,9 @@ def from_name(name: str = "auto") -> tf.distribute.Strategy:
         "mirrored": _mirrored,
         "multi_worker": _multi_worker,
     }
-    strategy = makers[check_choice("strategy", name, NAMES)]()
+    if name not in makers:
+        raise ValueError(f"strategy is {name!r}; expected one of {', '.join(NAMES)}.")
+    strategy = makers[name]()
     devices = strategy.extended.worker_devices
     logging.info(
         "Strategy %s: %s over %d replica(s), here %s.",

@@ -4,15 +4,12 @@ import difflib
 import re
 from typing import TYPE_CHECKING
 
-from keras_qan.models.plain import cnn, cnn_bn, mlp
-from keras_qan.models.seeded import SeededLayers
-from keras_qan.models.wide import wide_residual_network
 from keras_qan.utils.validation import check, check_integer, check_number
 
 if TYPE_CHECKING:
     import keras
 
-_PLAIN = {"mlp": mlp, "cnn": cnn, "cnn_bn": cnn_bn}
+_PLAIN = ("mlp", "cnn", "cnn_bn")
 
 # The sizes of Zagoruyko & Komodakis's tables that fit one machine, and two small ones.
 _WIDE_EXAMPLES = ("wrn-10-1", "wrn-16-1", "wrn-16-4", "wrn-28-10", "wrn-40-4")
@@ -75,9 +72,14 @@ def build(
     check_integer("num_classes", num_classes, 2, hint="Pass one more than the largest label.")
     hint = "Pass 0.0 for none, or 5e-4 as in the paper of the wide residual networks."
     check_number("weight_decay", weight_decay, 0, hint=hint)
+    from keras_qan.models import plain
+    from keras_qan.models.seeded import SeededLayers
+    from keras_qan.models.wide import wide_residual_network
+
     layers = SeededLayers(seed, weight_decay)
-    if name in _PLAIN:
-        return _PLAIN[name](shape, num_classes, layers)
+    makers = {"mlp": plain.mlp, "cnn": plain.cnn, "cnn_bn": plain.cnn_bn}
+    if name in makers:
+        return makers[name](shape, num_classes, layers)
     depth, width = _depth_and_width(name)
     return wide_residual_network(shape, num_classes, layers, depth=depth, width=width)
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import keras
 
 from keras_qan.models.seeded import SeededLayers
-
-if TYPE_CHECKING:
-    import keras
 
 
 def mlp(shape: tuple[int, ...], num_classes: int, layers: SeededLayers) -> keras.Model:
     """Return a network of two hidden layers of 128 rectified units."""
-    import keras
-
     inputs = keras.Input(shape, name="inputs")
     x = keras.layers.Flatten(name="flatten")(inputs)
     x = layers.dense(128, activation="relu", name="hidden_1")(x)
@@ -66,8 +62,6 @@ def _convolutional(
     normalised: bool = False,
 ) -> keras.Model:
     """3×3 convolutions, each halved by max-pooling, a hidden layer, and logits."""
-    import keras
-
     *filters, hidden = widths
     x = inputs = keras.Input(shape, name="inputs")
     for number, width in enumerate(filters, start=1):

@@ -1,13 +1,9 @@
 """Layers whose initial weights depend on one seed and on nothing else."""
 
-from typing import TYPE_CHECKING, Any
-
+import keras
 import numpy as np
 
 from keras_qan.utils.validation import check_integer
-
-if TYPE_CHECKING:
-    import keras
 
 
 class SeededLayers:
@@ -43,11 +39,9 @@ class SeededLayers:
         strides: int = 1,
         activation: str | None = None,
         use_bias: bool = True,
-        initializer: "keras.Initializer | None" = None,
-    ) -> "keras.layers.Conv2D":
+        initializer: keras.Initializer | None = None,
+    ) -> keras.layers.Conv2D:
         """Return a convolution that keeps the image's size but for its strides."""
-        import keras
-
         return keras.layers.Conv2D(
             filters,
             size,
@@ -61,43 +55,34 @@ class SeededLayers:
         )
 
     def dense(
-        self, units: int, *, name: str, activation: str | None = None
-    ) -> "keras.layers.Dense":
+        self, units: int, *, name: str, activation: str | None = None, dtype: str | None = None
+    ) -> keras.layers.Dense:
         """Return a fully connected layer."""
-        return self._dense(units, name=name, activation=activation)
+        return keras.layers.Dense(
+            units,
+            activation=activation,
+            kernel_initializer=self.glorot(),
+            kernel_regularizer=self._penalty(),
+            dtype=dtype,
+            name=name,
+        )
 
-    def logits(self, num_classes: int) -> "keras.layers.Dense":
+    def logits(self, num_classes: int) -> keras.layers.Dense:
         """Return the last layer, in float32 under any precision policy."""
         # A softmax of half-precision logits overflows; Keras's mixed precision guide says so.
-        return self._dense(num_classes, name="logits", dtype="float32")
+        return self.dense(num_classes, name="logits", dtype="float32")
 
-    def glorot(self) -> "keras.Initializer":
+    def glorot(self) -> keras.Initializer:
         """Return the initializer that Keras uses by default, with the next seed."""
-        import keras
-
         return keras.initializers.GlorotUniform(seed=self._next_seed())
 
-    def he_fan_out(self) -> "keras.Initializer":
+    def he_fan_out(self) -> keras.Initializer:
         """Return N(0, 2 / (kernel area · filters)), as for the wide residual networks."""
-        import keras
-
         return keras.initializers.VarianceScaling(
             2.0, mode="fan_out", distribution="untruncated_normal", seed=self._next_seed()
         )
 
-    def _dense(self, units: int, **options: Any) -> "keras.layers.Dense":
-        import keras
-
-        return keras.layers.Dense(
-            units,
-            kernel_initializer=self.glorot(),
-            kernel_regularizer=self._penalty(),
-            **options,
-        )
-
-    def _penalty(self) -> "keras.Regularizer | None":
-        import keras
-
+    def _penalty(self) -> keras.Regularizer | None:
         # Keras's L2(c) adds c · Σ w².
         return keras.regularizers.L2(self._weight_decay / 2) if self._weight_decay else None
 
