@@ -47,7 +47,7 @@ class TaskTemplate:
 
     @property
     def is_regression(self) -> bool:
-        """Whether the loss is the mean squared error; otherwise it is the cross-entropy."""
+        """True if the loss is the mean squared error; otherwise it is the cross-entropy."""
         return self.source == "regression"
 
 
