@@ -107,7 +107,7 @@ class Runner:
             self._students[kind] = ModelFactory(
                 lambda s: self.task.build(s, 1.0, makers[kind]()), example
             )
-        model = self._students[kind].fresh(seed)
+        model = self._students[kind].build(seed)
         model.optimizer.learning_rate.assign(rate)
         return model
 

@@ -13,7 +13,6 @@ import numpy as np
 from keras_qan.qan.agent_state import AgentState
 from keras_qan.qan.callback import QANCallback
 from keras_qan.storage import checkpoint, files
-from keras_qan.storage.run_log import plain
 from keras_qan.storage.settings import require_same_settings
 
 _STEM = "rally"
@@ -72,7 +71,7 @@ class RallyStore:
             name: keras.ops.convert_to_numpy(variable)
             for name, variable in _variables(model).items()
         }
-        data = plain(data)
+        data = files.replace_non_finite(data)
         checkpoint.write_next(self.directory, _STEM, arrays, data)
         self._saved = arrays, data
         for log in _LOGS:

@@ -1,1 +1,1 @@
-"""What every package may use: progress bars, backend checks, argument checks."""
+"""Progress bars, checks of arguments and of the backend, deprecation: for every package."""

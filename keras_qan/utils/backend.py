@@ -1,4 +1,4 @@
-"""Which Pythons and which Keras backend the package works with."""
+"""Versions of Python and the backend of Keras that the package works with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def require_tensorflow() -> None:
-    """Raises RuntimeError where Keras runs on another backend, or Python is too old or too new."""
+    """Raise RuntimeError where Keras runs on another backend, or Python is too old or too new."""
     if not (3, 10) <= sys.version_info[:2] <= (3, 11):
         raise RuntimeError(
             f"keras_qan needs Python 3.10 or 3.11, and this is {sys.version.split()[0]}: TF-Agents "
