@@ -50,8 +50,8 @@ class MetaMomentum(keras.callbacks.Callback):
         w ← w + c_t (w* − w),   c_t = strength · fade(t / steps) for t < steps, then 0
 
     (issue 5 of the original QAN, where c was constant for its time, as with
-    `fade=ConstantStrength()`). Other forms add to the loss instead: `Features()` and `Distillation()`. The model is not
-    rebuilt, and its compiled loss and the reported loss stay the same.
+    `fade=ConstantStrength()`). `Features()` and `Distillation()` add to the loss instead. The model
+    is not rebuilt, and its compiled loss and the reported loss stay the same.
 
     A teacher that was trained on the same task is leakage: its cost was paid elsewhere. Report it
     as an arm of its own.

@@ -155,17 +155,21 @@ class _BoundOutputLoss(BoundLoss):
         return self._network(x, training=False)
 
 
-class Features:
+class _WholeTraining:
+    """A form that lasts for the whole training by default."""
+
+    def default_steps(self, strength: float) -> int | None:  # noqa: ARG002
+        """The whole training."""
+        return None
+
+
+class Features(_WholeTraining):
     """On features: a loss c_t · mean over watched layers l of mean((f_l − f*_l)²).
 
     f_l and f*_l are the outputs of layer l of student and teacher on the same batch; the inner
     mean is over examples and units. The idea is DrMAD's regression of a student's features on an
     earlier network's. It lasts for the whole training by default.
     """
-
-    def default_steps(self, strength: float) -> int | None:  # noqa: ARG002
-        """The whole training."""
-        return None
 
     def bind(self, model: keras.Model, layers: Sequence[str] | None) -> BoundLoss:
         """Return the form for a model, with the layers to watch."""
@@ -207,7 +211,7 @@ class _BoundFeatures(_BoundOutputLoss):
         return tf.add_n(terms) / len(terms)
 
 
-class Distillation:
+class Distillation(_WholeTraining):
     """On answers: a loss c_t · T² KL(softmax(z*/T) ‖ softmax(z/T)), mean over examples.
 
     z and z* are the logits of student and teacher (Hinton, Vinyals & Dean 2015, section 2; T² keeps
@@ -222,10 +226,6 @@ class Distillation:
     def __init__(self, temperature: float = 2.0) -> None:
         usual = "2 to 5 soften the teacher's answers; 1 leaves them as they are."
         self.temperature = check_number("temperature", temperature, above=0, hint=usual)
-
-    def default_steps(self, strength: float) -> int | None:  # noqa: ARG002
-        """The whole training."""
-        return None
 
     def bind(self, model: keras.Model, layers: Sequence[str] | None) -> BoundLoss:
         """Return the form for a model.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from keras_qan.utils.validation import check, check_integer, check_number
 
@@ -82,18 +81,6 @@ class Stage:
         if isinstance(self.examples, float):
             return math.floor(self.examples * num_examples + 0.5)
         return self.examples
-
-    def config(self) -> dict[str, Any]:
-        """Return the settings as plain data."""
-        return {
-            "examples": self.examples,
-            "epochs": self.epochs,
-            "widths": dict(self.widths),
-            "deepen": list(self.deepen),
-            "learning_rate": self.learning_rate,
-            "final_learning_rate": self.final_learning_rate,
-            "noise": self.noise,
-        }
 
 
 def check_stages(stages: Sequence[Stage]) -> tuple[Stage, ...]:
