@@ -64,6 +64,7 @@ def test_rules_of_every_kind_keep_their_contract_on_jax():
 
 
 @pytest.mark.stress
+@pytest.mark.timeout(3600)
 @needs_jax
 def test_every_rule_keeps_the_whole_contract_on_jax():
     assert "passed" in run_on_jax("test_rule_contract.py")

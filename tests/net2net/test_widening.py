@@ -88,6 +88,14 @@ def test_layers_of_one_group_need_naming_once_and_must_agree():
         net2net.grow(model, {"a": 6, "b": 7})
 
 
+def test_both_parts_of_a_concatenation_grow_at_once():
+    inputs = keras.Input((6,))
+    parts = [L.Dense(3, name="a")(inputs), L.Dense(4, name="b")(inputs)]
+    model = randomise(keras.Model(inputs, L.Dense(2)(L.Concatenate()(parts))))
+    big = net2net.grow(model, {"a": 5, "b": 7})
+    assert largest_difference(model, big, some_inputs(model)) <= 1e-6
+
+
 def test_noise_is_on_the_outgoing_weights_of_new_units_alone(model):
     plain = net2net.widen(model, "first", 6, seed=2)
     noisy = net2net.widen(model, "first", 6, seed=2, noise=0.1)
