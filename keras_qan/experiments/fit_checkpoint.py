@@ -150,7 +150,7 @@ class FitCheckpointCallback(keras.callbacks.Callback):
 
     @property
     def _agent_learns(self) -> bool:
-        """Whether the agent is not what it was when the training began."""
+        """True where the agent may have changed since the training began."""
         return self._callback.explore or not hasattr(self._callback.agent, "adopt")
 
     def _state(self, epoch: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -81,7 +81,7 @@ def _describe(model: keras.Model) -> str | None:
 
 
 def _is_automatic(part: Any) -> bool:
-    """Whether Keras made the name from the class's: one that a user gave may say something else."""
+    """Return whether Keras made the name from the class's; a user's own may say something else."""
     base = re.sub(r"_\d+$", "", part.name)
     return base.replace("_", "").lower() == type(part).__name__.lower()
 

@@ -108,7 +108,7 @@ class Executor(Protocol):
 
     @property
     def is_here(self) -> bool:
-        """Whether tasks run in this very process."""
+        """True where tasks run in this very process."""
         ...
 
     def map(self, calls: Sequence[Call]) -> Iterator[Any]:

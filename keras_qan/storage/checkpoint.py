@@ -194,7 +194,7 @@ def _mark(path: Path) -> tuple[int, int]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the checksum is right; computed once, unless the file changes."""
+    """Return whether the checksum is right; computed once, unless the file changes."""
     if _whole.get(path) == _mark(path):
         return True
     try:

@@ -61,7 +61,7 @@ def _arguments(cls: type) -> list[str]:
 
 
 def is_configurable(value: object) -> bool:
-    """Whether `to_config` takes the value."""
+    """Return whether `to_config` takes the value."""
     return type(value) is _classes.get(type(value).__name__)
 
 
