@@ -7,7 +7,10 @@ matplotlib.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+from keras_qan.utils.deprecation import moved_names
 
 if TYPE_CHECKING:
     from keras_qan import actions, distribute, drmad, selection
@@ -30,8 +33,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-#: Rooms that are public by their own names.
-_ROOMS = ("actions", "distribute", "drmad", "selection")
+__path__.append(os.path.join(os.path.dirname(__file__), "_moved"))
+
+#: Packages that are public by their own names.
+_PACKAGES = ("actions", "distribute", "drmad", "selection")
 
 #: Names that work with Keras on TensorFlow alone.
 _NEEDS_TENSORFLOW = (
@@ -93,16 +98,19 @@ __all__ = [
 ]
 
 
+_find_moved = moved_names(__name__, {"LearningRate": "CurrentLearningRate"}, stacklevel=3)
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES and name not in _ROOMS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES and name not in _PACKAGES:
+        return _find_moved(name)
     from keras_qan.utils.backend import require_backend, require_python, require_tensorflow
 
     require_python()
     require_backend()
     if name in _NEEDS_TENSORFLOW:
         require_tensorflow(f"keras_qan.{name}")
-    if name in _ROOMS:
+    if name in _PACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 

@@ -11,7 +11,7 @@ of the best of the five actions.
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,12 +19,16 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.common.records import Records
+from benchmarks.common.tables import format_header, format_mean, format_row
 from keras_qan.agents import DQN
 from keras_qan.experiments.statistics import interval
 from keras_qan.observations.weight_statistics import NUM_FEATURES, kernel_features
 from keras_qan.pretraining.branched_returns import Branches
-from keras_qan.pretraining.policy_iteration import Branched, PolicyTraining
-from keras_qan.pretraining.tasks import HELD_OUT, TRAINING, Template
+from keras_qan.pretraining.policy_iteration import BranchPoint, PolicyTraining
+from keras_qan.pretraining.tasks import HELD_OUT, TRAINING, TaskTemplate
 from keras_qan.qan import presets
 from keras_qan.qan.policy import shipped
 
@@ -67,14 +71,14 @@ class Collector:
       seed: everything follows from it.
     """
 
-    def __init__(self, templates: tuple[Template, ...], seed: int) -> None:
+    def __init__(self, templates: tuple[TaskTemplate, ...], seed: int) -> None:
         settings = presets.transfer()
         self.training = PolicyTraining(
             settings["actions"], settings["observations"], settings["agent"],
             settings["rate_bounds"], seed, templates=templates, schedule=settings["schedule"],
         )  # fmt: skip
         self.training.agent.adopt(shipped().arrays)
-        self._statistics: dict[Template, Callable[[tf.Tensor], tf.Tensor]] = {}
+        self._statistics: dict[TaskTemplate, Callable[[tf.Tensor], tf.Tensor]] = {}
 
     def round(self) -> dict[str, np.ndarray]:
         """States with weight statistics, and scores, of one population's free choices."""
@@ -84,7 +88,7 @@ class Collector:
         states = np.concatenate([branched.states, self._weights(template, branched)], axis=1)
         return {"states": states[branched.free], "scores": branched.scores[branched.free]}
 
-    def _weights(self, template: Template, branched: Branched) -> np.ndarray:
+    def _weights(self, template: TaskTemplate, branched: BranchPoint) -> np.ndarray:
         kernels = branched.before.weights.trainable[0]
         if template.convolutional:
             count, size, outputs = kernels.shape
@@ -97,7 +101,7 @@ class Collector:
 
 
 def collect(
-    path: Path, templates: tuple[Template, ...], rounds: int, seed: int
+    path: Path, templates: tuple[TaskTemplate, ...], rounds: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Branches from a file, or made and written there."""
     if not path.exists():
@@ -124,7 +128,7 @@ def fit_and_miss(
     agent.build(len(columns), train["scores"].shape[1])
     branches = Branches(len(columns), train["scores"].shape[1])
     branches.add(train["states"][:, columns], PolicyTraining.returns(train["scores"]))
-    agent.fit_values(*branches.lessons(seed), 4000, seed)
+    agent.fit_values(*branches.training_data(seed), 4000, seed)
     values = agent.preferences(tf.constant(test["states"][:, columns], tf.float32))
     return missed(test["scores"], values.numpy().argmax(axis=1))
 
@@ -137,25 +141,29 @@ def main(_: list[str]) -> None:
     held = missed(test["scores"], np.full(len(test["scores"]), 2))
     random = test["scores"].mean(axis=1) - test["scores"].min(axis=1)
     print(f"{len(train['scores'])} branches to learn from, {len(test['scores'])} held out\n")
-    print("| state | numbers | missed, nats | minus all 21 (paired, 95 %) |\n|---|---|---|---|")
-    print(f"| none: a random action | 0 | {random.mean():.4f} | |")
-    print(f"| none: the schedule | 0 | {held.mean():.4f} | |")
+    print(format_header("state", "numbers", "missed, nats", "minus all 21 (paired, 95 %)"))
+    print(format_row("none: a random action", 0, f"{random.mean():.4f}", ""))
+    print(format_row("none: the schedule", 0, f"{held.mean():.4f}", ""))
+    records = Records(out / "rows.jsonl")
     reference = None
-    with (out / "rows.jsonl").open("a") as file:
-        for name, columns in choices().items():
-            fits = [fit_and_miss(train, test, columns, seed) for seed in range(_FITS.value)]
-            mean = np.mean(fits, axis=0)
-            reference = mean if reference is None else reference
-            low, high = interval(mean - reference)
-            gap = float((mean - reference).mean())
-            figures = f"{mean.mean():.4f} | {gap:+.4f} ({low:+.4f} … {high:+.4f})"
-            print(f"| {name} | {len(columns)} | {figures} |", flush=True)
-            row = {
+    for name, columns in choices().items():
+        fits = [fit_and_miss(train, test, columns, seed) for seed in range(_FITS.value)]
+        mean = np.mean(fits, axis=0)
+        reference = mean if reference is None else reference
+        gaps = mean - reference
+        figures = (f"{mean.mean():.4f}", format_mean(gaps, "+.4f"))
+        print(format_row(name, len(columns), *figures), flush=True)
+        low, high = interval(gaps)
+        records.add(
+            {
                 "state": name,
                 "missed": float(mean.mean()),
                 "of_each_fit": [float(f.mean()) for f in fits],
+                "minus_all": float(gaps.mean()),
+                "low": low,
+                "high": high,
             }
-            file.write(json.dumps(row | {"minus_all": gap, "low": low, "high": high}) + "\n")
+        )
 
 
 if __name__ == "__main__":

@@ -5,18 +5,21 @@
 
 QAN learns over episodes from initial rates drawn around the evaluated ones, and is then evaluated
 greedily on seeds it never saw, interleaved with the other arms, from the same weights and batches.
-A run that is broken off goes on where it was.
+An interrupted run resumes.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import platform
+import sys
 from pathlib import Path
 
 from absl import app, flags
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.common import machine
+from benchmarks.common.tables import format_header, format_row
 from keras_qan.experiments.baselines import NAMES
 from keras_qan.experiments.learning_rate import LearningRateExperiment
 from keras_qan.utils import progress
@@ -48,25 +51,28 @@ EXPERIMENTS = {
 
 def table(rows: list[dict]) -> str:
     """The comparison as Markdown."""
-    lines = [
-        "| initial rate | arm | log val. loss | 95 % | minus qan | 95 % | test loss | test acc. "
-        "| steps to target | diverged |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    columns = ("initial rate", "arm", "log val. loss", "95 %", "minus qan", "95 %", "test loss",
+               "test acc.", "steps to target", "diverged")  # fmt: skip
+    lines = [format_header(*columns)]
     for row in rows:
         low, high = row["interval"]
         steps = row["steps_to_target"]
-        paired = "| | "
+        paired = ("", "")
         if row["arm"] != "qan":
-            paired = "| {:+.3f} | {:+.3f} … {:+.3f} ".format(
-                row["minus_reference"], *row["minus_reference_interval"]
-            )
+            ends = "{:+.3f} … {:+.3f}".format(*row["minus_reference_interval"])
+            paired = (f"{row['minus_reference']:+.3f}", ends)
         lines.append(
-            f"| {row['initial_learning_rate']:g} | {row['arm']} | {row['log_val_loss']:.3f} "
-            f"| {low:.3f} … {high:.3f} {paired}| {row['test_loss']:.3f} "
-            f"| {100 * row['test_accuracy']:.2f} % "
-            f"| {f'{steps:.0f}' if math.isfinite(steps) else 'never'} "
-            f"| {row['diverged']} of {row['seeds']} |"
+            format_row(
+                f"{row['initial_learning_rate']:g}",
+                row["arm"],
+                f"{row['log_val_loss']:.3f}",
+                f"{low:.3f} … {high:.3f}",
+                *paired,
+                f"{row['test_loss']:.3f}",
+                f"{100 * row['test_accuracy']:.2f} %",
+                f"{steps:.0f}" if math.isfinite(steps) else "never",
+                f"{row['diverged']} of {row['seeds']}",
+            )
         )
     return "\n".join(lines)
 
@@ -85,7 +91,7 @@ def main(_: list[str]) -> None:
         **EXPERIMENTS[_TASK.value],
     ).run(progress.for_terminal())
     print(table(report.rows))
-    print(f"\n{report.episodes} episodes; {os.cpu_count()} CPU cores, {platform.machine()}.")
+    print(f"\n{report.episodes} episodes; {machine.describe()}.")
 
 
 if __name__ == "__main__":

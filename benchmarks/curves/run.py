@@ -10,7 +10,6 @@ Every measurement is one JSON line under `--out`; those that are there are not m
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -19,18 +18,18 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
 import rivals
 import tasks
 
+from benchmarks.common.records import Records
+from benchmarks.common.tables import format_header, format_mean, format_row
 from keras_qan.early_stopping import CurvePredictor, StopRule, replay
 from keras_qan.early_stopping.curves import as_curves
 from keras_qan.early_stopping.predictor import RegressorInputs
 from keras_qan.early_stopping.regressors import FAMILIES, candidates
 from keras_qan.early_stopping.replaying import ReplayResult, replay_with
-from keras_qan.experiments.statistics import interval
 
 NUM_TRAIN = 100
 SHARES = (0.1, 0.25, 0.5, 0.75)
@@ -47,15 +46,15 @@ def measurements(every: dict[str, Callable[[], tasks.Task]]) -> Iterator[tuple[s
     for name, task in every.items():
         most = name == "published"
         for seed in range(10 if most else 5):
-            yield f"fit/{name}/{seed}", lambda t=task, s=seed: fitted(t(), s)
+            yield f"fit/{name}/{seed}", lambda t=task, s=seed: fit(t(), s)
         for seed in range(20 if most else 5):
-            yield f"stop/{name}/{seed}", lambda t=task, s=seed: stopped(t(), s)
+            yield f"stop/{name}/{seed}", lambda t=task, s=seed: replay_rules(t(), s)
     for name, task in every.items():
         if name in ("published", "synthetic"):
-            yield f"time/{name}", lambda t=task: timed(t())
+            yield f"time/{name}", lambda t=task: measure_times(t())
 
 
-def fitted(task: tasks.Task, seed: int) -> dict:
+def fit(task: tasks.Task, seed: int) -> dict:
     """R² on the curves that were not learned from, by family and share of the curve."""
     order = np.random.default_rng(seed).permutation(len(task.curves))
     train, rest = order[:NUM_TRAIN], order[NUM_TRAIN:]
@@ -91,8 +90,8 @@ class FitsOnce(CurvePredictor):
         return self if self.num_curves else super().fit(*arguments, **named)
 
 
-def stopped(task: tasks.Task, seed: int) -> dict:
-    """What each rule saves and loses in one ordering."""
+def replay_rules(task: tasks.Task, seed: int) -> dict:
+    """The savings and losses of each rule in one ordering."""
     curves = as_curves(task.curves)
     found = {}
     predictor = FitsOnce(seed=seed)
@@ -123,7 +122,7 @@ def outcome(done: ReplayResult, curves, mode: str) -> dict:
     return {"speed_up": done.speed_up, "best_kept": done.best_kept, "top_10": top, "gap": gap}
 
 
-def timed(task: tasks.Task) -> dict:
+def measure_times(task: tasks.Task) -> dict:
     """Milliseconds to train one regressor on 100 curves, to choose one, and to predict a curve."""
     finished = as_curves(task.curves[:NUM_TRAIN])
     features = task.features[:NUM_TRAIN]
@@ -169,30 +168,26 @@ def report(rows: dict[str, dict], name: str) -> None:
     if fits:
         print(f"\n{name}: R² on the rest, mean ± standard deviation over {len(fits)} orderings\n")
         columns = [*FAMILIES, "chosen", "no features", "last seen"]
-        print(f"| observed | {' | '.join(columns)} | covered |")
-        print("|---" * (len(columns) + 2) + "|")
+        print(format_header("observed", *columns, "covered"))
         for share in SHARES:
             cells = []
             for column in columns:
                 values = [row[f"{share} {column}"] for row in fits]
                 cells.append(f"{np.mean(values):.3f} ± {np.std(values):.3f}")
             covered = np.mean([row[f"{share} covered"] for row in fits])
-            print(f"| {share:.0%} | {' | '.join(cells)} | {covered:.1%} |")
+            print(format_row(f"{share:.0%}", *cells, f"{covered:.1%}"))
     if stops:
         print(f"\n{name}: stopping, {len(stops)} orderings\n")
-        print("| rule | fewer epochs (95 %) | best kept | top 10 kept | lost, mean |")
-        print("|---|---|---|---|---|")
+        print(
+            format_header("rule", "fewer epochs (95 %)", "best kept", "top 10 kept", "lost, mean")
+        )
         for rule in stops[0]:
             own = [row[rule] for row in stops]
-            speed = [one["speed_up"] for one in own]
-            low, high = interval(speed)
+            speed = format_mean([one["speed_up"] for one in own], ".2f")
             kept = sum(one["best_kept"] for one in own)
             top = np.mean([one["top_10"] for one in own])
             gap = np.mean([one["gap"] for one in own])
-            print(
-                f"| {rule} | {np.mean(speed):.2f} ({low:.2f} … {high:.2f}) | {kept} of {len(own)} "
-                f"| {top:.1f} | {gap:.4f} |"
-            )
+            print(format_row(rule, speed, f"{kept} of {len(own)}", f"{top:.1f}", f"{gap:.4f}"))
 
 
 def main() -> None:
@@ -204,13 +199,7 @@ def main() -> None:
     )
     parser.add_argument("--tasks", nargs="*", default=(), help="measure these only; all if empty")
     asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    file = asked.out / "rows.jsonl"
-    rows = {}
-    if file.exists():
-        for line in file.read_text(encoding="utf-8").split("\n")[:-1]:
-            row = json.loads(line)
-            rows[row.pop("key")] = row
+    records = Records(asked.out / "rows.jsonl", "key")
     cache = asked.out / "digits.jsonl"
     every = {
         "synthetic": tasks.synthetic,
@@ -221,11 +210,13 @@ def main() -> None:
         every = {"published": lambda: tasks.published(asked.curves)} | every
     if not asked.report:
         chosen = {name: task for name, task in every.items() if name in (asked.tasks or every)}
-        for key, make in measurements(chosen):
-            if key not in rows:
-                rows[key] = make()
-                with file.open("a", encoding="utf-8") as log:
-                    log.write(json.dumps({"key": key} | rows[key]) + "\n")
+        makers = dict(measurements(chosen))
+        for (key,) in records.missing((key,) for key in makers):
+            records.add({"key": key} | makers[key]())
+    rows = {
+        row["key"]: {name: value for name, value in row.items() if name != "key"}
+        for row in records.rows
+    }
     for name in ("published", *[name for name in every if name != "published"]):
         report(rows, name)
     for key, row in rows.items():

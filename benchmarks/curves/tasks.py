@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from benchmarks.common.records import Records
 
 NUM_DIGITS = 500
 EPOCHS_DIGITS = 25
@@ -53,16 +54,13 @@ def digits(cache: Path, monitor: str) -> Task:
       cache: where the curves are kept, one JSON line each.
       monitor: "accuracy" or "loss", of the validation examples.
     """
-    done = [json.loads(line) for line in _lines(cache)]
-    if len(done) < NUM_DIGITS:
+    records = Records(cache)
+    if len(records.rows) < NUM_DIGITS:
         train = _trainer()
-        with cache.open("a", encoding="utf-8") as file:
-            for number in range(len(done), NUM_DIGITS):
-                done.append(train(number))
-                file.write(json.dumps(done[-1]) + "\n")
-                file.flush()
-    curves = np.array([row[monitor] for row in done])
-    features = np.array([row["features"] for row in done])
+        for number in range(len(records.rows), NUM_DIGITS):
+            records.add(train(number))
+    curves = np.array([row[monitor] for row in records.rows])
+    features = np.array([row["features"] for row in records.rows])
     return Task(curves, features, "max" if monitor == "accuracy" else "min")
 
 
@@ -97,9 +95,3 @@ def _trainer() -> Callable[[int], dict]:
         return {"accuracy": accuracy, "loss": loss, "features": features}
 
     return train
-
-
-def _lines(path: Path) -> list[str]:
-    if not path.exists():
-        return []
-    return [line for line in path.read_text(encoding="utf-8").split("\n")[:-1] if line]

@@ -12,7 +12,7 @@ from absl import app
 
 
 def main(_: list[str]) -> None:
-    rows = [row for row in run.rows() if row.get("callback") == "shipped policy"]
+    rows = [row for row in run.read() if row.get("callback") == "shipped policy"]
     rates = next(row["rates"] for row in rows if row["strategy"] == "one_device")
 
     class Replay(keras.callbacks.Callback):

@@ -1,4 +1,4 @@
-"""What it costs to spread one model over devices and workers, and whether it changes anything.
+"""The cost of spreading one model over devices and workers, and the differences it makes.
 
     python benchmarks/distribute/run.py --part=devices
     unshare -n sh -c 'ip link set lo up; python benchmarks/distribute/run.py --part=workers'
@@ -28,8 +28,11 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.common.records import Records, Row
+from benchmarks.common.tables import format_header, format_interval, format_mean, format_row
 from keras_qan import QANCallback, distribute, models
-from keras_qan.experiments.statistics import interval
 
 _HERE = Path(__file__).parent
 _PART = flags.DEFINE_enum("part", "report", ["devices", "workers", "worker", "report"], "which")
@@ -48,23 +51,20 @@ WIDTHS = (64, 512, 2048)
 WORKER_STEPS = 30
 
 
-def rows() -> list[dict[str, Any]]:
-    """What was found so far."""
-    path = Path(_OUTPUT.value)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
+def read() -> list[Row]:
+    """The rows found so far."""
+    return Records(_OUTPUT.value).rows
 
 
 def keep(**row: Any) -> None:
-    """Writes a row down."""
-    with Path(_OUTPUT.value).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    """Adds a row."""
+    Records(_OUTPUT.value).add(row)
     print(row, flush=True)
 
 
 def is_known(**key: Any) -> bool:
-    """Whether a row with these values is there."""
-    return any(all(row.get(name) == value for name, value in key.items()) for row in rows())
+    """True if there is a row with these values."""
+    return any(all(row.get(name) == value for name, value in key.items()) for row in read())
 
 
 # One process.
@@ -245,7 +245,7 @@ def worker() -> None:
         model = dense(strategy, WIDTHS[0])
         model.fit(data, epochs=3, verbose=0, shuffle=False, callbacks=[callback, meter])
         if team.is_chief:
-            observation = callback._brain.controller._observation
+            observation = callback._state.controller._observation
             keep(
                 part="decisions",
                 every=every,
@@ -282,11 +282,9 @@ def workers() -> None:
 
 def report() -> None:
     """Prints the tables."""
-    found = rows()
-    print(
-        "| callback | largest relative difference of a step's loss | at step | of a rate |\n"
-        "|---|---|---|---|"
-    )
+    found = read()
+    difference = "largest relative difference of a step's loss"
+    print(format_header("callback", difference, "at step", "of a rate"))
     for label in LABELS:
         one, two = (
             np.asarray(next([r["losses"], r["rates"]] for r in found if _is(r, label, name)))
@@ -294,28 +292,26 @@ def report() -> None:
         )
         losses, rates = np.abs(one - two) / one
         place = f"{losses.argmax() + 1} of {len(losses)}"
-        print(f"| {label} | {losses.max():.1e} | {place} | {rates.max():.1e} |")
-    print("\n| device | share of fit in the callback | 95 % | s a fit |\n|---|---|---|---|")
+        print(format_row(label, f"{losses.max():.1e}", place, f"{rates.max():.1e}"))
+    print("\n" + format_header("device", "share of fit in the callback", "95 %", "s a fit"))
     shares = {}
     for name in ("one_device", "mirrored"):
         mine = [r for r in found if r["part"] == "share" and r["strategy"] == name]
         shares[name] = np.asarray([r["share"] for r in mine])
-        low, high = interval(list(shares[name]))
         seconds = np.median([r["seconds"] for r in mine])
-        print(f"| {name} | {shares[name].mean():.2%} | {low:.2%} … {high:.2%} | {seconds:.2f} |")
+        share = (f"{shares[name].mean():.2%}", format_interval(shares[name], ".2%"))
+        print(format_row(name, *share, f"{seconds:.2f}"))
     apart = shares["mirrored"] - shares["one_device"]
-    low, high = interval(list(apart))
-    print(f"\nmirrored − one_device: {apart.mean():+.2%} ({low:+.2%} … {high:+.2%}), paired\n")
-    print(
-        "| parameters | bytes of them | bytes a step, both workers | ms a step |\n|---|---|---|---|"
-    )
+    print(f"\nmirrored − one_device: {format_mean(apart, '+.2%')}, paired\n")
+    columns = ("parameters", "bytes of them", "bytes a step, both workers", "ms a step")
+    print(format_header(*columns))
     points = []
     for row in (r for r in found if r["part"] == "steps"):
         size = 4 * row["parameters"]
         each = np.mean(row["bytes"]) / row["steps"]
         points.append((size, each))
         ms = 1e3 * np.median(row["seconds"]) / row["steps"]
-        print(f"| {row['parameters']:,} | {size:,} | {each:,.0f} | {ms:.1f} |")
+        print(format_row(f"{row['parameters']:,}", f"{size:,}", f"{each:,.0f}", f"{ms:.1f}"))
     slope, fixed = np.polyfit(*zip(*points, strict=True), 1)
     print(
         f"\nbytes a step, sent by a worker: {fixed / 2:,.0f} + {slope / 2:.4f} · bytes of weights\n"

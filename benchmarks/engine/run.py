@@ -1,4 +1,4 @@
-"""What workers gain, and what it costs to lose nothing.
+"""The gain of workers, and the cost of losing nothing.
 
     python benchmarks/engine/run.py --part=workers
     python benchmarks/engine/run.py --part=saving
@@ -96,8 +96,8 @@ def _run(
 ) -> _Run:
     """A run that only learns."""
     stop = StopRequests()
-    stage = EpisodeRunner(task, experiment.learner(folder), 3, FitCheckpoint(folder, 0, stop.hold))
-    return _Run(stage, stop, played_by, Progress(), 3)
+    runner = EpisodeRunner(task, experiment.learner(folder), 3, FitCheckpoint(folder, 0, stop.hold))
+    return _Run(runner, stop, played_by, Progress(), 3)
 
 
 class _Timed:
@@ -121,7 +121,7 @@ def saving(episodes: int, epochs: int) -> dict[str, Any]:
     task = experiment.task()
     with tempfile.TemporaryDirectory() as name:
         run = _run(task, experiment, Path(name) / "run", parallel.LocalExecutor())
-        learner = run.stage.learner
+        learner = run.runner.learner
         run.learn(1, None)  # compiles
         write, log = _Timed(checkpoint.write_next), _Timed(run_log.RunLog.write)
         checkpoint.write_next = write  # type: ignore[assignment]

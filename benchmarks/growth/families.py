@@ -10,6 +10,7 @@ import numpy as np
 from keras import applications
 
 import net2net
+from benchmarks.common.tables import format_header, format_row
 from net2net.graph import graph_of
 
 MIXING = ("Dense", "Conv2D", "DepthwiseConv2D", "SeparableConv2D")
@@ -18,7 +19,7 @@ SIZES = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71, "NASNetLarg
 TOO_LARGE = 120e6
 
 
-def names() -> list[str]:
+def list_models() -> list[str]:
     return [
         name
         for name, one in vars(applications).items()
@@ -26,7 +27,7 @@ def names() -> list[str]:
     ]
 
 
-def randomised(model: keras.Model, seed: int = 0) -> keras.Model:
+def randomise(model: keras.Model, seed: int = 0) -> keras.Model:
     """Give every weight a random value, batch statistics included, of a size that keeps scale."""
     generator = np.random.default_rng(seed)
     for variable in model.weights:
@@ -54,16 +55,24 @@ def random_widths(found: dict, generator: np.random.Generator) -> dict[str, int]
     return widths
 
 
-def difference(expected: np.ndarray, model: keras.Model, images: np.ndarray) -> float:
+def largest_difference(expected: np.ndarray, model: keras.Model, images: np.ndarray) -> float:
     seen = model.predict_on_batch(images)
     return float(np.abs(expected - seen).max() / np.abs(expected).max())
 
 
-def swept(only: list[str]) -> list[dict]:
+def sweep(only: list[str]) -> list[dict]:
     rows = []
-    print("| model | layers that mix | widenable | Δ wider | deepenable | Δ deeper | seconds |")
-    print("|---|---|---|---|---|---|---|")
-    for name in only or names():
+    columns = (
+        "model",
+        "layers that mix",
+        "widenable",
+        "Δ wider",
+        "deepenable",
+        "Δ deeper",
+        "seconds",
+    )
+    print(format_header(*columns))
+    for name in only or list_models():
         keras.backend.clear_session()
         start = time.perf_counter()
         size = SIZES.get(name, 32)
@@ -73,17 +82,17 @@ def swept(only: list[str]) -> list[dict]:
         if model.count_params() > TOO_LARGE:
             print(f"| {name} | left out: {model.count_params() / 1e6:.0f} M weights |", flush=True)
             continue
-        randomised(model)
+        randomise(model)
         images = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype("float32")
         expected = model.predict_on_batch(images)
         found = net2net.widenable(model)
         layers = dict(graph_of(model).layers())
         mixing = [path for path in found if type(layers[path]).__name__ in MIXING]
         wide = net2net.grow(model, random_widths(found, np.random.default_rng(1)))
-        wider = difference(expected, wide, images)
+        wider = largest_difference(expected, wide, images)
         del wide
         deep = [path for path, one in net2net.deepenable(model).items() if one]
-        deeper = difference(expected, net2net.grow(model, deepen=deep), images)
+        deeper = largest_difference(expected, net2net.grow(model, deepen=deep), images)
         row = {
             "model": name,
             "mixing": len(mixing),
@@ -95,9 +104,6 @@ def swept(only: list[str]) -> list[dict]:
             "seconds": round(time.perf_counter() - start, 1),
         }
         rows.append(row)
-        print(
-            f"| {name} | {row['mixing']} | {row['widenable']} | {wider:.1e} | {row['deepenable']} "
-            f"| {deeper:.1e} | {row['seconds']} |",
-            flush=True,
-        )
+        layers = (row["mixing"], row["widenable"], f"{wider:.1e}", row["deepenable"])
+        print(format_row(name, *layers, f"{deeper:.1e}", row["seconds"]), flush=True)
     return rows

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import resource
 import threading
 import time
 
 import keras
 
 import net2net
-
-
-def resident() -> float:
-    """Return the memory that the process holds now, in bytes."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+from benchmarks.common.machine import resident_bytes
 
 
 class Peak:
     """The most memory held while a block runs, looked at every 2 ms."""
 
     def __enter__(self) -> Peak:
-        self.start = self.most = resident()
+        self.start = self.most = resident_bytes()
         self.running = True
         self.thread = threading.Thread(target=self._watch)
         self.thread.start()
@@ -29,7 +23,7 @@ class Peak:
 
     def _watch(self) -> None:
         while self.running:
-            self.most = max(self.most, resident())
+            self.most = max(self.most, resident_bytes())
             time.sleep(0.002)
 
     def __exit__(self, *_: object) -> None:
@@ -37,8 +31,8 @@ class Peak:
         self.thread.join()
 
 
-def half_wider(model: keras.Model) -> dict[str, int]:
-    """Return one and a half times the width for one layer of every stream."""
+def widths_by_half(model: keras.Model) -> dict[str, int]:
+    """Return one and a half times the width for one layer of every group."""
     widths, grown = {}, set()
     for path, one in net2net.widenable(model).items():
         if one and path not in grown:
@@ -47,7 +41,7 @@ def half_wider(model: keras.Model) -> dict[str, int]:
     return widths
 
 
-def measured(repeats: int = 3) -> list[dict]:
+def measure(repeats: int = 3) -> list[dict]:
     rows = []
     for optimizer in (None, "adam"):
         model = keras.applications.ResNet50(weights=None)
@@ -57,7 +51,7 @@ def measured(repeats: int = 3) -> list[dict]:
         held = model.count_params() * 4 + (
             sum(v.value.numpy().nbytes for v in model.optimizer.variables) if optimizer else 0
         )
-        widths = half_wider(model)
+        widths = widths_by_half(model)
         for repeat in range(repeats):
             with Peak() as peak:
                 start = time.perf_counter()

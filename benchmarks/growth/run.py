@@ -1,4 +1,4 @@
-"""What growth costs, and what it saves: one part a question.
+"""The cost of growth, and its savings: one part a question.
 
     python benchmarks/growth/run.py --part resnet
     python benchmarks/growth/run.py --part families
@@ -6,7 +6,7 @@
     python benchmarks/growth/run.py --part prices --dataset mnist
 
 `students` and `prices` need the data set under `TFDS_DATA_DIR`. Every part prints a table and,
-with `--json FILE`, writes what it measured.
+with `--json FILE`, writes the rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 
 def main() -> None:
@@ -35,27 +34,31 @@ def main() -> None:
         "--only", nargs="*", default=(), help="models to sweep, or arms to race; all if empty"
     )
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    if asked.part == "resnet":
+    options = parser.parse_args()
+    if options.part == "resnet":
         import resnet
 
-        rows = resnet.measured()
-    elif asked.part == "families":
+        rows = resnet.measure()
+    elif options.part == "families":
         import families
 
-        rows = families.swept(asked.only)
-    elif asked.part == "prices":
+        rows = families.sweep(options.only)
+    elif options.part == "prices":
         import students
 
-        rows = [students.step_prices(asked.dataset)]
+        rows = [students.time_steps(options.dataset)]
     else:
         import students
 
-        rows = students.raced(
-            asked.dataset, asked.seeds, asked.teacher_steps, asked.steps, tuple(asked.only)
+        rows = students.race(
+            options.dataset,
+            options.seeds,
+            options.teacher_steps,
+            options.steps,
+            tuple(options.only),
         )
-    if asked.json:
-        asked.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,26 +8,30 @@ import keras
 import numpy as np
 
 import net2net
-from keras_qan.data.tfds import prepared_builder, read_images
+from benchmarks.common.tables import format_header, format_mean, format_row
+from keras_qan.data.builders import prepared_builder
+from keras_qan.data.tfds import read_images
 
 L = keras.layers
 BATCH, HELD_OUT, RATE = 64, 2000, 1e-3
 EXAMPLES = 22_000
-"""How many of the training images are used, the first on the disk."""
+"""Training images, the first on the disk."""
 EVERY = {"mnist": 20, "cifar10": 40}
-"""Steps between two looks at the images held out."""
+"""Steps between two evaluations on the images held out."""
 FILTERS = {"mnist": (8, 16, 64), "cifar10": (12, 24, 64)}
 FACTOR = {"mnist": 4, "cifar10": 2}
 
 
-def loaded(name: str) -> tuple[np.ndarray, ...]:
+def load(name: str) -> tuple[np.ndarray, ...]:
     """Return training images and labels and those held out of them; the test set is not seen."""
     read = read_images(prepared_builder(name, data_dir=None), "train")
     images, labels = read.pixels[:EXAMPLES].astype("float32") / 255.0, read.labels[:EXAMPLES]
     return images[HELD_OUT:], labels[HELD_OUT:], images[:HELD_OUT], labels[:HELD_OUT]
 
 
-def network(shape: tuple[int, ...], widths: tuple[int, ...], deeper: bool = False) -> keras.Model:
+def build_network(
+    shape: tuple[int, ...], widths: tuple[int, ...], deeper: bool = False
+) -> keras.Model:
     def convolution(width: int, name: str) -> list:
         one = L.Conv2D(width, 3, padding="same", activation="relu", name=name)
         more = L.Conv2D(width, 3, padding="same", activation="relu", name=f"{name}_deeper")
@@ -50,7 +54,7 @@ def network(shape: tuple[int, ...], widths: tuple[int, ...], deeper: bool = Fals
     return model
 
 
-def trained(model: keras.Model, data: tuple, steps: int, seed: int, every: int) -> dict:
+def train(model: keras.Model, data: tuple, steps: int, seed: int, every: int) -> dict:
     """Train; return the accuracy on what is held out at every few steps, and seconds a step."""
     images, labels, held, answers = data
     generator = np.random.default_rng(seed)
@@ -77,10 +81,10 @@ def steps_to(curve: list[float], target: float, every: int) -> float:
     return float(reached[0] * every) if len(reached) else float("inf")
 
 
-def raced(
+def race(
     name: str, seeds: int, teacher_steps: int, steps: int, only: tuple[str, ...] = ()
 ) -> list[dict]:
-    data = loaded(name)
+    data = load(name)
     shape, small = data[0].shape[1:], FILTERS[name]
     large = tuple(width * FACTOR[name] for width in small)
     wider = dict(zip(("first", "second", "third"), large, strict=True))
@@ -88,8 +92,8 @@ def raced(
     for seed in range(seeds):
         keras.backend.clear_session()
         keras.utils.set_random_seed(seed)
-        teacher = network(shape, small)
-        taught = trained(teacher, data, teacher_steps, seed=1000 + seed, every=every)
+        teacher = build_network(shape, small)
+        taught = train(teacher, data, teacher_steps, seed=1000 + seed, every=every)
         keras.utils.set_random_seed(5000 + seed)
         arms = {
             "wider: net2net": net2net.grow(teacher, wider, seed=seed),
@@ -98,26 +102,27 @@ def raced(
             ),
             "wider: zero-out": net2net.grow(teacher, wider, seed=seed, new="zero_out"),
             "wider: random padding": net2net.grow(teacher, wider, seed=seed, new="random"),
-            "wider: from nothing": network(shape, large),
+            "wider: from nothing": build_network(shape, large),
             "deeper: net2net": net2net.grow(teacher, deepen=["first", "second"]),
-            "deeper: from nothing": network(shape, small, deeper=True),
+            "deeper: from nothing": build_network(shape, small, deeper=True),
         }
         for arm, model in arms.items():
             if only and arm.split(": ")[1] not in only:
                 continue
-            run = trained(model, data, steps, seed=2000 + seed, every=every)
+            run = train(model, data, steps, seed=2000 + seed, every=every)
             rows.append({"seed": seed, "arm": arm, "teacher": taught, **run})
             print(seed, arm, [round(a, 4) for a in run["curve"][::10]], flush=True)
-    report(rows, teacher_steps, steps, every, step_prices(name))
+    print_report(rows, teacher_steps, steps, every, time_steps(name))
     return rows
 
 
-def report(
-    rows: list[dict], teacher_steps: int, steps: int, every: int, prices: dict[str, float]
+def print_report(
+    rows: list[dict], teacher_steps: int, steps: int, every: int, step_times: dict[str, float]
 ) -> None:
-    print("\n| arm | at step 0 | at step 200 | at the end | steps to the teacher | steps to what "
-          "from nothing reaches | the same, teacher counted by time |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|")
+    curve = ("at step 0", "at step 200", "at the end")
+    steps_until = ("steps to what from nothing reaches", "the same, teacher counted by time")
+    columns = ("arm", *curve, "steps to the teacher", *steps_until)
+    print("\n" + format_header(*columns))
     for arm in dict.fromkeys(row["arm"] for row in rows):
         of_arm = [row for row in rows if row["arm"] == arm]
         nothing = {
@@ -130,45 +135,36 @@ def report(
             target = float(np.mean(other["curve"][-3:]))
             to_final.append(steps_to(row["curve"], target, every))
             # A teacher's step is cheaper than a student's, so it counts by its time.
-            price = teacher_steps * prices["teacher"] / prices[arm.split(":")[0]]
-            counted.append(to_final[-1] + (0.0 if "nothing" in arm else price))
+            cost = teacher_steps * step_times["teacher"] / step_times[arm.split(":")[0]]
+            counted.append(to_final[-1] + (0.0 if "nothing" in arm else cost))
         cells = [
-            interval([row["curve"][k] for row in of_arm], 4)
+            format_mean([row["curve"][k] for row in of_arm], ".4f")
             for k in (0, min(200, steps) // every, -1)
         ]
-        cells += [median(one) for one in (to_teacher, to_final, counted)]
-        print(f"| {arm} | " + " | ".join(cells) + " |")
-    taught = interval([row["teacher"]["curve"][-1] for row in rows], 4)
+        cells += [format_median(one) for one in (to_teacher, to_final, counted)]
+        print(format_row(arm, *cells))
+    taught = format_mean([row["teacher"]["curve"][-1] for row in rows], ".4f")
     print(f"teacher: {teacher_steps} steps, accuracy {taught}")
 
 
-def interval(values: list[float], digits: int) -> str:
-    """Return mean and the 95 % bootstrap interval of the mean over seeds."""
-    array = np.array(values)
-    generator = np.random.default_rng(0)
-    means = generator.choice(array, (2000, len(array))).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return f"{array.mean():.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def median(values: list[float]) -> str:
+def format_median(values: list[float]) -> str:
     """Return the median with the range over seeds; runs that never arrive count as never."""
     text = [f"{one:.0f}" if np.isfinite(one) else "never" for one in sorted(values)]
     return f"{text[len(text) // 2]} [{text[0]} … {text[-1]}]"
 
 
-def step_prices(name: str, rounds: int = 40) -> dict[str, float]:
+def time_steps(name: str, rounds: int = 40) -> dict[str, float]:
     """Return the milliseconds of a step of teacher and students, measured in turn.
 
     Taken in turn, disturbances by other work hit all of them alike; medians leave them out.
     """
-    data = loaded(name)
+    data = load(name)
     shape, small = data[0].shape[1:], FILTERS[name]
     large = tuple(width * FACTOR[name] for width in small)
     models = {
-        "teacher": network(shape, small),
-        "wider": network(shape, large),
-        "deeper": network(shape, small, deeper=True),
+        "teacher": build_network(shape, small),
+        "wider": build_network(shape, large),
+        "deeper": build_network(shape, small, deeper=True),
     }
     spent: dict[str, list[float]] = {arm: [] for arm in models}
     for _ in range(rounds):

@@ -1,9 +1,9 @@
-"""What a hypergradient costs against the length of the training, and how far it can be trusted.
+"""The cost of a hypergradient by the length of the training, and its accuracy.
 
 TFDS_DATA_DIR=... python benchmarks/hypergradients/run.py
 
 Time and memory: every point is a process of its own. Rows go to results.jsonl as they are found; a
-run that was broken off goes on.
+interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import app, flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.common.machine import memory_mib
+from benchmarks.common.records import Records, Row
+from benchmarks.common.tables import format_header, format_row
 
 _HERE = Path(__file__).parent
 _LENGTHS = flags.DEFINE_list("lengths", ["100", "316", "1000", "3162", "10000"], "steps")
@@ -28,14 +33,6 @@ _POINT = flags.DEFINE_string("point", "", "what one process measures; for the be
 _OUTPUT = flags.DEFINE_string("output", str(_HERE / "results.jsonl"), "where rows go")
 
 ARMS = ("training", "stored", "checkpointed", "drmad", "drmad_piecewise")
-
-
-def status(field: str) -> float:
-    """A field of this process's memory, MiB: VmRSS now, VmHWM the peak."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) / 1024
-    raise OSError(f"/proc/self/status has no {field}")
 
 
 def tuner(model: str, per: str, steps: int, *, rate: float = 0.05, momentum: float = 0.95,
@@ -109,7 +106,7 @@ def cost(model: str, per: str, arm: str, steps: int) -> dict[str, Any]:
     gc.collect()
     # The peak so far is that of importing and compiling: it is counted from here.
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = status("VmRSS")
+    before = memory_mib("VmRSS")
     seconds, processor = [], []
     for _ in range(max(1, min(5, 2_000 // steps))):
         marks = time.perf_counter(), time.process_time()
@@ -126,7 +123,7 @@ def cost(model: str, per: str, arm: str, steps: int) -> dict[str, Any]:
         "seconds": float(np.median(seconds)),
         "processor_seconds": float(np.median(processor)),
         "resident_before": before,
-        "peak": status("VmHWM"),
+        "peak": memory_mib("VmHWM"),
     }
 
 
@@ -167,8 +164,8 @@ def agreement(seed: int, rate: float, momentum: float) -> list[dict[str, Any]]:
     return rows
 
 
-def measured(point: str) -> list[dict[str, Any]]:
-    """What a point's name asks for."""
+def measure(point: str) -> list[Row]:
+    """Measures the point of that name."""
     kind, *rest = point.split("/")
     if kind == "cost":
         return [cost(rest[0], rest[1], rest[2], int(rest[3]))]
@@ -184,32 +181,29 @@ def points() -> list[str]:
     return found
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    """What is measured already."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def tables(found: list[dict[str, Any]], write: Callable[[str], None]) -> None:
+def print_tables(found: list[Row]) -> None:
     """Prints the rows as tables."""
-    write("| model, steps | way | seconds | times training | MiB above before | peak MiB |")
-    write("|---|---|---|---|---|---|")
+    columns = ("model, steps", "way", "seconds", "times training", "MiB above before", "peak MiB")
+    print(format_header(*columns))
     costs = [row for row in found if row["what"] == "cost"]
     for row in costs:
         base = next(r for r in costs if r["arm"] == "training"
                     and (r["model"], r["steps"]) == (row["model"], row["steps"]))  # fmt: skip
-        write(
-            f"| {row['model']} ({row['hyperparameters']:,}), {row['steps']} | {row['arm']} | "
-            f"{row['seconds']:.2f} | {row['processor_seconds'] / base['processor_seconds']:.1f} | "
-            f"{row['peak'] - row['resident_before']:.0f} | {row['peak']:.0f} |"
+        print(
+            format_row(
+                f"{row['model']} ({row['hyperparameters']:,}), {row['steps']}",
+                row["arm"],
+                f"{row['seconds']:.2f}",
+                f"{row['processor_seconds'] / base['processor_seconds']:.1f}",
+                f"{row['peak'] - row['resident_before']:.0f}",
+                f"{row['peak']:.0f}",
+            )
         )
     found = [row for row in found if row["what"] == "agreement"]
     for rate, momentum in dict.fromkeys((r["rate"], r["momentum"]) for r in found):
         lengths = list(dict.fromkeys(r["steps"] for r in found))
-        write(f"\nα = {rate}, γ = {momentum}: cosine / agreeing signs, mean over seeds")
-        write("| way | " + " | ".join(f"T = {steps}" for steps in lengths) + " |")
-        write("|---" * (len(lengths) + 1) + "|")
+        print(f"\nα = {rate}, γ = {momentum}: cosine / agreeing signs, mean over seeds")
+        print(format_header("way", *(f"T = {steps}" for steps in lengths)))
         for arm in dict.fromkeys(r["arm"] for r in found):
             cells = []
             for steps in lengths:
@@ -222,24 +216,21 @@ def tables(found: list[dict[str, Any]], write: Callable[[str], None]) -> None:
                     cell = f"{cosine:.2f} / {signs:.0%}"
                     cell += f" ({len(good)} of {len(own)})" if len(good) < len(own) else ""
                 cells.append(cell)
-            write(f"| {arm} | " + " | ".join(cells) + " |")
+            print(format_row(arm, *cells))
 
 
 def main(_: list[str]) -> None:
     """Measures what is missing, each point in a process of its own, and prints the tables."""
     if _POINT.value:
-        for row in measured(_POINT.value):
+        for row in measure(_POINT.value):
             print(json.dumps(row | {"point": _POINT.value}))
         return
-    path = Path(_OUTPUT.value)
-    done = {row["point"] for row in rows(path)}
+    records = Records(_OUTPUT.value, "point")
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(_HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    for point in points():
-        if point in done:
-            continue
+    for (point,) in list(records.missing((point,) for point in points())):
         ran = subprocess.run(
             [sys.executable, __file__, f"--point={point}", f"--seeds={_SEEDS.value}",
              "--lengths=" + ",".join(_LENGTHS.value)],
@@ -248,10 +239,10 @@ def main(_: list[str]) -> None:
         lines = [line for line in ran.stdout.splitlines() if line.startswith("{")]
         if ran.returncode or not lines:
             sys.exit(f"{point} failed:\n{ran.stderr[-2000:]}")
-        with path.open("a", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
+        for line in lines:
+            records.add(json.loads(line))
         print(point, file=sys.stderr, flush=True)
-    tables(rows(path), print)
+    print_tables(records.rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What QAN costs: a decision and its parts, a whole `fit` with and without, and memory.
+"""The cost of QAN: a decision and its parts, a whole `fit` with and without, and memory.
 
     python benchmarks/overhead/run.py
 
@@ -9,11 +9,10 @@ ratio holds when the machine's speed drifts; figures are medians with bootstrap 
 from __future__ import annotations
 
 import gc
-import os
-import platform
-import resource
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -21,9 +20,12 @@ import tensorflow as tf
 from absl import app, flags
 from scipy import stats
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.common import machine
+from benchmarks.common.tables import format_header, format_interval, format_row
 from keras_qan import QANCallback, WeightStatistics, data, models
 from keras_qan.agents import DQN
-from keras_qan.experiments.statistics import interval
 from keras_qan.observations.weight_statistics import kernel_features
 
 _PAIRS = flags.DEFINE_integer("pairs", 7, "pairs of fits to time")
@@ -55,7 +57,7 @@ def images() -> tuple[np.ndarray, np.ndarray]:
 
 
 def milliseconds(call: Callable[[], object], calls: int) -> np.ndarray:
-    """How long each of so many calls takes, float64 `[calls]`."""
+    """Milliseconds of each of so many calls, float64 `[calls]`."""
     for _ in range(20):
         call()
     took = []
@@ -90,15 +92,13 @@ def in_numpy(kernel: np.ndarray) -> np.ndarray:
 
 def report(name: str, took: np.ndarray) -> None:
     """Prints one row."""
-    low, high = interval(list(took))
-    high_end = np.quantile(took, 0.95)
-    print(f"| {name} | {np.median(took):.2f} | {low:.2f} … {high:.2f} | {high_end:.2f} |")
+    high_end = f"{np.quantile(took, 0.95):.2f}"
+    print(format_row(name, f"{np.median(took):.2f}", format_interval(took, ".2f"), high_end))
 
 
 def parts_of_a_decision(calls: int) -> None:
     """Each part alone, and the whole in one call."""
-    print("| part | median ms | 95 % of the mean | 95th percentile |")
-    print("|---|---|---|---|")
+    print(format_header("part", "median ms", "95 % of the mean", "95th percentile"))
     model = student()
     kernels = [layer.kernel.value for layer in model.layers if "conv" in layer.name]
     features = tf.function(kernel_features)
@@ -132,14 +132,14 @@ def steady_callback(layers: list[int] | None) -> QANCallback:
     callback = QANCallback(observations=observations, decide_every=1, rate_bounds=(1e-6, 0.02))
     x, y = images()
     student().fit(x[:16_00], y[:16_00], batch_size=8, verbose=0, callbacks=[callback])
-    callback._brain.settings.decide_every = None
+    callback._state.settings.decide_every = None
     return callback
 
 
 def whole_decisions(layers: list[int] | None, calls: int) -> np.ndarray:
     """Milliseconds of each decision within `fit`, learning included, as the callback takes them."""
     callback = steady_callback(layers)
-    callback._brain.settings.decide_every = 2
+    callback._state.settings.decide_every = 2
     took: list[float] = []
     decide = callback._controller.decide
 
@@ -180,15 +180,14 @@ def whole_fits(layers: list[int] | None, pairs: int, epochs: int) -> None:
             if pair:  # the first pair compiles
                 seconds[name].append(time.perf_counter() - start)
     ratios = np.asarray(seconds["with"]) / np.asarray(seconds["without"])
-    low, high = interval(list(ratios))
-    print(
-        f"| {'16' if layers is None else '528'} kernels | {np.median(seconds['without']):.2f} "
-        f"| {np.median(seconds['with']):.2f} | {np.median(ratios):.3f} | {low:.3f} … {high:.3f} |"
-    )
+    watched = "16 kernels" if layers is None else "528 kernels"
+    medians = (f"{np.median(seconds[name]):.2f}" for name in ("without", "with"))
+    ratio = (f"{np.median(ratios):.3f}", format_interval(ratios, ".3f"))
+    print(format_row(watched, *medians, *ratio))
 
 
 def first_use() -> None:
-    """What the first `fit` of a process pays once: importing TF-Agents and compiling."""
+    """The one-time cost of the first `fit` of a process: importing TF-Agents and compiling."""
     x, y = images()
     model = student()
     model.fit(x[:256], y[:256], batch_size=128, verbose=0)
@@ -223,17 +222,16 @@ def memory(decisions: int) -> None:
 
 def _resident() -> float:
     gc.collect()
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+    return machine.resident_bytes() / 2**20
 
 
 def main(_: list[str]) -> None:
     """Prints everything."""
-    print(f"{os.cpu_count()} CPU cores, {platform.machine()}, TensorFlow {tf.__version__}.\n")
+    print(f"{machine.describe()}.\n")
     first_use()
     print()
     parts_of_a_decision(_CALLS.value)
-    print("\n| watched | s without | s with | ratio (median) | 95 % |\n|---|---|---|---|---|")
+    print("\n" + format_header("watched", "s without", "s with", "ratio (median)", "95 %"))
     for layers in (None, [0, 1]):
         whole_fits(layers, _PAIRS.value, _EPOCHS.value)
     print()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from benchmarks.common.records import Records, Row
+from benchmarks.common.tables import format_header, format_mean, format_row
 from keras_qan import Rally, Stage, data
-from keras_qan.experiments.statistics import interval
 from keras_qan.models.plain import layer_names, network
-from keras_qan.rally import GrowthRule, cost_to, multiply_adds
+from keras_qan.rally import GrowthRule, RallyReport, cost_to, multiply_adds
 
 BATCH = 64
 #: Looks that are averaged before a target counts as reached.
@@ -123,8 +124,8 @@ def price(splits: data.Splits, widths: tuple[int, ...]) -> int:
     return multiply_adds(network(splits.input_shape, splits.num_classes, widths, 0)).training
 
 
-def measured(name: str, task: Task, splits: data.Splits, arm: str, seed: int) -> dict[str, Any]:
-    """One run of one arm."""
+def measure(name: str, task: Task, splits: data.Splits, arm: str, seed: int) -> Row:
+    """One run of one arm, as a compact row."""
     first, found = stages(task, arm, splits)
     held_out = data.Examples(
         splits.validation.x[: task.looked_at], splits.validation.y[: task.looked_at]
@@ -150,42 +151,73 @@ def measured(name: str, task: Task, splits: data.Splits, arm: str, seed: int) ->
         new="random" if arm == "random padding" else "net2net",
     )
     report = rally.run(build_model, splits.train, held_out, splits.test)
+    return {"task": name, "seed": seed, "arm": arm} | compact(report, task.looked_at)
+
+
+def compact(report: RallyReport, count: int) -> Row:
+    """The numbers that tables and figures are made from: a line of half a kilobyte.
+
+    Args:
+      report: of the run.
+      count: validation examples, so that accuracies become whole numbers.
+    """
+    found = []
+    for stage in report.stages:
+        looks = [look for look in report.looks if look["stage"] == stage["stage"]]
+        found.append(
+            {
+                "examples": stage["examples"],
+                "multiply_adds_per_step": stage["multiply_adds"] // stage["steps"],
+                "steps": [look["step"] for look in looks],
+                "right": [round(count * look["val_accuracy"]) for look in looks],
+            }
+        )
     return {
-        "task": name, "seed": seed, "arm": arm, "stages": report.stages,
-        "looks": report.looks, "test": report.test,
-    }  # fmt: skip
+        "stages": found,
+        "seconds": round(report.stages[-1]["seconds_so_far"], 1),
+        "test_accuracy": report.test["accuracy"],
+        "test_loss": round(report.test["loss"], 6),
+    }
+
+
+def evaluations(row: Row) -> list[Row]:
+    """The evaluations of a compact row, as a rally reports them."""
+    found: list[Row] = []
+    before = 0
+    for number, stage in enumerate(row["stages"], start=1):
+        price, steps = stage["multiply_adds_per_step"], stage["steps"]
+        for look, (step, right) in enumerate(zip(steps, stage["right"], strict=True)):
+            found.append(
+                {
+                    "stage": number,
+                    "look": look,
+                    "step": step,
+                    "multiply_adds": before + price * (step - steps[0]),
+                    "val_accuracy": float(np.float32(right / TASKS[row["task"]].looked_at)),
+                }
+            )
+        before = found[-1]["multiply_adds"]
+    return found
 
 
 def run(path: Path, tasks: list[str], seeds: list[int], arms: list[str]) -> None:
     """Measures what is missing."""
-    there = {(row["task"], row["seed"], row["arm"]) for row in rows(path)}
+    records = Records(path, "task", "seed", "arm")
     for name in tasks:
         task = TASKS[name]
         splits = data.load(task.dataset)
-        for seed in seeds:
-            for arm in arms:
-                if (name, seed, arm) in there:
-                    continue
-                keras.utils.clear_session()
-                row = measured(name, task, splits, arm, seed)
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                last = row["stages"][-1]
-                print(
-                    name, seed, arm, f"{last['val_accuracy']:.4f}",
-                    f"{row['test']['accuracy']:.4f}",
-                    f"{last['multiply_adds_so_far']:.3g}", f"{last['seconds_so_far']:.0f} s",
-                    flush=True,
-                )  # fmt: skip
+        for _, seed, arm in records.missing(itertools.product([name], seeds, arms)):
+            keras.utils.clear_session()
+            row = measure(name, task, splits, arm, seed)
+            records.add(row)
+            last = evaluations(row)[-1]
+            print(
+                name, seed, arm, f"{last['val_accuracy']:.4f}", f"{row['test_accuracy']:.4f}",
+                f"{last['multiply_adds']:.3g}", f"{row['seconds']:.0f} s", flush=True,
+            )  # fmt: skip
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    """What is measured."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
-
-
-def smoothed(looks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def smooth(looks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Looks whose accuracy is the mean of the last few, the first of a stage left out."""
     own = [look for look in looks if look["look"] or look["stage"] == 1]
     values = [look["val_accuracy"] for look in own]
@@ -202,22 +234,23 @@ def report(found: list[dict[str, Any]], name: str) -> None:
     heads = ("arm", "seeds", "cost in all", "reached", "cost to the target",
              "with the last network", "test accuracy", "minus from nothing's")  # fmt: skip
     print(f"\n{name}: costs over from nothing's to the target, 95 % intervals\n")
-    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    print(format_header(*heads))
     for arm in [a for a in ARMS if any(row["arm"] == a for row in own)]:
         of_arm = [row for row in own if row["arm"] == arm and row["seed"] in nothing]
         pairs = [(row, nothing[row["seed"]]) for row in of_arm]
         compared = [against(row, other) for row, other in pairs]
-        accuracies = [row["test"]["accuracy"] for row, _ in pairs]
-        gaps = [row["test"]["accuracy"] - other["test"]["accuracy"] for row, other in pairs]
+        accuracies = [row["test_accuracy"] for row, _ in pairs]
+        gaps = [row["test_accuracy"] - other["test_accuracy"] for row, other in pairs]
         reached = sum(math.isfinite(one["to the target"]) for one in compared)
         cells = (
-            arm, str(len(of_arm)), spread([one["in all"] for one in compared], ".2f"),
+            arm, str(len(of_arm)), format_mean([one["in all"] for one in compared], ".2f"),
             f"{reached} of {len(of_arm)}",
-            spread([one["to the target"] for one in compared], ".2f"),
-            spread([one["with the last network"] for one in compared], ".2f"),
-            spread(accuracies, ".2%"), "" if arm == "from nothing" else spread(gaps, "+.2%"),
+            format_mean([one["to the target"] for one in compared], ".2f"),
+            format_mean([one["with the last network"] for one in compared], ".2f"),
+            format_mean(accuracies, ".2%"),
+            "" if arm == "from nothing" else format_mean(gaps, "+.2%"),
         )  # fmt: skip
-        print(f"| {' | '.join(cells)} |")
+        print(format_row(*cells))
 
 
 def against(row: dict[str, Any], nothing: dict[str, Any]) -> dict[str, float]:
@@ -227,25 +260,15 @@ def against(row: dict[str, Any], nothing: dict[str, Any]) -> dict[str, float]:
     stage, before its last network was there, has it "with the last network" at that one's first
     look that is above it.
     """
-    looks, goal = smoothed(row["looks"]), smoothed(nothing["looks"])
+    looks, goal = smooth(evaluations(row)), smooth(evaluations(nothing))
     target = goal[-1]["val_accuracy"]
     unit = cost_to(goal, target)
     last = [look for look in looks if look["stage"] == looks[-1]["stage"]]
     return {
-        "in all": row["stages"][-1]["multiply_adds_so_far"] / unit,
+        "in all": evaluations(row)[-1]["multiply_adds"] / unit,
         "to the target": cost_to(looks, target) / unit,
         "with the last network": cost_to(last, target) / unit,
     }
-
-
-def spread(values: list[float], form: str) -> str:
-    """The mean and its interval, of those that are finite."""
-    finite = [value for value in values if math.isfinite(value)]
-    if not finite:
-        return "–"
-    low, high = interval(finite)
-    ends = f" ({low:{form}} … {high:{form}})" if math.isfinite(low) and low < high else ""
-    return f"{np.mean(finite):{form}}{ends}"
 
 
 def draw(found: list[dict[str, Any]], folder: Path) -> None:
@@ -259,7 +282,8 @@ def draw(found: list[dict[str, Any]], folder: Path) -> None:
         named = ("rally", *(arm for arm in ARMS if arm != "rally"))
         arms = [arm for arm in named if any(row["arm"] == arm for row in own)]
         curves = {
-            arm: [cost_curve(arm, row["looks"]) for row in own if row["arm"] == arm] for arm in arms
+            arm: [cost_curve(arm, evaluations(row)) for row in own if row["arm"] == arm]
+            for arm in arms
         }
         means = [mean_curve(arm, runs) for arm, runs in curves.items()]
         behind = [run for arm in ("rally", "from nothing") for run in curves.get(arm, [])]

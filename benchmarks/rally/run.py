@@ -5,8 +5,8 @@
     python benchmarks/rally/run.py --part=teachers
     python benchmarks/rally/run.py --part=report
 
-`growth` needs the data sets under `TFDS_DATA_DIR`. Rows go to results*.jsonl as they are found; a
-run that was broken off goes on.
+`growth` needs the data sets under `TFDS_DATA_DIR`. Rows go to growth.jsonl and teachers.jsonl as
+they are found; an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
-sys.path.insert(0, str(HERE))
 
 
 def main() -> None:
@@ -34,6 +33,8 @@ def main() -> None:
     import growth
     import tensorflow as tf
 
+    from benchmarks.common.records import read_rows
+
     tf.config.threading.set_intra_op_parallelism_threads(asked.threads)
     tf.config.threading.set_inter_op_parallelism_threads(asked.threads)
     tasks = asked.task or list(growth.TASKS)
@@ -41,7 +42,7 @@ def main() -> None:
         path = asked.output / "growth.jsonl"
         growth.run(path, tasks, asked.seeds, list(asked.arms or growth.ARMS))
         for task in tasks:
-            growth.report(growth.rows(path), task)
+            growth.report(read_rows(path), task)
         return
     import teachers
 
@@ -50,9 +51,9 @@ def main() -> None:
         teachers.run(path, asked.seeds, list(asked.arms or teachers.ARMS))
     else:
         for task in tasks:
-            growth.report(growth.rows(asked.output / "growth.jsonl"), task)
-        growth.draw(growth.rows(asked.output / "growth.jsonl"), asked.output / "figures")
-    teachers.report(teachers.rows(path))
+            growth.report(read_rows(asked.output / "growth.jsonl"), task)
+        growth.draw(read_rows(asked.output / "growth.jsonl"), asked.output / "figures")
+    teachers.report(read_rows(path))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How many episodes an agent needs, with and without a pull toward the best earlier student.
+"""Episodes that an agent needs, with and without a pull toward the best earlier student.
 
 Digits, the small convolutional network, an agent that learns from nothing. Every few episodes the
 policy is evaluated greedily on fresh students that nobody pulls, so that what is measured is what
@@ -9,7 +9,7 @@ is noted beside it.
 from __future__ import annotations
 
 import copy
-import json
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from benchmarks.common.records import Records, Row
+from benchmarks.common.tables import format_header, format_mean, format_row
 from keras_qan import MetaMomentum, QANCallback, data, models
 from keras_qan.agents import DQN, Exploration
 from keras_qan.experiments.model_factory import ModelFactory
-from keras_qan.experiments.statistics import interval
 from keras_qan.meta_momentum import BestStudentTeacher, RandomTeacher
 
 ARMS = (
@@ -54,7 +55,7 @@ def student(splits: data.Splits, seed: int) -> keras.Model:
     return model
 
 
-def fully_trained(splits: data.Splits, seed: int) -> keras.Model:
+def train_fully(splits: data.Splits, seed: int) -> keras.Model:
     """A teacher that has had eight times an episode's epochs, at a good rate."""
     model = student(splits, 777_000 + seed)
     model.optimizer.learning_rate = 0.03
@@ -73,13 +74,13 @@ def pull_of(arm: str, splits: data.Splits, seed: int) -> list[MetaMomentum]:
     if arm.startswith("random"):
         teacher = RandomTeacher(BestStudentTeacher(), seed)
     if arm.startswith("fully"):
-        teacher = fully_trained(splits, seed)
+        teacher = train_fully(splits, seed)
     if arm.endswith("stronger"):
         return [MetaMomentum(teacher, STRONGER, LONGER)]
     return [MetaMomentum(teacher, STRENGTH, STEPS)]
 
 
-def trained(
+def train(
     students: ModelFactory,
     splits: data.Splits,
     held: Any,
@@ -88,7 +89,7 @@ def trained(
     callbacks: list[Any],
 ) -> float:
     """One training; its log validation loss, at most log 10."""
-    model = students.fresh(seed)
+    model = students.build(seed)
     model.optimizer.learning_rate = rate
     history = model.fit(
         splits.train.batches(BATCH, seed=seed, drop_remainder=True), epochs=EPOCHS,
@@ -99,7 +100,7 @@ def trained(
     return min(math.log(loss), math.log(10.0)) if math.isfinite(loss) else math.log(10.0)
 
 
-def measured(arm: str, seed: int, splits: data.Splits) -> dict[str, Any]:
+def measure(arm: str, seed: int, splits: data.Splits) -> Row:
     """One agent's schooling."""
     held = splits.validation.batches(256)
     students = ModelFactory(lambda s: student(splits, s), held)
@@ -110,13 +111,13 @@ def measured(arm: str, seed: int, splits: data.Splits) -> dict[str, Any]:
     for episode in range(EPISODES):
         rate = float(np.exp(rng.uniform(*np.log(RATES))))
         own = 1_000 * seed + episode
-        row["training"].append(trained(students, splits, held, own, rate, [qan, *pulls]))
+        row["training"].append(train(students, splits, held, own, rate, [qan, *pulls]))
         if (episode + 1) % EVERY == 0:
             greedy = copy.deepcopy(qan)
             greedy.explore = False
             row["evaluations"].append(
                 [
-                    trained(students, splits, held, 500_000 + n, EVALUATION_RATES[n % 3], [greedy])
+                    train(students, splits, held, 500_000 + n, EVALUATION_RATES[n % 3], [greedy])
                     for n in range(EVALUATED)
                 ]
             )
@@ -126,22 +127,12 @@ def measured(arm: str, seed: int, splits: data.Splits) -> dict[str, Any]:
 def run(path: Path, seeds: list[int], arms: list[str]) -> None:
     """Measures what is missing."""
     splits = data.load("digits")
-    there = {(row["seed"], row["arm"]) for row in rows(path)}
-    for seed in seeds:
-        for arm in arms:
-            if (seed, arm) in there:
-                continue
-            keras.utils.clear_session()
-            row = measured(arm, seed, splits)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(seed, arm, [round(float(np.mean(e)), 2) for e in row["evaluations"]], flush=True)
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    """What is measured."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
+    records = Records(path, "seed", "arm")
+    for seed, arm in records.missing(itertools.product(seeds, arms)):
+        keras.utils.clear_session()
+        row = measure(arm, seed, splits)
+        records.add(row)
+        print(seed, arm, [round(float(np.mean(e)), 2) for e in row["evaluations"]], flush=True)
 
 
 def report(found: list[dict[str, Any]]) -> None:
@@ -149,7 +140,7 @@ def report(found: list[dict[str, Any]]) -> None:
     evaluations = range(EVERY, EPISODES + 1, EVERY)
     heads = ["arm", "seeds", *(f"after {n}" for n in evaluations), "last, minus no teacher",
              "all four, minus no teacher", "episodes to the final quality"]  # fmt: skip
-    print(f"\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    print("\n" + format_header(*heads))
     curves = {(row["arm"], row["seed"]): np.mean(row["evaluations"], axis=1) for row in found}
     seeds = [seed for arm, seed in curves if arm == ARMS[0]]
     for arm in ARMS:
@@ -159,17 +150,17 @@ def report(found: list[dict[str, Any]]) -> None:
         own = np.array([curves[arm, seed] for seed in both])
         gaps = own - np.array([curves[ARMS[0], seed] for seed in both])
         cells = [arm, str(len(both)), *(f"{value:.2f}" for value in own.mean(axis=0))]
-        cells += ["", ""] if arm == ARMS[0] else [_spread(gaps[:, -1]), _spread(gaps.mean(axis=1))]
+        cells += (
+            ["", ""]
+            if arm == ARMS[0]
+            else [format_mean(each, "+.2f") for each in (gaps[:, -1], gaps.mean(axis=1))]
+        )
         needed = [EVERY * (1 + int(np.argmax(curve <= curve[-1] + 0.1))) for curve in own]
         cells.append(f"{np.median(needed):g} ({min(needed)} … {max(needed)})")
-        print(f"| {' | '.join(cells)} |")
-    print("\n| arm | the training episodes themselves: first eight | last eight |")
-    print("|---|---|---|")
+        print(format_row(*cells))
+    columns = ("arm", "the training episodes themselves: first eight", "last eight")
+    print("\n" + format_header(*columns))
     for arm in [a for a in ARMS if any(row["arm"] == a for row in found)]:
         trainings = np.array([row["training"] for row in found if row["arm"] == arm])
-        print(f"| {arm} | {trainings[:, :8].mean():.2f} | {trainings[:, -8:].mean():.2f} |")
-
-
-def _spread(values: np.ndarray) -> str:
-    low, high = interval(list(values))
-    return f"{values.mean():+.2f} ({low:+.2f} … {high:+.2f})"
+        means = (f"{part.mean():.2f}" for part in (trainings[:, :8], trainings[:, -8:]))
+        print(format_row(arm, *means))

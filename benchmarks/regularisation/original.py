@@ -9,7 +9,8 @@ or 20 trials of Optuna on one L2 for all weights. Rows go to original.jsonl as t
 from __future__ import annotations
 
 import dataclasses
-import json
+import itertools
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ import numpy as np
 import optuna
 from absl import app, flags
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.common.records import Records
+from benchmarks.common.tables import format_header, format_row
 from keras_qan import data, drmad
 from keras_qan.experiments.hyperparameters import HyperparameterExperiment
 
@@ -39,7 +44,7 @@ def experiment(seed: int) -> HyperparameterExperiment:
     )  # fmt: skip
 
 
-def measured(own: HyperparameterExperiment, splits: data.Splits, arm: str) -> dict[str, Any]:
+def measure(own: HyperparameterExperiment, splits: data.Splits, arm: str) -> dict[str, Any]:
     """One arm of one seed: the best of 20 trainings by validation loss, on the test set."""
     train, validation = own._kept(splits)
     found = drmad.Tuner(
@@ -83,23 +88,15 @@ def measured(own: HyperparameterExperiment, splits: data.Splits, arm: str) -> di
 def main(_: list[str]) -> None:
     """Measures what is missing and prints the means."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    lines = _OUTPUT.read_text(encoding="utf-8").splitlines() if _OUTPUT.exists() else []
-    rows = [json.loads(line) for line in lines]
-    done = {(row["arm"], row["seed"]) for row in rows}
-    for seed in map(int, _SEEDS.value):
+    records = Records(_OUTPUT, "seed", "arm")
+    rows = records.rows
+    arms = ("start", "one L2 by Optuna", *_METHODS)
+    for seed, arm in records.missing(itertools.product(map(int, _SEEDS.value), arms)):
         own = dataclasses.replace(experiment(seed))
-        missing = [
-            arm for arm in ("start", "one L2 by Optuna", *_METHODS) if (arm, seed) not in done
-        ]
-        if not missing:
-            continue
         splits = data.load("mnist", validation_fraction=own.validation_fraction, seed=seed)
-        for arm in missing:
-            keras.utils.clear_session()
-            rows.append(measured(own, splits, arm))
-            with _OUTPUT.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
-    print("| arm | val. loss | test loss | test error % | mean penalty |\n|---|---|---|---|---|")
+        keras.utils.clear_session()
+        records.add(measure(own, splits, arm))
+    print(format_header("arm", "val. loss", "test loss", "test error %", "mean penalty"))
     for arm in dict.fromkeys(row["arm"] for row in rows):
         own_rows = [row for row in rows if row["arm"] == arm]
         cells = [
@@ -107,10 +104,8 @@ def main(_: list[str]) -> None:
             for k in ("val_loss", "test_loss", "test_error", "mean_penalty")
         ]
         errors = ", ".join(f"{row['test_error']:.2f}" for row in own_rows)
-        print(
-            f"| {arm} | {cells[0]:.3f} | {cells[1]:.3f} | {cells[2]:.2f} ({errors}) "
-            f"| {cells[3]:.2g} |"
-        )
+        losses = (f"{cells[0]:.3f}", f"{cells[1]:.3f}")
+        print(format_row(arm, *losses, f"{cells[2]:.2f} ({errors})", f"{cells[3]:.2g}"))
 
 
 if __name__ == "__main__":

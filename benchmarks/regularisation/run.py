@@ -2,16 +2,16 @@
 
 TFDS_DATA_DIR=... python benchmarks/regularisation/run.py
 
-Every arm has the same processor time. Rows go to results.jsonl as they are found; a run that was
-broken off goes on.
+Every arm has the same processor time. Rows go to results.jsonl as they are found; an interrupted
+run resumes.
 """
 
 from __future__ import annotations
 
 import functools
-import json
+import itertools
+import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,12 @@ import numpy as np
 import optuna
 from absl import app, flags
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.common.records import Records, Row
+from benchmarks.common.tables import format_header, format_mean, format_row
 from keras_qan import data, drmad
 from keras_qan.experiments.hyperparameters import perceptron
-from keras_qan.experiments.statistics import interval
 
 _HERE = Path(__file__).parent
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "one run of every arm for each")
@@ -149,7 +152,7 @@ def arms(setting: str) -> dict[str, tuple[list[Any], float]]:
     return found
 
 
-def joined(setting: str, seed: int, penalty: float) -> dict[str, Any]:
+def measure_joined(setting: str, seed: int, penalty: float) -> dict[str, Any]:
     """The scalar arm's penalty, trained once on training and validation examples together."""
     own = task(setting, seed)
     both = tuple(np.concatenate(parts) for parts in zip(own.train, own.validation, strict=True))
@@ -161,7 +164,7 @@ def joined(setting: str, seed: int, penalty: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measured(setting: str, seed: int, arm: str) -> dict[str, Any]:
+def measure(setting: str, seed: int, arm: str) -> dict[str, Any]:
     """One run: the best model by validation loss, on the test set."""
     own = task(setting, seed)
     row: dict[str, Any] = {"setting": setting, "seed": seed, "arm": arm, "trials": 1}
@@ -190,43 +193,30 @@ def outcome(own: Task, found: drmad.Tuner) -> dict[str, Any]:
     }
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    """What is measured already."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def table(found: list[dict[str, Any]], write: Callable[[str], None]) -> None:
+def print_tables(found: list[Row]) -> None:
     """Prints a table for each setting; differences to the scalar are paired by seed."""
     for setting in dict.fromkeys(row["setting"] for row in found):
         of_setting = [row for row in found if row["setting"] == setting]
         scalar = {r["seed"]: r for r in of_setting if r["arm"] == "scalar by Optuna"}
-        write(f"\n{setting}\n")
-        write(
-            "| arm | seeds | numbers | trials | outer steps | val. loss | test loss | test error % "
-            "| test loss − scalar's | test error − scalar's |"
-        )
-        write("|---" * 10 + "|")
+        print(f"\n{setting}\n")
+        columns = ("arm", "seeds", "numbers", "trials", "outer steps", "val. loss", "test loss",
+                   "test error %", "test loss − scalar's", "test error − scalar's")  # fmt: skip
+        print(format_header(*columns))
         for arm in dict.fromkeys(row["arm"] for row in of_setting):
             own = [row for row in of_setting if row["arm"] == arm and row["seed"] in scalar]
             val_losses = [r["val_loss"] for r in own if r["val_loss"] is not None]
             val_loss = f"{np.mean(val_losses):.3f}" if val_losses else "—"
             means = [np.mean([r[k] for r in own]) for k in ("test_loss", "test_error")]
-            cells = []
-            for key, form in (("test_loss", "+.3f"), ("test_error", "+.2f")):
-                differences = [r[key] - scalar[r["seed"]][key] for r in own]
-                low, high = interval(differences)
-                spread = f"{low:{form}} … {high:{form}}" if len(own) > 1 else "one seed"
-                cells.append(f"{np.mean(differences):{form}} ({spread})")
+            differences = [
+                format_mean([r[key] - scalar[r["seed"]][key] for r in own], form)
+                for key, form in (("test_loss", "+.3f"), ("test_error", "+.2f"))
+            ]
             if arm == "scalar by Optuna":
-                cells = ["", ""]
+                differences = ["", ""]
             trials, steps = (np.mean([r[k] for r in own]) for k in ("trials", "outer_steps"))
-            write(
-                f"| {arm} | {len(own)} | {own[0]['hyperparameters']:,} | {trials:.0f} "
-                f"| {steps:.0f} | "
-                f"{val_loss} | {means[0]:.3f} | {means[1]:.2f} | {cells[0]} | {cells[1]} |"
-            )
+            figures = (f"{own[0]['hyperparameters']:,}", f"{trials:.0f}", f"{steps:.0f}")
+            losses = (val_loss, f"{means[0]:.3f}", f"{means[1]:.2f}")
+            print(format_row(arm, len(own), *figures, *losses, *differences))
 
 
 def draw(found: list[dict[str, Any]], folder: Path) -> None:
@@ -250,21 +240,20 @@ def draw(found: list[dict[str, Any]], folder: Path) -> None:
 def main(_: list[str]) -> None:
     """Measures what is missing and prints the tables."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = Path(_OUTPUT.value)
-    done = {(row["setting"], row["seed"], row["arm"]) for row in rows(path)}
-    for seed in map(int, _SEEDS.value):
-        for setting in _SETTINGS.value:
-            for arm in ("none", *arms(setting)):
-                if (setting, seed, arm) in done or (_ARMS.value and arm not in _ARMS.value):
-                    continue
-                keras.utils.clear_session()
-                found = [measured(setting, seed, arm)]
-                if arm == "scalar by Optuna":
-                    found.append(joined(setting, seed, found[0]["mean_penalty"]))
-                with path.open("a", encoding="utf-8") as file:
-                    file.writelines(json.dumps(row) + "\n" for row in found)
-    table(rows(path), print)
-    draw(rows(path), path.parent / "figures")
+    records = Records(_OUTPUT.value, "setting", "seed", "arm")
+    keys = (
+        (setting, seed, arm)
+        for seed, setting in itertools.product(map(int, _SEEDS.value), _SETTINGS.value)
+        for arm in ("none", *arms(setting))
+        if not _ARMS.value or arm in _ARMS.value
+    )
+    for setting, seed, arm in records.missing(keys):
+        keras.utils.clear_session()
+        records.add(measure(setting, seed, arm))
+        if arm == "scalar by Optuna":
+            records.add(measure_joined(setting, seed, records.rows[-1]["mean_penalty"]))
+    print_tables(records.rows)
+    draw(records.rows, records.path.parent / "figures")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common.tables import format_header, format_mean, format_row
 from keras_qan.data import load
-from keras_qan.experiments.statistics import interval
 from keras_qan.metaqnn import EpsilonSchedule, MetaQNN, QLearning, Recipe, Space, Stopping
 
 ARMS = {
@@ -42,14 +42,19 @@ def run(folder: Path, dataset: str, seeds: int, models: int) -> None:
                 )
             )
             print(f"{arm}, seed {seed}: {found[arm][-1]}", flush=True)
-    print("\n| arm | best error | minus plain (95 %) | after one epoch | from a relative | s |")
-    print("|---|---|---|---|---|---|")
+    columns = ("arm", "best error", "minus plain (95 %)", "after one epoch", "from a relative", "s")
+    print("\n" + format_header(*columns))
     for arm, rows in found.items():
         errors = np.array([row[0] for row in rows])
         paired = 100 * (errors - np.array([row[0] for row in found["plain"]]))
-        low, high = interval(paired.tolist())
-        mean = np.mean(rows, axis=0)
+        error, seconds, first, share = np.mean(rows, axis=0)
         print(
-            f"| {arm} | {100 * mean[0]:.2f} % | {paired.mean():+.2f} ({low:+.2f} … {high:+.2f}) | "
-            f"{mean[2]:.1%} | {mean[3]:.0%} | {mean[1]:.0f} |"
+            format_row(
+                arm,
+                f"{100 * error:.2f} %",
+                format_mean(paired, "+.2f"),
+                f"{first:.1%}",
+                f"{share:.0%}",
+                f"{seconds:.0f}",
+            )
         )

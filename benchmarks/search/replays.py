@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 import math
 import tempfile
 import warnings
@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import table
 
+from benchmarks.common.records import Records, read_rows
+from benchmarks.common.tables import format_header, format_mean, format_row
 from keras_qan.data import Examples
 from keras_qan.early_stopping import CurvePredictor, StopRule
-from keras_qan.experiments.statistics import interval
 from keras_qan.metaqnn import EpsilonSchedule, MetaQNN, QLearning
 from keras_qan.metaqnn.search_data import SearchData
 from keras_qan.metaqnn.space import Layer, format_architecture
@@ -241,56 +242,43 @@ ARMS: dict[str, Callable[[Bench, int], None]] = {
 
 def run(path: Path, out: Path, seeds: int) -> None:
     """Replays every arm with every seed."""
-    rows = table.read(path)
+    rows = read_rows(path)
     if not rows:
         raise SystemExit("There is no table: run --part table first.")
     whole = [row["seconds_first"] + EPOCHS * row["seconds_each"] for row in rows]
     budget = BUDGET_MODELS * float(np.mean(whole))
-    known = {(row["arm"], row["seed"]) for row in read(out)}
-    for arm, search in ARMS.items():
-        for seed in range(seeds):
-            if (arm, seed) in known:
-                continue
-            bench = Bench(rows, budget)
-            with contextlib.suppress(OutOfTime):
-                search(bench, seed)
-            found = {
-                "arm": arm,
-                "seed": seed,
-                "half": bench.best_at(0.5),
-                "full": bench.best_at(1.0),
-                "trace": _steps(bench),
-            }
-            with out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(found) + "\n")
+    records = Records(out, "arm", "seed")
+    for arm, seed in records.missing(itertools.product(ARMS, range(seeds))):
+        bench = Bench(rows, budget)
+        with contextlib.suppress(OutOfTime):
+            ARMS[arm](bench, seed)
+        halves = {"half": bench.best_at(0.5), "full": bench.best_at(1.0)}
+        records.add({"arm": arm, "seed": seed} | halves | {"trace": _steps(bench)})
 
 
 def report(out: Path) -> None:
     """Prints errors at half and at the whole time, and differences from random search."""
-    rows = read(out)
+    rows = read_rows(out)
     by_arm = {arm: {r["seed"]: r for r in rows if r["arm"] == arm} for arm in ARMS}
     base = by_arm["random"]
     if not base:
         return
     goal = float(np.mean([row["full"] for row in base.values()]))
     print(f"random search's mean error at the whole time: {goal:.4f}\n")
-    print("| arm | error at half | error at the end | end − random (95 %) | time to it |")
-    print("|---|---|---|---|---|")
+    columns = ("arm", "error at half", "error at the end", "end − random (95 %)", "time to it")
+    print(format_header(*columns))
     for arm, found in by_arm.items():
         if not found:
             continue
         half = [100 * row["half"] for row in found.values()]
         full = [100 * row["full"] for row in found.values()]
         paired = [100 * (found[s]["full"] - base[s]["full"]) for s in found if s in base]
-        low, high = interval(paired)
         reached = [
             next((at for at, value in row["trace"] if 1 - value <= goal + 1e-12), math.inf)
             for row in found.values()
         ]
-        print(
-            f"| {arm} | {np.mean(half):.2f} % | {np.mean(full):.2f} % | {np.mean(paired):+.2f} "
-            f"({low:+.2f} … {high:+.2f}) | {np.median(reached):.2f} |"
-        )
+        errors = (f"{np.mean(half):.2f} %", f"{np.mean(full):.2f} %")
+        print(format_row(arm, *errors, format_mean(paired, "+.2f"), f"{np.median(reached):.2f}"))
 
 
 def _steps(bench: Bench) -> list[tuple[float, float]]:
@@ -301,10 +289,3 @@ def _steps(bench: Bench) -> list[tuple[float, float]]:
             best = value
             found.append((at / bench.budget, value))
     return found
-
-
-def read(path: Path) -> list[dict]:
-    """Reads the rows of earlier runs."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from benchmarks.common.records import Records
 from keras_qan.data import load
 from keras_qan.metaqnn import Recipe, Space, StateSpace
 from keras_qan.metaqnn.space import Architecture, format_architecture, parse_architecture
@@ -40,12 +40,11 @@ def all_architectures(over: StateSpace) -> Iterator[Architecture]:
 
 def make(path: Path) -> None:
     """Trains what is not there yet and appends one JSON line each."""
-    known = {row["architecture"] for row in read(path)}
+    records = Records(path, "architecture")
     splits, over = load("digits"), state_space()
     texts = sorted(format_architecture(layers) for layers in all_architectures(over))
-    for number, text in enumerate(texts):
-        if text in known:
-            continue
+    for (text,) in records.missing((text,) for text in texts):
+        number = texts.index(text)
         trial = Trial(text, over, splits.train, splits.validation, RECIPE, number)
         began = time.process_time()
         model, clock = compile_model(trial, RECIPE), Clock()
@@ -53,16 +52,16 @@ def make(path: Path) -> None:
         whole = time.process_time() - began
         each = float(np.median(np.diff(clock.ends)))
         test = fraction_right(model, splits.test)
-        row = {
-            "architecture": text,
-            "curve": curve,
-            "seconds_each": each,
-            "seconds_first": whole - each * len(curve),
-            "parameters": over.state_after(parse_architecture(text)).parameters,
-            "test": test,
-        }
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        records.add(
+            {
+                "architecture": text,
+                "curve": curve,
+                "seconds_each": each,
+                "seconds_first": whole - each * len(curve),
+                "parameters": over.state_after(parse_architecture(text)).parameters,
+                "test": test,
+            }
+        )
         keras.backend.clear_session()
 
 
@@ -82,13 +81,6 @@ class Clock(keras.callbacks.Callback):
 def fraction_right(model: keras.Model, examples) -> float:
     found = model.predict(examples.x, batch_size=512, verbose=0).argmax(axis=1)
     return float(np.mean(found == examples.y))
-
-
-def read(path: Path) -> list[dict]:
-    """Reads the table."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Who takes part: each selector by its own script."""
+"""The arms: each selector by its own script."""
 
 from __future__ import annotations
 

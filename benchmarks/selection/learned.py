@@ -79,7 +79,7 @@ def selector_of(
 def settings_of(
     arm: str, selector: selection.Selector, margin: float = presets.SELECTION_MARGIN
 ) -> dict[str, Any]:
-    """What its callback is made of; the margin is that by which an action has to beat holding."""
+    """Arguments of its callback; the margin is that by which an action has to beat holding."""
     steered = LEARNED[arm]
     found = presets.default() | {"decide_every": steered.decide_every}
     found["observations"] = (CurrentLearningRate(), TrainingState())
@@ -110,7 +110,7 @@ def learn(
 
 
 def callback_of(arm: str, directory: Path, selector: selection.Selector) -> QANCallback:
-    """What plays an arm: the learned policy, greedy and frozen, or chance."""
+    """The callback of an arm: the learned policy, greedy and frozen, or chance."""
     if LEARNED[arm].learns:
         bound = selector if selector.actions() else None
         return QANCallback.load(directory, explore=False, selector=bound)

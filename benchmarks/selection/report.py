@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_qan.experiments.statistics import interval
+from benchmarks.common.tables import format_header, format_interval, format_row
 
 #: A fixed accuracy: this share of what the uniform arm ends with, on average over seeds.
 SHARE_OF_UNIFORM = 0.99
@@ -14,10 +14,16 @@ SHARE_OF_UNIFORM = 0.99
 
 def pipeline_table(rows: list[dict[str, Any]]) -> str:
     """Ratios of rates, turn by turn, to the baseline's."""
-    lines = [
-        "| data | pipeline | batches/s | ratio | 95 % | CPU ms a batch | bytes an example |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    columns = (
+        "data",
+        "pipeline",
+        "batches/s",
+        "ratio",
+        "95 %",
+        "CPU ms a batch",
+        "bytes an example",
+    )
+    lines = [format_header(*columns)]
     for name in dict.fromkeys(row["data"] for row in rows):
         own = [row for row in rows if row["data"] == name]
         arms = list(dict.fromkeys(row["arm"] for row in own))
@@ -25,13 +31,12 @@ def pipeline_table(rows: list[dict[str, Any]]) -> str:
         reference = next(arm for arm in arms if arm.startswith("shuffle"))
         for arm in [reference, *[arm for arm in arms if arm != reference]]:
             ratios = np.array(rates[arm]) / np.array(rates[reference])
-            low, high = interval(list(ratios))
             kept = next(row["bytes"] for row in own if row["arm"] == arm)
             cpu = 1_000 * np.median([row["cpu"] for row in own if row["arm"] == arm])
-            lines.append(
-                f"| {name} | {arm} | {np.median(rates[arm]):.0f} | {np.median(ratios):.2f} "
-                f"| {low:.2f} … {high:.2f} | {cpu:.2f} | {'' if kept is None else f'{kept:.0f}'} |"
-            )
+            figures = (f"{np.median(rates[arm]):.0f}", f"{np.median(ratios):.2f}")
+            memory = "" if kept is None else f"{kept:.0f}"
+            ends = format_interval(ratios, ".2f")
+            lines.append(format_row(name, arm, *figures, ends, f"{cpu:.2f}", memory))
     return "\n".join(lines)
 
 
@@ -44,11 +49,9 @@ def passes_to(row: dict[str, Any], target: float) -> float:
 
 def training_table(rows: list[dict[str, Any]]) -> str:
     """Each arm beside the uniform one, paired by seed."""
-    lines = [
-        "| task | arm | seeds | passes to target | ratio to uniform | 95 % | test accuracy "
-        "| minus uniform | 95 % | seconds | CPU seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    columns = ("task", "arm", "seeds", "passes to target", "ratio to uniform", "95 %",
+               "test accuracy", "minus uniform", "95 %", "seconds", "CPU seconds")  # fmt: skip
+    lines = [format_header(*columns)]
     keys = ("task", "passes", "schedule")
     for group in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
         task, passes, schedule = group
@@ -71,13 +74,20 @@ def training_table(rows: list[dict[str, Any]]) -> str:
             )
             accuracy = 100 * np.mean([runs[seed]["test_accuracy"] for seed in seeds])
             lines.append(
-                f"| {task}, {passes:g} passes, {schedule} rate | {arm} | {len(seeds)} "
-                f"| {_passes(reached)} "
-                f"| {_with_interval(ratios, '.2f')} | {accuracy:.2f} % "
-                f"| {_with_interval(gains, '+.2f')} "
-                f"| {_times(runs, uniform, 'seconds')} | {_times(runs, uniform, 'cpu')} |"
+                format_row(
+                    f"{task}, {passes:g} passes, {schedule} rate",
+                    arm,
+                    len(seeds),
+                    _passes(reached),
+                    *_with_interval(ratios, ".2f"),
+                    f"{accuracy:.2f} %",
+                    *_with_interval(gains, "+.2f"),
+                    _times(runs, uniform, "seconds"),
+                    _times(runs, uniform, "cpu"),
+                )
             )
-        lines.append(f"| | *target: validation accuracy {100 * target:.2f} %* | | | | | | | | | |")
+        note = f"*target: validation accuracy {100 * target:.2f} %*"
+        lines.append(format_row("", note, *[""] * 9))
     return "\n".join(lines)
 
 
@@ -95,10 +105,6 @@ def _passes(reached: np.ndarray) -> str:
     return f"{text} ({missed} of {len(reached)} never)" if missed and known.size else text
 
 
-def _with_interval(values: np.ndarray, form: str) -> str:
-    if not values.size:
-        return "| "
-    if values.size == 1:  # nothing to draw an interval from
-        return f"{values.mean():{form}} | "
-    low, high = interval(list(values))
-    return f"{values.mean():{form}} | {low:{form}} … {high:{form}}"
+def _with_interval(values: np.ndarray, form: str) -> tuple[str, str]:
+    mean = f"{values.mean():{form}}" if values.size else ""
+    return mean, format_interval(values, form)

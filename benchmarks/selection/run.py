@@ -1,4 +1,4 @@
-"""What choosing the mini-batches costs, and what it brings.
+"""The cost of choosing the mini-batches, and its gain.
 
     TFDS_DATA_DIR=… python benchmarks/selection/run.py --part=pipelines
     TFDS_DATA_DIR=… python benchmarks/selection/run.py --part=trainings --task=mnist
@@ -16,10 +16,10 @@ there are not trained again; `arm@0.6` has 0.6 of the task's passes, and its sch
 from __future__ import annotations
 
 import gc
+import itertools
 import json
-import os
-import platform
 import resource
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,11 +28,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from arms import ARMS, selector_for
 from learned import LEARNED, callback_of, learn, selector_of
 from report import pipeline_table, training_table
 from tasks import TASKS, Task
 
+from benchmarks.common import machine
+from benchmarks.common.records import Records, read_rows
 from keras_qan import data, models, selection
 from keras_qan.experiments.model_factory import ModelFactory
 from keras_qan.qan import presets
@@ -60,7 +65,7 @@ _RESULTS = flags.DEFINE_string("results", "runs/benchmarks/selection", "where re
 
 
 def baseline(dataset: tf.data.Dataset, size: int, batch_size: int) -> tf.data.Dataset:
-    """What everybody writes."""
+    """The usual pipeline."""
     return dataset.shuffle(size, seed=0).repeat().batch(batch_size).prefetch(2)
 
 
@@ -107,16 +112,16 @@ def bytes_an_example(selector: selection.Selector) -> float:
     """Bytes that grow with the data, beside the data: variables, constants, iterators' orders."""
     size = selector.num_examples
     arrays = [v for v in selector.variables if v.shape.rank and v.shape[0] == size]
-    arrays.append(selector._walks.fresh().members)
+    arrays.append(selector._stream.sampler.initial_orders().members)
     if isinstance(selector, selection.ClassMix):
         arrays.append(selector._label_of)
-    if selector._walks._by_group is not None:
-        arrays.append(selector._walks._by_group)
+    if selector._stream.sampler._by_group is not None:
+        arrays.append(selector._stream.sampler._by_group)
     return sum(array.dtype.size * array.shape.num_elements() for array in arrays) / size
 
 
 class Player(NamedTuple):
-    """Who trains.
+    """An arm ready to train.
 
     Attributes:
       selector: what chooses the batches.
@@ -188,7 +193,7 @@ class Trainer:
 
     def fit(self, player: Player, seed: int, passes: float, validations: Any = 1) -> dict[str, Any]:
         """One training, validated four times a pass, or after those parts of a pass alone."""
-        model = self._students.fresh(seed)
+        model = self._students.build(seed)
         player.selector.restart(seed)
         steps = max(1, player.selector.steps_per_epoch // 4)
         epochs = round(4 * passes)
@@ -268,31 +273,24 @@ def trainings(path: Path) -> None:
     """Every arm and seed that the results file does not hold yet, arms in turn."""
     task = TASKS[_TASK.value]
     passes = _PASSES.value or task.passes
-    done = {(r["task"], r["arm"], r["seed"], r["passes"], r["schedule"]) for r in read(path)}
+    records = Records(path, "task", "passes", "schedule", "seed", "arm")
     splits = data.load(task.data, train_fraction=task.train_fraction)
     trainer = Trainer(task, splits, path.parent / "policies")
-    for seed in range(_SEEDS.value):
-        for arm in _ARMS.value:
-            if _SCHEDULE.value != "constant" and arm.partition("@")[0] in LEARNED:
-                raise app.UsageError(f"{arm} has its own schedule; leave out --schedule.")
-            if (task.name, arm, seed, passes, _SCHEDULE.value) in done:
-                continue
-            row = trainer.row(arm, seed)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(
-                f"{task.name} {arm} seed {seed}: test {100 * row['test_accuracy']:.2f} %, "
-                f"{row['seconds']:.1f} s",
-                flush=True,
-            )
-            gc.collect()
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The results so far."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    for arm in _ARMS.value:
+        if _SCHEDULE.value != "constant" and arm.partition("@")[0] in LEARNED:
+            raise app.UsageError(f"{arm} has its own schedule; leave out --schedule.")
+    keys = itertools.product(
+        [task.name], [passes], [_SCHEDULE.value], range(_SEEDS.value), _ARMS.value
+    )
+    for *_, seed, arm in records.missing(keys):
+        row = trainer.row(arm, seed)
+        records.add(row)
+        print(
+            f"{task.name} {arm} seed {seed}: test {100 * row['test_accuracy']:.2f} %, "
+            f"{row['seconds']:.1f} s",
+            flush=True,
+        )
+        gc.collect()
 
 
 def main(_: list[str]) -> None:
@@ -308,8 +306,8 @@ def main(_: list[str]) -> None:
     elif _PART.value == "trainings":
         trainings(folder / "trainings.jsonl")
     else:
-        print(training_table(read(folder / "trainings.jsonl")))
-    print(f"\n{os.cpu_count()} CPU cores, {platform.machine()}, TensorFlow {tf.__version__}.")
+        print(training_table(read_rows(folder / "trainings.jsonl")))
+    print(f"\n{machine.describe()}.")
 
 
 if __name__ == "__main__":

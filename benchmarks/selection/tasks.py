@@ -1,4 +1,4 @@
-"""What is trained: plain, small, imbalanced, and with wrong labels."""
+"""The tasks: plain, small, imbalanced, and with wrong labels."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_qan.experiments.statistics import interval, steps_to
+from benchmarks.common.records import Row, read_rows
+from benchmarks.common.tables import format_header, format_mean, format_row
+from keras_qan.experiments.statistics import steps_to
 
 #: log validation loss that a training counts as which came to nothing.
 WORST = math.log(10.0)
 
-Rows = list[dict[str, Any]]
+Rows = list[Row]
 
 
 def score(row: dict[str, Any]) -> float:
@@ -50,15 +51,12 @@ def _at(rows: Rows, arm: str, rate: float) -> dict[int, float]:
 
 def _difference(ours: dict[int, float], theirs: dict[int, float]) -> str:
     paired = [ours[seed] - theirs[seed] for seed in sorted(ours) if seed in theirs]
-    if not paired:
-        return "–"
-    low, high = interval(paired)
-    return f"{np.mean(paired):+.3f} ({low:+.3f} … {high:+.3f})"
+    return format_mean(paired, "+.3f")
 
 
 def tables(folder: Path, factors: Sequence[float]) -> str:
     """All tables as Markdown."""
-    tasks = {path.stem: _read(path) for path in sorted(folder.glob("*.jsonl"))}
+    tasks = {path.stem: read_rows(path) for path in sorted(folder.glob("*.jsonl"))}
     tasks = {name: rows for name, rows in tasks.items() if by_rate(rows, "qan")}
     parts = [
         _robustness(tasks, factors),
@@ -69,17 +67,14 @@ def tables(folder: Path, factors: Sequence[float]) -> str:
     return "\n\n".join(parts)
 
 
-def _read(path: Path) -> Rows:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def _starts(factors: Sequence[float]) -> list[str]:
+    return [f"QAN from {factor:.3g}×" for factor in factors]
 
 
 def _robustness(tasks: dict[str, Rows], factors: Sequence[float]) -> str:
     lines = [
         "## Robustness: log validation loss, and difference to the tuned cosine (paired, 95 %)",
-        "| task | tuned constant (rate) | tuned cosine (rate) | "
-        + " | ".join(f"QAN from {factor:.3g}×" for factor in factors)
-        + " |",
-        "|---" * (3 + len(factors)) + "|",
+        format_header("task", "tuned constant (rate)", "tuned cosine (rate)", *_starts(factors)),
     ]
     differences, worst = [], -math.inf
     for name, rows in tasks.items():
@@ -91,12 +86,9 @@ def _robustness(tasks: dict[str, Rows], factors: Sequence[float]) -> str:
             cells.append(f"{np.mean(list(ours.values())):.3f}, {_difference(ours, tuned)}")
             differences.append(np.mean([ours[s] - tuned[s] for s in ours]))
             worst = max(worst, *(ours[s] - tuned[s] for s in ours))
-        lines.append(
-            f"| {name} | {np.mean(list(_at(rows, 'constant', constant).values())):.3f} "
-            f"({constant:g}) | {np.mean(list(tuned.values())):.3f} ({cosine:g}) | "
-            + " | ".join(cells)
-            + " |"
-        )
+        lowest = np.mean(list(_at(rows, "constant", constant).values()))
+        best = (f"{lowest:.3f} ({constant:g})", f"{np.mean(list(tuned.values())):.3f} ({cosine:g})")
+        lines.append(format_row(name, *best, *cells))
     lines.append(
         f"\nMedian difference over tasks and rates {np.median(differences):+.3f}, mean "
         f"{np.mean(differences):+.3f}; the worst single training {worst:+.3f}."
@@ -122,25 +114,17 @@ def _ranks(tasks: dict[str, Rows], factors: Sequence[float]) -> str:
                 means[arm].append(mean[arm])
     lines = [
         "## Zero-shot rank: each arm from the same initial rates",
-        "| arm | mean rank | mean log validation loss |",
-        "|---|---|---|",
+        format_header("arm", "mean rank", "mean log validation loss"),
     ]
     for arm in sorted(arms, key=lambda arm: np.mean(ranks[arm])):
-        low, high = interval(ranks[arm])
-        lines.append(
-            f"| {arm} | {np.mean(ranks[arm]):.2f} ({low:.2f} … {high:.2f}) "
-            f"| {np.mean(means[arm]):.3f} |"
-        )
+        lines.append(format_row(arm, format_mean(ranks[arm], ".2f"), f"{np.mean(means[arm]):.3f}"))
     return "\n".join(lines)
 
 
 def _speed(tasks: dict[str, Rows], factors: Sequence[float]) -> str:
     lines = [
         "## Speed: steps to the loss that the tuned constant rate ends with, as a share of its own",
-        "| task | tuned constant | tuned cosine | "
-        + " | ".join(f"QAN from {factor:.3g}×" for factor in factors)
-        + " |",
-        "|---" * (3 + len(factors)) + "|",
+        format_header("task", "tuned constant", "tuned cosine", *_starts(factors)),
     ]
     for name, rows in tasks.items():
         constant, cosine = best_rate(rows, "constant"), best_rate(rows, "cosine")
@@ -168,17 +152,17 @@ def _speed(tasks: dict[str, Rows], factors: Sequence[float]) -> str:
             f"{steps / own:.2f} ({reached})" if np.isfinite(steps) else f"never ({reached})"
             for steps, reached in cells
         ]
-        lines.append(f"| {name} | " + " | ".join(text) + " |")
+        lines.append(format_row(name, *text))
     return "\n".join(lines)
 
 
 def _controls(tasks: dict[str, Rows], factors: Sequence[float]) -> str:
     lines = [
         "## Controls: QAN minus the same actions at random, and minus itself with foreign states",
-        "| task | " + " | ".join(f"{kind} {f:.3g}×" for kind in ("random", "shuffled")
-                                  for f in factors) + " |",
-        "|---" * (1 + 2 * len(factors)) + "|",
-    ]  # fmt: skip
+        format_header(
+            "task", *(f"{kind} {f:.3g}×" for kind in ("random", "shuffled") for f in factors)
+        ),
+    ]
     for name, rows in tasks.items():
         constant = best_rate(rows, "constant")
         cells = [
@@ -186,5 +170,5 @@ def _controls(tasks: dict[str, Rows], factors: Sequence[float]) -> str:
             for arm in ("random", "shuffled")
             for f in factors
         ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(format_row(name, *cells))
     return "\n".join(lines)

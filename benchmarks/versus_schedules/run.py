@@ -10,17 +10,21 @@ a line in a file, and what is there is not done again.
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 import report
 from absl import app, flags
 from tasks import TASKS
 from trainings import SCHEDULES, Runner
 
+from benchmarks.common.records import Records, Row
 from keras_qan.qan.policy import Policy, shipped
 
 _TASKS = flags.DEFINE_list("tasks", list(TASKS), "which tasks")
@@ -40,28 +44,11 @@ AT_EACH_RATE = ("constant", *SCHEDULES, "plateau", "schedule_free")
 OF_THE_POLICY = ("random", "qan", "shuffled")
 
 
-class Records:
-    """Lines of finished trainings in one file for each task and part."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows: list[dict[str, Any]] = []
-        if path.exists():
-            self.rows = [json.loads(line) for line in path.read_text().splitlines()]
-
-    def find(self, arm: str, rate: float, seed: int) -> dict[str, Any] | None:
-        """What is known of a training."""
-        for row in self.rows:
-            if row["arm"] == arm and row["seed"] == seed and np.isclose(row["rate"], rate):
-                return row
-        return None
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Adds a training."""
-        self.rows.append(row)
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+def is_known(rows: list[Row], arm: str, rate: float, seed: int) -> bool:
+    """True if the training is among the rows."""
+    return any(
+        row["arm"] == arm and row["seed"] == seed and np.isclose(row["rate"], rate) for row in rows
+    )
 
 
 def _tuning(name: str, seeds: range) -> Iterator[tuple[str, float, int]]:
@@ -96,7 +83,7 @@ def main(_: list[str]) -> None:
                 arms = (*AT_EACH_RATE, "adam") if part == "schedules" else OF_THE_POLICY
                 plays = _starts(arms, best, seeds)
             for arm, rate, seed in plays:
-                if records.find(arm, rate, seed) is None:
+                if not is_known(records.rows, arm, rate, seed):
                     bank = None
                     if arm == "shuffled":
                         bank = [

@@ -10,20 +10,23 @@ shipped policy from the same untuned rate, without any of these trainings.
 
 from __future__ import annotations
 
-import json
+import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
 from absl import app, flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from report import score
 from tasks import TASKS
 from trainings import Runner
 
+from benchmarks.common.records import Records
+from benchmarks.common.tables import format_header, format_mean, format_row
 from keras_qan import QANCallback
-from keras_qan.experiments.statistics import interval
 from keras_qan.qan.policy import shipped
 
 _TASK = flags.DEFINE_enum("task", "cancer-mlp", list(TASKS), "what is trained")
@@ -57,7 +60,7 @@ def tpe(runner: Runner, repeat: int, seeds: range) -> dict[int, float]:
     return found
 
 
-def fine_tuned(runner: Runner, repeat: int, seeds: range) -> dict[int, float]:
+def fine_tune(runner: Runner, repeat: int, seeds: range) -> dict[int, float]:
     """budget → mean score of the greedy policy so far."""
     found = {}
     with tempfile.TemporaryDirectory() as directory:
@@ -76,35 +79,27 @@ def main(_: list[str]) -> None:
     """Runs the searches that are missing and prints the table."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     runner = Runner(TASKS[_TASK.value], shipped())
-    path = Path(_OUT.value) / f"{_TASK.value}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    if path.exists():
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-    for repeat in range(len(rows), _REPEATS.value):
+    records = Records(Path(_OUT.value) / f"{_TASK.value}.jsonl")
+    for repeat in range(len(records.rows), _REPEATS.value):
         first = FIRST_SEED + 100 * repeat
         seeds = range(first, first + _SEEDS.value)
         zero_shot = [score(runner.train("qan", _RATE.value, seed)) for seed in seeds]
-        rows.append(
+        records.add(
             {
                 "zero-shot": float(np.mean(zero_shot)),
                 "tpe": tpe(runner, repeat, seeds),
-                "fine-tuned": fine_tuned(runner, repeat, seeds),
+                "fine-tuned": fine_tune(runner, repeat, seeds),
             }
         )
-        with path.open("a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    print("| trainings | TPE | QAN fine-tuned | zero-shot | fine-tuned minus TPE |")
-    print("|---|---|---|---|---|")
+    columns = ("trainings", "TPE", "QAN fine-tuned", "zero-shot", "fine-tuned minus TPE")
+    print(format_header(*columns))
+    rows = records.rows
     for budget in map(str, BUDGETS):
         ours, theirs = ([row[kind][budget] for row in rows] for kind in ("fine-tuned", "tpe"))
-        low, high = interval([a - b for a, b in zip(ours, theirs, strict=True)])
-        print(
-            f"| {budget} | {np.mean(theirs):.3f} | {np.mean(ours):.3f} "
-            f"| {np.mean([row['zero-shot'] for row in rows]):.3f} "
-            f"| {np.mean(ours) - np.mean(theirs):+.3f} ({low:+.3f} … {high:+.3f}) |"
-        )
+        zero_shot = [row["zero-shot"] for row in rows]
+        means = [f"{np.mean(scores):.3f}" for scores in (theirs, ours, zero_shot)]
+        gain = format_mean([a - b for a, b in zip(ours, theirs, strict=True)], "+.3f")
+        print(format_row(budget, *means, gain))
 
 
 if __name__ == "__main__":

@@ -107,12 +107,12 @@ class Runner:
             self._students[kind] = ModelFactory(
                 lambda s: self.task.build(s, 1.0, makers[kind]()), example
             )
-        model = self._students[kind].fresh(seed)
+        model = self._students[kind].build(seed)
         model.optimizer.learning_rate.assign(rate)
         return model
 
     def callbacks(self, arm: str, seed: int) -> list[keras.callbacks.Callback]:
-        """What an arm does during `fit`."""
+        """The callbacks of an arm."""
         if arm in SCHEDULES:
             return [Scheduled(self._shares[arm], self.task.num_steps)]
         if arm == "plateau":

@@ -1,8 +1,8 @@
-"""Examples to train on: the only room that knows TensorFlow Datasets.
+"""Examples to train on, from TensorFlow Datasets.
 
-`load` gives the three splits of a data set as NumPy arrays, and `Examples.batches` walks one of
-them as a `tf.data.Dataset`. Importing this room loads neither TensorFlow Datasets nor
-scikit-learn; `load` does, through the one module `door`.
+`load` gives the three splits of a data set as NumPy arrays, and `Examples.batches` makes a
+`tf.data.Dataset` of one of them. Importing this package loads neither TensorFlow Datasets nor
+scikit-learn; `load` does.
 """
 
 from keras_qan.data.errors import (

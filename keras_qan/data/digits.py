@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from keras_qan.data.tfds import prepared_folder, quiet, tfds
 
-# Every so many examples of a class, one is a test example: a fifth of them.
+# Of so many examples of a class, one is a test example.
 _TEST_EVERY = 5
 
 _VERSION = "1.0.0"
 
-# Where TFDS keeps this version inside of a folder of prepared data sets.
+# The place of this version within a folder of prepared data sets.
 _PLACE = Path("digits") / _VERSION
 
 
@@ -33,8 +33,8 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version(_VERSION)
     RELEASE_NOTES = {_VERSION: "Initial release."}  # noqa: RUF012  (TFDS reads a plain dict)
-    # Nothing is downloaded, so there are no checksums to look for. TFDS 4.9.10 would look, with
-    # a package (importlib_resources) that it does not install on Python 3.9 and later.
+    # Nothing is downloaded, so there are no checksums. TFDS 4.9.10 would look for them with a
+    # package (importlib_resources) that it does not install on Python 3.9 and later.
     url_infos = None
 
     def _info(self) -> Any:
@@ -79,7 +79,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 
 def held_for_test(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Returns which examples are in `test`: every fifth of each class.
+    """Return a mask of the examples in `test`: every fifth of each class.
 
     Args:
         labels: class of each example in the order of the source, int64 [N].
@@ -98,11 +98,11 @@ def held_for_test(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
 
 
 def prepared_digits(data_dir: str | os.PathLike[str] | None) -> Any:
-    """Returns the builder of `digits`, prepared now if it never was.
+    """Return the builder of `digits`, which is prepared now if it never was.
 
-    It is read from TFDS_DATA_DIR (or TFDS's own default) where it is there; that folder is never
-    written, as others often share it. Otherwise the first of these that holds it or can be
-    written is used: data_dir, the user's cache, a temporary folder of the user.
+    TFDS_DATA_DIR (or TFDS's own default) is read where it holds the data set, and never written,
+    as it is often shared. Otherwise the first of these that holds it or can be written is used:
+    data_dir, the user's cache, a temporary folder of the user.
 
     Args:
         data_dir: folder of prepared data sets, or None.
@@ -129,15 +129,14 @@ def prepared_digits(data_dir: str | os.PathLike[str] | None) -> Any:
 
 
 def _is_prepared(folder: Path) -> bool:
-    # Asked of the disk: a builder without files leaves an empty temporary folder behind.
+    # Not asked of TFDS: a builder without files leaves an empty temporary folder behind.
     return (folder / _PLACE / "dataset_info.json").is_file()
 
 
 def _prepare(folder: Path) -> None:
-    """Prepares aside and moves the result into place at once, so that nobody sees half of it.
+    """Prepare in a temporary folder, and move the result into place at once.
 
-    Two processes may do this at the same time: one of them moves first, and the other finds the
-    place taken by the same files and uses them.
+    Two processes may do this at the same time: the second to move uses the first one's files.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(prefix=".digits-", dir=folder) as aside:
@@ -157,7 +156,7 @@ def _cache_folder() -> Path:
 
 
 def _temporary_folder() -> Path:
-    """A folder that is the user's own, as the temporary folder itself is everybody's."""
+    """A folder of the user within the shared temporary folder."""
     owner = os.getuid() if hasattr(os, "getuid") else "user"
     folder = Path(tempfile.gettempdir()) / f"keras_qan-{owner}"
     if folder.exists() and hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():

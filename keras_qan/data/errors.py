@@ -1,4 +1,4 @@
-"""What can be wrong with a data set, one class for each."""
+"""Errors of data sets."""
 
 
 class UnknownDatasetError(ValueError):

@@ -1,4 +1,4 @@
-"""Examples and their batches."""
+"""Examples in memory, and their batches."""
 
 import itertools
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_qan.data.order import epoch_order
+from keras_qan.utils.validation import check_integer, check_number
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -45,15 +46,15 @@ class Examples:
         return len(self.y)
 
     def with_wrong_labels(self, share: float, *, num_classes: int, seed: int = 0) -> "Examples":
-        """Returns the same inputs, some of them with a class that is not theirs.
+        """Return the same inputs with symmetric label noise.
 
-        Each example is mislabelled with probability `share`, and then has one of the other classes,
-        each as likely: symmetric label noise.
+        Each example is mislabelled with probability `share`, as one of the other classes, all of
+        them equally probable.
 
         Args:
             share: in [0, 1).
             num_classes: C, at least 2.
-            seed: what is drawn follows from it, at least 0.
+            seed: seed of the draws, at least 0. Defaults to 0.
 
         Raises:
             ValueError: if the share or the number of classes is out of range.
@@ -64,11 +65,8 @@ class Examples:
             >>> bool(0.15 < np.mean(wrong.y != 0) < 0.25)
             True
         """
-        if not 0.0 <= share < 1.0 or num_classes < 2:
-            raise ValueError(
-                f"Received share={share} and num_classes={num_classes}; expected a share in [0, 1) "
-                "and at least two classes, so that there is another one. Choose others."
-            )
+        check_number("share", share, 0, below=1)
+        check_integer("num_classes", num_classes, 2, hint="There has to be another class.")
         generator = np.random.default_rng([seed, 0x1ABE1])
         is_wrong = generator.random(len(self)) < share
         others = (self.y + generator.integers(1, num_classes, len(self))) % num_classes
@@ -77,18 +75,17 @@ class Examples:
     def batches(
         self, batch_size: int, *, seed: int | None = None, drop_remainder: bool = False
     ) -> "tf.data.Dataset":
-        """Returns the examples in batches (x [B, ...] float32, y [B] int64).
+        """Return the examples in batches (x [B, ...] float32, y [B] int64).
 
-        With a seed the examples are shuffled as a whole, anew in every epoch: the dataset counts
-        how often it was iterated over, and the order is a function of seed and count alone.
-        TensorFlow's global seed plays no part, so the same seed gives the same batches in another
-        process. Each call starts a new count at 0. (Keras looks at one batch before the first
-        epoch of a freshly compiled model, which counts as an iteration.)
+        With a seed all examples are shuffled in every epoch: the dataset counts its iterations,
+        and the order is a function of seed and count alone, not of TensorFlow's global seed. Each
+        call starts a new count at 0. (Keras looks at one batch before the first epoch of a freshly
+        compiled model, which counts as an iteration.)
 
         Args:
             batch_size: B, examples in a batch, at least 1.
-            seed: at least 0; None for the order of the arrays.
-            drop_remainder: whether to leave out a last, smaller batch.
+            seed: at least 0. Defaults to None, the order of the arrays.
+            drop_remainder: whether to leave out a last, smaller batch. Defaults to False.
 
         Returns:
             A dataset of known length that can be iterated over any number of times.
@@ -103,12 +100,11 @@ class Examples:
         """
         import tensorflow as tf
 
+        hint = "Choose the number of examples of one step, for example 32."
+        batch_size = check_integer("batch_size", batch_size, 1, hint=hint)
         num_batches = self._num_batches(batch_size, drop_remainder)
-        if seed is not None and seed < 0:
-            raise ValueError(
-                f"Received seed={seed}; expected an integer of at least 0, or None for the order "
-                "of the arrays. Choose another seed."
-            )
+        if seed is not None:
+            check_integer("seed", seed, 0, hint="None is the order of the arrays.")
         num_examples = len(self)
         inputs, classes = self._tensors
         epochs = itertools.count()
@@ -138,25 +134,17 @@ class Examples:
         return dataset.prefetch(tf.data.AUTOTUNE)
 
     def _num_batches(self, batch_size: int, drop_remainder: bool) -> int:
-        whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
-        if not whole or batch_size < 1:
-            raise ValueError(
-                f"Received batch_size={batch_size}; expected an integer of at least 1. "
-                "Choose how many examples one step should see, for example 32."
-            )
-        num_batches = len(self) // batch_size
-        if not drop_remainder and len(self) % batch_size:
-            num_batches += 1
+        num_batches = len(self) // batch_size if drop_remainder else -(-len(self) // batch_size)
         if num_batches == 0:
             raise ValueError(
-                f"Received batch_size={batch_size} and drop_remainder={drop_remainder} for "
-                f"{len(self)} examples; expected at least one batch. Choose a smaller batch_size."
+                f"batch_size is {batch_size} with drop_remainder={drop_remainder} and {len(self)} "
+                "examples; expected at least one batch. Choose a smaller batch_size."
             )
         return num_batches
 
     @cached_property
     def _tensors(self) -> tuple["tf.Tensor", "tf.Tensor"]:
-        """The arrays where tf.data works, once for all datasets made from them."""
+        """The arrays on the CPU, once for all datasets made from them."""
         import tensorflow as tf
 
         with tf.device("CPU:0"):

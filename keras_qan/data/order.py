@@ -5,12 +5,12 @@ import numpy.typing as npt
 
 
 def epoch_order(num_examples: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """Returns the random order of one epoch, a function of its arguments alone.
+    """Return the random order of one epoch, a function of its arguments alone.
 
     Args:
         num_examples: N, at least 0.
         seed: at least 0; two runs with the same seed see the same orders.
-        epoch: number of the epoch, from 0; every epoch has its own order.
+        epoch: number of the epoch, from 0.
 
     Returns:
         A permutation of 0 .. N-1, int64 [N].

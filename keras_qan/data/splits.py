@@ -1,4 +1,4 @@
-"""A data set in three parts."""
+"""A data set in training, validation and test examples."""
 
 from dataclasses import dataclass
 from os import PathLike
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from keras_qan.data.errors import TooFewExamplesError
 from keras_qan.data.examples import Examples
 from keras_qan.data.stratify import stratified_order
+from keras_qan.utils.validation import check, check_integer, check_number
 
 if TYPE_CHECKING:
     from keras_qan.data.tfds import Images
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 # A sixth of MNIST's training split is held out: 50,000 images stay, the usual number.
 _VALIDATION_FRACTION = 1 / 6
 
-# How many images are turned into float64 at a time when their statistics are summed.
+# Images that are converted to float64 at a time for their statistics.
 _BLOCK = 4096
 
 
@@ -26,11 +27,11 @@ class Splits:
     """The three parts of a data set.
 
     Args:
-        train: what gradients are taken on.
-        validation: what rewards and choices are made on; held out of the training split.
-        test: what is reported once, at the very end.
+        train: for gradients.
+        validation: for rewards and choices; held out of the training split.
+        test: to be reported once, at the very end.
         name: name of the data set.
-        num_classes: how many classes there are.
+        num_classes: number of classes.
         input_shape: (height, width, channels) of one input.
     """
 
@@ -50,30 +51,29 @@ def load(
     seed: int = 0,
     data_dir: str | PathLike[str] | None = None,
 ) -> Splits:
-    """Loads a data set in three parts, never from a network.
+    """Load a data set in three parts, never from a network.
 
     Validation examples are drawn from the training split first, stratified by class; then a
     stratified `train_fraction` of the remainder is kept. For one seed a smaller fraction is a
     subset of a larger one, and validation and test are the same for all of them. Pixels are
-    scaled to [0, 1] and then standardised with the mean and standard deviation of each channel
-    over the training examples before `train_fraction`, so that an image is the same numbers
-    whatever the fraction.
+    scaled to [0, 1] and standardised with the mean and standard deviation of each channel over
+    the training examples before `train_fraction`, so that an image does not depend on it.
 
     Args:
         name: `digits` (needs nothing), `mnist`, `cifar10`, or another image classification set of
             TensorFlow Datasets that is prepared on this disk.
-        train_fraction: how much of the training examples to keep, in (0, 1].
-        validation_fraction: how much of the training split to hold out, in (0, 1).
-        seed: what the choice of validation and training examples is drawn from, at least 0.
-        data_dir: folder of prepared data sets; None for the environment variable TFDS_DATA_DIR,
-            or else `~/tensorflow_datasets`.
+        train_fraction: share of the training examples to keep, in (0, 1]. Defaults to 1.
+        validation_fraction: share of the training split to hold out, in (0, 1). Defaults to 1/6.
+        seed: seed of the choice of validation and training examples, at least 0. Defaults to 0.
+        data_dir: folder of prepared data sets. Defaults to the environment variable
+            TFDS_DATA_DIR, or else `~/tensorflow_datasets`.
 
     Returns:
         The splits; inputs float32 [N, height, width, channels], classes int64 [N].
 
     Raises:
         UnknownDatasetError: if there is no such data set; near names are suggested.
-        DatasetNotPreparedError: if it is known but not on this disk; says how to get it.
+        DatasetNotPreparedError: if it is known but not on this disk.
         DatasetDamagedError: if its files are cut short.
         TooFewExamplesError: if the fractions leave a class without an example.
         ValueError: if a fraction or the seed is out of range, or if it holds other than images.
@@ -83,21 +83,21 @@ def load(
         >>> len(splits.train), len(splits.validation), len(splits.test)
         (601, 240, 355)
     """
-    _require_fraction("train_fraction", train_fraction, one_allowed=True)
-    _require_fraction("validation_fraction", validation_fraction, one_allowed=False)
-    if not isinstance(name, str) or not name:
-        raise ValueError(
-            f"Received name={name!r}; expected the name of a data set. Try 'digits' or 'mnist'."
-        )
-    if seed < 0:
-        raise ValueError(f"Received seed={seed}; expected at least 0. Choose another seed.")
+    hint = "Pass for example 0.5."
+    check_number("train_fraction", train_fraction, above=0, maximum=1, hint=hint)
+    check_number("validation_fraction", validation_fraction, above=0, below=1, hint=hint)
+    is_name = isinstance(name, str) and bool(name)
+    check(is_name, "name", name, "the name of a data set", "Try 'digits' or 'mnist'.")
+    check_integer("seed", seed, 0)
 
     from keras_qan.data import tfds
+    from keras_qan.data.builders import prepared_builder
 
-    builder = tfds.prepared_builder(name, data_dir)
+    builder = prepared_builder(name, data_dir)
     input_shape, num_classes = tfds.image_shape_and_classes(builder)
     images = tfds.read_images(builder, "train")
-    rest, held_out = _hold_out(images.labels, validation_fraction, seed)
+    everyone = np.arange(images.labels.size)
+    held_out, rest = _divide(everyone, images.labels, validation_fraction, seed, stream=0)
     kept, _ = _divide(rest, images.labels, train_fraction, seed, stream=1)
     _require_every_class("train", images.labels, kept, f"train_fraction={train_fraction}")
     _require_every_class(
@@ -111,13 +111,6 @@ def load(
     return Splits(train, validation, test, name, num_classes, input_shape)
 
 
-def _hold_out(
-    labels: npt.NDArray[np.int64], fraction: float, seed: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    held_out, rest = _divide(np.arange(labels.size), labels, fraction, seed, stream=0)
-    return rest, held_out
-
-
 def _divide(
     members: npt.NDArray[np.int64],
     labels: npt.NDArray[np.int64],
@@ -125,7 +118,7 @@ def _divide(
     seed: int,
     stream: int,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """A stratified fraction of the members and the others, both in the order they came in."""
+    """Divide members into a stratified fraction and the others, both in their given order."""
     order = stratified_order(labels[members], seed=seed, stream=stream)
     size = int(np.floor(members.size * fraction + 0.5))
     return members[np.sort(order[:size])], members[np.sort(order[size:])]
@@ -156,20 +149,11 @@ def _standardised(
     deviation: npt.NDArray[np.float32],
 ) -> Examples:
     x = images.pixels[members].astype(np.float32)
-    # In place: a second copy of CIFAR-10 in float32 would be another 600 MB.
+    # In place: a second copy of CIFAR-10 in float32 would take another 600 MB.
     x /= np.float32(255.0)
     x -= mean
     x /= deviation
     return Examples(x, images.labels[members])
-
-
-def _require_fraction(argument: str, value: float, *, one_allowed: bool) -> None:
-    # Written so that not-a-number fails as well.
-    if not (0.0 < value < 1.0 or (one_allowed and value == 1.0)):
-        raise ValueError(
-            f"Received {argument}={value}; expected a number in "
-            f"{'(0, 1]' if one_allowed else '(0, 1)'}. Pass for example {argument}=0.5."
-        )
 
 
 def _require_every_class(

@@ -1,4 +1,4 @@
-"""Orders whose every beginning holds the classes in their right proportions."""
+"""Random orders of which every prefix is stratified by class."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,18 +7,18 @@ import numpy.typing as npt
 def stratified_order(
     labels: npt.NDArray[np.int64], *, seed: int, stream: int = 0
 ) -> npt.NDArray[np.int64]:
-    """Returns a random order of the examples of which every prefix is stratified.
+    """Return a random order of the examples of which every prefix is stratified.
 
     The r-th example of a class of n (in random order, r from 0) gets the place (r + 1/2) / n, and
     the examples are sorted by their places. A prefix of any length m is thus Webster's
     apportionment of m seats: no class could pass a seat to another and bring both closer to
-    their share. As every choice is a prefix of one order, a smaller one is a subset of a larger
-    one, and its size is exact, which rounding class by class would not give.
+    their share. A smaller subset is a subset of a larger one, and its size is exact, unlike with
+    rounding class by class.
 
     Args:
         labels: class of each example, int64 [N].
-        seed: what the order is drawn from, at least 0.
-        stream: tells apart several orders drawn from one seed.
+        seed: seed of the order, at least 0.
+        stream: number of an order among several of one seed. Defaults to 0.
 
     Returns:
         A permutation of 0 .. N-1, int64 [N].

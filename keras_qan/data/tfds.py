@@ -1,7 +1,6 @@
-"""The one module that imports TensorFlow Datasets; imported at the first `load`."""
+"""Reading of data sets by TensorFlow Datasets, which only this module imports."""
 
 import contextlib
-import difflib
 import logging
 import os
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_qan.data.errors import DatasetDamagedError, DatasetNotPreparedError, UnknownDatasetError
+from keras_qan.data.errors import DatasetDamagedError
 from keras_qan.utils.backend import needs_extra
 
 with needs_extra("keras_qan.data.load", "data"):
@@ -19,7 +18,7 @@ with needs_extra("keras_qan.data.load", "data"):
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.utils import tqdm_utils
 
-# What is offered first when a name is misspelt: the data sets that the project is tested with.
+#: Suggested first when a name is misspelt: the data sets that the project is tested with.
 FAMILIAR = ("digits", "mnist", "cifar10")
 
 _READ_CONFIG = tfds.ReadConfig(
@@ -27,11 +26,10 @@ _READ_CONFIG = tfds.ReadConfig(
     override_buffer_size=256 * 1024,  # TensorFlow's own; another one makes it log a line
 )
 
-
 __all__ = [
+    "FAMILIAR",
     "Images",
     "image_shape_and_classes",
-    "prepared_builder",
     "prepared_folder",
     "quiet",
     "read_images",
@@ -52,55 +50,17 @@ class Images:
     labels: npt.NDArray[np.int64]
 
 
-def prepared_builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
-    """Returns the TFDS builder of a data set that is on disk, and never downloads.
-
-    `digits` needs no disk to start with: it is prepared when it is first asked for.
-
-    Args:
-        name: `digits` or any name TensorFlow Datasets knows, with config and version if wanted.
-        data_dir: folder of prepared data sets; None for TFDS_DATA_DIR, or TFDS's own default.
-
-    Returns:
-        A `tfds.core.DatasetBuilder`.
-
-    Raises:
-        UnknownDatasetError: if TensorFlow Datasets has no such name either.
-        DatasetNotPreparedError: if the name is known and its files are not there.
-    """
-    if name == "digits":
-        from keras_qan.data.digits import prepared_digits
-
-        return prepared_digits(data_dir)
-    folder = prepared_folder(data_dir)
-    with quiet():
-        try:
-            builder = tfds.builder(name, data_dir=folder)
-        except tfds.core.registered.DatasetNotFoundError:
-            raise UnknownDatasetError(_unknown(name)) from None
-        prepared = builder.is_prepared()
-    if not prepared:
-        raise DatasetNotPreparedError(
-            f"Received the data set {name!r}, which is known but was not found in {folder}; "
-            "expected its prepared files there. Prepare it once, with a network: "
-            f"`python -c \"import tensorflow_datasets as tfds; tfds.load('{name}', "
-            f"data_dir='{folder}')\"` (or `tfds build {name}` where apache-beam is installed), "
-            "or point the environment variable TFDS_DATA_DIR to a folder that holds it."
-        )
-    return builder
-
-
 def prepared_folder(data_dir: str | os.PathLike[str] | None) -> str:
-    """Returns where prepared data sets are looked for: data_dir, TFDS_DATA_DIR or TFDS's default.
+    """Return the folder of prepared data sets: data_dir, TFDS_DATA_DIR or TFDS's default.
 
-    The variable is read at each call, where TFDS itself reads it once, when it is imported.
+    The variable is read at each call; TFDS itself reads it only when it is imported.
     """
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return os.path.expanduser(os.fspath(chosen))
 
 
 def image_shape_and_classes(builder: Any) -> tuple[tuple[int, int, int], int]:
-    """Returns the shape (height, width, channels) of a builder's images, and its classes.
+    """Return the shape (height, width, channels) of a builder's images, and its classes.
 
     Raises:
         ValueError: if it is not an image classification set with images of one size.
@@ -127,10 +87,10 @@ def image_shape_and_classes(builder: Any) -> tuple[tuple[int, int, int], int]:
 
 
 def read_images(builder: Any, split: str) -> Images:
-    """Reads one split into memory, in the order it has on disk.
+    """Read one split into memory, in the order of the disk.
 
     Args:
-        builder: from `prepared_builder`.
+        builder: from `builders.prepared_builder`.
         split: "train" or "test".
 
     Raises:
@@ -176,10 +136,10 @@ def read_images(builder: Any, split: str) -> Images:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences TFDS's progress bars and log lines, and puts everything back."""
+    """Silence TFDS's progress bars and log lines within a `with` block."""
     logger = logging.getLogger("absl")
     level = logger.level
-    # TFDS has a switch for its bars, but no public way to ask how it stands.
+    # TFDS can switch its bars, but has no public way to read the switch.
     bars = bool(getattr(tqdm_utils, "_active", True))
     logger.setLevel(logging.ERROR)
     tfds.display_progress_bar(False)
@@ -188,16 +148,6 @@ def quiet() -> Iterator[None]:
     finally:
         logger.setLevel(level)
         tfds.display_progress_bar(bars)
-
-
-def _unknown(name: str) -> str:
-    known = [*FAMILIAR, *tfds.list_builders(with_community_datasets=False)]
-    near = list(dict.fromkeys(difflib.get_close_matches(name.lower(), known, n=3)))
-    hint = f"Did you mean {' or '.join(near)}?" if near else f"Try {', '.join(FAMILIAR)}."
-    return (
-        f"Received the data set {name!r}; expected `digits`, or a name that TensorFlow Datasets "
-        f"knows. {hint}"
-    )
 
 
 def _damaged(builder: Any, split: str, found: str) -> str:

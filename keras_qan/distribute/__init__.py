@@ -1,10 +1,10 @@
-"""From a flag or TF_CONFIG to a `tf.distribute` strategy to open a scope with."""
+"""`tf.distribute` strategies by name, and collective operations of several workers."""
 
 from keras_qan.distribute.cluster import Cluster
 from keras_qan.distribute.collectives import (
     WorkerGroup,
     current_worker_group,
-    directory_here,
+    worker_directory,
     worker_group_of,
 )
 from keras_qan.distribute.strategies import NAMES, from_name
@@ -14,7 +14,7 @@ __all__ = [
     "Cluster",
     "WorkerGroup",
     "current_worker_group",
-    "directory_here",
     "from_name",
+    "worker_directory",
     "worker_group_of",
 ]

@@ -1,4 +1,4 @@
-"""Who takes part in a multi-worker training: TF_CONFIG, read and checked."""
+"""The workers of a multi-worker training, read from TF_CONFIG."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-#: What an error shows of a right TF_CONFIG.
-EXAMPLE = (
+#: A valid TF_CONFIG, for error messages.
+_EXAMPLE = (
     '{"cluster": {"worker": ["host-a:12345", "host-b:12345"]}, '
     '"task": {"type": "worker", "index": 0}}'
 )
 
-#: Kinds of tasks that train the same model in step.
-TRAINING = ("chief", "worker")
+#: Types of tasks that train one model in step.
+_TASK_TYPES = ("chief", "worker")
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers of one training, and which of them this process is.
+    """The workers of one training, and this process's place among them.
 
     Attributes:
       addresses: `host:port` of every worker, the chief's first.
-      index: this process's place among them, from 0.
+      index: this process's number, from 0.
     """
 
     addresses: tuple[str, ...]
@@ -32,15 +32,15 @@ class Cluster:
 
     @property
     def is_chief(self) -> bool:
-        """Whether the agent and the run directory are this process's."""
+        """Whether this process holds the agent and writes the run directory."""
         return self.index == 0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Cluster:
-        """Reads `TF_CONFIG`.
+        """Read `TF_CONFIG`.
 
         Args:
-          environment: where it is looked for; by default the process's own.
+          environment: environment variables. Defaults to those of the process.
 
         Raises:
           ValueError: it is missing, is no JSON, names no workers, or the task is none of them.
@@ -49,7 +49,7 @@ class Cluster:
         if not text.strip():
             raise ValueError(
                 "The strategy multi_worker found no TF_CONFIG in the environment; expected the "
-                f"same list of workers on every host and an index of its own, such as {EXAMPLE}. "
+                f"same list of workers on every host and an index of its own, such as {_EXAMPLE}. "
                 "Set TF_CONFIG before the process starts, or use mirrored on a single host."
             )
         try:
@@ -81,10 +81,10 @@ class Cluster:
 
 
 def _jobs(cluster: Any, text: str) -> dict[str, list[str]]:
-    """The addresses of each kind of task."""
+    """The addresses of each type of task."""
     if not isinstance(cluster, dict) or not cluster:
         raise _refusal(text, "in which 'cluster' is missing or not an object")
-    others = sorted(set(cluster) - set(TRAINING))
+    others = sorted(set(cluster) - set(_TASK_TYPES))
     if others:
         raise _refusal(
             text, f"in which the cluster has {', '.join(others)} beside workers that train in step"
@@ -114,6 +114,6 @@ def _is_address(address: Any) -> bool:
 def _refusal(text: str, what: str) -> ValueError:
     shown = text if len(text) <= 300 else f"{text[:300]}…"
     return ValueError(
-        f"Received TF_CONFIG={shown!r}, {what}; expected something like {EXAMPLE}. Correct it on "
+        f"Received TF_CONFIG={shown!r}, {what}; expected something like {_EXAMPLE}. Correct it on "
         "this host and start the process again."
     )

@@ -1,4 +1,4 @@
-"""What the workers of one training tell each other: values from all, and the chief's word."""
+"""Collective operations of the workers of one training."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import tensorflow as tf
 class WorkerGroup:
     """The workers that train one model in step, under a multi-worker strategy.
 
-    To make one, and every method, is a meeting: all workers have to call it, in the same order, or
-    all wait.
+    The constructor and every method are collective: all workers have to call them, in the same
+    order, or all wait.
 
     Args:
       strategy: the strategy that they share.
 
     Attributes:
-      size: how many workers.
-      index: which of them this process is; the chief is 0.
+      size: number of workers.
+      index: number of this worker; the chief is 0.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
@@ -36,7 +36,7 @@ class WorkerGroup:
         self._replicas = strategy.num_replicas_in_sync // self.size
         self._order: np.ndarray | None = None
         self._compiled: dict[Any, Any] = {}
-        # TensorFlow orders what it gathers by names of devices, which is nowhere promised.
+        # TensorFlow gathers in the order of the devices' names, which is not documented.
         found = np.argsort(self.gather(tf.constant(self.index)).numpy())
         if (found != np.arange(self.size)).any():
             self._order = found
@@ -44,17 +44,17 @@ class WorkerGroup:
 
     @property
     def is_chief(self) -> bool:
-        """Whether the agent and the run directory are this process's."""
+        """Whether this process holds the agent and writes the run directory."""
         return self.index == 0
 
     @functools.cached_property
     def scratch(self) -> Path:
-        """A folder that goes when the process does, for what the chief alone keeps."""
+        """A temporary folder of this process, for files that only the chief keeps."""
         self._scratch = tempfile.TemporaryDirectory(prefix="keras_qan_worker_")
         return Path(self._scratch.name)
 
     def gather(self, values: tf.Tensor) -> tf.Tensor:
-        """Each worker's values.
+        """Gather the values of all workers.
 
         Args:
           values: this worker's, `[...]`, of the same shape on all.
@@ -81,25 +81,25 @@ class WorkerGroup:
         """Return each worker's numbers, float64 `[W, ...]`, the chief's first."""
         return np.asarray(self.gather(tf.constant(numbers, tf.float64)).numpy())
 
-    def from_chief(self, value: Any) -> Any:
-        """The chief's value, on every worker.
+    def broadcast(self, value: Any) -> Any:
+        """Return the chief's value on every worker.
 
         Args:
-          value: plain JSON data; what others than the chief give is not looked at.
+          value: plain JSON data; ignored on other workers than the chief.
         """
         text = json.dumps(value).encode() if self.is_chief else b""
         length = int(self.gather(tf.constant(len(text)))[0])
-        # In whole pages, so that few lengths have to be compiled.
+        # Padded to whole pages, so that few lengths are compiled.
         length += -length % 4096
         padded = tf.constant(list(text.ljust(length, b" ")), tf.int32)
         chiefs = self.gather(padded)[0].numpy()
         return json.loads(bytes(chiefs.astype("uint8")))
 
-    def agree(self, what: str, *numbers: float) -> None:
-        """Makes sure that all workers hold the same numbers.
+    def check_equal(self, name: str, *numbers: float) -> None:
+        """Check that all workers hold the same numbers.
 
         Args:
-          what: what they are, for the message.
+          name: name of the numbers, for the message.
           *numbers: this worker's.
 
         Raises:
@@ -109,42 +109,41 @@ class WorkerGroup:
         for index, row in enumerate(found):
             if row.tobytes() != found[0].tobytes():
                 raise RuntimeError(
-                    f"Worker {index} has {what} = {row.tolist()} and the chief has "
+                    f"Worker {index} has {name} = {row.tolist()} and the chief has "
                     f"{found[0].tolist()}; expected the same, as they train one model. Give every "
                     "worker the same code, seed, data and callbacks, and start again from the "
                     "last checkpoint."
                 )
 
 
-_present: WorkerGroup | None = None
+_current: WorkerGroup | None = None
 
 
 def worker_group_of(strategy: tf.distribute.Strategy) -> WorkerGroup | None:
-    """The team behind a strategy; None where one process does it all."""
-    global _present
+    """The workers of a strategy; None where there is one process."""
+    global _current
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return None
-    if _present is None or _present.strategy is not strategy:
-        team = WorkerGroup(strategy)
-        if team.size == 1:
+    if _current is None or _current.strategy is not strategy:
+        group = WorkerGroup(strategy)
+        if group.size == 1:
             return None
-        # TensorFlow lets a process join one team in its life.
-        _present = team
-    return _present
+        # TensorFlow lets a process join one cluster in its life.
+        _current = group
+    return _current
 
 
 def current_worker_group() -> WorkerGroup | None:
-    """The team that this process has joined, if any."""
-    return _present
+    """The workers that this process has joined, if any."""
+    return _current
 
 
-def directory_here(directory: Path) -> Path:
-    """Where this process writes what belongs into a directory: there, or nowhere that stays.
+def worker_directory(directory: Path) -> Path:
+    """Return the directory itself on the chief, and a temporary one on other workers.
 
-    Several workers run the same program, and only the chief writes the run directory; the others
-    write aside, into a folder that goes when they do.
+    Several workers run the same program, and only the chief writes the run directory.
     """
-    team = current_worker_group()
-    if team is None or team.is_chief or directory.is_relative_to(team.scratch):
+    group = current_worker_group()
+    if group is None or group.is_chief or directory.is_relative_to(group.scratch):
         return directory
-    return Path(tempfile.mkdtemp(dir=team.scratch))
+    return Path(tempfile.mkdtemp(dir=group.scratch))

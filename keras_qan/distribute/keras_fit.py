@@ -1,9 +1,9 @@
-"""Keras's `fit` under MultiWorkerMirroredStrategy (keras#20585), made to work by the strategy.
+"""A strategy that makes Keras's `fit` work on several workers (keras#20585).
 
-Keras 3 asks the strategy twice for what it cannot give. Before training, `_maybe_symbolic_build`
-reduces a whole batch, a tuple, in one call, to learn its shapes. After each step,
-`reduce_per_replica` takes the mean of each metric, a scalar, over its axis 0. Both calls go through
-`Strategy.reduce`, so a strategy that answers them is enough, and nothing of Keras is touched.
+Two calls of Keras 3 fail under MultiWorkerMirroredStrategy. Before training,
+`_maybe_symbolic_build` reduces a whole batch, a tuple, in one call, for its shapes. After each
+step, `reduce_per_replica` takes the mean of each metric, a scalar, over its axis 0. Both go through
+`Strategy.reduce`, so a subclass that handles them is enough, and Keras is not patched.
 """
 
 from __future__ import annotations
@@ -13,37 +13,36 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-#: The Keras versions that were seen to fail, from the first to the one before the second.
-#: tests/distribute/test_two_processes.py tells when a version no longer does.
-BROKEN = ((3, 0), (3, 16))
+#: The Keras versions in which `fit` was seen to fail, the second one exclusive.
+#: tests/distribute/test_two_processes.py fails when a version no longer does.
+_AFFECTED = ((3, 0), (3, 16))
 
 
-def is_needed(version: str | None = None) -> bool:
-    """Whether a version of Keras is one of those that were seen to fail.
+def is_affected(version: str | None = None) -> bool:
+    """Whether `fit` was seen to fail in a version of Keras.
 
     Args:
-      version: such as "3.15.1"; by default that of the Keras at hand.
+      version: such as "3.15.1". Defaults to the installed one.
     """
     parts = (version or keras.__version__).split(".")[:2]
-    first, end = BROKEN
+    first, end = _AFFECTED
     return first <= (int(parts[0]), int(parts[1])) < end
 
 
 class RepairedMultiWorkerMirroredStrategy(tf.distribute.MultiWorkerMirroredStrategy):
-    """A MultiWorkerMirroredStrategy whose `reduce` answers the two calls of Keras's `fit`."""
+    """A MultiWorkerMirroredStrategy whose `reduce` handles the two calls of Keras's `fit`."""
 
     def reduce(self, reduce_op: Any, value: Any, axis: int | None) -> Any:
-        """Reduces over the replicas, as `tf.distribute.Strategy.reduce`; but for two cases.
+        """Reduce over the replicas, as `tf.distribute.Strategy.reduce` but for two cases.
 
         Args:
           reduce_op: "SUM" or "MEAN".
-          value: a tensor or per-replica value. A batch of several (tuple, list, dict), which
-            TensorFlow refuses, gives this worker's own part: Keras wants its shapes alone.
-          axis: the axis to reduce besides; of a scalar's mean, which has none, there is none to
-            reduce.
+          value: a tensor or per-replica value. A nested batch (tuple, list, dict), which
+            TensorFlow refuses, gives this worker's own part: Keras needs only its shapes.
+          axis: another axis to reduce; ignored for a scalar, which has none.
 
         Returns:
-          The reduced value, the same on every worker; of a batch, this worker's part.
+          The reduced value, the same on every worker; of a nested batch, this worker's part.
         """
         if axis is None and isinstance(value, tuple | list | dict):
             return tf.nest.map_structure(

@@ -1,4 +1,4 @@
-"""Strategies by name, over the devices that are there."""
+"""Distribution strategies by name, over the devices at hand."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from keras_qan.distribute import keras_fit
 from keras_qan.distribute.cluster import Cluster
 from keras_qan.distribute.collectives import worker_group_of
 
-#: What `from_name` knows.
+#: The names that `from_name` knows.
 NAMES = ("auto", "one_device", "mirrored", "multi_worker")
 
 
 def from_name(name: str = "auto") -> tf.distribute.Strategy:
-    """Makes a strategy to open a scope with: `with from_name("mirrored").scope(): …`.
+    """Make a strategy to open a scope with: `with from_name("mirrored").scope(): …`.
 
-    Call it before anything runs on a device: GPUs are set to take memory as they need it, and
-    several workers to find each other, which TensorFlow allows at the start of a process alone.
-    The devices are listed in absl's log.
+    Call it before anything runs on a device: it sets GPUs to allocate memory as needed and connects
+    workers, which TensorFlow allows only at the start of a process. The devices are listed in
+    absl's log.
 
     Args:
       name: one of
-        "auto": all local GPUs when there are any, one device otherwise;
+        "auto" (the default): all local GPUs when there are any, one device otherwise;
         "one_device": the first GPU, or the CPU;
         "mirrored": all local GPUs, or all logical CPU devices where there are none; each holds the
         whole model and takes its share of every batch;
-        "multi_worker": the same over the hosts that `TF_CONFIG` lists.
+        "multi_worker": the same on all hosts that `TF_CONFIG` lists.
 
     Returns:
       The strategy.
@@ -51,7 +51,7 @@ def from_name(name: str = "auto") -> tf.distribute.Strategy:
         "multi_worker": _multi_worker,
     }
     if name not in makers:
-        raise ValueError(f"Received strategy={name!r}; expected one of {', '.join(NAMES)}.")
+        raise ValueError(f"strategy is {name!r}; expected one of {', '.join(NAMES)}.")
     strategy = makers[name]()
     devices = strategy.extended.worker_devices
     logging.info(
@@ -102,7 +102,7 @@ def _multi_worker() -> tf.distribute.Strategy:
         " (chief)" if cluster.is_chief else "",
     )
     kind = tf.distribute.MultiWorkerMirroredStrategy
-    if keras_fit.is_needed():
+    if keras_fit.is_affected():
         kind = keras_fit.RepairedMultiWorkerMirroredStrategy
     else:
         logging.warning(
@@ -127,17 +127,17 @@ def _names(kind: str) -> list[str]:
 
 
 def _gpus(may_come_late: bool = False) -> list[str]:
-    """The names of all local GPUs, set to take memory as they need it."""
+    """The names of all local GPUs, set to allocate memory as needed."""
     _grow_memory(may_come_late)
     return _names("GPU")
 
 
 def _grow_memory(may_come_late: bool = False) -> None:
-    """Lets every GPU take memory as it needs it.
+    """Let every GPU allocate memory as needed.
 
     Raises:
-      RuntimeError: the GPUs are in use already, with all their memory; where that may be, it is
-        only logged.
+      RuntimeError: the GPUs are in use already, with all their memory. With `may_come_late` this
+        is logged instead.
     """
     for gpu in tf.config.list_physical_devices("GPU"):
         if tf.config.experimental.get_memory_growth(gpu):
@@ -145,11 +145,11 @@ def _grow_memory(may_come_late: bool = False) -> None:
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
         except (RuntimeError, ValueError) as error:
-            what = f"The memory of {gpu.name} cannot be set to grow any more ({error})."
+            problem = f"The memory of {gpu.name} cannot be set to grow any more ({error})."
             if may_come_late:
-                logging.warning("%s All of it is taken.", what)
+                logging.warning("%s All of it is taken.", problem)
                 return
             raise RuntimeError(
-                f"{what} Expected a strategy to be asked for before TensorFlow uses the GPU. Call "
-                "from_name(...) first, before any tensor, dataset or model is made."
+                f"{problem} Expected a strategy to be asked for before TensorFlow uses the GPU. "
+                "Call from_name(...) first, before any tensor, dataset or model is made."
             ) from error

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from keras_qan.storage import checkpoint, files
-from keras_qan.storage.run_log import plain
 from keras_qan.storage.settings import require_same_settings
 
 _STEM = "search"
@@ -31,6 +30,6 @@ def resume(
 
 def write(directory: Path, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
     """Write the state after an outer step, and the whole log."""
-    checkpoint.write_next(directory, _STEM, arrays, plain(data))
-    lines = [json.dumps(plain(record)) for record in data["history"]]
+    checkpoint.write_next(directory, _STEM, arrays, files.replace_non_finite(data))
+    lines = [json.dumps(files.replace_non_finite(record)) for record in data["history"]]
     files.replace(directory / _LOG, "".join(f"{line}\n" for line in lines))

@@ -34,7 +34,7 @@ def draw_search(
     """
     with needs_extra("The figures of a search", "plots"):
         from keras_qan.plots import tuning
-        from keras_qan.plots.figures import save
+        from keras_qan.plots.figures import save_all
 
     figures = {}
     if history:
@@ -52,10 +52,7 @@ def draw_search(
         progress = np.linspace(0.0, 1.0, points) if points > 1 else np.array([0.0, 1.0])
         lines = {k: v if points > 1 else np.repeat(v, 2) for k, v in rates.items()}
         figures["learning_rates"] = tuning.rates_figure(progress, lines)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        save(figure, str(folder / f"{name}.png"))
-    return [folder / f"{name}.png" for name in figures]
+    return save_all(figures, folder)
 
 
 def penalty_images(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,10 +44,6 @@ class OuterOptimizer:
         check_number("step_size", self.step_size, above=0, hint="Try 0.1.")
         check_number("beta_1", self.beta_1, 0, below=1)
         check_number("beta_2", self.beta_2, 0, below=1)
-
-    def config(self) -> dict[str, Any]:
-        """Return the settings as plain data."""
-        return asdict(self)
 
 
 class OuterState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -395,7 +396,7 @@ class Tuner:
             "hyperparameters": [h.config() for h in self.hyperparameters],
             "method": methods.config(self.method),
             "training": self.training.config(),
-            "outer": self.outer.config(),
+            "outer": dataclasses.asdict(self.outer),
             "steps": self.steps,
             "weights": [list(shape) for shape in self._model.info.shapes],
             "train": self._model.train.fingerprint(),

@@ -158,7 +158,7 @@ class FeatureTable:
 
     Args:
       rows: the features of the finished trainings.
-      names: which of them to take. Defaults to all.
+      names: of the features to take. Defaults to all.
 
     Raises:
       ValueError: a feature is neither a finite number nor a name.

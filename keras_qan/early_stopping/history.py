@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_qan.early_stopping.curves import Feature
-from keras_qan.storage.run_log import plain
+from keras_qan.storage.files import replace_non_finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class CurveHistory:
         Raises:
           OSError: the file cannot be written.
         """
-        line = json.dumps(plain(dataclasses.asdict(curve))).encode() + b"\n"
+        line = json.dumps(replace_non_finite(dataclasses.asdict(curve))).encode() + b"\n"
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             size = os.fstat(handle).st_size

@@ -208,7 +208,7 @@ class CurvePredictor:
         return self._regressor_at(observed)[0]
 
     def can_predict(self, observed: int) -> bool:
-        """Whether enough finished curves have more values than that."""
+        """Return True if enough finished curves have more values than that."""
         return self._curves is not None and self._num_longer(observed) >= self.min_curves
 
     def _regressor_at(self, tau: int) -> tuple[str, Regressor, ResidualModel]:

@@ -56,7 +56,7 @@ class ReplayResult:
 
     @property
     def best_kept(self) -> bool:
-        """Whether the best curve was not stopped."""
+        """True if the best curve was not stopped."""
         return self.best not in set(self.stopped.tolist())
 
 
@@ -130,7 +130,7 @@ def replay_with(
     Args:
       stopper: decides.
       curves: the finished curves.
-      num_train: how many of them run to their end before anything may be stopped.
+      num_train: the number that run to their end before anything may be stopped.
       rule: says which end is better.
       seed: of the order.
 

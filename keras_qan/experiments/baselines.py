@@ -1,4 +1,4 @@
-"""The arms of a comparison: who steers the learning rate, by name."""
+"""Baselines that a learned policy is compared with, by name."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "warm_restarts": WarmRestarts,
 }
 
-#: Every arm that there is. `qan` is the learned policy, greedy; `random` takes its actions, as
+#: All arms of a comparison. `qan` is the learned policy, greedy; `random` takes its actions, as
 #: often as it does, by chance; the others know no more than the time.
 NAMES = ("qan", "random", "constant", *_SCHEDULES)
 
 
 def check_names(arms: Sequence[str]) -> None:
-    """Raises ValueError for an unknown arm, for none at all, and for one named twice."""
+    """Raise ValueError for an unknown arm, for none at all, and for one named twice."""
     if not arms or len(set(arms)) != len(arms):
         raise ValueError(
             f"arms is {list(arms)}; expected different names, at least one, from "
@@ -45,8 +45,8 @@ def check_names(arms: Sequence[str]) -> None:
             raise ValueError(f"There is no arm {name!r}. {hint}Arms: {', '.join(NAMES)}.")
 
 
-def scripted(name: str, learner: QANCallback, seed: int) -> QANCallback:
-    """A callback that plays an arm other than `qan`.
+def make_baseline(name: str, learner: QANCallback, seed: int) -> QANCallback:
+    """Return the callback of an arm other than `qan`.
 
     Schedules and the constant rate act at every step and see no weights; `random` has the
     learner's own actions, decisions and bounds.
@@ -68,13 +68,13 @@ def scripted(name: str, learner: QANCallback, seed: int) -> QANCallback:
             dense_start=settings.dense_start,
             schedule=settings.schedule,
         )
-    holds = name == "constant"
-    actions: list[Action] = [Hold()] if holds else [Follow(_SCHEDULES[name]())]
+    is_constant = name == "constant"
+    actions: list[Action] = [Hold()] if is_constant else [Follow(_SCHEDULES[name]())]
     return QANCallback(
         actions=actions,
         observations=[TrainingState()],
         reward=settings.reward,
         agent=ConstantAgent(0),
-        decide_every=None if holds else 1,
+        decide_every=None if is_constant else 1,
         rate_bounds=(1e-12, 1e6),
     )

@@ -1,4 +1,4 @@
-"""A training that is not over, on the disk: saved at the ends of epochs, and gone on with."""
+"""Mid-training checkpoints, written at the ends of epochs, to resume from."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ import numpy as np
 from keras_qan.qan.callback import QANCallback
 from keras_qan.storage import checkpoint
 
-#: Where the states are, in the run's directory.
+#: The folder of the checkpoints in a run's directory.
 FOLDER = "midway"
 
 _STEM = "training"
 
-#: Saves take at most this share of a training's time, where nothing else is asked for.
-MOST_OF_TIME = 0.01
+#: Largest share of a training's time that saves take, where no interval is asked for.
+MAX_TIME_SHARE = 0.01
 
-#: What a save is expected to take before one was timed: seconds, and bytes a second.
+#: Expected time of a save before one was timed: seconds, and bytes a second.
 _SECONDS, _BYTES_A_SECOND = 0.05, 50e6
 
 
 class FitCheckpoint:
-    """Keeps the state of the running training in a run's directory.
+    """Checkpoints of the running training in a run's directory.
 
     Args:
-      directory: the run's.
-      every: epochs between saves; 0 for as often as takes at most a hundredth of the time; None
-        for never.
-      held: a context in which nothing breaks off a write.
+      directory: of the run.
+      every: epochs between saves; 0 for as often as takes at most `MAX_TIME_SHARE` of the time;
+        None for never. Defaults to 0.
+      hold: a context in which nothing breaks off a write. Defaults to one that does nothing.
     """
 
     def __init__(
         self,
         directory: Path,
         every: int | None = 0,
-        held: Callable[[], AbstractContextManager[None]] = nullcontext,
+        hold: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._folder = directory / FOLDER
         self.every = every
-        self.held = held
+        self.hold = hold
         self._newest = self._read()
 
     def _read(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
@@ -59,24 +59,24 @@ class FitCheckpoint:
             )
             return None
 
-    def state_of(self, context: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """What was saved of the training with that context, once; empty where nothing was."""
+    def pop(self, context: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return the saved state of the training with that context, once; empty where none is."""
         newest, self._newest = self._newest, None
         if newest is None or newest[1].get("context") != context:
             return {}, {}
         return newest
 
     def write(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
-        """Saves a state.
+        """Save a state.
 
         Raises:
           OSError: it cannot be written; the one before is untouched.
         """
-        with self.held():
+        with self.hold():
             checkpoint.write_next(self._folder, _STEM, arrays, data)
 
     def clear(self) -> None:
-        """Removes the states: their training is over and written down."""
+        """Remove the states: their training is over and its records are written."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -84,25 +84,25 @@ class FitCheckpointCallback(keras.callbacks.Callback):
     """Saves one training at the ends of its epochs; stands behind the `QANCallback` in `fit`.
 
     Args:
-      midway: where to.
+      checkpoint: where to save.
       callback: the one that steers the training.
 
     Attributes:
       epoch: the epoch to begin with, `fit`'s `initial_epoch`.
     """
 
-    def __init__(self, midway: FitCheckpoint, callback: QANCallback) -> None:
+    def __init__(self, checkpoint: FitCheckpoint, callback: QANCallback) -> None:
         super().__init__()
-        self._midway, self._callback = midway, callback
-        self._arrays, self._data = midway.state_of(dict(callback.context))
+        self._checkpoint, self._callback = checkpoint, callback
+        self._arrays, self._data = checkpoint.pop(dict(callback.context))
         self.epoch: int = self._data.get("epoch", 0)
         self._timed: float | None = None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Goes on from what was saved.
+        """Resume from the saved state.
 
         Raises:
-          CheckpointError: it does not fit the training.
+          CheckpointError: the state does not fit the training.
         """
         self._since = time.perf_counter()
         if not self._data:
@@ -117,25 +117,26 @@ class FitCheckpointCallback(keras.callbacks.Callback):
         self._arrays, self._data = {}, {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Saves where it is time."""
+        """Save where it is time."""
         is_last = epoch + 1 == self.params.get("epochs") or self.model.stop_training
         if not is_last and self._is_due(epoch):
             started = time.perf_counter()
-            self._midway.write(*self._state(epoch + 1))
+            self._checkpoint.write(*self._state(epoch + 1))
             self._since = time.perf_counter()
             self._timed = self._since - started
 
     def _is_due(self, epoch: int) -> bool:
-        if self._midway.every is None:
+        every = self._checkpoint.every
+        if every is None:
             return False
-        if self._midway.every:
-            return (epoch + 1) % self._midway.every == 0
+        if every:
+            return (epoch + 1) % every == 0
         seconds = self._timed
         if seconds is None:
-            seconds = _SECONDS + self._size() / _BYTES_A_SECOND
-        return time.perf_counter() - self._since >= seconds / MOST_OF_TIME
+            seconds = _SECONDS + self._count_bytes() / _BYTES_A_SECOND
+        return time.perf_counter() - self._since >= seconds / MAX_TIME_SHARE
 
-    def _size(self) -> int:
+    def _count_bytes(self) -> int:
         parts = [*self.model.variables, *self.model.optimizer.variables]
         return sum(4 * int(np.prod(part.shape)) for part in parts)
 
@@ -149,7 +150,7 @@ class FitCheckpointCallback(keras.callbacks.Callback):
 
     @property
     def _agent_learns(self) -> bool:
-        """Whether the agent is not what it was when the training began."""
+        """True where the agent may have changed since the training began."""
         return self._callback.explore or self._callback.agent.always_changes
 
     def _state(self, epoch: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -161,16 +162,16 @@ class FitCheckpointCallback(keras.callbacks.Callback):
         if callback.selector is not None:
             arrays |= {f"selector/{name}": a for name, a in callback.selector.arrays().items()}
         log = callback.state.log
-        gathered = {} if log is None else log.gathered()
-        for name, lines in gathered.pop("lines", {}).items():
+        records = {} if log is None else log.state()
+        for name, lines in records.pop("lines", {}).items():
             arrays[f"log/{name}"] = np.frombuffer("\n".join(lines).encode(), np.uint8)
-        scalars = gathered.pop("scalars", [])
+        scalars = records.pop("scalars", [])
         names = sorted({name for name, _, _ in scalars})
         places = {name: place for place, name in enumerate(names)}
         rows = [(places[name], value, step) for name, value, step in scalars]
         arrays["log/scalars"] = np.array(rows, np.float64).reshape(-1, 3)
         data |= {"context": dict(callback.context), "epoch": epoch, "scalars": names}
-        return arrays, data | {"logged": gathered.get("context", {})}
+        return arrays, data | {"logged": records.get("context", {})}
 
     def _restore(self) -> None:
         callback, arrays, data = self._callback, self._arrays, self._data
@@ -198,7 +199,7 @@ class FitCheckpointCallback(keras.callbacks.Callback):
             for name, text in _under("log/", arrays).items()
             if name != "scalars"
         }
-        log.take_up(
+        log.restore(
             {
                 "context": data["logged"],
                 "lines": {name: text.split("\n") if text else [] for name, text in texts.items()},
@@ -211,11 +212,12 @@ class FitCheckpointCallback(keras.callbacks.Callback):
 
 
 def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays whose names begin so, without the prefix."""
     return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """The array in a type that NumPy itself knows: bfloat16 as the integers of its bits."""
+    """Return the array in a type of NumPy's own: bfloat16 as the integers of its bits."""
     if array.dtype.kind != "V":
         return np.asarray(array)
     return array.view({1: np.uint8, 2: np.uint16}[array.dtype.itemsize])

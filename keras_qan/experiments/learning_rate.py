@@ -168,7 +168,7 @@ class LearningRateExperiment(ExecutorFlags, ThreadFlags):
             and not team.is_chief
             and not self.directory.startswith(str(team.scratch))
         ):
-            aside = str(distribute.directory_here(Path(self.directory)))
+            aside = str(distribute.worker_directory(Path(self.directory)))
             return dataclasses.replace(self, directory=aside, resume=False).run(progress)
         directory = self._choose_directory()
         directory.mkdir(parents=True, exist_ok=True)

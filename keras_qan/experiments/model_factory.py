@@ -1,4 +1,4 @@
-"""Fresh students at the price of one: a model is compiled once and given fresh weights after."""
+"""Fresh models at the price of one: compiled once, and given fresh weights after."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import tensorflow as tf
 
 
 class ModelFactory:
-    """Gives a fresh student for each episode.
+    """Gives a fresh model for each episode.
 
-    The user's `build_model` is called for every student. Where the new model is the same as the
-    last but for its weights, its weights and its optimizer's initial state are copied into the last
-    one, whose training step is compiled already; the student cannot tell, and an episode on a small
+    The user's `build_model` is called for every model. Where the new one is the same as the last
+    but for its weights, its weights and its optimizer's initial state are copied into the last one,
+    whose training step is compiled already; the training cannot tell, and an episode on a small
     model takes a fraction of the time.
 
     Args:
       build_model: seed → compiled model.
-      example: batches to look at one of. `fit` draws a batch from its data to build the loss of a
-        model that is new to it, which would start that model at another place in the data than the
-        models after it; so the loss is built beforehand, on this.
+      example: batches, the first of which builds the loss of a model that is new. `fit` would draw
+        a batch of its own data for that, and so start the first model at another place in the data
+        than the models after it.
     """
 
     def __init__(self, build_model: Callable[[int], keras.Model], example: tf.data.Dataset) -> None:
@@ -32,8 +32,8 @@ class ModelFactory:
         self._kept: keras.Model | None = None
         self._kept_form: str | None = None
 
-    def fresh(self, seed: int) -> keras.Model:
-        """A student whose initial weights follow from the seed.
+    def build(self, seed: int) -> keras.Model:
+        """Return a model whose initial weights follow from the seed.
 
         Raises:
           TypeError: `build_model` did not return a compiled Keras model.
@@ -44,7 +44,7 @@ class ModelFactory:
                 f"build_model({seed}) returned {model!r}; expected a compiled keras.Model: call "
                 "model.compile(...) before returning it."
             )
-        form = _form(model)
+        form = _describe(model)
         if form is None or form != self._kept_form or self._kept is None:
             self._kept, self._kept_form = model, form
             model.evaluate(self._example, verbose=0)
@@ -62,8 +62,8 @@ class ModelFactory:
         return self._kept
 
 
-def _form(model: keras.Model) -> str | None:
-    """All of a model but its weights, seeds and automatic names; None where it cannot be told."""
+def _describe(model: keras.Model) -> str | None:
+    """Return a model but for its weights, seeds and automatic names; None where that is unknown."""
     if not model.built:
         return None
     try:
@@ -81,13 +81,13 @@ def _form(model: keras.Model) -> str | None:
 
 
 def _is_automatic(part: Any) -> bool:
-    """Whether Keras made the name from the class's: one that a user gave may say something else."""
+    """Return whether Keras made the name from the class's; a user's own may say something else."""
     base = re.sub(r"_\d+$", "", part.name)
     return base.replace("_", "").lower() == type(part).__name__.lower()
 
 
 def _without_start(config: Any) -> Any:
-    """A configuration without what only says where the weights start."""
+    """Return a configuration without the entries that only say where the weights start."""
     if isinstance(config, dict):
         return {
             key: _without_start(value)

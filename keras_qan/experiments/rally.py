@@ -1,7 +1,4 @@
-"""Stages as flags write them: lists with one entry for each stage.
-
-A rally by names and numbers: what the script runs.
-"""
+"""A rally on a data set by name, and training from nothing beside it: what the script runs."""
 
 from __future__ import annotations
 
@@ -19,118 +16,15 @@ from keras_qan.rally.growth_rule import GrowthRule
 from keras_qan.rally.rally import Rally
 from keras_qan.rally.report import RallyReport, cost_to
 from keras_qan.rally.stage import Stage
-
-#: What stands for "none" in a list.
-NONE = ("", "-")
-
-
-@dataclass(frozen=True)
-class StageFlags:
-    """The lists.
-
-    Args:
-      shares: of the examples.
-      widths: convolutions, then the hidden layer, with dashes between.
-      epochs: passes over the stage's examples.
-      deepen: layers that are followed by a new one, with + between; "-" for none.
-      rates: the first rate of each stage.
-      final_rates: the last rate of each stage; "-" for one that stays.
-      noise: on each stage's copies.
-
-    The last four may be empty: then no stage has one of its own.
-
-    Raises:
-      ValueError: a list has another length than `shares`, or an entry is not a number.
-    """
-
-    shares: Sequence[str]
-    widths: Sequence[str]
-    epochs: Sequence[str]
-    deepen: Sequence[str] = ()
-    rates: Sequence[str] = ()
-    final_rates: Sequence[str] = ()
-    noise: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("shares", "widths", "epochs"):
-            if len(getattr(self, name)) != len(self.shares) or not self.shares:
-                raise ValueError(
-                    f"{name} is {','.join(getattr(self, name))} and shares is "
-                    f"{','.join(self.shares)}; expected one for each stage in both."
-                )
-        for name in ("deepen", "rates", "final_rates", "noise"):
-            if getattr(self, name) and len(getattr(self, name)) != len(self.shares):
-                raise ValueError(
-                    f"{name} is {','.join(getattr(self, name))}; expected one for each of the "
-                    f"{len(self.shares)} stages, or nothing at all."
-                )
-        if len({len(widths_of(text)) for text in self.widths}) != 1:
-            raise ValueError(
-                f"widths is {','.join(self.widths)}; expected as many widths in each stage. New "
-                "layers come by deepen."
-            )
-
-    def stages(self) -> list[Stage]:
-        """The stages.
-
-        Raises:
-          ValueError: an entry is not a number, or out of range.
-        """
-        names = layer_names(widths_of(self.widths[0]))
-        return [
-            Stage(
-                _number("shares", self.shares, place),
-                _number("epochs", self.epochs, place),
-                dict(zip(names, widths_of(self.widths[place]), strict=True)),
-                self._new_layers(place),
-                self._optional("rates", place),
-                self._optional("final_rates", place),
-                self._optional("noise", place) or 0.0,
-            )
-            for place in range(len(self.shares))
-        ]
-
-    def _new_layers(self, place: int) -> list[str]:
-        text = self.deepen[place] if self.deepen else "-"
-        return [] if text in NONE else text.split("+")
-
-    def _optional(self, name: str, place: int) -> float | None:
-        entries = getattr(self, name)
-        if not entries or entries[place] in NONE:
-            return None
-        return _number(name, entries, place)
-
-
-def widths_of(text: str) -> tuple[int, ...]:
-    """The numbers in a text like "16-32-64".
-
-    Raises:
-      ValueError: it is none.
-    """
-    try:
-        return tuple(int(width) for width in text.split("-"))
-    except ValueError:
-        raise ValueError(
-            f"widths has {text!r}; expected whole numbers with dashes between, for example "
-            "16-32-64."
-        ) from None
-
-
-def _number(name: str, entries: Sequence[str], place: int) -> float:
-    try:
-        return float(entries[place])
-    except ValueError:
-        raise ValueError(
-            f"{name} is {','.join(entries)}; expected a number for each stage with commas between, "
-            f"and {entries[place]!r} is none. Write it as 0.5, for example."
-        ) from None
-
+from keras_qan.utils.validation import check, check_choice, check_number
 
 OPTIMIZERS = ("adam", "sgd")
 
-
-#: Who may steer the learning rate.
+#: Choices of what steers the learning rate.
 STEERING = ("", "shipped", "learn")
+
+#: Entries of a list that stand for "none".
+_NONE = ("", "-")
 
 
 @dataclass(frozen=True)
@@ -185,35 +79,66 @@ class RallyExperiment:
     )
 
     def __post_init__(self) -> None:
+        self._check_lists()
         self.stages()
-        for name, allowed in (("optimizer", OPTIMIZERS), ("qan", STEERING)):
-            if getattr(self, name) not in allowed:
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check(self.qan in STEERING, "qan", self.qan, "shipped, learn, or nothing")
+        check_number("learning_rate", self.learning_rate, above=0)
+        for name in ("compare_epochs", "compare_final_rate", "look_every"):
+            check_number(name, getattr(self, name), 0)
+
+    def _check_lists(self) -> None:
+        count = len(self.shares)
+        for name in ("shares", "widths", "epochs"):
+            if len(getattr(self, name)) != count or not count:
                 raise ValueError(
-                    f"{name} is {getattr(self, name)!r}; expected one of "
-                    f"{', '.join(map(repr, allowed))}."
+                    f"{name} is {','.join(getattr(self, name))} and shares is "
+                    f"{','.join(self.shares)}; expected one for each stage in both."
                 )
-        numbers = (self.compare_epochs, self.compare_final_rate, self.look_every)
-        if not self.learning_rate > 0.0 or min(numbers) < 0:
+        for name in ("deepen", "rates", "final_rates", "noise"):
+            if len(getattr(self, name)) not in (0, count):
+                raise ValueError(
+                    f"{name} is {','.join(getattr(self, name))}; expected one for each of the "
+                    f"{count} stages, or nothing at all."
+                )
+        if len({len(parse_widths(text)) for text in self.widths}) != 1:
             raise ValueError(
-                f"learning_rate is {self.learning_rate}, compare_epochs {self.compare_epochs}, "
-                f"compare_final_rate {self.compare_final_rate}, look_every {self.look_every}; "
-                "expected a positive rate and nothing below zero."
+                f"widths is {','.join(self.widths)}; expected as many widths in each stage. New "
+                "layers come by deepen."
             )
 
     def stages(self) -> list[Stage]:
-        """The stages."""
-        return StageFlags(
-            self.shares,
-            self.widths,
-            self.epochs,
-            self.deepen,
-            self.rates,
-            self.final_rates,
-            self.noise,
-        ).stages()
+        """Return the stages that the lists describe.
+
+        Raises:
+          ValueError: an entry is not a number, or out of range.
+        """
+        names = layer_names(parse_widths(self.widths[0]))
+        return [
+            Stage(
+                _parse_number("shares", self.shares, place),
+                _parse_number("epochs", self.epochs, place),
+                dict(zip(names, parse_widths(self.widths[place]), strict=True)),
+                self._parse_layers(place),
+                self._parse_optional("rates", place),
+                self._parse_optional("final_rates", place),
+                self._parse_optional("noise", place) or 0.0,
+            )
+            for place in range(len(self.shares))
+        ]
+
+    def _parse_layers(self, place: int) -> list[str]:
+        text = self.deepen[place] if self.deepen else "-"
+        return [] if text in _NONE else text.split("+")
+
+    def _parse_optional(self, name: str, place: int) -> float | None:
+        entries = getattr(self, name)
+        if not entries or entries[place] in _NONE:
+            return None
+        return _parse_number(name, entries, place)
 
     def run(self) -> RallyComparison:
-        """Rallies, and trains from nothing; goes on with what the directory holds.
+        """Run the rally and train from nothing, or resume both from the directory.
 
         Raises:
           ValueError: the directory holds another experiment, or the rally cannot be.
@@ -227,16 +152,16 @@ class RallyExperiment:
         rally = Rally(
             self.stages(),
             directory,
-            self._steering(directory),
+            self._make_callback(directory),
             batch_size=self.batch_size,
             look_every=self.look_every or None,
             seed=self.seed,
             rule=GrowthRule(self.width_gain) if self.automatic else None,
             new=self.new,  # type: ignore[arg-type]
         )
-        small = widths_of(self.widths[0])
+        small = parse_widths(self.widths[0])
         found = rally.run(
-            lambda seed: self._model(splits, small, seed),
+            lambda seed: self._build_model(splits, small, seed),
             splits.train,
             splits.validation,
             splits.test,
@@ -249,14 +174,14 @@ class RallyExperiment:
         if not self.compare_epochs:
             return None
         deepen = [layer for stage in self.stages() for layer in stage.deepen]
-        wide = widths_of(self.widths[-1])
+        wide = parse_widths(self.widths[-1])
 
         def build_model(seed: int) -> keras.Model:
             if not deepen:
-                return self._model(splits, wide, seed)
+                return self._build_model(splits, wide, seed)
             # Of the same architecture, with weights of its own.
             model = keras.models.clone_model(found.model)
-            _draw_anew(model, seed)
+            _draw_weights(model, seed)
             self._compile(model)
             return model
 
@@ -269,7 +194,7 @@ class RallyExperiment:
         )
         return rally.run(build_model, splits.train, splits.validation, splits.test)
 
-    def _steering(self, directory: Path) -> QANCallback | None:
+    def _make_callback(self, directory: Path) -> QANCallback | None:
         if self.qan == "learn":
             return QANCallback(directory / "qan", policy=None)
         return QANCallback() if self.qan == "shipped" else None
@@ -279,7 +204,7 @@ class RallyExperiment:
             self.dataset, train_fraction=self.train_fraction, data_dir=self.data_dir or None
         )
 
-    def _model(self, splits: data.Splits, widths: Sequence[int], seed: int) -> keras.Model:
+    def _build_model(self, splits: data.Splits, widths: Sequence[int], seed: int) -> keras.Model:
         model = network(splits.input_shape, splits.num_classes, widths, seed)
         self._compile(model)
         return model
@@ -302,7 +227,7 @@ class RallyExperiment:
 class RallyComparison:
     """A rally and the training from nothing beside it.
 
-    Args:
+    Attributes:
       rally: the rally.
       from_nothing: the full network on all examples; None if it was not asked for.
       directory: where both are.
@@ -314,17 +239,42 @@ class RallyComparison:
 
     @property
     def target(self) -> float:
-        """The validation accuracy that training from nothing ends with; not-a-number without it."""
+        """Validation accuracy that training from nothing ends with; not-a-number without it."""
         return self.from_nothing.looks[-1]["val_accuracy"] if self.from_nothing else float("nan")
 
     def ratio(self) -> float:
-        """The rally's cost to the target over that from nothing; infinity if it never got there."""
+        """Return the cost to the target over that from nothing; infinity if never reached."""
         if self.from_nothing is None:
             return float("nan")
         return self.rally.cost_to(self.target) / cost_to(self.from_nothing.looks, self.target)
 
 
-def _draw_anew(model: keras.Model, seed: int) -> None:
+def _draw_weights(model: keras.Model, seed: int) -> None:
     for number, variable in enumerate(model.trainable_variables):
         if len(variable.shape) >= 2:
             variable.assign(keras.initializers.GlorotUniform(1_000 * seed + number)(variable.shape))
+
+
+def parse_widths(text: str) -> tuple[int, ...]:
+    """Return the numbers in a text like "16-32-64".
+
+    Raises:
+      ValueError: a part is no whole number.
+    """
+    try:
+        return tuple(int(width) for width in text.split("-"))
+    except ValueError:
+        raise ValueError(
+            f"widths has {text!r}; expected whole numbers with dashes between, for example "
+            "16-32-64."
+        ) from None
+
+
+def _parse_number(name: str, entries: Sequence[str], place: int) -> float:
+    try:
+        return float(entries[place])
+    except ValueError:
+        raise ValueError(
+            f"{name} is {','.join(entries)}; expected a number for each stage with commas between, "
+            f"and {entries[place]!r} is none. Write it as 0.5, for example."
+        ) from None

@@ -1,4 +1,4 @@
-"""Many turns of the loop: fresh student, fit, evaluate, log, checkpoint, resume."""
+"""Runs of many episodes: learning, evaluation, records, checkpoints, resuming."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 
 from keras_qan import distribute
-from keras_qan.experiments import baselines as arm_room
-from keras_qan.experiments import statistics
+from keras_qan.experiments import baselines, statistics
 from keras_qan.experiments.episode import (
     EpisodeRunner,
     EpisodeSpec,
-    build_agent,
-    call_for,
     learn_from_result,
+    make_call,
     write_records,
 )
 from keras_qan.experiments.fit_checkpoint import FitCheckpoint
@@ -32,18 +30,23 @@ from keras_qan.qan.callback import QANCallback
 from keras_qan.storage import files, run_log
 from keras_qan.storage.signals import Stopped, StopRequests
 from keras_qan.utils.progress import Progress
+from keras_qan.utils.validation import check_integer
 
 __all__ = ["Evaluation", "RunReport", "Stopped", "Task", "run_episodes"]
 
 
+#: Seeds of evaluations start here; training episodes' seeds stay below.
+FIRST_UNSEEN_SEED = 1_000_000
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """How the learned policy is compared with others.
+    """Comparison of the learned policy with others.
 
     Attributes:
-      arms: who takes part, from `keras_qan.experiments.baselines.NAMES`.
-      seeds: how many unseen seeds each arm is trained with; the same for all.
-      learning_rates: the initial rates; by default the one that `build_model` compiles with.
+      arms: of the comparison, from `keras_qan.experiments.baselines.NAMES`. Defaults to four.
+      seeds: number of unseen seeds that each arm is trained with; the same for all. Defaults to 5.
+      learning_rates: the initial rates. Defaults to the one that `build_model` compiles with.
     """
 
     arms: Sequence[str] = ("qan", "random", "constant", "cosine")
@@ -51,30 +54,25 @@ class Evaluation:
     learning_rates: Sequence[float] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:
-        """Raises ValueError for unknown arms, no seeds, or rates that are none."""
-        arm_room.check_names(self.arms)
-        if self.seeds < 1:
-            raise ValueError(f"Evaluation got seeds={self.seeds}; expected at least 1.")
+        """Raise ValueError for unknown arms, no seeds, or rates out of range."""
+        baselines.check_names(self.arms)
+        check_integer("seeds", self.seeds, 1)
         _check_rates("learning_rates", self.learning_rates)
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run showed.
+    """Outcome of a run.
 
     Attributes:
-      rows: the table, as `comparison.compare` gives it; of several workers, the chief has it.
-      directory: where everything is.
-      episodes: training episodes, all in all.
+      rows: the table, as `statistics.compare` gives it; of several workers, the chief has it.
+      directory: of the run.
+      episodes: training episodes in all.
     """
 
     rows: list[dict[str, Any]]
     directory: Path
     episodes: int
-
-
-#: Seeds of evaluations start here; training episodes' seeds stay below.
-FIRST_UNSEEN_SEED = 1_000_000
 
 
 def run_episodes(
@@ -89,29 +87,30 @@ def run_episodes(
     engine: Executor | None = None,
     save_every_epochs: int | None = 0,
 ) -> RunReport:
-    """Lets QAN learn over episodes, then compares what it learned with other arms.
+    """Let QAN learn over episodes, then compare what it learned with other arms.
 
     The policy is evaluated greedily (ε = 0, frozen), on seeds that no training episode had, and
     each arm starts from the same weights and sees the same batches in the same order. What the
-    directory already holds is not done again: a run that was killed goes on, and ends as it would
-    have, to the last bit on one CPU.
+    directory already holds is not done again: a run that was killed is resumed, and ends as it
+    would have, to the last bit on one CPU.
 
-    With an engine of N workers, episodes are played N at a time with the policy that there is when
-    a round begins, and learned from in their order: the same for the same N, another run than one
-    by one. The evaluation is the same for any N.
+    With N workers, episodes are run N at a time with the policy that there is when a round begins,
+    and learned from in their order: the same for the same N, another run than one by one. The
+    evaluation is the same for any N.
 
     Args:
-      task: what is trained; with several workers it says its `source`.
+      task: the training; with several workers it says its `source`.
       learner: the callback that learns; it must have a directory.
-      episodes: training episodes, all in all; at least 0.
-      evaluation: how to compare; by default four arms on five seeds.
-      learning_rates: training episodes start with a rate drawn log-uniformly between these two; by
-        default the one that `build_model` compiles with.
-      seed: training episode e has the seed `seed + e`, evaluations have later ones.
-      progress: where to show progress; by default nowhere.
-      engine: what plays the episodes; by default this process, one by one.
-      save_every_epochs: epochs after which a training in this process is saved so that it can be
-        gone on with; 0 for as often as takes at most a hundredth of its time, None for never.
+      episodes: training episodes in all, at least 0.
+      evaluation: the comparison. Defaults to four arms on five seeds.
+      learning_rates: training episodes start with a rate drawn log-uniformly between these two.
+        Defaults to the one that `build_model` compiles with.
+      seed: training episode e has the seed `seed + e`, evaluations have later ones. Defaults to 0.
+      progress: where to show progress. Defaults to nowhere.
+      engine: what runs the episodes. Defaults to this process.
+      save_every_epochs: epochs between saves of a training that is not over; 0 for as often as
+        takes at most a hundredth of its time; None for never. Trainings that workers run are not
+        saved. Defaults to 0.
 
     Returns:
       The report; `evaluation.json` in the directory holds the same rows.
@@ -128,16 +127,10 @@ def run_episodes(
             "run_episodes got a QANCallback without a directory, so the run could not be kept; "
             "write QANCallback('runs/mine')."
         )
-    if episodes < 0 or not 0 <= seed < FIRST_UNSEEN_SEED // 2:
-        raise ValueError(
-            f"run_episodes got episodes={episodes}, seed={seed}; expected at least 0 episodes and "
-            f"a seed from 0 to {FIRST_UNSEEN_SEED // 2 - 1}."
-        )
-    if save_every_epochs is not None and save_every_epochs < 0:
-        raise ValueError(
-            f"save_every_epochs is {save_every_epochs}; expected a number of epochs, 0 for as "
-            "often as costs little, or None for never."
-        )
+    check_integer("episodes", episodes, 0)
+    check_integer("seed", seed, 0, FIRST_UNSEEN_SEED // 2 - 1)
+    if save_every_epochs is not None:
+        check_integer("save_every_epochs", save_every_epochs, 0, hint="None is never.")
     if learning_rates is not None:
         _check_rates("learning_rates", learning_rates)
     progress = progress or Progress()
@@ -147,14 +140,9 @@ def run_episodes(
         save_every_epochs = None  # the workers would have to save, and to go on, together
     _write_origin(directory, seed)
     with StopRequests() as stop, progress:
-        midway = FitCheckpoint(directory, save_every_epochs, stop.hold)
-        run = _Run(
-            EpisodeRunner(task, learner, seed, midway),
-            stop,
-            engine or LocalExecutor(),
-            progress,
-            seed,
-        )
+        checkpoint = FitCheckpoint(directory, save_every_epochs, stop.hold)
+        runner = EpisodeRunner(task, learner, seed, checkpoint)
+        run = _Run(runner, stop, engine or LocalExecutor(), progress, seed)
         run.learn(episodes, learning_rates)
         run.evaluate(evaluation)
     if team is not None and not team.is_chief:
@@ -168,45 +156,45 @@ def run_episodes(
 
 @dataclass(frozen=True)
 class _Run:
-    """What learning and evaluating share."""
+    """Learning and evaluating, here or in workers."""
 
-    stage: EpisodeRunner
+    runner: EpisodeRunner
     stop: StopRequests
-    engine: Executor
+    executor: Executor
     progress: Progress
     seed: int
 
     def learn(self, episodes: int, learning_rates: tuple[float, float] | None) -> None:
-        """Plays and learns until there are so many episodes."""
-        learner, epochs = self.stage.learner, self.stage.task.epochs
+        """Run episodes and learn from them until there are so many."""
+        learner, epochs = self.runner.learner, self.runner.task.epochs
         self.progress.start("learning", learner.episodes, episodes, epochs)
-        if not self.engine.is_here and learner.episodes < episodes:
-            build_agent(learner, self.stage, self.seed)
+        if not self.executor.is_here and learner.episodes < episodes:
+            self.runner.build_agent()
         while learner.episodes < episodes:
-            size = 1 if self.engine.is_here else self.engine.workers
+            size = 1 if self.executor.is_here else self.executor.workers
             numbers = range(learner.episodes, min(learner.episodes + size, episodes))
-            plays = [self._training(number, learning_rates) for number in numbers]
-            if self.engine.is_here:
-                self.stage.play(plays[0], self.progress)
+            specs = [self._draw_spec(number, learning_rates) for number in numbers]
+            if self.executor.is_here:
+                self.runner.run(specs[0], self.progress)
                 self.progress.advance()
             else:
-                self._learn_from_round(plays)
+                self._learn_from_round(specs)
 
-    def _learn_from_round(self, plays: list[EpisodeSpec]) -> None:
-        learner = self.stage.learner
+    def _learn_from_round(self, specs: list[EpisodeSpec]) -> None:
+        learner = self.runner.learner
         calls = [
-            call_for(play, self.stage.task, learner, self.seed, stream=play.number + 1)
-            for play in plays
+            make_call(spec, self.runner.task, learner, self.seed, stream=spec.number + 1)
+            for spec in specs
         ]
-        for played in self.engine.map(calls):
+        for result in self.executor.map(calls):
             with self.stop.hold():
-                learn_from_result(learner, played)
+                learn_from_result(learner, result)
             self.progress.advance()
-        # Once a round, so that a run that goes on begins the next round where this one ended.
+        # Once a round, so that a run that is resumed begins the next round where this one ended.
         with self.stop.hold():
             learner.save()
 
-    def _training(self, number: int, learning_rates: tuple[float, float] | None) -> EpisodeSpec:
+    def _draw_spec(self, number: int, learning_rates: tuple[float, float] | None) -> EpisodeSpec:
         seed, rate = self.seed + number, None
         if learning_rates is not None:
             low, high = np.log(learning_rates)
@@ -214,32 +202,32 @@ class _Run:
         return EpisodeSpec("qan", "train", number, seed, rate)
 
     def evaluate(self, evaluation: Evaluation) -> None:
-        """Interleaves arms, rates and seeds, so that no arm has the machine to itself."""
-        learner, task = self.stage.learner, self.stage.task
+        """Interleave arms, rates and seeds, so that no arm has the machine to itself."""
+        learner, task = self.runner.learner, self.runner.task
         rates: list[float | None] = list(evaluation.learning_rates) or [None]
         pairs = [(number, rate) for number in range(evaluation.seeds) for rate in rates]
-        plays = [
+        specs = [
             EpisodeSpec(arm, "evaluate", place, FIRST_UNSEEN_SEED + self.seed + number, rate)
             for place, (number, rate) in enumerate(pairs)
             for arm in evaluation.arms
         ]
         left = [
-            play for play in plays if not learner.has_finished(play.arm, play.phase, play.number)
+            spec for spec in specs if not learner.has_finished(spec.arm, spec.phase, spec.number)
         ]
-        self.progress.start("evaluating", len(plays) - len(left), len(plays), task.epochs)
-        if self.engine.is_here:
-            for play in left:
-                self.stage.play(play, self.progress)
+        self.progress.start("evaluating", len(specs) - len(left), len(specs), task.epochs)
+        if self.executor.is_here:
+            for spec in left:
+                self.runner.run(spec, self.progress)
                 self.progress.advance()
             return
         if not left:
             return
-        build_agent(learner, self.stage, self.seed)
-        calls = [call_for(play, task, learner, self.seed) for play in left]
+        self.runner.build_agent()
+        calls = [make_call(spec, task, learner, self.seed) for spec in left]
         steps = dict.fromkeys(evaluation.arms, 0) | {"qan": learner.state.steps}
-        for play, played in zip(left, self.engine.map(calls), strict=True):
+        for spec, result in zip(left, self.executor.map(calls), strict=True):
             with self.stop.hold():
-                steps[play.arm] = write_records(learner, played, steps[play.arm])
+                steps[spec.arm] = write_records(learner, result, steps[spec.arm])
             self.progress.advance()
 
 
@@ -251,7 +239,7 @@ def _check_rates(name: str, rates: Sequence[float]) -> None:
 
 
 def _write_origin(directory: Path, seed: int) -> None:
-    """Notes what the run was made with, once."""
+    """Write the versions and the machine that a run was begun with, once."""
     path = directory / "run.json"
     if path.exists():
         return
@@ -267,4 +255,4 @@ def _write_origin(directory: Path, seed: int) -> None:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    files.replace(path, json.dumps(run_log.plain(value), indent=1))
+    files.replace(path, json.dumps(files.replace_non_finite(value), indent=1))

@@ -1,4 +1,4 @@
-"""From evaluation records to a table: means, paired differences, intervals, steps to a target."""
+"""Table of an evaluation: means, paired differences, intervals, steps to a target."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+#: The log loss that a diverged training counts as: it spoils a mean instead of hiding in it.
+DIVERGED_LOG_LOSS = math.log(10.0)
+
 
 def interval(values: Sequence[float], seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """The bootstrap percentile interval of a mean (Efron & Tibshirani 1993).
+    """Return the bootstrap percentile interval of a mean (Efron & Tibshirani 1993).
 
     Args:
-      values: one number a seed; not-a-numbers are left out.
-      seed: of the resampling.
-      level: the share of resampled means within the interval.
+      values: one number a seed; non-finite ones are left out.
+      seed: of the resampling. Defaults to 0.
+      level: the share of resampled means within the interval. Defaults to 0.95.
 
     Returns:
       Lower and upper end; both not-a-number for fewer than two values.
@@ -38,7 +41,7 @@ def interval(values: Sequence[float], seed: int = 0, level: float = 0.95) -> tup
 
 
 def steps_to(target: float, steps: Sequence[float], losses: Sequence[float]) -> float:
-    """After how many steps a validation loss first reached a target, linear between epochs.
+    """Return the steps to the first validation loss at a target, linear between epochs.
 
     Args:
       target: the loss to reach.
@@ -62,7 +65,7 @@ def steps_to(target: float, steps: Sequence[float], losses: Sequence[float]) -> 
 def compare(
     episodes: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]], reference: str = "qan"
 ) -> list[dict[str, Any]]:
-    """Sums up an evaluation, arm by arm and initial rate by initial rate.
+    """Summarise an evaluation, arm by arm and initial rate by initial rate.
 
     The target of an initial rate is the mean validation loss that the constant rate ends with, and
     differences are paired by seed.
@@ -70,7 +73,7 @@ def compare(
     Args:
       episodes: the run's episode records.
       epochs: its epoch records.
-      reference: the arm that the others are compared with.
+      reference: the arm that the others are compared with. Defaults to "qan".
 
     Returns:
       One row for each initial rate and arm, best mean first: `initial_learning_rate`, `arm`,
@@ -111,10 +114,6 @@ def compare(
             )
         rows += sorted(rows_of_rate, key=lambda row: row["log_val_loss"])
     return rows
-
-
-#: The log loss that a diverged training counts as: it spoils a mean instead of hiding in it.
-DIVERGED_LOG_LOSS = math.log(10.0)
 
 
 def _log_losses(records: Sequence[dict[str, Any]], arm: str) -> dict[int, float]:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_qan.parallel import Call
 from keras_qan.selection import Selector
+from keras_qan.utils.validation import check_integer
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,15 @@ class Task:
     Attributes:
       build_model: seed → compiled model; its initial weights follow from the seed.
       train: seed → training batches; their order follows from the seed.
-      validation: what rewards and choices look at.
+      validation: data for rewards and choices.
       epochs: of one training, at least 1.
-      test: what is looked at once, after an evaluation's training; None if there is none.
-      selector: what chooses the batches of the arms that have its actions, anew from the seed in
-        each training; the other arms are trained on `train`.
-      steps: optimizer steps in an epoch of those arms; None for as many as hold all examples once.
+      test: data that is evaluated once, after an evaluation's training. Defaults to none.
+      selector: chooses the batches of the arms that have its actions, anew from the seed in each
+        training; the other arms are trained on `train`. Defaults to none.
+      steps: optimizer steps in an epoch of those arms. Defaults to as many as hold all examples
+        once.
       source: how another process makes this task: a function that returns it, and its arguments.
-        Needed where trainings are run by several workers.
+        Needed where trainings are run by several workers. Defaults to none.
     """
 
     build_model: Callable[[int], keras.Model]
@@ -40,15 +42,11 @@ class Task:
     source: Call | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a training of no epochs."""
-        if self.epochs < 1:
-            raise ValueError(f"epochs is {self.epochs}; expected at least 1.")
+        """Raise ValueError for a training of no epochs."""
+        check_integer("epochs", self.epochs, 1)
 
     @functools.cached_property
-    def _pipeline(self) -> tf.data.Dataset:
-        assert self.selector is not None
-        return self.selector.dataset()
-
     def selected(self) -> tf.data.Dataset:
         """The selector's batches: one pipeline for all trainings."""
-        return self._pipeline
+        assert self.selector is not None
+        return self.selector.dataset()

@@ -1,10 +1,12 @@
 """A pull toward a teacher while a model trains: by weights, by features, or by its answers.
 
 `MetaMomentum` is the callback; a teacher is a model, "previous" for the best student of earlier
-trainings, or one of `teachers`; `Pull`, `Features` and `Distillation` are the forms.
+trainings, or a `Teacher`; `Pull`, `Features` and `Distillation` are the forms.
 """
 
 # ruff: noqa: E402  (what is needed is said before the imports that need it)
+
+from typing import TYPE_CHECKING
 
 from keras_qan.utils.backend import require_tensorflow
 
@@ -18,6 +20,18 @@ from keras_qan.meta_momentum.teachers import (
     RandomTeacher,
     Teacher,
 )
+from keras_qan.utils.deprecation import moved_names
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(
+        __name__,
+        {
+            "Constant": "ConstantStrength",
+            "Given": "FixedTeacher",
+            "Linear": "LinearFade",
+            "Previous": "BestStudentTeacher",
+        },
+    )
 
 __all__ = [
     "BestStudentTeacher",

@@ -1,10 +1,9 @@
-"""In which form a teacher pulls: on weights after each update, or by a loss."""
+"""The forms of a teacher's pull: on weights after each update, or by a loss."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import keras
 import tensorflow as tf
@@ -17,22 +16,24 @@ from keras_qan.meta_momentum.matching import (
     watched_layers,
 )
 from keras_qan.meta_momentum.teachers import Teacher
+from keras_qan.utils.validation import check_number
 
 
+@runtime_checkable
 class TeacherLoss(Protocol):
     """A form of the pull."""
 
     def default_steps(self, strength: float) -> int | None:
-        """How long it lasts where nothing is said; None for the whole training."""
+        """Number of steps that it lasts by default; None for the whole training."""
         ...
 
     def bind(self, model: keras.Model, layers: Sequence[str] | None) -> BoundLoss:
-        """Makes ready for a model."""
+        """Return the form for one model."""
         ...
 
 
 class BoundLoss:
-    """A form that is bound to one model; it does nothing.
+    """A form for one model; this base class does nothing.
 
     Attributes:
       is_loss: whether it adds to the loss.
@@ -40,29 +41,34 @@ class BoundLoss:
 
     is_loss = False
 
+    @property
+    def network(self) -> keras.Model | None:
+        """The teacher's network within the training step; a new one has to be compiled anew."""
+        return None
+
     def teach(self, teacher: Teacher) -> bool:  # noqa: ARG002
-        """Takes over what the teacher has to say; returns whether that is anything."""
+        """Take over the teacher's knowledge; return whether there is any."""
         return False
 
     def attach(self) -> None:
-        """Begins to watch the model."""
+        """Begin to watch the model."""
 
     def detach(self) -> None:
-        """Leaves the model as it was."""
+        """Restore the model."""
 
     def after_update(self, strength: tf.Tensor) -> None:
-        """What happens after an update."""
+        """Act on the weights after an update."""
 
     def loss(self, x: Any, y_pred: Any) -> tf.Tensor:
-        """What is added to the loss, times the strength."""
+        """Return the term of the loss, `[]`, before it is multiplied by the strength."""
         raise NotImplementedError
 
 
 class Pull:
     """On weights: w ← w + c_t (w* − w) after each update t (the original's meta-momentum).
 
-    c_t is the strength times the fading. Watched are kernels, not biases, as in the original. It
-    lasts for 1/strength steps where nothing is said: a constant pull would by then have covered
+    c_t is the strength times the fade. Kernels are watched, biases are not, as in the original. It
+    lasts for 1/strength steps by default: a constant pull would by then have covered
     1 − 1/e = 63 % of the way.
     """
 
@@ -71,7 +77,7 @@ class Pull:
         return max(1, round(1.0 / strength)) if strength else 1
 
     def bind(self, model: keras.Model, layers: Sequence[str] | None) -> BoundLoss:
-        """Makes room for the teacher's kernels."""
+        """Return the form for a model, with variables for the teacher's kernels."""
         return _BoundPull(model, layers)
 
 
@@ -113,7 +119,7 @@ class _BoundPull(BoundLoss):
 
 
 class _BoundOutputLoss(BoundLoss):
-    """What the two losses share: a network that is asked the same question as the student."""
+    """A loss on the answers of the teacher's network to the student's inputs."""
 
     is_loss = True
 
@@ -132,38 +138,41 @@ class _BoundOutputLoss(BoundLoss):
         if network is None:
             return False
         if network is not self._network:
-            self.learn_from(network)
+            self.set_network(network)
         self._network = network
         return True
 
-    def learn_from(self, network: keras.Model) -> None:
-        """Looks at a new teacher."""
+    def set_network(self, network: keras.Model) -> None:
+        """Take a new teacher's network."""
 
     @property
     def network(self) -> keras.Model | None:
-        """The teacher; where it is another one, the training step has to be compiled anew."""
         return self._network
 
-    def ask(self, x: Any) -> Any:
-        """The teacher's answer, in inference mode."""
+    def answer(self, x: Any) -> Any:
+        """Answer of the teacher's network, in inference mode."""
         assert self._network is not None
         return self._network(x, training=False)
 
 
-class Features:
-    """On features: a loss c_t · mean over watched layers l of mean((f_l − f*_l)²).
-
-    f_l and f*_l are the outputs of layer l of student and teacher on the same batch; the inner
-    mean is over examples and units. The idea is DrMAD's regression of a student's features on an
-    earlier network's. It lasts for the whole training where nothing is said.
-    """
+class _WholeTraining:
+    """A form that lasts for the whole training by default."""
 
     def default_steps(self, strength: float) -> int | None:  # noqa: ARG002
         """The whole training."""
         return None
 
+
+class Features(_WholeTraining):
+    """On features: a loss c_t · mean over watched layers l of mean((f_l − f*_l)²).
+
+    f_l and f*_l are the outputs of layer l of student and teacher on the same batch; the inner
+    mean is over examples and units. The idea is DrMAD's regression of a student's features on an
+    earlier network's. It lasts for the whole training by default.
+    """
+
     def bind(self, model: keras.Model, layers: Sequence[str] | None) -> BoundLoss:
-        """Finds the layers to watch."""
+        """Return the form for a model, with the layers to watch."""
         return _BoundFeatures(model, layers)
 
 
@@ -174,7 +183,7 @@ class _BoundFeatures(_BoundOutputLoss):
         self._own = _Outputs(self._layers)
         self._theirs = _Outputs([])
 
-    def learn_from(self, network: keras.Model) -> None:
+    def set_network(self, network: keras.Model) -> None:
         self._theirs = _Outputs(matching_layers(self._model, self._layers, network))
 
     def attach(self) -> None:
@@ -186,7 +195,7 @@ class _BoundFeatures(_BoundOutputLoss):
     def loss(self, x: Any, y_pred: Any) -> tf.Tensor:  # noqa: ARG002
         self._theirs.attach()
         try:
-            self.ask(x)
+            self.answer(x)
         finally:
             self._theirs.detach()
         terms = []
@@ -202,35 +211,27 @@ class _BoundFeatures(_BoundOutputLoss):
         return tf.add_n(terms) / len(terms)
 
 
-class Distillation:
+class Distillation(_WholeTraining):
     """On answers: a loss c_t · T² KL(softmax(z*/T) ‖ softmax(z/T)), mean over examples.
 
     z and z* are the logits of student and teacher (Hinton, Vinyals & Dean 2015, section 2; T² keeps
     the gradients' size). Deviation: it is added to the model's own loss, which keeps its weight of
     one. Where the last layer ends in a softmax, z is its logarithm, which is the same up to a
-    constant. It lasts for the whole training where nothing is said.
+    constant. It lasts for the whole training by default.
 
     Args:
-      temperature: T, above 0.
+      temperature: T, above 0. Defaults to 2.
     """
 
     def __init__(self, temperature: float = 2.0) -> None:
-        if not (temperature > 0.0 and math.isfinite(temperature)):
-            raise ValueError(
-                f"Distillation got temperature={temperature}; expected a finite number above 0. "
-                "2 to 5 soften the teacher's answers; 1 leaves them as they are."
-            )
-        self.temperature = float(temperature)
-
-    def default_steps(self, strength: float) -> int | None:  # noqa: ARG002
-        """The whole training."""
-        return None
+        usual = "2 to 5 soften the teacher's answers; 1 leaves them as they are."
+        self.temperature = check_number("temperature", temperature, above=0, hint=usual)
 
     def bind(self, model: keras.Model, layers: Sequence[str] | None) -> BoundLoss:
-        """Checks that the model answers with classes.
+        """Return the form for a model.
 
         Raises:
-          ValueError: layers are named, or the model has no classes to choose among.
+          ValueError: layers are named.
         """
         if layers is not None:
             raise ValueError(
@@ -246,7 +247,7 @@ class _BoundDistillation(_BoundOutputLoss):
         self._temperature = temperature
 
     def loss(self, x: Any, y_pred: Any) -> tf.Tensor:
-        answers = self.ask(x)
+        answers = self.answer(x)
         for whose, answer in (("student", y_pred), ("teacher", answers)):
             if (
                 not hasattr(answer, "shape")
@@ -285,7 +286,7 @@ def _shape(tensor: Any) -> str:
 
 
 class _Outputs:
-    """Sees what layers give while a model is called: no second forward pass, no other model."""
+    """Records the outputs of layers while a model is called, without a second forward pass."""
 
     def __init__(self, layers: Sequence[keras.layers.Layer]) -> None:
         self._layers = list(layers)
@@ -295,7 +296,7 @@ class _Outputs:
     def attach(self) -> None:
         self._before = [vars(layer).get("call") for layer in self._layers]
         for number, layer in enumerate(self._layers):
-            layer.call = self._seeing(number, layer.call)
+            layer.call = self._recording(number, layer.call)
 
     def detach(self) -> None:
         for layer, before in zip(self._layers, self._before, strict=False):
@@ -305,10 +306,10 @@ class _Outputs:
                 del layer.call
         self._before = []
 
-    def _seeing(self, number: int, call: Callable[..., Any]) -> Callable[..., Any]:
-        def seeing(*arguments: Any, **named: Any) -> Any:
+    def _recording(self, number: int, call: Callable[..., Any]) -> Callable[..., Any]:
+        def recording(*arguments: Any, **named: Any) -> Any:
             outputs = call(*arguments, **named)
             self.seen[number] = keras.tree.flatten(outputs)[0]
             return outputs
 
-        return seeing
+        return recording

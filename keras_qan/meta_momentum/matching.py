@@ -1,4 +1,4 @@
-"""Which weights of a student stand for which of its teacher."""
+"""Matching of a student's weights and layers with its teacher's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class WeightCopies:
 
     @classmethod
     def of(cls, model: keras.Model) -> WeightCopies:
-        """A copy of a model's weights."""
+        """Copy a model's weights."""
         arrays = [keras.ops.convert_to_numpy(variable).copy() for variable in model.weights]
         return cls(tuple(variable.path for variable in model.weights), tuple(arrays))
 
@@ -41,12 +41,12 @@ class WeightCopies:
 
 
 def is_kernel(path: str, array: Any) -> bool:
-    """Whether a weight is a kernel: biases and normalisation are not."""
+    """Tell a kernel from biases and normalisation."""
     return path.rpartition("/")[2].endswith("kernel") and len(array.shape) >= 2
 
 
 def chosen_kernels(model: keras.Model, layers: Sequence[str] | None) -> list[Any]:
-    """The kernels to be pulled: those of the named layers, or all that are trained.
+    """Kernels to pull: those of the named layers, or all that are trained.
 
     Raises:
       ValueError: there is no such layer, or no kernel at all.
@@ -61,7 +61,7 @@ def chosen_kernels(model: keras.Model, layers: Sequence[str] | None) -> list[Any
 def matching_kernels(
     model: keras.Model, chosen: Sequence[Any], teacher: WeightCopies, layers: Sequence[str] | None
 ) -> list[np.ndarray]:
-    """The teacher's value for each chosen kernel.
+    """Teacher's value of each chosen kernel.
 
     Where both have as many kernels, they are matched by place, as Keras numbers unnamed layers
     through a whole process; otherwise by the names of layer and weight.
@@ -70,7 +70,7 @@ def matching_kernels(
       model: the student.
       chosen: some of its kernels.
       teacher: all weights of the teacher.
-      layers: how the kernels were chosen, for the message.
+      layers: names that the kernels were chosen by, for the message.
 
     Returns:
       Arrays of the kernels' shapes.
@@ -118,7 +118,7 @@ def _short(path: str) -> str:
 
 
 def leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """The layers of a model, nested models opened; what is within a layer is its own affair."""
+    """Layers of a model and of the models nested in it."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from leaves(layer)
@@ -127,7 +127,7 @@ def leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def watched_layers(model: keras.Model, layers: Sequence[str] | None) -> list[keras.layers.Layer]:
-    """The layers whose outputs are compared: the named ones, or all with a kernel.
+    """Layers whose outputs are compared: the named ones, or all with a kernel.
 
     Raises:
       ValueError: there is no such layer.
@@ -152,7 +152,7 @@ def watched_layers(model: keras.Model, layers: Sequence[str] | None) -> list[ker
 def matching_layers(
     model: keras.Model, chosen: Sequence[keras.layers.Layer], teacher: keras.Model
 ) -> list[keras.layers.Layer]:
-    """The teacher's layer for each chosen one: by place where both have as many, else by name.
+    """Teacher's layer for each chosen one: by place where both have as many, else by name.
 
     Raises:
       ValueError: the teacher lacks some; the message lists them.

@@ -1,11 +1,11 @@
-"""Who a student is pulled toward."""
+"""Teachers: what a student is pulled toward."""
 
 from __future__ import annotations
 
 import copy
 import math
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import keras
 import numpy as np
@@ -14,24 +14,25 @@ from keras_qan.meta_momentum.matching import WeightCopies
 from keras_qan.storage import checkpoint
 
 
+@runtime_checkable
 class Teacher(Protocol):
-    """Who a student is pulled toward, training after training."""
+    """A teacher of one training after another."""
 
     def weights(self) -> WeightCopies | None:
-        """What to teach in the training that begins; None for nothing."""
+        """Weights for the training that begins; None for nothing to teach."""
         ...
 
     def network(self, student: keras.Model) -> keras.Model | None:
-        """The teacher as a model that can be asked; None for nothing to teach."""
+        """Network for the training that begins; None for nothing to teach."""
         ...
 
     def note(self, student: keras.Model, score: float, kind: str) -> None:
-        """Hears how a training ended: the student, its loss, and which loss that is."""
+        """Take note of a training's end: the student, its loss, and "val_loss" or "loss"."""
         ...
 
 
 class FixedTeacher:
-    """A model that was trained before. It is leakage where it saw more than the student may.
+    """A model that was trained before; leakage where it saw more than the student may.
 
     Args:
       model: a built model; it is not changed.
@@ -46,7 +47,7 @@ class FixedTeacher:
         self.model = model
 
     def weights(self) -> WeightCopies | None:
-        """The model's present weights."""
+        """Present weights of the model."""
         return WeightCopies.of(self.model)
 
     def network(self, student: keras.Model) -> keras.Model | None:  # noqa: ARG002
@@ -54,21 +55,21 @@ class FixedTeacher:
         return self.model
 
     def note(self, student: keras.Model, score: float, kind: str) -> None:
-        """Learns nothing."""
+        """Ignore the student."""
 
 
 class BestStudentTeacher:
     """The best student of earlier trainings.
 
-    It teaches nothing in the first training. The best is the one whose last validation loss is
-    lowest, or the last training loss where a training has no validation; one that was validated
-    takes the place of one that was not.
+    It teaches nothing in the first training. The best student is the one whose last validation
+    loss is lowest, or whose last training loss is where a training has no validation; one that was
+    validated takes the place of one that was not.
 
     Args:
-      directory: where it is kept, gone on from if it is there; by default in memory alone.
+      directory: folder to keep it in, and to resume it from. Defaults to memory alone.
 
     Attributes:
-      episodes: trainings that were noted.
+      episodes: number of trainings that were noted.
       score: the best one's loss; infinity before the first.
       kind: "val_loss" or "loss"; empty before the first.
 
@@ -91,7 +92,7 @@ class BestStudentTeacher:
                 self.set_state(*saved)
 
     def weights(self) -> WeightCopies | None:
-        """The best student's weights so far."""
+        """Weights of the best student so far."""
         return self._best
 
     def network(self, student: keras.Model) -> keras.Model | None:
@@ -100,7 +101,7 @@ class BestStudentTeacher:
         return None if weights is None else self._clone(student, weights)
 
     def note(self, student: keras.Model, score: float, kind: str) -> None:
-        """Keeps the student if it is the best so far, and writes that down."""
+        """Keep the student if it is the best so far, and write a checkpoint."""
         self.episodes += 1
         better = score < self.score and (kind == self.kind or kind == "val_loss" or not self.kind)
         validated_at_last = kind == "val_loss" and self.kind == "loss"
@@ -110,17 +111,17 @@ class BestStudentTeacher:
             checkpoint.write_next(self.directory, self.STEM, *self.get_state())
 
     def get_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """All it knows, as arrays by name and plain data."""
+        """Return the state as arrays by name and plain data."""
         best = self._best or WeightCopies((), ())
         arrays = {f"weight/{place}": array for place, array in enumerate(best.arrays)}
         data = {"paths": list(best.paths), "episodes": self.episodes, "kind": self.kind}
         return arrays, data | {"score": self.score if math.isfinite(self.score) else None}
 
     def set_state(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
-        """Takes up what `get_state` gave.
+        """Restore a state of `get_state`.
 
         Raises:
-          CheckpointError: it is something else.
+          CheckpointError: it is no such state.
         """
         try:
             paths = tuple(str(path) for path in data["paths"])
@@ -129,7 +130,7 @@ class BestStudentTeacher:
         except (KeyError, TypeError, ValueError) as error:
             raise checkpoint.CheckpointError(
                 f"This is no teacher's state: {error!r} is missing or wrong. Expected what "
-                "Previous.get_state() gave."
+                "BestStudentTeacher.get_state() gave."
             ) from error
         self._best = WeightCopies(paths, found) if paths else None
         self.score = math.inf if score is None else float(score)
@@ -151,7 +152,7 @@ class BestStudentTeacher:
         return network
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BestStudentTeacher:
-        """Itself: what one training found, the others are to know."""
+        """Itself, so that copies share it."""
         memo[id(self)] = self
         return self
 
@@ -159,12 +160,12 @@ class BestStudentTeacher:
 class RandomTeacher:
     """The control: a random network whose kernels have the norms of another teacher's.
 
-    Each kernel is drawn anew for each training, w ~ N(0, 1) scaled to ‖w‖ = ‖w*‖. What a pull
-    toward it brings comes of the pull, and not of what a teacher knows.
+    Each kernel is drawn anew for each training, w ~ N(0, 1) scaled to ‖w‖ = ‖w*‖. A gain by it
+    comes of the pull, and not of a teacher's knowledge.
 
     Args:
-      like: whose norms; it hears of the students in this one's stead.
-      seed: of the draws.
+      like: the other teacher, which takes note of the students.
+      seed: of the draws. Defaults to 0.
     """
 
     def __init__(self, like: Teacher, seed: int = 0) -> None:
@@ -173,7 +174,7 @@ class RandomTeacher:
         self._drawn = 0
 
     def weights(self) -> WeightCopies | None:
-        """Random kernels; what is no kernel is the other teacher's."""
+        """Weights of the other teacher, with random kernels."""
         other = self.like.weights()
         if other is None:
             return None
@@ -197,18 +198,18 @@ class RandomTeacher:
         return clone
 
     def note(self, student: keras.Model, score: float, kind: str) -> None:
-        """Tells the other teacher."""
+        """Tell the other teacher."""
         self.like.note(student, score, kind)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RandomTeacher:
-        """One with the same draws to come, which shares what the other teacher knows."""
+        """Copy with the same draws to come and the same other teacher."""
         made = RandomTeacher(copy.deepcopy(self.like, memo), self._seed)
         made._drawn = self._drawn
         return made
 
 
-def teacher_of(asked: Any, directory: str | Path | None) -> Teacher:
-    """The teacher that a user asks for: a model, "previous", or an object that is one.
+def make_teacher(asked: Any, directory: str | Path | None) -> Teacher:
+    """Return the teacher that a user asks for: of a model, "previous", or a `Teacher` itself.
 
     Raises:
       ValueError: it is something else, or a directory is given for one that has nothing to keep.
@@ -222,7 +223,7 @@ def teacher_of(asked: Any, directory: str | Path | None) -> Teacher:
         )
     if isinstance(asked, keras.Model):
         return FixedTeacher(asked)
-    if all(callable(getattr(asked, name, None)) for name in ("weights", "network", "note")):
+    if isinstance(asked, Teacher):
         return asked
     raise ValueError(
         f'MetaMomentum got teacher={asked!r}; expected a trained keras.Model, or "previous" for '

@@ -1,4 +1,4 @@
-"""A form in a model's own training step, for the time of a fit."""
+"""A form of the pull within a model's own training step, for the time of a fit."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from keras_qan.meta_momentum.losses import BoundLoss
 from keras_qan.meta_momentum.teachers import Teacher
 
 
-class _OriginalMethods(NamedTuple):
-    """The training function with the form in it, the one that stood there before, and for whom."""
+class _TrainFunction(NamedTuple):
+    """A compiled training function with the form in it.
+
+    Args:
+      before: the training function that it takes the place of.
+      own: the function.
+      network: the teacher's network that it was compiled with.
+    """
 
     before: Any
     own: Any
@@ -21,7 +27,7 @@ class _OriginalMethods(NamedTuple):
 
 
 class TrainStepPatch:
-    """Puts a form into a model's training step.
+    """A form of the pull in a model's training step.
 
     `train_step` and, for a loss, `compute_loss` are wrapped for the time of a `fit`; the model's
     class, weights and configuration are left alone. The compiled training function is kept for
@@ -29,8 +35,8 @@ class TrainStepPatch:
 
     Args:
       model: a compiled model.
-      bound: the form, bound to it.
-      fade: the share of the strength at t/T.
+      bound: the form for this model.
+      fade: schedule from t/T to a share of the strength.
     """
 
     def __init__(
@@ -39,10 +45,10 @@ class TrainStepPatch:
         self.model = model
         self._bound = bound
         self._fade = fade
-        self._kept: _OriginalMethods | None = None
+        self._kept: _TrainFunction | None = None
         self._own: dict[str, Any] = {}
         self.is_attached = False
-        self.is_evaluating = False
+        self._is_paused = False
         with model.distribute_strategy.scope():
             self._strength, self._steps, self._done = (
                 tf.Variable(
@@ -54,12 +60,12 @@ class TrainStepPatch:
             )
 
     def attach(self, teacher: Teacher, strength: float, steps: int) -> bool:
-        """Begins a fit; returns whether there is anything to teach.
+        """Begin a fit; return whether there is anything to teach.
 
         Raises:
           ValueError: the teacher does not fit the model.
         """
-        self.is_evaluating = False
+        self.resume()
         teaches = self._bound.teach(teacher)
         self._strength.assign(strength if teaches else 0.0)
         self._steps.assign(float(steps))
@@ -73,17 +79,25 @@ class TrainStepPatch:
         self.is_attached = True
         model, kept = self.model, self._kept
         before = model.train_function
-        network = getattr(self._bound, "network", None)
+        network = self._bound.network
         if kept is None or kept.before is not before or kept.network is not network:
             model.make_train_function(force=True)
             model.train_function.attachment = self
-            self._kept = _OriginalMethods(before, model.train_function, network)
+            self._kept = _TrainFunction(before, model.train_function, network)
         else:
             model.train_function = kept.own
         return teaches
 
+    def pause(self) -> None:
+        """Leave the form out of the loss until `resume`."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Take the form into the loss again."""
+        self._is_paused = False
+
     def detach(self) -> None:
-        """Leaves the model as it was."""
+        """Restore the model."""
         # Whatever function is left with the pull in it, it does nothing from here on.
         self._strength.assign(0.0)
         if not self.is_attached:
@@ -136,7 +150,7 @@ class TrainStepPatch:
                 loss = original(x, y, y_pred, sample_weight, training=training)
             else:
                 loss = original(x, y, y_pred, sample_weight)
-            if not training or self.is_evaluating:
+            if not training or self._is_paused:
                 return loss
             term = tf.cast(self._present_strength * self._bound.loss(x, y_pred), loss.dtype)
             # The gradient gains the term, the reported loss remains the task's own: logs stay
@@ -147,7 +161,7 @@ class TrainStepPatch:
 
 
 def _unwrap(model: keras.Model, name: str) -> None:
-    """Takes off every outermost wrapper whose fit is over; one below another waits for it."""
+    """Take off every outermost wrapper whose fit is over; one below another waits for it."""
     while True:
         attachment = getattr(vars(model).get(name), "attachment", None)
         if attachment is None or attachment.is_attached:
@@ -160,7 +174,7 @@ def _unwrap(model: keras.Model, name: str) -> None:
 
 
 def detach_leftovers(model: keras.Model) -> None:
-    """Undoes what a fit that was broken off left behind; before any callback begins a fit."""
+    """Remove the patches of an interrupted fit, before any callback begins a new one."""
     while True:
         left = getattr(vars(model).get("train_step"), "attachment", None)
         if left is None:

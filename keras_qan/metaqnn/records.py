@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from keras_qan.storage import files
-from keras_qan.storage.run_log import plain
 
 MODELS = "models.jsonl"
 SETTINGS = "settings.json"
@@ -57,14 +56,14 @@ class ModelRecord:
 
     @property
     def counts(self) -> bool:
-        """Whether the agent learns from it; not where memory ran out."""
+        """True unless memory ran out; then the agent does not learn from it."""
         return self.status != "out_of_memory"
 
 
 def append(directory: Path, model: ModelRecord) -> None:
     """Append a row and wait until it is on the disk."""
     with (directory / MODELS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(plain(dataclasses.asdict(model))) + "\n")
+        file.write(json.dumps(files.replace_non_finite(dataclasses.asdict(model))) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -94,7 +93,7 @@ def open_directory(directory: Path, settings: dict[str, Any]) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / SETTINGS
-    wanted = json.loads(json.dumps(plain(settings)))
+    wanted = json.loads(json.dumps(files.replace_non_finite(settings)))
     if not path.exists():
         if (directory / MODELS).exists():
             raise ValueError(

@@ -45,7 +45,7 @@ class Layer:
 
     @property
     def ends(self) -> bool:
-        """Whether the layer ends the architecture."""
+        """True if the layer ends the architecture."""
         return self.kind in ("GAP", "SM")
 
     def __str__(self) -> str:

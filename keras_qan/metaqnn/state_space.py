@@ -48,12 +48,12 @@ class State:
 
     @property
     def ends(self) -> bool:
-        """Whether the architecture is complete."""
+        """True if the architecture is complete."""
         return self.last is not None and self.last.ends
 
     @property
     def is_flat(self) -> bool:
-        """Whether the last layer is fully connected."""
+        """True if the last layer is fully connected."""
         return self.dense > 0
 
 

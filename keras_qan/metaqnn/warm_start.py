@@ -151,20 +151,20 @@ def _can_grow(old: Architecture, place: int, new: Architecture, number: int) -> 
 
 
 def _has_shortcut(layers: Architecture, place: int) -> bool:
-    """Whether a residual block changes the width, and so has a convolution in its shortcut."""
+    """Return True if a residual block changes the width: its shortcut has a convolution."""
     before = [layer.width for layer in layers[:place] if layer.kind in ("C", "R")]
     return not before or before[-1] != layers[place].width
 
 
 def _is_identity(new: Architecture, number: int) -> bool:
-    """Whether a layer can be the identity behind the one before it."""
+    """Return True if a layer can be the identity behind the one before it."""
     return new[number].kind in ("C", "FC") and new[number] == new[number - 1]
 
 
 def _can_insert(
     place: int, pairs: Iterable[tuple[int, int]], inserted: Iterable[tuple[int, int]]
 ) -> bool:
-    """Whether a block may be inserted behind a layer: one, and behind a matched layer."""
+    """Return True if a block may be inserted behind a layer: one, behind a matched layer."""
     return any(before == place for before, _ in pairs) and all(
         before != place for before, _ in inserted
     )

@@ -1,17 +1,15 @@
-"""From a name to a model."""
+"""Models by name."""
 
 import difflib
 import re
 from typing import TYPE_CHECKING
 
-from keras_qan.models.plain import cnn, cnn_bn, mlp
-from keras_qan.models.seeded import SeededLayers
-from keras_qan.models.wide import wide_residual_network
+from keras_qan.utils.validation import check, check_integer, check_number
 
 if TYPE_CHECKING:
     import keras
 
-_PLAIN = {"mlp": mlp, "cnn": cnn, "cnn_bn": cnn_bn}
+_PLAIN = ("mlp", "cnn", "cnn_bn")
 
 # The sizes of Zagoruyko & Komodakis's tables that fit one machine, and two small ones.
 _WIDE_EXAMPLES = ("wrn-10-1", "wrn-16-1", "wrn-16-4", "wrn-28-10", "wrn-40-4")
@@ -22,7 +20,7 @@ class UnknownModelError(ValueError):
 
 
 def names() -> tuple[str, ...]:
-    """Returns the names that `build` knows; of `wrn-<depth>-<width>` some examples.
+    """Return the names that `build` knows; of `wrn-<depth>-<width>` some examples.
 
     Example:
         >>> names()[:3]
@@ -39,10 +37,10 @@ def build(
     seed: int = 0,
     weight_decay: float = 0.0,
 ) -> "keras.Model":
-    """Builds a model by name, not compiled, with logits for output.
+    """Build a model by name, not compiled, with logits for output.
 
-    The initial weights are a function of the arguments alone: each layer has an initializer with
-    its own seed, drawn from `seed`, and the global seed is neither read nor set.
+    The initial weights are a function of the arguments alone: each layer has its own seed, drawn
+    from `seed`; the global seed is neither read nor set.
 
     * `mlp`: two hidden layers of 128.
     * `cnn`: 3×3 convolutions of 16 and 32 channels, each halved by max-pooling, then 64 hidden
@@ -55,9 +53,9 @@ def build(
         input_shape: (height, width, channels) of one input, each at least 1 and the sides at
             least 4; `mlp` takes any shape.
         num_classes: number of logits, at least 2.
-        seed: what the initial weights are drawn from, at least 0.
+        seed: seed of the initial weights, at least 0. Defaults to 0.
         weight_decay: λ of a penalty λ/2 · Σ w² on every kernel, added to the training loss; its
-            gradient is λ·w. 5e-4 for the wide residual networks of the paper.
+            gradient is λ·w. 5e-4 in the paper of the wide residual networks. Defaults to 0.
 
     Returns:
         A `keras.Model` from float32 [B, *input_shape] to float32 [B, num_classes].
@@ -71,19 +69,17 @@ def build(
         (None, 10)
     """
     shape = _checked_shape(name, input_shape)
-    if num_classes < 2:
-        raise ValueError(
-            f"Received num_classes={num_classes}; expected at least 2. Pass one more than the "
-            "largest label."
-        )
-    if not 0.0 <= weight_decay < float("inf"):
-        raise ValueError(
-            f"Received weight_decay={weight_decay}; expected a number of at least 0. Pass 0.0 for "
-            "none, or 5e-4 as in the paper of the wide residual networks."
-        )
+    check_integer("num_classes", num_classes, 2, hint="Pass one more than the largest label.")
+    hint = "Pass 0.0 for none, or 5e-4 as in the paper of the wide residual networks."
+    check_number("weight_decay", weight_decay, 0, hint=hint)
+    from keras_qan.models import plain
+    from keras_qan.models.seeded import SeededLayers
+    from keras_qan.models.wide import wide_residual_network
+
     layers = SeededLayers(seed, weight_decay)
-    if name in _PLAIN:
-        return _PLAIN[name](shape, num_classes, layers)
+    makers = {"mlp": plain.mlp, "cnn": plain.cnn, "cnn_bn": plain.cnn_bn}
+    if name in makers:
+        return makers[name](shape, num_classes, layers)
     depth, width = _depth_and_width(name)
     return wide_residual_network(shape, num_classes, layers, depth=depth, width=width)
 
@@ -111,9 +107,11 @@ def _depth_and_width(name: str) -> tuple[int, int]:
 def _checked_shape(name: str, input_shape: tuple[int, ...]) -> tuple[int, ...]:
     shape = tuple(input_shape)
     fits = len(shape) == 3 and min(shape[:2], default=0) >= 4
-    if not shape or min(shape) < 1 or not (fits or name == "mlp"):
-        raise ValueError(
-            f"Received input_shape={input_shape} for the model {name!r}; expected (height, width, "
-            "channels) with sides of at least 4. Pass the shape of one input, without the batch."
-        )
+    check(
+        min(shape, default=0) >= 1 and (fits or name == "mlp"),
+        f"input_shape for the model {name!r}",
+        input_shape,
+        "(height, width, channels) with sides of at least 4",
+        "Pass the shape of one input, without the batch.",
+    )
     return shape

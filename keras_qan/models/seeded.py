@@ -1,22 +1,20 @@
 """Layers whose initial weights depend on one seed and on nothing else."""
 
-from typing import TYPE_CHECKING, Any
-
+import keras
 import numpy as np
 
-if TYPE_CHECKING:
-    import keras
+from keras_qan.utils.validation import check_integer
 
 
 class SeededLayers:
-    """Makes layers one after the other, each with its own seed.
+    """Makes layers in turn, each with its own seed.
 
     A layer's seed is drawn from the model's seed and the layer's number. Names are given, as
-    Keras would otherwise number them through all models of the process.
+    Keras would number them across all models of the process.
 
     Args:
         seed: the model's seed, at least 0.
-        weight_decay: λ of the penalty λ/2 · Σ w² on kernels; 0 for none.
+        weight_decay: λ of the penalty λ/2 · Σ w² on kernels. Defaults to 0, none.
 
     Raises:
         ValueError: if the seed is negative.
@@ -28,9 +26,7 @@ class SeededLayers:
     """
 
     def __init__(self, seed: int, weight_decay: float = 0.0) -> None:
-        if seed < 0:
-            raise ValueError(f"Received seed={seed}; expected at least 0. Choose another seed.")
-        self._seed = seed
+        self._seed = check_integer("seed", seed, 0)
         self._weight_decay = weight_decay
         self._made = 0
 
@@ -43,11 +39,9 @@ class SeededLayers:
         strides: int = 1,
         activation: str | None = None,
         use_bias: bool = True,
-        initializer: "keras.Initializer | None" = None,
-    ) -> "keras.layers.Conv2D":
-        """Returns a convolution that keeps the image's size but for its strides."""
-        import keras
-
+        initializer: keras.Initializer | None = None,
+    ) -> keras.layers.Conv2D:
+        """Return a convolution that keeps the image's size but for its strides."""
         return keras.layers.Conv2D(
             filters,
             size,
@@ -61,43 +55,34 @@ class SeededLayers:
         )
 
     def dense(
-        self, units: int, *, name: str, activation: str | None = None
-    ) -> "keras.layers.Dense":
-        """Returns a fully connected layer."""
-        return self._dense(units, name=name, activation=activation)
+        self, units: int, *, name: str, activation: str | None = None, dtype: str | None = None
+    ) -> keras.layers.Dense:
+        """Return a fully connected layer."""
+        return keras.layers.Dense(
+            units,
+            activation=activation,
+            kernel_initializer=self.glorot(),
+            kernel_regularizer=self._penalty(),
+            dtype=dtype,
+            name=name,
+        )
 
-    def logits(self, num_classes: int) -> "keras.layers.Dense":
-        """Returns the last layer, in float32 under any precision policy."""
+    def logits(self, num_classes: int) -> keras.layers.Dense:
+        """Return the last layer, in float32 under any precision policy."""
         # A softmax of half-precision logits overflows; Keras's mixed precision guide says so.
-        return self._dense(num_classes, name="logits", dtype="float32")
+        return self.dense(num_classes, name="logits", dtype="float32")
 
-    def glorot(self) -> "keras.Initializer":
-        """Returns the initializer that Keras uses by default, with the next seed."""
-        import keras
-
+    def glorot(self) -> keras.Initializer:
+        """Return the initializer that Keras uses by default, with the next seed."""
         return keras.initializers.GlorotUniform(seed=self._next_seed())
 
-    def he_fan_out(self) -> "keras.Initializer":
-        """Returns N(0, 2 / (kernel area · filters)), the wide residual networks' own."""
-        import keras
-
+    def he_fan_out(self) -> keras.Initializer:
+        """Return N(0, 2 / (kernel area · filters)), as for the wide residual networks."""
         return keras.initializers.VarianceScaling(
             2.0, mode="fan_out", distribution="untruncated_normal", seed=self._next_seed()
         )
 
-    def _dense(self, units: int, **options: Any) -> "keras.layers.Dense":
-        import keras
-
-        return keras.layers.Dense(
-            units,
-            kernel_initializer=self.glorot(),
-            kernel_regularizer=self._penalty(),
-            **options,
-        )
-
-    def _penalty(self) -> "keras.Regularizer | None":
-        import keras
-
+    def _penalty(self) -> keras.Regularizer | None:
         # Keras's L2(c) adds c · Σ w².
         return keras.regularizers.L2(self._weight_decay / 2) if self._weight_decay else None
 

@@ -1,19 +1,18 @@
 """Wide residual networks."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
 
 from keras_qan.models.seeded import SeededLayers
-
-if TYPE_CHECKING:
-    import keras
 
 _GROUP_CHANNELS = (16, 32, 64)
 
 
 def wide_residual_network(
     shape: tuple[int, ...], num_classes: int, layers: SeededLayers, *, depth: int, width: int
-) -> "keras.Model":
-    """Returns the wide residual network WRN-depth-width of Zagoruyko & Komodakis (2016).
+) -> keras.Model:
+    """Return the wide residual network WRN-depth-width of Zagoruyko & Komodakis (2016).
 
     A 3×3 convolution of 16 channels; three groups of n = (depth - 4) / 6 basic blocks with 16, 32
     and 64 times `width` channels (their Table 1), the second and third group halving the image in
@@ -23,7 +22,7 @@ def wide_residual_network(
     Args:
         shape: (height, width, channels) of one input.
         num_classes: number of logits.
-        layers: where the layers and their initial weights come from.
+        layers: makes the layers with their initial weights.
         depth: 6·n + 4.
         width: k, at least 1.
 
@@ -32,8 +31,6 @@ def wide_residual_network(
         >>> net.name
         'wrn-10-1'
     """
-    import keras
-
     inputs = keras.Input(shape, name="inputs")
     x = layers.conv(16, 3, use_bias=False, initializer=layers.he_fan_out(), name="conv_1")(inputs)
     for group, channels in enumerate(_GROUP_CHANNELS, start=1):
@@ -48,9 +45,7 @@ def wide_residual_network(
 
 
 def _basic_block(x: Any, channels: int, strides: int, layers: SeededLayers, name: str) -> Any:
-    """Normalise, rectify, convolve, twice; added to the input, which is projected if it must."""
-    import keras
-
+    """Normalise, rectify, convolve, twice; added to the input, projected where it has to be."""
     changes = x.shape[-1] != channels
     activated = _normalised(x, f"{name}_1")
     y = _convolution(activated, channels, 3, strides, layers, f"{name}_conv_1")
@@ -64,8 +59,6 @@ def _basic_block(x: Any, channels: int, strides: int, layers: SeededLayers, name
 
 
 def _normalised(x: Any, name: str) -> Any:
-    import keras
-
     # Momentum and epsilon of the authors' Torch code; Keras counts the momentum the other way.
     x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)

@@ -1,7 +1,4 @@
-"""A task as plain data: which function, with which arguments.
-
-What every engine can do.
-"""
+"""Tasks as plain data, and the protocol of all that runs them."""
 
 from __future__ import annotations
 
@@ -21,17 +18,17 @@ class TaskError(RuntimeError):
 
 
 class WorkerDiedError(RuntimeError):
-    """A task was begun again and again, and its worker died each time."""
+    """A task was started again and again, and its worker died each time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A task that any process can do: it is named, not carried along.
+    """A task that any process can run: the function is named, not carried along.
 
     Attributes:
       function: `"package.module:function"`, importable where it is called.
       arguments: keyword arguments: None, booleans, numbers, text, NumPy arrays, and lists, tuples,
-        dictionaries (with text as keys) and dataclasses of these.
+        dictionaries (with text as keys) and dataclasses of these. Defaults to none.
 
     Raises:
       ValueError: the function is not named so.
@@ -56,35 +53,21 @@ class Call:
             _check_plain(f"{self.function}({key}=…)", value)
 
     def perform(self) -> Any:
-        """Does the task here.
+        """Run the task here and return its result.
 
         Raises:
           ImportError: there is no such function.
         """
-        return resolve(self.function)(**self.arguments)
-
-
-def resolve(function: str) -> Any:
-    """The function of that name.
-
-    Raises:
-      ImportError: there is none.
-    """
-    module, _, name = function.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ImportError(
-            f"A worker cannot find {function!r}: {error}. Expected a function in a module that is "
-            "installed, or on PYTHONPATH, wherever workers run; one of a notebook or of __main__ "
-            "is not."
-        ) from error
-
-
-def format_error(error: BaseException) -> str:
-    """An exception as text, for another process: message first, then where it was raised."""
-    lines = traceback.format_exception(error)
-    return f"{type(error).__name__}: {error}\n\nIn the worker:\n{''.join(lines)}"
+        module, _, name = self.function.partition(":")
+        try:
+            function = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise ImportError(
+                f"A worker cannot find {self.function!r}: {error}. Expected a function in a module "
+                "that is installed, or on PYTHONPATH, wherever workers run; one of a notebook or "
+                "of __main__ is not."
+            ) from error
+        return function(**self.arguments)
 
 
 def _check_plain(where: str, value: Any) -> None:
@@ -109,30 +92,36 @@ def _check_plain(where: str, value: Any) -> None:
         _check_plain(where, part)
 
 
+def format_error(error: BaseException) -> str:
+    """Return an exception as text, for another process: message first, then where it was raised."""
+    lines = traceback.format_exception(error)
+    return f"{type(error).__name__}: {error}\n\nIn the worker:\n{''.join(lines)}"
+
+
 class Executor(Protocol):
-    """Does tasks, `workers` at a time, and gives their results in the order of the tasks."""
+    """Runs tasks, `workers` at a time, and gives their results in the order of the tasks."""
 
     @property
     def workers(self) -> int:
-        """How many tasks are done at once."""
+        """Number of tasks that run at once."""
         ...
 
     @property
     def is_here(self) -> bool:
-        """Whether tasks are done in this very process."""
+        """True where tasks run in this very process."""
         ...
 
     def map(self, calls: Sequence[Call]) -> Iterator[Any]:
-        """Does the tasks.
+        """Run the tasks.
 
-        A task whose worker died is begun again by another, a few times. Results come in order, as
+        A task whose worker died is started again in another, a few times. Results come in order, as
         soon as they and all before them are there.
 
         Args:
           calls: the tasks.
 
         Yields:
-          What each function returned.
+          The result of each function.
 
         Raises:
           TaskError: a task raised; results before it were yielded.
@@ -141,11 +130,11 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Lets the workers go; closing again does nothing."""
+        """Stop the workers; closing again does nothing."""
         ...
 
     def __enter__(self) -> Executor:
-        """The engine itself."""
+        """Return the executor itself."""
         ...
 
     def __exit__(
@@ -154,5 +143,5 @@ class Executor(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Closes it."""
+        """Close it."""
         ...

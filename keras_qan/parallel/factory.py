@@ -1,4 +1,4 @@
-"""Engines by name."""
+"""Executors by name, and TensorFlow's threads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from keras_qan.parallel.call import Executor
 from keras_qan.parallel.local import LocalExecutor
 from keras_qan.parallel.processes import ProcessExecutor
+from keras_qan.utils.validation import check, check_choice, check_integer
 
 #: The names that `make_executor` knows.
 EXECUTORS = ("local", "ray")
@@ -15,33 +16,29 @@ EXECUTORS = ("local", "ray")
 def make_executor(
     name: str = "local", workers: int = 1, ray_address: str = "", threads: int | None = None
 ) -> Executor:
-    """An engine; use it in a `with` statement.
+    """Return an executor, whose workers start with the first task; use it in a `with` statement.
 
     Args:
-      name: "local" for this machine (one worker is this very process), or "ray".
-      workers: tasks done at once, at least 1.
-      ray_address: of a Ray cluster; "" for one of its own on this machine.
-      threads: that TensorFlow uses in each worker; by default as many as in this process. Results
-        agree to the last bit only among workers, and with this process, that have as many.
-
-    Returns:
-      The engine; its workers start with the first task.
+      name: "local" for this machine (one worker is this very process), or "ray". Defaults to
+        "local".
+      workers: tasks that run at once, at least 1. Defaults to 1.
+      ray_address: of a Ray cluster. Defaults to one of its own on this machine.
+      threads: that TensorFlow uses in each worker. Results agree to the last bit only among
+        workers, and with this process, that have as many. Defaults to as many as in this process.
 
     Raises:
       ImportError: Ray is asked for and not installed.
-      ValueError: there is no such engine, or a number is out of range.
+      ValueError: there is no such executor, or a number is out of range.
     """
-    if name not in EXECUTORS:
-        raise ValueError(f"engine is {name!r}; expected one of {', '.join(EXECUTORS)}.")
-    if workers < 1:
-        raise ValueError(f"workers is {workers}; expected at least 1.")
-    if ray_address and name != "ray":
-        raise ValueError(f"ray_address is {ray_address!r}; expected it with engine=ray alone.")
-    if name == "local" and workers == 1:
+    check_choice("engine", name, EXECUTORS)
+    check_integer("workers", workers, 1)
+    is_ray = name == "ray"
+    check(is_ray or not ray_address, "ray_address", ray_address, "it with engine=ray alone")
+    if not is_ray and workers == 1:
         return LocalExecutor()
     if threads is None:
         threads = count_threads()
-    if name == "local":
+    if not is_ray:
         return ProcessExecutor(workers, threads)
     from keras_qan.parallel.ray import RayExecutor
 
@@ -49,7 +46,7 @@ def make_executor(
 
 
 def count_threads() -> int:
-    """How many threads TensorFlow computes an operation with in this process."""
+    """Return how many threads TensorFlow computes an operation with in this process."""
     import tensorflow as tf
 
     count = tf.config.threading.get_intra_op_parallelism_threads()
@@ -57,7 +54,7 @@ def count_threads() -> int:
 
 
 def set_threads(threads: int) -> None:
-    """Sets the threads that TensorFlow computes with here; before anything else uses it.
+    """Set the threads that TensorFlow computes with here; before anything else uses it.
 
     Args:
       threads: how many; 0 to leave them as they are.

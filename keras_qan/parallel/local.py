@@ -10,10 +10,10 @@ from keras_qan.parallel.call import Call, TaskError
 
 
 class LocalExecutor:
-    """Does tasks here and now; see `Engine`.
+    """Runs tasks here and now; see `Executor`.
 
     Example:
-      >>> list(Local().map([Call("builtins:dict", {"a": n}) for n in range(2)]))
+      >>> list(LocalExecutor().map([Call("builtins:dict", {"a": n}) for n in range(2)]))
       [{'a': 0}, {'a': 1}]
     """
 
@@ -21,7 +21,7 @@ class LocalExecutor:
     is_here = True
 
     def map(self, calls: Sequence[Call]) -> Iterator[Any]:
-        """Does the tasks; see `Engine.map`."""
+        """Run the tasks; see `Executor.map`."""
         for number, call in enumerate(calls):
             try:
                 result = call.perform()
@@ -32,7 +32,7 @@ class LocalExecutor:
             yield result
 
     def close(self) -> None:
-        """Nothing to let go."""
+        """Do nothing: there are no workers."""
 
     def __enter__(self) -> LocalExecutor:
         return self
@@ -43,4 +43,4 @@ class LocalExecutor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Nothing to let go."""
+        """Do nothing: there are no workers."""

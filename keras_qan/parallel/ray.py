@@ -1,4 +1,4 @@
-"""The door to Ray: nothing else in the package imports it."""
+"""Tasks on Ray; nothing else in the package imports it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras_qan.parallel.call import Call, format_error
-from keras_qan.parallel.worker_pool import CallOutcome, WorkerPool
+from keras_qan.parallel.worker_pool import WAIT_SECONDS, CallOutcome, WorkerPool
 
-#: Seconds after which a wait comes back with nothing, so that signals are seen to.
-_PATIENCE = 1.0
-
-#: How often a cluster on this machine is started: Ray gives up after half a minute, which is too
+#: Times that a cluster on this machine is started: Ray gives up after half a minute, which is too
 #: short where the machine is busy.
 _STARTS = 3
 
 
 def import_ray() -> Any:
-    """Ray.
+    """Return the module `ray`.
 
     Raises:
       ImportError: it is not installed.
@@ -37,14 +34,15 @@ def import_ray() -> Any:
 
 
 class RayExecutor(WorkerPool):
-    """Workers that are Ray actors, one CPU each; see `Engine`.
+    """Workers that are Ray actors, one CPU each; see `Executor`.
 
     Args:
       workers: how many, at least 1.
       threads: that TensorFlow uses in each; 0 for as many as there are cores where it runs.
-      address: of a cluster, for example "auto" or "ray://head:10001"; "" for one of its own on this
-        machine, without dashboard and without usage reports, which ends with this process. Where
-        the process is connected to a cluster already, that one is used.
+        Defaults to 0.
+      address: of a cluster, for example "auto" or "ray://head:10001". Where the process is
+        connected to a cluster already, that one is used. Defaults to a cluster of its own on this
+        machine, without dashboard and usage reports, which ends with this process.
 
     Raises:
       ImportError: Ray is not installed.
@@ -56,6 +54,10 @@ class RayExecutor(WorkerPool):
         super().__init__(workers)
         self._ray = import_ray()
         self._threads = threads
+        self._actor = self._ray.remote(num_cpus=1, max_restarts=0)(_RayWorker)
+        self._actors: dict[int, Any] = {}
+        self._pids: dict[int, Any] = {}
+        self._answers: dict[int, Any] = {}
         self._is_ours = not self._ray.is_initialized()
         if self._is_ours:
             _connect(self._ray, workers, address)
@@ -66,27 +68,37 @@ class RayExecutor(WorkerPool):
                 f"workers is {workers}, and the Ray cluster has {there:g} CPUs; expected at least "
                 "one for each worker. Ask for fewer workers, or add machines."
             )
-        self._actor = self._ray.remote(num_cpus=1, max_restarts=0)(_RayWorker)
-        self._actors: dict[int, Any] = {}
-        self._pids: dict[int, Any] = {}
-        self._answers: dict[int, Any] = {}
 
     @property
     def pids(self) -> list[int]:
         """Process numbers of the workers that were started, each on its own machine."""
         return [self._ray.get(pid) for pid in self._pids.values()]
 
-    def start(self, worker: int, call: Call) -> None:
-        """Gives a task to a worker."""
-        if worker not in self._actors:
-            self._actors[worker] = self._actor.remote(self._threads)
-            self._pids[worker] = self._actors[worker].pid.remote()
+    @property
+    def running(self) -> list[int]:
+        """Numbers of the workers that were started and not stopped."""
+        return list(self._actors)
+
+    def start_worker(self, worker: int) -> None:
+        """Start an actor."""
+        self._actors[worker] = self._actor.remote(self._threads)
+        self._pids[worker] = self._actors[worker].pid.remote()
+
+    def stop_worker(self, worker: int) -> str:
+        """Kill an actor with its task."""
+        self._answers.pop(worker, None)
+        self._pids.pop(worker, None)
+        self._ray.kill(self._actors.pop(worker))
+        return f"actor {worker} was killed"
+
+    def submit(self, worker: int, call: Call) -> None:
+        """Give a task to an actor."""
         self._answers[worker] = self._actors[worker].perform.remote(call.function, call.arguments)
 
     def wait(self) -> list[tuple[int, CallOutcome]]:
-        """What came in within a while."""
+        """Wait until some actor's task is over, or for `WAIT_SECONDS`."""
         workers = {answer: number for number, answer in self._answers.items()}
-        ready, _ = self._ray.wait(list(workers), num_returns=1, timeout=_PATIENCE)
+        ready, _ = self._ray.wait(list(workers), num_returns=1, timeout=WAIT_SECONDS)
         ended = []
         for answer in ready:
             number = workers[answer]
@@ -94,29 +106,20 @@ class RayExecutor(WorkerPool):
             try:
                 ended.append((number, CallOutcome(*self._ray.get(answer))))
             except self._ray.exceptions.RayError as error:
-                self.give_up(number)
+                self.stop_worker(number)
                 ended.append((number, CallOutcome("died", str(error).strip().splitlines()[0])))
         return ended
 
-    def give_up(self, worker: int) -> None:
-        """Ends the worker with its task."""
-        self._answers.pop(worker, None)
-        self._pids.pop(worker, None)
-        actor = self._actors.pop(worker, None)
-        if actor is not None:
-            self._ray.kill(actor)
-
     def close(self) -> None:
-        """Ends all workers, and the cluster if it was started here."""
-        for worker in list(getattr(self, "_actors", ())):
-            self.give_up(worker)
+        """Stop all workers, and the cluster if it was started here."""
+        super().close()
         if self._is_ours:
             self._ray.shutdown()
             self._is_ours = False
 
 
 class _RayWorker:
-    """A worker."""
+    """Actor that runs tasks."""
 
     def __init__(self, threads: int) -> None:
         from keras_qan.parallel.worker_main import use_threads
@@ -124,11 +127,11 @@ class _RayWorker:
         use_threads(threads)
 
     def pid(self) -> int:
-        """Its process's number."""
+        """Return the number of its process."""
         return os.getpid()
 
     def perform(self, function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
-        """Does a task: ("done", result) or ("raised", account)."""
+        """Run a task and return ("done", result) or ("raised", account)."""
         try:
             return "done", Call(function, arguments).perform()
         except Exception as error:

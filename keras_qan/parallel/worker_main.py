@@ -1,4 +1,4 @@
-"""A worker of `ProcessExecutor`: `python -m keras_qan.parallel.worker_main <socket> <threads>`."""
+"""Worker of a `ProcessExecutor`: `python -m keras_qan.parallel.worker_main <socket> <threads>`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras_qan.parallel.call import Call, format_error
 
 
 def use_threads(threads: int) -> None:
-    """Makes TensorFlow use so many threads in this process, which has not begun to use it.
+    """Let TensorFlow use so many threads in this process, which has not begun to use it.
 
     The order in which a sum is taken depends on their number, and its last bits on the order.
 
@@ -25,7 +25,7 @@ def use_threads(threads: int) -> None:
 
 
 def _end_with(descriptor: int) -> None:
-    """Ends this process when the other end of the socket is gone, whatever it is doing."""
+    """End this process when the other end of the socket is gone, whatever it is doing."""
     poll = select.poll()
     poll.register(descriptor, select.POLLHUP | getattr(select, "POLLRDHUP", select.POLLHUP))
     poll.poll()
@@ -33,7 +33,7 @@ def _end_with(descriptor: int) -> None:
 
 
 def serve(descriptor: int, threads: int) -> None:
-    """Does tasks until there are no more."""
+    """Run tasks until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever gives the tasks
     threading.Thread(target=_end_with, args=(descriptor,), daemon=True).start()
     connection = Connection(descriptor)

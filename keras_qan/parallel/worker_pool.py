@@ -1,4 +1,4 @@
-"""Hands tasks to workers that may die, and gives results in the order of the tasks."""
+"""Workers that may die: hands tasks to them, and gives results in the order of the tasks."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from types import TracebackType
 from typing import Any, Literal
 
 from keras_qan.parallel.call import Call, TaskError, WorkerDiedError
+from keras_qan.utils.validation import check_integer
 
 _log = logging.getLogger(__name__)
 
-#: How often a task is begun before it is given up. A worker that dies by chance does so once; a
+#: Times that a task is started before it is given up. A worker that dies by chance does so once; a
 #: task that kills its worker does so every time.
 ATTEMPTS = 4
+
+#: Seconds after which a wait comes back with nothing, so that signals are handled.
+WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class CallOutcome:
-    """What became of a task that a worker had.
+    """End of a task in a worker.
 
     Attributes:
       kind: "done", "raised", or "died" where the worker is gone.
-      value: the result; for the others the account as text.
+      value: the result; for the others an account as text.
     """
 
     kind: Literal["done", "raised", "died"]
@@ -40,10 +44,10 @@ class _Job:
 
 
 class WorkerPool(abc.ABC):
-    """Workers by number, from 0; each has one task at a time.
+    """Executor whose workers are numbered from 0, each with one task at a time.
 
     Args:
-      workers: how many.
+      workers: how many, at least 1.
 
     Raises:
       ValueError: there are to be none.
@@ -52,44 +56,48 @@ class WorkerPool(abc.ABC):
     is_here = False
 
     def __init__(self, workers: int) -> None:
-        if workers < 1:
-            raise ValueError(f"workers is {workers}; expected at least 1.")
-        self._workers = workers
+        self._workers = check_integer("workers", workers, 1)
 
     @property
     def workers(self) -> int:
-        """How many tasks are done at once."""
+        """Number of tasks that run at once."""
         return self._workers
 
+    @property
     @abc.abstractmethod
-    def start(self, worker: int, call: Call) -> None:
-        """Gives a task to an idle worker; one that is gone is replaced first."""
+    def running(self) -> list[int]:
+        """Numbers of the workers that were started and not stopped."""
+
+    @abc.abstractmethod
+    def start_worker(self, worker: int) -> None:
+        """Start a worker that is not running."""
+
+    @abc.abstractmethod
+    def stop_worker(self, worker: int) -> str:
+        """Stop a worker, its task with it, and return how it ended, in words."""
+
+    @abc.abstractmethod
+    def submit(self, worker: int, call: Call) -> None:
+        """Give a task to a running worker that is idle."""
 
     @abc.abstractmethod
     def wait(self) -> list[tuple[int, CallOutcome]]:
-        """Waits until some worker is done with its task, or a while."""
+        """Wait until some worker's task is over, or for `WAIT_SECONDS`."""
 
-    @abc.abstractmethod
-    def give_up(self, worker: int) -> None:
-        """Breaks off what a worker does."""
-
-    @abc.abstractmethod
     def close(self) -> None:
-        """Lets all workers go."""
+        """Stop all workers."""
+        for worker in self.running:
+            self.stop_worker(worker)
 
     def map(self, calls: Sequence[Call]) -> Iterator[Any]:
-        """Does the tasks; see `Engine.map`."""
+        """Run the tasks; see `Executor.map`."""
         waiting = deque(_Job(number, call) for number, call in enumerate(calls))
         ends: dict[int, Exception | tuple[Any]] = {}
         busy: dict[int, _Job] = {}
         try:
             for number in range(len(calls)):
                 while number not in ends:
-                    for worker in range(self.workers):
-                        if waiting and worker not in busy:
-                            busy[worker] = waiting.popleft()
-                            busy[worker].attempts += 1
-                            self.start(worker, busy[worker].call)
+                    self._submit_all(waiting, busy)
                     for worker, outcome in self.wait():
                         job = busy.pop(worker, None)
                         if job is None:  # died idle: replaced when there is a task for it
@@ -109,7 +117,17 @@ class WorkerPool(abc.ABC):
                 yield found[0]
         finally:
             for worker in busy:
-                self.give_up(worker)
+                if worker in self.running:
+                    self.stop_worker(worker)
+
+    def _submit_all(self, waiting: deque[_Job], busy: dict[int, _Job]) -> None:
+        for worker in range(self.workers):
+            if waiting and worker not in busy:
+                busy[worker] = waiting.popleft()
+                busy[worker].attempts += 1
+                if worker not in self.running:
+                    self.start_worker(worker)
+                self.submit(worker, busy[worker].call)
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -120,12 +138,12 @@ class WorkerPool(abc.ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Closes it."""
+        """Close it."""
         self.close()
 
 
 def _end_of(job: _Job, outcome: CallOutcome) -> Exception | tuple[Any] | None:
-    """The result in a tuple, the error to raise, or None for another attempt."""
+    """Return the result in a tuple, the error to raise, or None for another attempt."""
     which = f"Task {job.number} ({job.call.function})"
     if outcome.kind == "done":
         return (outcome.value,)

@@ -1,9 +1,8 @@
-"""Figures of a run: logs become plain series, and series become pictures.
+"""Figures of runs: logs become plain series, and series become pictures.
 
-`draw("runs/mine")` writes them all, `draw_search` those of an architecture search, `draw_rally` a
-rally's accuracy against its cost,
-`draw_selection(selector.shares(), path)` what batches were made of. Importing this room does not
-load matplotlib.
+`draw("runs/mine")` writes those of a run, `draw_search` those of an architecture search,
+`draw_rally` a rally's accuracy against its cost, `draw_selection(selector.shares(), path)` the
+groups of examples in batches. Importing the package does not load matplotlib.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""From a run directory to its pictures."""
+"""Pictures of a run, from its directory."""
+
+from __future__ import annotations
 
 import logging
 import os
@@ -7,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from keras_qan.plots import series
 from keras_qan.plots.records import Records, read_records
-from keras_qan.plots.series import shares_of_groups
 from keras_qan.plots.style import arm_colours
 from keras_qan.utils.backend import needs_extra
 
@@ -20,15 +21,15 @@ _log = logging.getLogger(__name__)
 def draw(
     run_directory: str | os.PathLike[str], *, output: str | os.PathLike[str] | None = None
 ) -> list[Path]:
-    """Draws the figures of a run and writes them as PNG.
+    """Draw the figures of a run and write them as PNG.
 
     `accuracy_by_epoch`, `learning_rate` and `learning_rate_detail` (the paper's Figures 1 to 3),
-    `actions`, `learning`, and `selection` where the batches were chosen. A figure whose data is
-    missing is left out and a warning is logged; so it is where lines of the logs could not be read.
+    `actions`, `learning`, and `selection` where the batches were selected. A figure without data is
+    left out with a warning in the log; lines that cannot be read are counted there.
 
     Args:
         run_directory: folder with the run's `decisions.jsonl`, `epochs.jsonl`, `episodes.jsonl`.
-        output: folder to write to, made if need be; None for `figures` in the run directory.
+        output: folder to write to, made if need be. Defaults to `figures` in the run directory.
 
     Returns:
         The files that were written.
@@ -41,32 +42,24 @@ def draw(
         >>> draw("runs/mine")  # doctest: +SKIP
         [PosixPath('runs/mine/figures/accuracy_by_epoch.png'), ...]
     """
+    from keras_qan.plots.figures import save_all
+
     folder = Path(run_directory)
     records = read_records(folder)
     if records.num_unreadable:
         _log.warning("%d lines of the logs in %s are unreadable", records.num_unreadable, folder)
-    target = folder / "figures" if output is None else Path(output)
-    target.mkdir(parents=True, exist_ok=True)
-
-    with needs_extra("keras_qan.plots.draw", "plots"):
-        from keras_qan.plots.figures import save
-
-    written = []
-    for name, figure in _figures(records).items():
-        if figure is None:
-            _log.warning("%s.png is left out: the logs hold no data for it", name)
-            continue
-        save(figure, str(target / f"{name}.png"))
-        written.append(target / f"{name}.png")
-    return written
+    found = _figures(records)
+    for name in (name for name, figure in found.items() if figure is None):
+        _log.warning("%s.png is left out: the logs hold no data for it", name)
+    return save_all(found, folder / "figures" if output is None else Path(output))
 
 
 def draw_selection(shares: series.GroupShares, path: str | os.PathLike[str]) -> Path:
-    """Draws what the batches of a training were made of, stacked over time, and writes a PNG.
+    """Draw the groups of examples in the batches of a training, stacked over time, as PNG.
 
     Args:
-        shares: what `selector.shares()` gives: of each class for `ClassMix`, of each tenth of the
-            losses for `LossRank` and `Prune`.
+        shares: of `selector.shares()`: of each class for `ClassMix`, of each tenth of the losses
+            for `LossRank` and `Prune`.
         path: the file to write; its folder is made if need be.
 
     Returns:
@@ -79,18 +72,15 @@ def draw_selection(shares: series.GroupShares, path: str | os.PathLike[str]) -> 
     with needs_extra("keras_qan.plots.draw_selection", "plots"):
         from keras_qan.plots.figures import save, selection_figure
 
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    save(selection_figure(shares), str(target))
-    return target
+    return save(selection_figure(shares), path)
 
 
-def _figures(records: Records) -> dict[str, "Figure | None"]:
+def _figures(records: Records) -> dict[str, Figure | None]:
     with needs_extra("keras_qan.plots.draw", "plots"):
         from keras_qan.plots import figures
 
     colours = arm_colours(records.arms())
-    arm = series.learner(records.episodes or records.decisions)
+    arm = series.find_learner(records.episodes or records.decisions)
     bands = series.accuracy_by_epoch(records.epochs)
     traces = series.learning_rates(records.decisions)
     actions = series.action_names(records.decisions, arm)
@@ -98,11 +88,11 @@ def _figures(records: Records) -> dict[str, "Figure | None"]:
     shares = series.action_shares(records.decisions, arm)
     raster = series.action_raster(records.decisions, arm)
     curve = series.learning_curve(records.episodes, records.decisions, arm)
-    selected = shares_of_groups(records.decisions, arm)
-    own_figures: dict[str, Figure | None] = {}
+    selected = series.selection_shares(records.decisions, arm)
+    drawn: dict[str, Figure | None] = {}
     if selected:
-        own_figures["selection"] = figures.selection_figure(selected)
-    return own_figures | {
+        drawn["selection"] = figures.selection_figure(selected)
+    return drawn | {
         "accuracy_by_epoch": figures.accuracy_figure(bands, colours) if bands else None,
         "learning_rate": figures.learning_rate_figure(traces, colours) if traces else None,
         "learning_rate_detail": (

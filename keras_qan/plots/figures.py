@@ -1,10 +1,13 @@
-"""From series to matplotlib figures; the one module that imports matplotlib.
+"""Figures of a run, and the parts that all figures are drawn with.
 
 Figures are made as objects with a canvas of their own, so that a user's pyplot, its backend and
-its open figures are left alone.
+its open figures are left alone. Import this module where a figure is drawn, not before: it loads
+matplotlib.
 """
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from keras_qan.plots.series import (
@@ -31,14 +35,68 @@ _DOTS_PER_INCH = 144
 _MOST_ENTRIES = 20
 
 
-def save(figure: Figure, path: str) -> None:
-    """Writes a figure as PNG."""
-    figure.savefig(path, format="png", dpi=_DOTS_PER_INCH)
+def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure as PNG, in a folder that is made if need be."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, format="png", dpi=_DOTS_PER_INCH)
+    return target
+
+
+def save_all(figures: Mapping[str, Figure | None], folder: Path) -> list[Path]:
+    """Write figures as `<name>.png` to a folder, leaving out those that are None."""
+    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    return [save(figure, folder / f"{name}.png") for name, figure in drawn.items()]
+
+
+def make_figure(
+    count: int, *, size: tuple[float, float], columns: int = 1, share: bool = False
+) -> tuple[Figure, list[Any]]:
+    """Make a figure on a canvas of its own, with a number of panels."""
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    rows = -(-count // columns)
+    grid = figure.subplots(rows, columns, sharex=share, sharey=share and columns > 1, squeeze=False)
+    cells = list(grid.flat)
+    for axes in cells[:count]:
+        axes.grid(True, color="#DDDDDD", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in cells[count:]:
+        axes.remove()
+    for axes in cells[max(0, count - columns) : count]:
+        axes.tick_params(labelbottom=True)  # also where the panel below was taken out
+    return figure, cells[:count]
+
+
+def add_legend(axes: Any, *entries: Any, **options: Any) -> None:
+    """Add a legend to the right of a panel."""
+    axes.legend(
+        *entries, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9, **options
+    )
+
+
+def add_title(axes: Any, text: str, note: str) -> None:
+    """Add a panel's title, and a note in small print below it."""
+    axes.set_title(f"{text}\n", loc="left", fontsize=11, weight="bold")
+    axes.text(
+        0, 1.02, note, transform=axes.transAxes, ha="left", va="bottom", fontsize=9, color="#555555"
+    )
+
+
+def integer_ticks() -> MaxNLocator:
+    """Return a locator of ticks at whole numbers."""
+    return MaxNLocator(integer=True, steps=[1, 2, 5, 10])
+
+
+def percent_ticks() -> PercentFormatter:
+    """Return a formatter of shares as percentages."""
+    return PercentFormatter(xmax=1.0)
 
 
 def accuracy_figure(bands: Sequence[Band], colours: dict[str, str]) -> Figure:
-    """Returns accuracy against epoch, a line and a band for each arm (the paper's Figure 1)."""
-    figure, (axes,) = new_figure(1, size=(7.2, 4.5))
+    """Return accuracy against epoch, a line and a band for each arm (the paper's Figure 1)."""
+    figure, (axes,) = make_figure(1, size=(7.2, 4.5))
     by_arm = {band.arm: band for band in bands}
     # Drawn from the last to the first, so that the learned arm lies on top.
     for arm in reversed(drawing_order(by_arm)):
@@ -57,25 +115,25 @@ def accuracy_figure(bands: Sequence[Band], colours: dict[str, str]) -> Figure:
         )
     axes.set_xlabel("epoch")
     axes.set_ylabel("validation accuracy")
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0))
-    axes.xaxis.set_major_locator(_whole_numbers())
-    title(
+    axes.yaxis.set_major_formatter(percent_ticks())
+    axes.xaxis.set_major_locator(integer_ticks())
+    add_title(
         axes,
         "Validation accuracy after each epoch",
         f"{_runs(bands[0].phase)}: mean over seeds and its 95 % bootstrap interval",
     )
     handles, labels = axes.get_legend_handles_labels()
-    _legend_beside(axes, handles[::-1], labels[::-1])
+    add_legend(axes, handles[::-1], labels[::-1])
     return figure
 
 
 def learning_rate_figure(traces: Sequence[RateTrace], colours: dict[str, str]) -> Figure:
-    """Returns the learning rate against step, a panel for each arm (the paper's Figure 2)."""
+    """Return the learning rate against step, a panel for each arm (the paper's Figure 2)."""
     arms = drawing_order({trace.arm for trace in traces})
     columns = len(arms) if len(arms) <= 3 else min(4, -(-len(arms) // 2))
     rows = -(-len(arms) // columns)
     size = (6.4, 3.8) if len(arms) == 1 else (3.2 * columns + 0.6, 2.3 * rows + 0.8)
-    figure, panels = new_figure(len(arms), size=size, columns=columns, share=True)
+    figure, panels = make_figure(len(arms), size=size, columns=columns, share=True)
     for axes, arm in zip(panels, arms, strict=True):
         own = [trace for trace in traces if trace.arm == arm]
         for number, trace in enumerate(own):
@@ -96,8 +154,8 @@ def learning_rate_figure(traces: Sequence[RateTrace], colours: dict[str, str]) -
 def learning_rate_detail_figure(
     trace: RateTrace, actions: Sequence[str], colours: dict[str, str]
 ) -> Figure:
-    """Returns an excerpt of one run's learning rate with its actions (the paper's Figure 3)."""
-    figure, (axes,) = new_figure(1, size=(7.2, 4.0))
+    """Return an excerpt of one run's learning rate with its actions (the paper's Figure 3)."""
+    figure, (axes,) = make_figure(1, size=(7.2, 4.0))
     _steps(axes, trace, colours[trace.arm], first=True)
     markers = "ovs^DPX*<>"
     shades = _action_colours(len(actions))
@@ -120,43 +178,43 @@ def learning_rate_detail_figure(
     axes.set_yscale("log")
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("learning rate (log scale)")
-    title(
+    add_title(
         axes,
         f"Learning rate of {arm_label(trace.arm)}: {_count(len(trace.step), 'decision')}",
         f"{_runs(trace.phase)}, seed {trace.seed}; a mark is the rate right after a decision",
     )
-    _legend_beside(axes)
+    add_legend(axes)
     return figure
 
 
 def actions_figure(shares: ActionShares | None, raster: ActionRaster | None, arm: str) -> Figure:
-    """Returns actions over time: shares in greedy evaluation, and the training episodes."""
+    """Return actions over time: shares in greedy evaluation, and the training episodes."""
     panels = [panel for panel in (shares, raster) if panel is not None]
     actions = panels[0].actions
     colours = _action_colours(len(actions))
-    figure, axes_list = new_figure(len(panels), size=(7.6, 0.8 + 3.0 * len(panels)), columns=1)
+    figure, axes_list = make_figure(len(panels), size=(7.6, 0.8 + 3.0 * len(panels)), columns=1)
     for axes, panel in zip(axes_list, panels, strict=True):
         if isinstance(panel, ActionShares):
             _draw_shares(axes, panel, colours, arm)
         else:
             _draw_raster(axes, panel, colours, arm)
         axes.set_xlabel("decision of the episode")
-        axes.xaxis.set_major_locator(_whole_numbers())
+        axes.xaxis.set_major_locator(integer_ticks())
         axes.grid(False)
-    patches = [_patch(colour) for colour in colours]
+    patches = [Patch(facecolor=colour) for colour in colours]
     # The highest number on top, as in the stack.
-    _legend_beside(axes_list[0], patches[::-1], list(actions)[::-1], title="action")
+    add_legend(axes_list[0], patches[::-1], list(actions)[::-1], title="action")
     return figure
 
 
 def learning_figure(curve: LearningCurve, colours: dict[str, str]) -> Figure:
-    """Returns return, final score and epsilon against training episode."""
+    """Return return, final score and epsilon against training episode."""
     has_epsilon = bool(np.isfinite(curve.epsilon).any())
     parts = [
         ("return\n(sum of rewards)", curve.returned, False),
         ("final validation\nloss (log scale)", curve.score, True),
     ]
-    figure, panels = new_figure(
+    figure, panels = make_figure(
         2 + has_epsilon, size=(7.2, 5.4 + 1.2 * has_epsilon), columns=1, share=True
     )
     colour = colours[curve.arm]
@@ -196,20 +254,20 @@ def learning_figure(curve: LearningCurve, colours: dict[str, str]) -> Figure:
         panels[2].set_ylim(-0.05, 1.05)
         panels[2].set_ylabel("epsilon (share of\nrandom decisions)")
     panels[-1].set_xlabel("training episode")
-    panels[-1].xaxis.set_major_locator(_whole_numbers())
-    title(
+    panels[-1].xaxis.set_major_locator(integer_ticks())
+    add_title(
         panels[0],
         f"Training of {arm_label(curve.arm)}",
         f"{_count(len(curve.episode), 'episode')}, {int(curve.diverged.sum())} diverged",
     )
     if panels[0].get_legend_handles_labels()[0]:
-        _legend_beside(panels[0])
+        add_legend(panels[0])
     return figure
 
 
 def selection_figure(shares: GroupShares) -> Figure:
-    """Returns what batches were made of: shares of groups of examples over time, stacked."""
-    figure, (axes,) = new_figure(1, size=(7.6, 4.2))
+    """Return the shares of groups of examples in batches over time, stacked."""
+    figure, (axes,) = make_figure(1, size=(7.6, 4.2))
     colours = _action_colours(len(shares.groups))
     bottom = np.zeros(len(shares.share))
     for index, colour in enumerate(colours):
@@ -220,38 +278,18 @@ def selection_figure(shares: GroupShares) -> Figure:
     axes.set_ylim(0, 1)
     axes.set_xlabel("batch")
     axes.set_ylabel("share of examples")
-    axes.xaxis.set_major_locator(_whole_numbers())
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0))
+    axes.xaxis.set_major_locator(integer_ticks())
+    axes.yaxis.set_major_formatter(percent_ticks())
     axes.grid(False)
     width = int(shares.edges[1] - shares.edges[0])
     batches = _count(int(shares.edges[-1]), "batch").replace("batchs", "batches")
     note = f"{batches}, {width} in each column" if width > 1 else batches
-    title(axes, "What the batches were made of", note)
+    add_title(axes, "What the batches were made of", note)
     # The last group on top, as in the stack; of many groups every n-th.
     every = -(-len(colours) // _MOST_ENTRIES)
-    entries = list(zip(colours, shares.groups, strict=True))[::every][::-1]
-    _legend_beside(axes, [_patch(colour) for colour, _ in entries], [name for _, name in entries])
+    patches = [Patch(facecolor=colour) for colour in colours[::every]]
+    add_legend(axes, patches[::-1], list(shares.groups[::every])[::-1])
     return figure
-
-
-def new_figure(
-    count: int, *, size: tuple[float, float], columns: int = 1, share: bool = False
-) -> tuple[Figure, list[Any]]:
-    """Makes a figure on a canvas of its own, with so many panels."""
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    rows = -(-count // columns)
-    grid = figure.subplots(rows, columns, sharex=share, sharey=share and columns > 1, squeeze=False)
-    cells = list(grid.flat)
-    for axes in cells[:count]:
-        axes.grid(True, color="#DDDDDD", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    for axes in cells[count:]:
-        axes.remove()
-    for axes in cells[max(0, count - columns) : count]:
-        axes.tick_params(labelbottom=True)  # also where the panel below was taken out
-    return figure, cells[:count]
 
 
 def _steps(axes: Any, trace: RateTrace, colour: str, *, first: bool) -> None:
@@ -277,11 +315,11 @@ def _draw_shares(axes: Any, shares: ActionShares, colours: list[Any], arm: str) 
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, 1)
     axes.set_ylabel("share of actions")
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0))
+    axes.yaxis.set_major_formatter(percent_ticks())
     width = int(shares.edges[1] - shares.edges[0])
     note = f", {width} decisions in each column" if width > 1 else ""
     episodes = _count(shares.num_episodes, "episode")
-    title(axes, f"{arm_label(arm)}: greedy evaluation", f"{episodes}{note}")
+    add_title(axes, f"{arm_label(arm)}: greedy evaluation", f"{episodes}{note}")
 
 
 def _draw_raster(axes: Any, raster: ActionRaster, colours: list[Any], arm: str) -> None:
@@ -295,9 +333,9 @@ def _draw_raster(axes: Any, raster: ActionRaster, colours: list[Any], arm: str) 
         origin="lower",
         extent=(-0.5, columns - 0.5, raster.first_episode - 0.5, raster.first_episode + rows - 0.5),
     )
-    axes.yaxis.set_major_locator(_whole_numbers())
+    axes.yaxis.set_major_locator(integer_ticks())
     axes.set_ylabel("training episode")
-    title(axes, f"{arm_label(arm)}: training", "one row an episode, exploration included")
+    add_title(axes, f"{arm_label(arm)}: training", "one row an episode, exploration included")
 
 
 def _action_colours(count: int) -> list[Any]:
@@ -307,36 +345,12 @@ def _action_colours(count: int) -> list[Any]:
     return [colormaps["viridis"](place) for place in np.linspace(0.05, 0.95, count)]
 
 
-def _patch(colour: Any) -> Any:
-    from matplotlib.patches import Patch
-
-    return Patch(facecolor=colour)
-
-
-def _legend_beside(axes: Any, *entries: Any, **options: Any) -> None:
-    axes.legend(
-        *entries, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9, **options
-    )
-
-
-def title(axes: Any, text: str, note: str) -> None:
-    """Writes a panel's title, and a note in small print below it."""
-    axes.set_title(f"{text}\n", loc="left", fontsize=11, weight="bold")
-    axes.text(
-        0, 1.02, note, transform=axes.transAxes, ha="left", va="bottom", fontsize=9, color="#555555"
-    )
-
-
 def _runs(phase: str) -> str:
     return "evaluation" if phase == "evaluate" else "last training episodes, exploring"
 
 
-def _whole_numbers() -> Any:
-    return MaxNLocator(integer=True, steps=[1, 2, 5, 10])
-
-
 def _decimal(digits: str) -> Callable[[float, object], str]:
-    """Writes ticks as plain numbers, those alone that begin with one of the digits."""
+    """Format ticks as plain numbers, only those that begin with one of the digits."""
     return lambda value, _: f"{value:g}" if f"{value:e}"[0] in digits else ""
 
 

@@ -1,9 +1,4 @@
-"""From rallies' looks to curves of accuracy against cumulative cost.
-
-The figure of a rally: accuracy against cumulative cost, stages marked.
-
-From rallies' directories to their picture.
-"""
+"""Accuracy of a rally against its cumulative cost: plain series first, then drawing."""
 
 from __future__ import annotations
 
@@ -12,28 +7,33 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from keras_qan.plots import figures
 from keras_qan.plots.records import EmptyRunError
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Floats = npt.NDArray[np.float64]
+
+# Okabe and Ito's, which people with any colour vision can tell apart.
+_COLOURS = ("#0072B2", "#000000", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+# Plain series.
 
 
 @dataclass(frozen=True, eq=False)
 class CostCurve:
-    """Accuracy against what was spent.
+    """Metric of an arm against its cumulative cost.
 
     Args:
       label: of the arm.
-      cost: multiply-adds so far at each look, `[L]`.
-      value: the metric there, `[L]`.
-      growths: multiply-adds at which a stage but the first began, `[S - 1]`.
+      cost: multiply-adds up to each evaluation, `[E]`.
+      value: the metric there, `[E]`.
+      growths: multiply-adds at the begin of each stage but the first, `[S - 1]`.
       values_there: the metric just after each growth, `[S - 1]`.
     """
 
@@ -45,20 +45,20 @@ class CostCurve:
 
 
 def cost_curve(
-    label: str, looks: Sequence[Mapping[str, Any]], metric: str = "val_accuracy"
+    label: str, evaluations: Sequence[Mapping[str, Any]], metric: str = "val_accuracy"
 ) -> CostCurve:
-    """The curve of a rally's looks.
+    """Return the curve of a rally's evaluations.
 
     Raises:
-      EmptyRunError: no look has the metric.
+      EmptyRunError: no evaluation has the metric.
     """
-    own = [look for look in looks if look.get(metric) is not None]
+    own = [row for row in evaluations if row.get(metric) is not None]
     if not own:
         raise EmptyRunError(
-            f"Received {len(looks)} looks of {label!r}, none with {metric!r}; expected a rally "
-            "whose model is compiled with metrics=['accuracy'] and that has finished a stage."
+            f"Received {len(evaluations)} evaluations of {label!r}, none with {metric!r}; expected "
+            "a rally whose model is compiled with metrics=['accuracy'], after its first stage."
         )
-    grown = [look for look in own if look["stage"] > 1 and look["look"] == 0]
+    grown = [row for row in own if row["stage"] > 1 and row["look"] == 0]
 
     def column(rows: Sequence[Mapping[str, Any]], name: str) -> Floats:
         return np.asarray([row[name] for row in rows], np.float64)
@@ -73,9 +73,9 @@ def cost_curve(
 
 
 def mean_curve(label: str, curves: Sequence[CostCurve], points: int = 200) -> CostCurve:
-    """The mean of several curves, linear between looks, as far as the shortest goes.
+    """Return the mean of curves, linear between evaluations, up to the end of the shortest.
 
-    Growths are where they are on average, if all curves have as many.
+    Growths are at their mean cost, if all curves have as many.
     """
     end = min(curve.cost[-1] for curve in curves)
     cost = np.linspace(0.0, end, points)
@@ -86,8 +86,8 @@ def mean_curve(label: str, curves: Sequence[CostCurve], points: int = 200) -> Co
     return CostCurve(label, cost, value, growths, np.interp(growths, cost, value))
 
 
-def read_looks(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The looks of a rally's directory.
+def read_evaluations(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Read the evaluations of a rally's directory.
 
     Raises:
       NotADirectoryError: there is no such directory.
@@ -108,8 +108,7 @@ def read_looks(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-# Okabe and Ito's, which people with any colour vision can tell apart.
-_COLOURS = ("#0072B2", "#000000", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Drawing.
 
 
 def cost_figure(
@@ -118,15 +117,17 @@ def cost_figure(
     metric: str = "validation accuracy",
     note: str = "a mark where a stage begins",
 ) -> Figure:
-    """Returns a metric against cumulative multiply-adds, a line for each arm.
+    """Return a metric against cumulative multiply-adds, a line for each arm.
 
     Args:
       curves: the arms.
-      behind: single runs, drawn thin behind the arm of the same label.
-      metric: what the vertical axis shows.
+      behind: single runs, drawn thin behind the arm of the same label. Defaults to none.
+      metric: label of the vertical axis. Defaults to "validation accuracy".
       note: in small print below the title.
     """
-    figure, (axes,) = figures.new_figure(1, size=(7.6, 4.4))
+    from keras_qan.plots import figures
+
+    figure, (axes,) = figures.make_figure(1, size=(7.6, 4.4))
     colours = {curve.label: _COLOURS[n % len(_COLOURS)] for n, curve in enumerate(curves)}
     for curve in behind:
         axes.plot(
@@ -145,15 +146,15 @@ def cost_figure(
     axes.set_xlabel("multiply-adds, forward and backward, summed up")
     axes.set_ylabel(metric)
     if "accuracy" in metric:
-        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0))
-        _leave_out_the_start(axes, curves)
-    figures.title(axes, f"{metric.capitalize()} by cost", note)
+        axes.yaxis.set_major_formatter(figures.percent_ticks())
+        _zoom_to_ends(axes, curves)
+    figures.add_title(axes, f"{metric.capitalize()} by cost", note)
     axes.legend(frameon=False, fontsize=9, loc="lower right")
     return figure
 
 
-def _leave_out_the_start(axes: Any, curves: Sequence[CostCurve]) -> None:
-    """The untrained networks' guesses would press all that matters into a corner."""
+def _zoom_to_ends(axes: Any, curves: Sequence[CostCurve]) -> None:
+    """Cut off the untrained networks' accuracies, so that differences at the ends are seen."""
     ends = [float(curve.value[-1]) for curve in curves]
     top = max(float(curve.value.max()) for curve in curves)
     low = min(ends) - 0.35 * (1.0 - min(ends)) - 0.1 * min(ends)
@@ -165,12 +166,12 @@ def draw_rally(
     path: str | os.PathLike[str],
     metric: str = "val_accuracy",
 ) -> Path:
-    """Draws a metric against cumulative cost, a line for each rally, stages marked.
+    """Draw a metric against cumulative cost, a line for each rally, stages marked.
 
     Args:
       runs: directories by label; the first is drawn on top.
       path: the PNG to write; its folder is made if need be.
-      metric: one of the looks' metrics.
+      metric: one of the evaluations' metrics. Defaults to "val_accuracy".
 
     Returns:
       The file.
@@ -179,11 +180,7 @@ def draw_rally(
       NotADirectoryError: there is no such directory.
       EmptyRunError: a rally has not finished a stage, or has no such metric.
     """
-    curves = [cost_curve(label, read_looks(directory), metric) for label, directory in runs.items()]
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-
     from keras_qan.plots.figures import save
 
-    save(cost_figure(curves, metric=metric.replace("val_", "validation ")), str(target))
-    return target
+    curves = [cost_curve(label, read_evaluations(run), metric) for label, run in runs.items()]
+    return save(cost_figure(curves, metric=metric.replace("val_", "validation ")), path)

@@ -1,4 +1,4 @@
-"""The lines of a run's logs, as they were written."""
+"""Records of a run's logs."""
 
 import json
 from collections.abc import Iterator
@@ -17,13 +17,14 @@ class EmptyRunError(ValueError):
 
 @dataclass(frozen=True)
 class Records:
-    """What a run wrote.
+    """All records of a run.
 
     Args:
         decisions: a record for each decision.
         epochs: a record for each epoch of each episode.
         episodes: a record for each finished episode.
-        num_unreadable: how many lines were no record; a run that was killed leaves one cut line.
+        num_unreadable: the number of lines that are not records; a kill leaves one cut line.
+            Defaults to 0.
     """
 
     decisions: tuple[Record, ...]
@@ -32,7 +33,7 @@ class Records:
     num_unreadable: int = 0
 
     def arms(self) -> list[str]:
-        """Returns the names of all arms in alphabetical order.
+        """Return the names of all arms in alphabetical order.
 
         Example:
             >>> Records((), ({"arm": "qan"},), ({"arm": "constant"},)).arms()
@@ -43,7 +44,7 @@ class Records:
 
 
 def read_records(run_directory: Path) -> Records:
-    """Reads the logs of a run, skipping lines that cannot be read.
+    """Read the logs of a run, skipping lines that cannot be read.
 
     Args:
         run_directory: folder with `decisions.jsonl`, `epochs.jsonl` and `episodes.jsonl`, or some
@@ -71,6 +72,11 @@ def read_records(run_directory: Path) -> Records:
         )
     num_unreadable = sum(len(found[name]) - len(readable[name]) for name in FILES)
     return Records(**readable, num_unreadable=num_unreadable)
+
+
+def read_lines(path: Path) -> list[Record]:
+    """Read the records of a JSON lines file, without cut lines; none where there is no file."""
+    return [record for record in _lines(path) if record is not None]
 
 
 def _lines(path: Path) -> Iterator[Record | None]:

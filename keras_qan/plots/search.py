@@ -1,9 +1,4 @@
-"""From a search's records to the plain numbers that its figures show.
-
-The figures of a search, drawn with the parts of `figures`.
-
-From a search's directory to its pictures.
-"""
+"""Figures of an architecture search and of learning curves: plain series first, then drawing."""
 
 from __future__ import annotations
 
@@ -19,17 +14,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from keras_qan.plots import figures
-from keras_qan.plots.records import EmptyRunError, Record
+from keras_qan.plots.records import EmptyRunError, Record, read_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
 Array = npt.NDArray[np.float64]
+
+_STRONG, _WEAK, _OTHER = "#0072B2", "#888888", "#D55E00"
+
+_log = logging.getLogger(__name__)
+
+# Plain series.
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +37,7 @@ class ExplorationByEpisode:
         number: of the model, float64 [N].
         score: its validation accuracy, [N].
         mean: rolling mean over the models before, [N].
-        window: over how many at the most.
+        window: the most models that the mean is over.
         stages: (ε, first model, number of models, their mean accuracy), one after the other.
     """
 
@@ -57,8 +54,8 @@ class LayerValues:
 
     Args:
         layers: names of the layers, L of them.
-        depths: at which they are put, D of them.
-        value: float64 [L, D], NaN where it was never tried.
+        depths: of the layers, D of them.
+        value: float64 [L, D], NaN where never tried.
     """
 
     layers: tuple[str, ...]
@@ -68,7 +65,7 @@ class LayerValues:
 
 @dataclass(frozen=True, eq=False)
 class PredictedEnds:
-    """Ends that were predicted, against those that came.
+    """Predicted ends of trainings against the true ones.
 
     Args:
         truth: float64 [N].
@@ -76,7 +73,7 @@ class PredictedEnds:
         low: lower ends of the intervals; the prediction itself where there is none, [N].
         high: upper ends, [N].
         monitor: the metric's name.
-        num_stopped: trainings that were stopped, whose end nobody knows.
+        num_stopped: the number of stopped trainings, whose true end is unknown.
     """
 
     truth: Array
@@ -100,23 +97,8 @@ class EpochsSaved:
     planned: Array
 
 
-def read_lines(path: Path) -> list[Record]:
-    """Reads a file of JSON lines; none if there is no file, and a line cut short is left out."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return found
-
-
 def exploration(models: Sequence[Record]) -> ExplorationByEpisode | None:
-    """Accuracy against ε: Figure 3 of arXiv:1611.02167.
-
-    Args:
-        models: rows of a search.
-    """
+    """Return accuracy against ε of a search's rows: Figure 3 of arXiv:1611.02167."""
     scored = [row for row in models if row.get("score") is not None]
     if not scored:
         return None
@@ -139,7 +121,7 @@ def exploration(models: Sequence[Record]) -> ExplorationByEpisode | None:
 
 
 def layer_values(values: Mapping[str, Mapping[str, float]]) -> LayerValues | None:
-    """Mean Q over all states of a depth, by the layer that is put there: Figure A of the paper.
+    """Return mean Q over all states of a depth, by the layer put there: Figure A of the paper.
 
     Args:
         values: action values by state, whose key begins with its depth, and action.
@@ -151,7 +133,7 @@ def layer_values(values: Mapping[str, Mapping[str, float]]) -> LayerValues | Non
             found[action, depth].append(float(value))
     if not found:
         return None
-    layers = sorted({layer for layer, _ in found}, key=_order)
+    layers = sorted({layer for layer, _ in found}, key=_layer_order)
     depths = sorted({depth for _, depth in found})
     table = np.full((len(layers), len(depths)), np.nan)
     for (layer, depth), known in found.items():
@@ -160,25 +142,20 @@ def layer_values(values: Mapping[str, Mapping[str, float]]) -> LayerValues | Non
 
 
 def predicted_ends(curves: Sequence[Record], share: float = 0.25) -> PredictedEnds | None:
-    """Predictions after a share of the epochs against the ends of the trainings that went on.
+    """Return predictions of a history of curves, with the ends of trainings that went on.
 
     Args:
-        curves: lines of a history of curves.
-        share: the first prediction after so much of the planned epochs is shown.
+        curves: lines of the history.
+        share: the first prediction after this share of the planned epochs is shown. Defaults to a
+            quarter.
     """
     rows = []
     for curve in curves:
         late = [p for p in curve["predictions"] if p[0] >= share * curve["planned"]]
         if late and not curve["stopped"]:
             _, end, low, high = late[0]
-            rows.append(
-                (
-                    curve["values"][-1],
-                    end,
-                    end if low is None else low,
-                    end if high is None else high,
-                )
-            )
+            low, high = end if low is None else low, end if high is None else high
+            rows.append((curve["values"][-1], end, low, high))
     if not rows:
         return None
     truth, predicted, low_ends, high_ends = np.array(rows, np.float64).T
@@ -188,11 +165,7 @@ def predicted_ends(curves: Sequence[Record], share: float = 0.25) -> PredictedEn
 
 
 def epochs_saved(curves: Sequence[Record]) -> EpochsSaved | None:
-    """Epochs spent and planned, training by training.
-
-    Args:
-        curves: lines of a history of curves.
-    """
+    """Return epochs spent and planned of a history of curves, summed up."""
     if not curves:
         return None
     spent = np.cumsum([len(curve["values"]) for curve in curves]).astype(np.float64)
@@ -200,19 +173,21 @@ def epochs_saved(curves: Sequence[Record]) -> EpochsSaved | None:
     return EpochsSaved(spent, planned)
 
 
-def _order(layer: str) -> tuple[int, list[int]]:
+def _layer_order(layer: str) -> tuple[int, list[int]]:
     kinds = ("C", "R", "P", "FC", "GAP", "SM")
     name = layer.split("(")[0]
     numbers = [int(one) for one in re.findall(r"\d+", layer)]
     return kinds.index(name) if name in kinds else len(kinds), numbers
 
 
-_STRONG, _WEAK, _OTHER = "#0072B2", "#888888", "#D55E00"
+# Drawing.
 
 
 def exploration_figure(series: ExplorationByEpisode) -> Figure:
-    """Returns accuracy of the sampled models with its rolling mean, over bands of ε."""
-    figure, (axes,) = figures.new_figure(1, size=(7.6, 4.5))
+    """Return accuracy of the sampled models with its rolling mean, over bands of ε."""
+    from keras_qan.plots import figures
+
+    figure, (axes,) = figures.make_figure(1, size=(7.6, 4.5))
     for place, (epsilon, first, count, _) in enumerate(series.stages):
         if place % 2:
             axes.axvspan(first - 0.5, first + count - 0.5, color="#EEEEEE", linewidth=0, zorder=0)
@@ -227,17 +202,20 @@ def exploration_figure(series: ExplorationByEpisode) -> Figure:
     )  # fmt: skip
     axes.set_xlabel("model")
     axes.set_ylabel("validation accuracy")
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figures.title(axes, "Accuracy of the sampled models", "bands: ε, the share of random actions")
+    axes.yaxis.set_major_formatter(figures.percent_ticks())
+    axes.xaxis.set_major_locator(figures.integer_ticks())
+    note = "bands: ε, the share of random actions"
+    figures.add_title(axes, "Accuracy of the sampled models", note)
     axes.legend(frameon=False, fontsize=9, loc="lower right")
     return figure
 
 
 def layer_values_figure(series: LayerValues) -> Figure:
-    """Returns mean action values by layer and depth."""
+    """Return mean action values by layer and depth."""
+    from keras_qan.plots import figures
+
     size = (2.2 + 0.7 * len(series.depths), 1.6 + 0.28 * len(series.layers))
-    figure, (axes,) = figures.new_figure(1, size=(max(5.2, size[0]), max(3.2, size[1])))
+    figure, (axes,) = figures.make_figure(1, size=(max(5.2, size[0]), max(3.2, size[1])))
     axes.grid(False)
     image = axes.imshow(
         np.ma.masked_invalid(series.value), aspect="auto", cmap="viridis", interpolation="nearest"
@@ -246,13 +224,15 @@ def layer_values_figure(series: LayerValues) -> Figure:
     axes.set_yticks(range(len(series.layers)), series.layers, fontsize=8)
     axes.set_xlabel("depth at which the layer is put")
     figure.colorbar(image, ax=axes, label="mean action value")
-    figures.title(axes, "Action values by layer and depth", "blank: never tried")
+    figures.add_title(axes, "Action values by layer and depth", "blank: never tried")
     return figure
 
 
 def predicted_ends_figure(series: PredictedEnds) -> Figure:
-    """Returns predicted against final values, with intervals."""
-    figure, (axes,) = figures.new_figure(1, size=(5.6, 5.0))
+    """Return predicted against final values, with intervals."""
+    from keras_qan.plots import figures
+
+    figure, (axes,) = figures.make_figure(1, size=(5.6, 5.0))
     low, high = series.truth.min(), series.truth.max()
     axes.plot([low, high], [low, high], color="#000000", linewidth=1, label="exact")
     finite = np.isfinite(series.low) & np.isfinite(series.high)
@@ -267,13 +247,15 @@ def predicted_ends_figure(series: PredictedEnds) -> Figure:
     axes.legend(frameon=False, fontsize=9, loc="upper left")
     count = len(series.truth)
     note = f"{count} trainings to the end; {series.num_stopped} were stopped, their end is unknown"
-    figures.title(axes, "Predicted and final, after a quarter of the epochs", note)
+    figures.add_title(axes, "Predicted and final, after a quarter of the epochs", note)
     return figure
 
 
 def epochs_saved_figure(series: EpochsSaved) -> Figure:
-    """Returns epochs spent beside those that were planned."""
-    figure, (axes,) = figures.new_figure(1, size=(6.8, 4.2))
+    """Return epochs spent beside those that were planned."""
+    from keras_qan.plots import figures
+
+    figure, (axes,) = figures.make_figure(1, size=(6.8, 4.2))
     number = np.arange(1, len(series.spent) + 1)
     axes.plot(number, series.planned, color=_WEAK, linewidth=1.6, label="planned")
     axes.plot(number, series.spent, color=_STRONG, linewidth=2.2, label="spent")
@@ -282,17 +264,14 @@ def epochs_saved_figure(series: EpochsSaved) -> Figure:
     axes.set_ylabel("epochs, summed up")
     axes.legend(frameon=False, fontsize=9, loc="upper left")
     times = series.planned[-1] / series.spent[-1]
-    figures.title(axes, "Epochs saved by prediction", f"{times:.2f} times fewer than planned")
+    figures.add_title(axes, "Epochs saved by prediction", f"{times:.2f} times fewer than planned")
     return figure
-
-
-_log = logging.getLogger(__name__)
 
 
 def draw_search(
     directory: str | os.PathLike[str], *, output: str | os.PathLike[str] | None = None
 ) -> list[Path]:
-    """Draws the figures of an architecture search, or of a history of learning curves.
+    """Draw the figures of an architecture search, or of a history of learning curves.
 
     `exploration` and `action_values` from a search's `models.jsonl` and `q_values.json`,
     `predicted_ends` and `epochs_saved` from `curves.jsonl`, there or in the folder `curves`. A
@@ -300,7 +279,7 @@ def draw_search(
 
     Args:
         directory: of a search, or of a history of curves.
-        output: folder to write to, made if need be; None for `figures` in the directory.
+        output: folder to write to, made if need be. Defaults to `figures` in the directory.
 
     Returns:
         The files that were written.
@@ -309,6 +288,8 @@ def draw_search(
         NotADirectoryError: if there is no such directory.
         EmptyRunError: if it holds nothing to draw.
     """
+    from keras_qan.plots.figures import save_all
+
     folder = Path(directory)
     if not folder.is_dir():
         raise NotADirectoryError(
@@ -321,22 +302,12 @@ def draw_search(
             f"Received the directory {folder}, which holds no models.jsonl, q_values.json or "
             "curves.jsonl with something in it; expected one that a search has written."
         )
-    target = folder / "figures" if output is None else Path(output)
-    target.mkdir(parents=True, exist_ok=True)
-
-    from keras_qan.plots.figures import save
-
-    written = []
-    for name, figure in drawn.items():
-        save(figure, str(target / f"{name}.png"))
-        written.append(target / f"{name}.png")
     for name in found.keys() - drawn.keys():
         _log.info("%s.png is left out: the directory holds no data for it", name)
-    return written
+    return save_all(drawn, folder / "figures" if output is None else Path(output))
 
 
 def _figures(folder: Path) -> dict[str, Figure | None]:
-
     values = folder / "q_values.json"
     known = json.loads(values.read_text(encoding="utf-8")) if values.exists() else {}
     own, below = folder / "curves.jsonl", folder / "curves" / "curves.jsonl"

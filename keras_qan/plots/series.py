@@ -1,7 +1,4 @@
-"""From a run's records to the plain numbers that its figures show.
-
-What the batches of a run were made of, from its records.
-"""
+"""Plain series from the records of a run, for its figures."""
 
 from __future__ import annotations
 
@@ -17,14 +14,11 @@ from keras_qan.plots.records import Record
 
 Array = npt.NDArray[np.float64]
 
-
 # Resamplings for an interval; the ends of a 95 % one then rest on 50 of them each.
 _NUM_RESAMPLES = 2000
 
-
-# What stands in for the evaluation while there is none: the last so many training episodes.
+# Training episodes shown in place of the evaluation while there is none.
 _NUM_RECENT = 10
-
 
 # More columns than this could not be told apart in a figure.
 _MAX_INTERVALS = 120
@@ -36,12 +30,12 @@ class Band:
 
     Args:
         arm: name of the arm.
-        x: where, float64 [N].
+        x: places on the horizontal axis, float64 [N].
         mean: float64 [N].
         low: lower end of the interval, float64 [N]; the mean itself for a single run.
         high: upper end, float64 [N].
-        num_runs: how many runs there are.
-        phase: "evaluate" or "train".
+        num_runs: the number of runs.
+        phase: "evaluate" or "train". Defaults to "evaluate".
     """
 
     arm: str
@@ -63,7 +57,7 @@ class RateTrace:
         step: optimizer steps at which decisions were taken, float64 [N].
         learning_rate: rate from that step on, float64 [N].
         action: name of each action, N of them.
-        phase: "evaluate" or "train".
+        phase: "evaluate" or "train". Defaults to "evaluate".
     """
 
     arm: str
@@ -76,14 +70,14 @@ class RateTrace:
 
 @dataclass(frozen=True, eq=False)
 class ActionShares:
-    """How often each action was taken in the course of the episodes.
+    """Share of each action in the course of the episodes.
 
     Args:
         actions: names, in the order of their numbers; A of them.
         edges: numbers of the decisions at which intervals begin and the last one ends, float64
             [N + 1]; an interval is one decision, or several in a long episode.
         share: float64 [N, A]; rows are intervals and sum to 1, or to 0 where nothing was logged.
-        num_episodes: how many episodes were counted.
+        num_episodes: the number of episodes counted.
     """
 
     actions: tuple[str, ...]
@@ -93,7 +87,7 @@ class ActionShares:
 
 
 class GroupShares(Protocol):
-    """What the batches of a training were made of, as `selector.shares()` gives it.
+    """Share of each group of examples in the batches of a training; see `selector.shares()`.
 
     Attributes:
         groups: names of the groups of examples, G of them.
@@ -113,8 +107,23 @@ class GroupShares(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class RunShares:
+    """`GroupShares` of a run, the mean over its episodes, between its decisions.
+
+    Args:
+        groups: names of the groups, G of them.
+        edges: steps at which intervals begin and the last one ends, float64 [N + 1].
+        share: float64 [N, G]: in the batches before each decision.
+    """
+
+    groups: tuple[str, ...]
+    edges: Array
+    share: Array
+
+
+@dataclass(frozen=True, eq=False)
 class ActionRaster:
-    """Which action was taken at each decision of each episode.
+    """The action taken at each decision of each episode.
 
     Args:
         actions: names, in the order of their numbers.
@@ -129,7 +138,7 @@ class ActionRaster:
 
 @dataclass(frozen=True, eq=False)
 class LearningCurve:
-    """How the agent's training went, one value an episode; NaN where there is none.
+    """Figures of the agent's training, one value an episode; NaN where there is none.
 
     Args:
         arm: name of the arm.
@@ -148,11 +157,11 @@ class LearningCurve:
     diverged: npt.NDArray[np.bool_]
 
 
-def number(record: Record, key: str) -> float:
-    """Returns a number of a record; NaN where it is absent, null or no number.
+def read_number(record: Record, key: str) -> float:
+    """Return a number of a record; NaN where it is absent, null or no number.
 
     Example:
-        >>> number({"loss": None}, "loss")
+        >>> read_number({"loss": None}, "loss")
         nan
     """
     value = record.get(key)
@@ -160,7 +169,7 @@ def number(record: Record, key: str) -> float:
 
 
 def preferred_phase(records: Sequence[Record]) -> tuple[str, list[Record]]:
-    """Returns the evaluation's records, or those of the last training episodes without one.
+    """Return the evaluation's records, or those of the last training episodes without one.
 
     Returns:
         "evaluate" or "train", and the records.
@@ -173,7 +182,7 @@ def preferred_phase(records: Sequence[Record]) -> tuple[str, list[Record]]:
 
 
 def accuracy_by_epoch(epochs: Sequence[Record]) -> list[Band]:
-    """Returns the validation accuracy after each epoch, one band an arm.
+    """Return the validation accuracy after each epoch, one band an arm.
 
     Args:
         epochs: records of `epochs.jsonl`.
@@ -185,16 +194,16 @@ def accuracy_by_epoch(epochs: Sequence[Record]) -> list[Band]:
     phase, chosen = preferred_phase(epochs)
     runs: dict[str, dict[tuple[int, int], dict[int, float]]] = {}
     for record in chosen:
-        accuracy = number(record, "val_accuracy")
+        accuracy = read_number(record, "val_accuracy")
         if np.isfinite(accuracy):
-            epoch = int(number(record, "epoch")) + 1
+            epoch = int(read_number(record, "epoch")) + 1
             curves = runs.setdefault(str(record.get("arm")), {})
             curves.setdefault(_run_key(record), {})[epoch] = accuracy
     return [_band(arm, list(runs[arm].values()), phase) for arm in sorted(runs)]
 
 
 def learning_rates(decisions: Sequence[Record]) -> list[RateTrace]:
-    """Returns the learning rate of each evaluation run, by arm and then by episode.
+    """Return the learning rate of each evaluation run, by arm and then by episode.
 
     Without an evaluation, of the last training episodes, the newest first.
 
@@ -204,8 +213,8 @@ def learning_rates(decisions: Sequence[Record]) -> list[RateTrace]:
     traces = []
     phase, chosen = preferred_phase(decisions)
     for (arm, _, seed), records in _by_run(chosen):
-        steps = np.array([number(record, "step") for record in records])
-        rates = np.array([number(record, "learning_rate") for record in records])
+        steps = np.array([read_number(record, "step") for record in records])
+        rates = np.array([read_number(record, "learning_rate") for record in records])
         known = np.isfinite(steps) & np.isfinite(rates)
         if known.any():
             names = [str(record.get("action")) for record in records]
@@ -215,7 +224,7 @@ def learning_rates(decisions: Sequence[Record]) -> list[RateTrace]:
 
 
 def excerpt(trace: RateTrace, num_decisions: int = 40) -> RateTrace:
-    """Returns the middle of a trace, or all of it where it is no longer than that.
+    """Return the middle of a trace, or all of it where it is no longer than that.
 
     Example:
         >>> steps = np.arange(100.0)
@@ -233,7 +242,7 @@ def excerpt(trace: RateTrace, num_decisions: int = 40) -> RateTrace:
 
 
 def action_shares(decisions: Sequence[Record], arm: str) -> ActionShares | None:
-    """Returns the shares of actions in an arm's greedy evaluation; None where there is none."""
+    """Return the shares of actions in an arm's greedy evaluation; None where there is none."""
     chosen = [
         record
         for record in decisions
@@ -257,7 +266,7 @@ def action_shares(decisions: Sequence[Record], arm: str) -> ActionShares | None:
 
 
 def action_raster(decisions: Sequence[Record], arm: str) -> ActionRaster | None:
-    """Returns the actions of an arm's training episodes; None where there are none."""
+    """Return the actions of an arm's training episodes; None where there are none."""
     chosen = [
         record
         for record in decisions
@@ -274,8 +283,40 @@ def action_raster(decisions: Sequence[Record], arm: str) -> ActionRaster | None:
     return ActionRaster(action_names(decisions, arm), first, taken)
 
 
+def selection_shares(decisions: Sequence[Record], arm: str) -> RunShares | None:
+    """Return the shares of groups in an arm's batches; None where batches were not selected.
+
+    Example:
+        >>> record = {"arm": "qan", "phase": "evaluate", "step": 8, "shares": {"class 0": 1.0}}
+        >>> selection_shares([record], "qan").edges
+        array([0., 8.])
+    """
+    own = [
+        record
+        for record in decisions
+        if record.get("arm") == arm and isinstance(record.get("shares"), dict)
+    ]
+    if not own:
+        return None
+    _, chosen = preferred_phase(own)
+    by_step: dict[float, list[Record]] = defaultdict(list)
+    for record in chosen:
+        # Before the first decision there is no batch.
+        if read_number(record, "step") > 0:
+            by_step[read_number(record, "step")].append(record)
+    if not by_step:
+        return None
+    groups = tuple(chosen[0]["shares"])
+    steps = sorted(by_step)
+    share = [
+        [np.mean([read_number(one["shares"], group) for one in by_step[step]]) for group in groups]
+        for step in steps
+    ]
+    return RunShares(groups, np.array([0.0, *steps]), np.nan_to_num(np.array(share)))
+
+
 def action_names(decisions: Iterable[Record], arm: str) -> tuple[str, ...]:
-    """Returns the names of an arm's actions in the order of their numbers, over all its records.
+    """Return the names of an arm's actions in the order of their numbers, over all its records.
 
     Example:
         >>> record = {"arm": "qan", "decision": 0, "action": "Hold()", "action_index": 1}
@@ -286,12 +327,12 @@ def action_names(decisions: Iterable[Record], arm: str) -> tuple[str, ...]:
     for record in decisions:
         if record.get("arm") == arm and _has_action(record):
             names.setdefault(record["action_index"], str(record.get("action")))
-    # An action that was never taken never told its name.
+    # The name of an action that was never taken is unknown.
     return tuple(names.get(index, f"action {index}") for index in range(1 + max(names, default=-1)))
 
 
-def learner(episodes: Iterable[Record]) -> str:
-    """Returns the arm that is trained: `qan`, unless only others have training episodes."""
+def find_learner(episodes: Iterable[Record]) -> str:
+    """Return the arm that is trained: `qan`, unless only others have training episodes."""
     trained = {str(record.get("arm")) for record in episodes if record.get("phase") == "train"}
     return "qan" if "qan" in trained or not trained else min(trained)
 
@@ -299,11 +340,11 @@ def learner(episodes: Iterable[Record]) -> str:
 def learning_curve(
     episodes: Sequence[Record], decisions: Sequence[Record], arm: str
 ) -> LearningCurve | None:
-    """Returns how an arm's training went; None where it has no finished training episode."""
+    """Return the figures of an arm's training; None without a finished training episode."""
     epsilons: dict[int, list[float]] = defaultdict(list)
     for record in decisions:
         if record.get("arm") == arm and record.get("phase") == "train":
-            epsilons[_run_key(record)[0]].append(number(record, "epsilon"))
+            epsilons[_run_key(record)[0]].append(read_number(record, "epsilon"))
     trained = {
         _run_key(record)[0]: record
         for record in episodes
@@ -315,15 +356,15 @@ def learning_curve(
     return LearningCurve(
         arm,
         np.array(sorted(trained), np.float64),
-        np.array([number(record, "return") for record in ordered]),
-        np.array([number(record, "val_loss") for record in ordered]),
+        np.array([read_number(record, "return") for record in ordered]),
+        np.array([read_number(record, "val_loss") for record in ordered]),
         np.array([_mean(np.array(epsilons.get(episode, []))) for episode in sorted(trained)]),
         np.array([bool(record.get("diverged")) for record in ordered]),
     )
 
 
 def running_mean(values: Array, width: int) -> Array:
-    """Returns the mean of the last `width` values that are not NaN, at each place.
+    """Return the mean of the last `width` values that are not NaN, at each place.
 
     Args:
         values: float64 [N].
@@ -337,11 +378,11 @@ def running_mean(values: Array, width: int) -> Array:
 
 
 def bootstrap_interval(runs: Array, *, seed: int = 0) -> tuple[Array, Array]:
-    """Returns a 95 % percentile interval of the mean over runs, whole runs resampled.
+    """Return a 95 % percentile interval of the mean over runs, whole runs resampled.
 
     Args:
         runs: float64 [R, N]; NaN where a run has no value.
-        seed: what the resamples are drawn from.
+        seed: of the resampling. Defaults to 0.
 
     Returns:
         Lower and upper ends, float64 [N] each.
@@ -373,7 +414,7 @@ def _by_run(records: Iterable[Record]) -> list[tuple[tuple[str, int, int], list[
     runs: dict[tuple[str, int, int], list[Record]] = defaultdict(list)
     for record in records:
         runs[(str(record.get("arm")), *_run_key(record))].append(record)
-    return [(key, sorted(runs[key], key=lambda r: number(r, "step"))) for key in sorted(runs)]
+    return [(key, sorted(runs[key], key=lambda r: read_number(r, "step"))) for key in sorted(runs)]
 
 
 def _run_key(record: Record) -> tuple[int, int]:
@@ -390,50 +431,3 @@ def _has_action(record: Record) -> bool:
 def _mean(values: Array) -> float:
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else float("nan")
-
-
-@dataclass(frozen=True, eq=False)
-class RunShares:
-    """The share of each group of examples in a run's batches, the mean over its episodes.
-
-    Args:
-        groups: names of the groups, G of them.
-        edges: steps at which intervals begin and the last one ends, float64 [N + 1].
-        share: float64 [N, G]: in the batches before each decision.
-    """
-
-    groups: tuple[str, ...]
-    edges: Array
-    share: Array
-
-
-def shares_of_groups(decisions: Sequence[Record], arm: str) -> RunShares | None:
-    """Returns what an arm's batches were made of; None where nobody chose them.
-
-    Example:
-        >>> record = {"arm": "qan", "phase": "evaluate", "step": 8, "shares": {"class 0": 1.0}}
-        >>> shares_of_groups([record], "qan").edges
-        array([0., 8.])
-    """
-    own = [
-        record
-        for record in decisions
-        if record.get("arm") == arm and isinstance(record.get("shares"), dict)
-    ]
-    if not own:
-        return None
-    _, chosen = preferred_phase(own)
-    by_step: dict[float, list[Record]] = defaultdict(list)
-    for record in chosen:
-        # Before the first decision there is no batch.
-        if number(record, "step") > 0:
-            by_step[number(record, "step")].append(record)
-    if not by_step:
-        return None
-    groups = tuple(chosen[0]["shares"])
-    steps = sorted(by_step)
-    share = [
-        [np.mean([number(record["shares"], group) for record in by_step[step]]) for group in groups]
-        for step in steps
-    ]
-    return RunShares(groups, np.array([0.0, *steps]), np.nan_to_num(np.array(share)))

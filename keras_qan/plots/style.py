@@ -1,4 +1,4 @@
-"""Which colour an arm has, in every figure of a run."""
+"""Colour, label and order of an arm, the same in every figure of a run."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,7 @@ _SPARE = ("#56B4E9", "#B8A900", "#7A4EAB", "#8C5A2B")
 
 
 def arm_colours(arms: Iterable[str]) -> dict[str, str]:
-    """Returns a colour for each arm; known arms always have the same one.
+    """Return a colour for each arm; known arms always have the same one.
 
     Args:
         arms: names of all arms of a run.
@@ -36,7 +36,7 @@ def arm_colours(arms: Iterable[str]) -> dict[str, str]:
 
 
 def arm_label(arm: str) -> str:
-    """Returns an arm's name for a legend.
+    """Return an arm's name for a legend.
 
     Example:
         >>> arm_label("qan"), arm_label("one_cycle")
@@ -46,7 +46,7 @@ def arm_label(arm: str) -> str:
 
 
 def drawing_order(arms: Iterable[str]) -> list[str]:
-    """Returns the arms with the learned one first and the plain controls last.
+    """Return the arms with the learned one first and the plain controls last.
 
     Example:
         >>> drawing_order(["constant", "cosine", "qan", "random"])

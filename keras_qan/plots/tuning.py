@@ -8,24 +8,23 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from keras_qan.plots.figures import _legend_beside, _whole_numbers, new_figure, title
+from keras_qan.plots.figures import add_legend, add_title, integer_ticks, make_figure, percent_ticks
 
 # Okabe and Ito's, which people with any colour vision can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#888888")
 
 
 def losses_figure(
-    arms: Mapping[str, Sequence[Sequence[float]]], what: str = "outer step"
+    arms: Mapping[str, Sequence[Sequence[float]]], unit: str = "outer step"
 ) -> Figure:
-    """Returns validation loss against outer step, a line for each arm.
+    """Return validation loss against outer step, a line for each arm.
 
     Args:
       arms: for each arm its runs, each the validation loss after every outer step.
-      what: what the horizontal axis counts.
+      unit: of the horizontal axis. Defaults to "outer step".
     """
-    figure, (axes,) = new_figure(1, size=(7.2, 4.2))
+    figure, (axes,) = make_figure(1, size=(7.2, 4.2))
     most = 1
     for number, (arm, runs) in enumerate(arms.items()):
         colour = _COLOURS[number % len(_COLOURS)]
@@ -40,23 +39,23 @@ def losses_figure(
             steps, stacked.mean(axis=0), color=colour, linewidth=2, marker="o", markersize=3,
             label=f"{arm} ({len(runs)})" if most > 1 else arm,
         )  # fmt: skip
-    axes.set_xlabel(what)
+    axes.set_xlabel(unit)
     axes.set_ylabel("validation loss (log scale)")
     axes.set_yscale("log")
-    axes.xaxis.set_major_locator(_whole_numbers())
+    axes.xaxis.set_major_locator(integer_ticks())
     note = "strong: the mean over runs" if most > 1 else "each step is a whole training"
-    title(axes, f"Validation loss by {what}", note)
-    _legend_beside(axes)
+    add_title(axes, f"Validation loss by {unit}", note)
+    add_legend(axes)
     return figure
 
 
 def penalties_figure(images: Mapping[str, npt.NDArray[np.floating]]) -> Figure:
-    """Returns learned penalties over the input's pixels, an image for each hyperparameter.
+    """Return learned penalties over the input's pixels, an image for each hyperparameter.
 
     Args:
       images: `[height, width]` of positive numbers, by name.
     """
-    figure, panels = new_figure(
+    figure, panels = make_figure(
         len(images), size=(0.6 + 4.2 * len(images), 3.9), columns=len(images)
     )
     for axes, (name, image) in zip(panels, images.items(), strict=True):
@@ -70,7 +69,7 @@ def penalties_figure(images: Mapping[str, npt.NDArray[np.floating]]) -> Figure:
         axes.grid(False)
         axes.set_xticks([])
         axes.set_yticks([])
-        title(axes, name, "mean over what a pixel feeds")
+        add_title(axes, name, "mean over what a pixel feeds")
         figure.colorbar(shown, ax=axes, shrink=0.85, label="penalty (log scale)")
     return figure
 
@@ -78,13 +77,13 @@ def penalties_figure(images: Mapping[str, npt.NDArray[np.floating]]) -> Figure:
 def rates_figure(
     progress: npt.NDArray[np.floating], rates: Mapping[str, npt.NDArray[np.floating]]
 ) -> Figure:
-    """Returns learned learning rates over the training, a line for each layer.
+    """Return learned learning rates over the training, a line for each layer.
 
     Args:
       progress: share of the training's steps, `[P]`.
       rates: `[P]` by layer.
     """
-    figure, (axes,) = new_figure(1, size=(7.2, 4.0))
+    figure, (axes,) = make_figure(1, size=(7.2, 4.0))
     for number, (layer, values) in enumerate(rates.items()):
         axes.plot(
             progress,
@@ -97,8 +96,8 @@ def rates_figure(
         )
     axes.set_yscale("log")
     axes.set_xlabel("share of the training's steps")
-    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1.0))
+    axes.xaxis.set_major_formatter(percent_ticks())
     axes.set_ylabel("learning rate α (log scale)")
-    title(axes, "Learned learning rates", "by layer, linear between the points of the schedule")
-    _legend_beside(axes)
+    add_title(axes, "Learned learning rates", "by layer, linear between the points of the schedule")
+    add_legend(axes)
     return figure

@@ -1,1 +1,1 @@
-"""How the policy that ships with the package is trained: on many small trainings at once."""
+"""Training of the policy that ships with the package, on many small trainings at once."""

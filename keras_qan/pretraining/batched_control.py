@@ -1,4 +1,4 @@
-"""Whole trainings of a population, steered at each decision: what a policy learns from."""
+"""Whole trainings of a population, with an action for each member at each decision."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from keras_qan.pretraining.batched_training import (
 from keras_qan.qan.decision_schedule import dense_decisions
 from keras_qan.qan.rule import DecisionContext, Effect, RateState, apply_action, schedule_share
 
-#: log(validation loss / first loss) of a training that came to nothing.
+#: The highest log(validation loss / first loss), also of a diverged training.
 WORST = 2.0
 
 
 class ActionChooser(NamedTuple):
-    """How the actions of a rollout are chosen.
+    """Choice of the actions of a rollout.
 
     Attributes:
       q_values: states `[P, F]` → values `[P, A]`, NumPy arrays.
@@ -45,7 +45,8 @@ class DecisionRow(NamedTuple):
       actions: int `[P]`.
       rates: the learning rates after it, `[P]`.
       losses: log(training loss / first loss) of the interval before it, `[P]`.
-      free: whether the decision was free, bool `[P]`; a step back after a jump of the loss is not.
+      free: whether the decision was free, bool `[P]`; a forced step back after a jump of the loss
+        is not.
     """
 
     states: np.ndarray
@@ -68,20 +69,20 @@ class BatchedEpisodes(NamedTuple):
 
 
 class Rollout:
-    """What a population is trained on.
+    """A training of a population: examples, optimizers and times.
 
     Args:
       data: the examples.
-      optimizers: the students' optimizers.
+      optimizers: of the members.
       num_steps: the length of the training.
-      seed: the order of the examples follows from it.
-      num_validations: how often the validation loss is reported, at equal distances and the last
-        time at the end; 0 for never.
+      seed: of the order of the examples.
+      num_validations: the number of reports of the validation loss, at equal distances and the last
+        one at the end. Defaults to none.
 
     Attributes:
-      decisions: the steps after which a decision is taken.
-      validations: the steps after which the validation loss is reported; where a decision is
-        taken after the same step, it comes first, as in `fit`.
+      decisions: the steps after which a decision is made.
+      validations: the steps after which the validation loss is reported; after a step with both,
+        the decision comes first, as in `fit`.
     """
 
     def __init__(
@@ -101,39 +102,51 @@ class Rollout:
 
 
 class RolloutState(NamedTuple):
-    """What a population in training remembers between two decisions; `[P]` leads everywhere."""
+    """State of a population between two decisions; every array has a leading axis `[P]`.
+
+    Attributes:
+      weights: at the last step.
+      snapshot: weights to step back to.
+      initial: weights before the first step.
+      watched: first and last kernel at the last decision.
+      change: of the watched kernels in the interval before it.
+      initial_watched: watched kernels before the first step.
+      rates: learning rates and losses, on the host.
+      first_loss: of the first step.
+      interval_loss: mean since the last decision.
+    """
 
     weights: BatchedWeights
-    kept: BatchedWeights
+    snapshot: BatchedWeights
     initial: BatchedWeights
-    before: list[tf.Tensor]
-    moved: list[tf.Tensor]
-    start: list[tf.Tensor]
+    watched: list[tf.Tensor]
+    change: list[tf.Tensor]
+    initial_watched: list[tf.Tensor]
     rates: RateState
     first_loss: np.ndarray
     interval_loss: np.ndarray
 
 
-def branch(running: RolloutState, students: int) -> RolloutState:
-    """Return every student so many times, one after the other."""
+def branch(state: RolloutState, members: int) -> RolloutState:
+    """Repeat each member a number of times, one after the other."""
 
     def repeat(value: Any) -> Any:
         if isinstance(value, np.ndarray):
-            return np.repeat(value, students, axis=0)
-        return tf.repeat(value, students, axis=0)
+            return np.repeat(value, members, axis=0)
+        return tf.repeat(value, members, axis=0)
 
-    return tf.nest.map_structure(repeat, running)
+    return tf.nest.map_structure(repeat, state)
 
 
 class BatchedController:
-    """Decisions for a population; the same rules as `Controller`'s for one model.
+    """Decisions for a population, by the rules of `Controller` for one model.
 
     Args:
-      population: what is trained.
-      actions: what can be chosen.
+      population: of the trainings.
+      actions: to choose from.
       rate_bounds: the lowest and the highest rate.
-      observations: the parts of the state; none of them may look at the kernels themselves.
-      schedule: what every rate is multiplied by, from a training's beginning to its end.
+      observations: the parts of the state; none of them may read the kernels themselves.
+      schedule: factor of every rate, over the share of the training that is done. Defaults to none.
     """
 
     def __init__(
@@ -159,122 +172,124 @@ class BatchedController:
         initial_rates: np.ndarray,
         num_steps: int,
         seed: int,
-        choose: ActionChooser,
+        chooser: ActionChooser,
         num_validations: int = 0,
     ) -> BatchedEpisodes:
-        """Trains the population from the beginning to the end."""
+        """Train the population from the first step to the last."""
         data, weights = task
-        running = self.begin(weights, initial_rates)
-        course = Rollout(data, optimizers, num_steps, seed, num_validations)
-        running, rows = self.go(running, course, choose, 0, len(course.decisions))
+        state = self.initial_state(weights, initial_rates)
+        rollout = Rollout(data, optimizers, num_steps, seed, num_validations)
+        state, rows = self.train(state, rollout, chooser, 0, len(rollout.decisions))
         columns = (np.stack(column) for column in zip(*rows, strict=True))
-        return BatchedEpisodes(DecisionRow(*columns), self.scores(course, running))
+        return BatchedEpisodes(DecisionRow(*columns), self.scores(rollout, state))
 
-    def begin(self, weights: BatchedWeights, initial_rates: np.ndarray) -> RolloutState:
+    def initial_state(self, weights: BatchedWeights, initial_rates: np.ndarray) -> RolloutState:
         """Return a population before its first step."""
         rates = np.asarray(initial_rates, np.float64)
         history = loss_history.start_history((self.population.size,))
-        watched = self.population.network.watched(weights.trainable)
+        watched = self.population.network.watched_kernels(weights.trainable)
         return RolloutState(
             weights=weights,
-            kept=weights,
+            snapshot=weights,
             initial=weights,
-            before=watched,
-            moved=[tf.zeros_like(w) for w in watched],
-            start=watched,
+            watched=watched,
+            change=[tf.zeros_like(w) for w in watched],
+            initial_watched=watched,
             rates=RateState(rates, rates, rates, history),
             first_loss=np.ones_like(rates),
             interval_loss=np.ones_like(rates),
         )
 
-    def go(
-        self, running: RolloutState, course: Rollout, choose: ActionChooser, first: int, last: int
+    def train(
+        self, state: RolloutState, rollout: Rollout, chooser: ActionChooser, first: int, last: int
     ) -> tuple[RolloutState, list[DecisionRow]]:
-        """Trains on from decision `first` to decision `last` (not included).
+        """Train from decision `first` to decision `last` (not included).
 
         Returns:
-          The population after, and what each decision was.
+          The state after, and the decisions.
         """
-        steps = [*course.decisions, course.num_steps]
+        steps = [*rollout.decisions, rollout.num_steps]
         rows = []
         for number in range(first, last):
             step, end = steps[number], steps[number + 1]
             context = DecisionContext(
-                progress=step / course.num_steps,
-                num_decisions=len(course.decisions),
-                num_steps=course.num_steps,
+                progress=step / rollout.num_steps,
+                num_decisions=len(rollout.decisions),
+                num_steps=rollout.num_steps,
                 interval=end - step,
                 taken=max(step - steps[max(number - 1, 0)], 1),
             )
             if number > 0:
-                running = _with_loss(running)
-            running, states = self._observe(running, course.optimizers, context)
-            given = choose.override(number)
-            actions = np.where(given >= 0, given, choose.q_values(states).argmax(axis=1))
-            effect = apply_action(self._action_set, actions, running.rates, context.progress)
-            jumped = loss_history.has_jumped(running.rates.history) & self._action_set.can_step_back
-            running = self._apply(running, course.optimizers, effect)
+                state = _with_loss(state)
+            state, states = self._observe(state, rollout.optimizers, context)
+            given = chooser.override(number)
+            actions = np.where(given >= 0, given, chooser.q_values(states).argmax(axis=1))
+            effect = apply_action(self._action_set, actions, state.rates, context.progress)
+            jumped = loss_history.has_jumped(state.rates.history) & self._action_set.can_step_back
+            state = self._apply(state, rollout.optimizers, effect)
             rows.append(
                 DecisionRow(
                     states,
                     effect.action,
-                    running.rates.rates,
-                    running.rates.history.now,
+                    state.rates.rates,
+                    state.rates.history.now,
                     ~jumped,
                 )
             )
             share = schedule_share(self.schedule, context)
-            running = self._train(running, course, running.rates.rates * share, step, end)
-        return running, rows
+            state = self._train_interval(state, rollout, state.rates.rates * share, step, end)
+        return state, rows
 
-    def _train(
-        self, running: RolloutState, course: Rollout, rates: np.ndarray, step: int, end: int
+    def _train_interval(
+        self, state: RolloutState, rollout: Rollout, rates: np.ndarray, step: int, end: int
     ) -> RolloutState:
         """Train from step to step, and take in the validation loss where it is due in between."""
         assigned = tf.constant(rates, tf.float32)
-        cuts = sorted({step, end} | {v for v in course.validations if step < v < end})
+        cuts = sorted({step, end} | {v for v in rollout.validations if step < v < end})
         total = np.zeros_like(rates)
         for begin, stop in itertools.pairwise(cuts):
-            if begin in course.validations:
-                losses = self.population.validate(course.data, running.weights)
-                log_loss = loss_history.relative_log(losses, running.first_loss)
-                history = loss_history.with_validation(running.rates.history, log_loss)
-                running = running._replace(rates=running.rates._replace(history=history))
+            if begin in rollout.validations:
+                losses = self.population.validate(rollout.data, state.weights)
+                log_loss = loss_history.relative_log(losses, state.first_loss)
+                history = loss_history.with_validation(state.rates.history, log_loss)
+                state = state._replace(rates=state.rates._replace(history=history))
             weights, first, rest = self.population.advance(
-                course.data, running.weights, course.optimizers, assigned, course.seed, begin, stop
+                rollout.data, state.weights, rollout.optimizers, assigned, rollout.seed, begin, stop
             )
             if stop > begin + 1:
                 total = total + rest.numpy() * (stop - begin - 1)
             # The first loss after a decision is that of the weights before it.
             if begin > step:
                 total = total + first.numpy()
-            running = running._replace(weights=weights)
+            state = state._replace(weights=weights)
             if begin == 0:
-                running = running._replace(first_loss=first.numpy())
-        return running._replace(interval_loss=total / (end - step - 1))
+                state = state._replace(first_loss=first.numpy())
+        return state._replace(interval_loss=total / (end - step - 1))
 
-    def scores(self, course: Rollout, running: RolloutState) -> np.ndarray:
+    def scores(self, rollout: Rollout, state: RolloutState) -> np.ndarray:
         """log(validation loss / first training loss), `[P]`, at most `WORST`."""
-        final = self.population.validate(course.data, running.weights)
-        ratios = final / running.first_loss
+        final = self.population.validate(rollout.data, state.weights)
+        ratios = final / state.first_loss
         ratios = np.where(np.isfinite(ratios), ratios, np.inf)
         return np.clip(np.log(np.maximum(ratios, 1e-12)), None, WORST)
 
     def _observe(
-        self, running: RolloutState, optimizers: BatchedOptimizers, context: DecisionContext
+        self, state: RolloutState, optimizers: BatchedOptimizers, context: DecisionContext
     ) -> tuple[RolloutState, np.ndarray]:
         """Return the population with its kernels' motion noted, and the states, `[P, F]`."""
-        watched = self.population.network.watched(running.weights.trainable)
-        sums, moved = self._motion_sums(watched, running.before, running.moved, running.start)
+        watched = self.population.network.watched_kernels(state.weights.trainable)
+        sums, change = self._motion_sums(
+            watched, state.watched, state.change, state.initial_watched
+        )
         motion = np.mean(motion_numbers(sums.numpy(), context.taken), axis=0)  # [P, 3]
         situation = ObservationContext(
             kernels=[],
-            rate=running.rates.rates,
-            initial_rate=running.rates.initial_rates,
+            rate=state.rates.rates,
+            initial_rate=state.rates.initial_rates,
             progress=context.progress,
             log_losses=np.zeros(3),
             decisions_in_part=1.0,
-            history=running.rates.history,
+            history=state.rates.history,
             motion=motion,
             optimizer=_traits(optimizers),
             num_steps=float(context.num_steps),
@@ -283,28 +298,28 @@ class BatchedController:
         parts = [np.asarray(part(situation), np.float32) for part in self.observations]
         states = np.concatenate(parts, axis=-1)
         states = np.where(np.isfinite(states), states, np.float32(0.0))
-        return running._replace(moved=moved), states
+        return state._replace(change=change), states
 
     def _apply(
-        self, running: RolloutState, optimizers: BatchedOptimizers, effect: Effect
+        self, state: RolloutState, optimizers: BatchedOptimizers, effect: Effect
     ) -> RolloutState:
         """Change weights and rates as an action's effect has it."""
         conditions = [tf.constant(c) for c in (effect.forgets, effect.keeps, effect.restores)]
         weights, kept = self._change_weights(
-            running.weights, running.kept, running.initial, optimizers.adaptive, *conditions
+            state.weights, state.snapshot, state.initial, optimizers.adaptive, *conditions
         )
-        return running._replace(
+        return state._replace(
             weights=weights,
-            kept=kept,
+            snapshot=kept,
             rates=effect.state,
-            before=self.population.network.watched(weights.trainable),
+            watched=self.population.network.watched_kernels(weights.trainable),
         )
 
 
-def _with_loss(running: RolloutState) -> RolloutState:
-    log_loss = loss_history.relative_log(running.interval_loss, running.first_loss)
-    history = loss_history.with_loss(running.rates.history, log_loss)
-    return running._replace(rates=running.rates._replace(history=history))
+def _with_loss(state: RolloutState) -> RolloutState:
+    log_loss = loss_history.relative_log(state.interval_loss, state.first_loss)
+    history = loss_history.with_loss(state.rates.history, log_loss)
+    return state._replace(rates=state.rates._replace(history=history))
 
 
 def _motion_sums(

@@ -1,8 +1,8 @@
-"""Many small networks trained side by side: as many trainings in a second as one alone makes steps.
+"""Many small networks trained side by side, in one compiled loop.
 
-A population is G tasks with S students each. The students of a task start from the same weights
-and see the same batches, so that what sets them apart is how their learning rates were steered.
-Weights carry the population as a leading axis `[P = G·S]`; one compiled loop trains all of them.
+A population is G tasks with S members each. The members of a task start from the same weights and
+see the same batches; only their learning rates differ. Weights carry the population as a leading
+axis `[P = G·S]`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_qan.pretraining.tasks import Template, draw
+from keras_qan.pretraining.tasks import TaskTemplate, draw_task
 
-#: Keras's own settings of the optimizers that are restated here.
+#: Keras's settings of the optimizers that are reimplemented here.
 ADAM_BETA_2 = 0.999
 EPSILON = 1e-7
 BATCH_NORM_MOMENTUM = 0.99
@@ -23,7 +23,7 @@ BATCH_NORM_EPSILON = 1e-3
 
 
 class BatchedOptimizers(NamedTuple):
-    """How each student is trained, float32 `[P]` each.
+    """Settings of each member's optimizer, float32 `[P]` each.
 
     Attributes:
       adaptive: 1 for Adam and AdamW, 0 for stochastic gradient descent.
@@ -65,10 +65,10 @@ class BatchedNetwork:
     """The network of a template, for a whole population.
 
     Args:
-      template: which.
+      template: of the tasks.
     """
 
-    def __init__(self, template: Template) -> None:
+    def __init__(self, template: TaskTemplate) -> None:
         self.template = template
         sizes: list[tuple[int, int]] = []
         incoming = template.num_features
@@ -87,11 +87,13 @@ class BatchedNetwork:
 
     @property
     def num_hidden(self) -> int:
-        """Hidden layers."""
+        """Number of hidden layers."""
         return len(self.sizes) - 1
 
-    def initial(self, num_tasks: int, students: int, rng: np.random.Generator) -> BatchedWeights:
-        """Initial weights (He's, or Glorot's where the activation is tanh), equal within a task."""
+    def initial_weights(
+        self, num_tasks: int, members: int, rng: np.random.Generator
+    ) -> BatchedWeights:
+        """Draw initial weights, the same within a task: He's, or Glorot's for tanh."""
         trainable, moving = [], []
         glorot = self.template.activation == "tanh"
         for number, (incoming, outgoing) in enumerate(self.sizes):
@@ -104,14 +106,14 @@ class BatchedNetwork:
                 trainable += [ones, zeros]
                 moving += [zeros, ones]
 
-        def spread(values: list[np.ndarray]) -> list[tf.Tensor]:
-            return [tf.constant(np.repeat(v, students, axis=0), tf.float32) for v in values]
+        def for_members(values: list[np.ndarray]) -> list[tf.Tensor]:
+            return [tf.constant(np.repeat(v, members, axis=0), tf.float32) for v in values]
 
-        kept = spread(trainable)
-        zeros_like = [tf.zeros_like(v) for v in kept]
-        return BatchedWeights(kept, zeros_like, list(zeros_like), spread(moving))
+        tensors = for_members(trainable)
+        slots = [tf.zeros_like(v) for v in tensors]
+        return BatchedWeights(tensors, slots, list(slots), for_members(moving))
 
-    def watched(self, trainable: list[tf.Tensor]) -> list[tf.Tensor]:
+    def watched_kernels(self, trainable: list[tf.Tensor]) -> list[tf.Tensor]:
         """The first and the last kernel, `[P, N]` each."""
         per_layer = 4 if self.template.batch_norm else 2
         kernels = [trainable[0], trainable[per_layer * self.num_hidden]]
@@ -123,12 +125,12 @@ class BatchedNetwork:
         """Outputs `[P, B, O]` for `x[P, B, F]`, and the moving statistics after the batch."""
         template = self.template
         population, batch = x.shape[0], x.shape[1]
-        left, statistics = list(trainable), list(moving)
+        variables, statistics = list(trainable), list(moving)
         updated: list[tf.Tensor] = []
         side = 8
         hidden = x
         for number in range(self.num_hidden):
-            kernel, bias = left.pop(0), left.pop(0)
+            kernel, bias = variables.pop(0), variables.pop(0)
             if template.convolutional:
                 images = tf.reshape(hidden, [population * batch, side, side, kernel.shape[1] // 9])
                 patches = tf.image.extract_patches(
@@ -138,7 +140,7 @@ class BatchedNetwork:
                 hidden = tf.reshape(patches, [population, batch * side * side, kernel.shape[1]])
             hidden = tf.matmul(hidden, kernel) + bias
             if template.batch_norm:
-                scale, shift = left.pop(0), left.pop(0)
+                scale, shift = variables.pop(0), variables.pop(0)
                 mean, variance = statistics.pop(0), statistics.pop(0)
                 if training:
                     batch_mean, batch_variance = tf.nn.moments(hidden, axes=[1], keepdims=True)
@@ -153,11 +155,11 @@ class BatchedNetwork:
             hidden = _ACTIVATIONS[template.activation](hidden)
             if template.convolutional and number == self.num_hidden - 1:
                 hidden = tf.reshape(hidden, [population, batch, -1])
-        kernel, bias = left
+        kernel, bias = variables
         return tf.matmul(hidden, kernel) + bias, updated
 
     def losses(self, outputs: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        """Each student's mean loss, `[P]`: cross-entropy, or squared error."""
+        """Compute each member's mean loss, `[P]`: cross-entropy, or squared error."""
         if self.template.is_regression:
             return tf.reduce_mean(tf.square(outputs - y), axis=[1, 2])
         entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=outputs)
@@ -172,19 +174,19 @@ _ACTIVATIONS = {
 
 
 class Population:
-    """Trains the students of one template.
+    """Tasks of one template with their members, trained together.
 
     Args:
-      template: their task and network.
+      template: of the tasks and networks.
       num_tasks: G.
-      students: S, students of a task.
+      members: S, members of a task.
     """
 
-    def __init__(self, template: Template, num_tasks: int, students: int) -> None:
+    def __init__(self, template: TaskTemplate, num_tasks: int, members: int) -> None:
         self.network = BatchedNetwork(template)
         self.template = template
-        self.num_tasks, self.students = num_tasks, students
-        self.size = num_tasks * students
+        self.num_tasks, self.members = num_tasks, members
+        self.size = num_tasks * members
         self._advance = tf.function(
             functools.partial(self._advance_graph), autograph=False, jit_compile=True
         )
@@ -192,10 +194,10 @@ class Population:
             functools.partial(self.validation_losses), autograph=False, jit_compile=True
         )
 
-    def draw(self, seed: int) -> tuple[BatchedData, BatchedWeights]:
-        """New tasks and new initial weights."""
+    def draw_tasks(self, seed: int) -> tuple[BatchedData, BatchedWeights]:
+        """Draw new tasks and new initial weights."""
         rng = np.random.default_rng(seed)
-        drawn = [draw(self.template, rng) for _ in range(self.num_tasks)]
+        drawn = [draw_task(self.template, rng) for _ in range(self.num_tasks)]
         data = BatchedData(
             *(
                 tf.constant(np.stack([getattr(pair[part], name) for pair in drawn]))
@@ -203,7 +205,7 @@ class Population:
                 for name in ("x", "y")
             )
         )
-        return data, self.network.initial(self.num_tasks, self.students, rng)
+        return data, self.network.initial_weights(self.num_tasks, self.members, rng)
 
     def advance(
         self,
@@ -215,11 +217,11 @@ class Population:
         begin: int,
         end: int,
     ) -> tuple[BatchedWeights, tf.Tensor, tf.Tensor]:
-        """Trains from step `begin` to step `end` (not included) at constant rates `[P]`.
+        """Train from step `begin` to step `end` (not included) at constant rates `[P]`.
 
         Returns:
           The weights after; the loss of the first of these steps, `[P]`; the mean loss of the
-          others, `[P]` (not-a-number where there are none): the ones that the rates have shaped.
+          others, `[P]`, which the rates influence (NaN where there are none).
         """
         steps = tf.constant([begin, end], tf.int32)
         return self._advance(data, weights, optimizers, rates, tf.constant(seed, tf.int32), steps)
@@ -265,7 +267,7 @@ class Population:
             shape, draws, 0, self.template.num_train, dtype=tf.int32
         )
         x, y = (
-            tf.repeat(tf.gather(part, chosen, batch_dims=1), self.students, axis=0)
+            tf.repeat(tf.gather(part, chosen, batch_dims=1), self.members, axis=0)
             for part in (data.x, data.y)
         )
         with tf.GradientTape() as tape:
@@ -300,8 +302,8 @@ class Population:
             moment = first + (1.0 - momentum) * (gradient - first)
             square = second + (1.0 - ADAM_BETA_2) * (tf.square(gradient) - second)
             adam = -rate * correction * moment / (tf.sqrt(square) + EPSILON)
-            kept = value * (1.0 - rate * decay)
-            trainable.append(kept + tf.where(adaptive, adam, velocity))
+            decayed = value * (1.0 - rate * decay)
+            trainable.append(decayed + tf.where(adaptive, adam, velocity))
             first_slots.append(tf.where(adaptive, moment, velocity))
             second_slots.append(square)
         return weights._replace(
@@ -309,14 +311,13 @@ class Population:
         )
 
     def validate(self, data: BatchedData, weights: BatchedWeights) -> np.ndarray:
-        """Each student's validation loss, `[P]`."""
+        """Compute each member's validation loss, `[P]`."""
         return self._validate(data, weights).numpy()
 
     def validation_losses(self, data: BatchedData, weights: BatchedWeights) -> tf.Tensor:
-        """What `validate` gives, as a part of a larger program."""
+        """Compute the losses of `validate` as part of a larger program."""
         x, y = (
-            tf.repeat(part, self.students, axis=0)
-            for part in (data.validation_x, data.validation_y)
+            tf.repeat(part, self.members, axis=0) for part in (data.validation_x, data.validation_y)
         )
         outputs, _ = self.network(weights.trainable, weights.moving, x, training=False)
         return self.network.losses(outputs, y)

@@ -1,15 +1,15 @@
-"""What the branched trainings showed, and the action values that follow from it."""
+"""Returns of branched trainings, and the action values that a network is fitted to."""
 
 from __future__ import annotations
 
 import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 
-#: The forest that returns are smoothed by: trees, and the fewest states in a leaf.
+#: The forest that smooths returns: trees, and the fewest states in a leaf.
 TREES = 100
 LEAF = 4
 
-#: States that are made by crossing, and how many of a state's numbers another one gives.
+#: States made by crossing, and the share of a state's features taken from another one.
 CROSSED = 60_000
 CROSSED_SHARE = 0.15
 
@@ -17,12 +17,11 @@ CROSSED_SHARE = 0.15
 class Branches:
     """States at which tasks branched, and the return of each action there.
 
-    The return of a single training is its seed's as much as the action's. A network fitted to the
-    returns themselves learns both; so they are smoothed first, by extremely randomised trees over
-    the states (fitted Q-values as in Ernst et al. 2005, for the fixed policy that follows the
-    branching, so that one fit is enough), and the network is fitted to what the trees say: at the
-    states themselves, where the trees still remember their returns, and at many more that are
-    crossed from them, where they do not.
+    The return of a single training depends on its seed as much as on the action. So the returns are
+    smoothed by extremely randomised trees over the states (fitted Q-values as in Ernst et al. 2005,
+    for the fixed policy that follows the branching, so that one fit is enough), and the network is
+    fitted to the trees' values: at the states themselves, where the trees remember their returns,
+    and at many more that are crossed from them, where they do not.
 
     Args:
       num_features: F, numbers in a state.
@@ -37,20 +36,20 @@ class Branches:
         return len(self.states)
 
     def add(self, states: np.ndarray, returns: np.ndarray) -> None:
-        """Takes in states `[N, F]` with the returns `[N, A]` of all actions."""
+        """Add states `[N, F]` with the returns `[N, A]` of all actions."""
         self.states = np.concatenate([self.states, states.astype(np.float32)])
         self.returns = np.concatenate([self.returns, returns.astype(np.float32)])
 
-    def lessons(self, seed: int, crossed: int = CROSSED) -> tuple[np.ndarray, np.ndarray]:
-        """What a network is to be fitted to.
+    def training_data(self, seed: int, crossed: int = CROSSED) -> tuple[np.ndarray, np.ndarray]:
+        """Return states and action values to fit a network to.
 
         Args:
-          seed: the trees and the crossings follow from it.
-          crossed: how many states are made by crossing.
+          seed: of the trees and the crossings.
+          crossed: the number of crossed states. Defaults to `CROSSED`.
 
         Returns:
-          States float32 `[N + crossed, F]`, the branches' own first, and the action values that the
-          trees find there, float32 `[N + crossed, A]`.
+          States float32 `[N + crossed, F]`, the branches' own first, and the trees' action values
+          there, float32 `[N + crossed, A]`.
         """
         trees = ExtraTreesRegressor(
             TREES, min_samples_leaf=LEAF, max_features=0.7, random_state=seed, n_jobs=1
@@ -60,7 +59,7 @@ class Branches:
         return states, trees.predict(states).astype(np.float32)
 
     def _cross(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """States some of whose numbers are those of others, float32 `[count, F]`."""
+        """Return states with some features of other states, float32 `[count, F]`."""
         crossed = self.states[rng.integers(len(self), size=count)]
         for column in range(crossed.shape[1]):
             taken = rng.random(count) < CROSSED_SHARE
@@ -69,9 +68,9 @@ class Branches:
         return crossed
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All of it, for a checkpoint."""
+        """The contents, for a checkpoint."""
         return {"branches/states": self.states, "branches/returns": self.returns}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes over what `arrays` gave."""
+        """Restore the contents that `arrays` gave."""
         self.states, self.returns = arrays["branches/states"], arrays["branches/returns"]

@@ -1,4 +1,4 @@
-"""How good a policy is on tasks it was not trained on, beside schedules with a tuned rate."""
+"""Evaluation of policies on held-out tasks, beside schedules with a tuned rate."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from keras_qan.pretraining.batched_training import Population
 from keras_qan.pretraining.policy_iteration import (
     OptimizerKind,
     PolicyTraining,
-    always,
-    greedy,
-    no_values,
-    optimizers,
+    always_take,
+    batch_optimizers,
+    no_override,
+    zero_values,
 )
-from keras_qan.pretraining.tasks import HELD_OUT, Template
+from keras_qan.pretraining.tasks import HELD_OUT, TaskTemplate
 
-#: Rates that schedules are tuned over, relative to 1 (SGD, over 1 - μ) or to 0.1 (Adam).
+#: Rates to tune schedules over, relative to 1 - μ (SGD) or to 0.1 (Adam).
 GRID = tuple(float(rate) for rate in np.geomspace(3e-3, 3.0, 10))
 
-#: Initial rates that a policy is tried from, relative to the best constant one.
-FROM = (1 / 30, 1 / 6, 1.0, 3.0, 8.0)
+#: Initial rates of a policy's evaluations, relative to the best constant one.
+START_FACTORS = (1 / 30, 1 / 6, 1.0, 3.0, 8.0)
 
 
-class Case(NamedTuple):
-    """A held-out task with an optimizer, and what schedules with a tuned rate make of it.
+class HeldOutCase(NamedTuple):
+    """A held-out task with an optimizer, and the scores of schedules with a tuned rate.
 
     Attributes:
       template: task and network.
       kind: the optimizer.
       num_steps: the length of the training.
-      num_validations: how often it reports its validation loss.
+      num_validations: the number of reports of the validation loss.
       constant_rate: the best constant rate.
       constant: its mean score.
       cosine: the best cosine's mean score.
     """
 
-    template: Template
+    template: TaskTemplate
     kind: OptimizerKind
     num_steps: int
     num_validations: int
@@ -63,44 +63,48 @@ CASES = (
     (HELD_OUT[7], OptimizerKind(True, 0.9, 0.004), 200, 0),
 )
 
-#: Schedules look at nothing; a state there must be.
+#: Schedules ignore the state, but there must be one.
 _STATE = (TrainingDynamics(),)
 
 
-def reference(num_tasks: int = 6, seed: int = 1_000_000) -> list[Case]:
-    """Tunes constant rates and cosines on the held-out tasks."""
+def tune_schedules(num_tasks: int = 6, seed: int = 1_000_000) -> list[HeldOutCase]:
+    """Tune constant rates and cosines on the held-out tasks."""
     cases = []
     for template, kind, num_steps, num_validations in CASES:
         population = Population(template, num_tasks, len(GRID))
         scale = 0.1 if kind.adaptive else 1.0 - kind.momentum
         rates = np.tile(np.array(GRID) * scale, num_tasks)
-        steering = BatchedController(population, (Hold(), Follow(Cosine())), (0.0, np.inf), _STATE)
-        task = population.draw(seed)
+        actions = (Hold(), Follow(Cosine()))
+        controller = BatchedController(population, actions, (0.0, np.inf), _STATE)
+        task = population.draw_tasks(seed)
+        optimizers = batch_optimizers([kind] * num_tasks, len(GRID))
         scores = []
         for action in (0, 1):
-            episodes = steering.run(
-                task, optimizers([kind] * num_tasks, len(GRID)), rates, num_steps, seed,
-                ActionChooser(no_values(2), always(population.size, action)),
-            )  # fmt: skip
+            chooser = ActionChooser(zero_values(2), always_take(population.size, action))
+            episodes = controller.run(task, optimizers, rates, num_steps, seed, chooser)
             scores.append(episodes.scores.reshape(num_tasks, -1).mean(axis=0))
         best = int(np.argmin(scores[0]))
         tuned = (rates[best], scores[0].min(), scores[1].min())
-        cases.append(Case(template, kind, num_steps, num_validations, *tuned))
+        cases.append(HeldOutCase(template, kind, num_steps, num_validations, *tuned))
     return cases
 
 
 def evaluate(
-    training: PolicyTraining, cases: Sequence[Case], num_tasks: int = 6, seed: int = 1_000_000
+    training: PolicyTraining,
+    cases: Sequence[HeldOutCase],
+    num_tasks: int = 6,
+    seed: int = 1_000_000,
 ) -> np.ndarray:
-    """The greedy policy's mean score from each initial rate, `[len(cases), len(FROM)]`."""
+    """Score the greedy policy from each initial rate, `[len(cases), len(START_FACTORS)]`."""
     rows = []
     for case in cases:
-        steering = training.steering(case.template, num_tasks, len(FROM))
-        population = steering.population
-        rates = np.tile(np.array(FROM) * case.constant_rate, num_tasks)
-        episodes = steering.run(
-            population.draw(seed), optimizers([case.kind] * num_tasks, len(FROM)), rates,
-            case.num_steps, seed, ActionChooser(training.q_values, greedy(population.size)),
+        controller = training.controller_for(case.template, num_tasks, len(START_FACTORS))
+        population = controller.population
+        rates = np.tile(np.array(START_FACTORS) * case.constant_rate, num_tasks)
+        optimizers = batch_optimizers([case.kind] * num_tasks, len(START_FACTORS))
+        chooser = ActionChooser(training.q_values, no_override(population.size))
+        episodes = controller.run(
+            population.draw_tasks(seed), optimizers, rates, case.num_steps, seed, chooser,
             case.num_validations,
         )  # fmt: skip
         rows.append(episodes.scores.reshape(num_tasks, -1).mean(axis=0))

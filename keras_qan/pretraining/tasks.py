@@ -1,7 +1,7 @@
-"""The small tasks that a policy is trained on: made from a seed, or scikit-learn's digits.
+"""Small tasks to train a policy on: made from a seed, or scikit-learn's digits.
 
-Nothing else can be drawn here. MNIST, CIFAR-10 and scikit-learn's other data sets are kept for
-evaluation, so a policy that is trained by this package has not seen them.
+MNIST, CIFAR-10 and scikit-learn's other data sets are kept for evaluation: no policy that this
+package trains has seen them.
 """
 
 from __future__ import annotations
@@ -12,25 +12,26 @@ from typing import Any
 
 import numpy as np
 
-#: Where a task's examples may come from.
+#: Sources of a task's examples.
 SOURCES = ("digits", "clusters", "teacher", "regression")
 
 
 @dataclass(frozen=True)
-class Template:
-    """A kind of task with a kind of network: what can be compiled once and trained often.
+class TaskTemplate:
+    """A kind of task with a kind of network; all tasks of a template share one compiled program.
 
     Attributes:
       source: one of `SOURCES`.
       num_features: the length of an input; 64 for digits.
       num_outputs: classes, or the length of a regression's target.
       hidden: units of the hidden layers, or filters of 3×3 convolutions of stride 2.
-      activation: of the hidden layers.
-      batch_norm: whether they are normalised over the batch.
-      convolutional: whether the hidden layers are convolutions (digits alone are images).
-      batch_size: examples in a batch.
-      num_train: training examples.
-      num_validation: validation examples.
+      activation: of the hidden layers. Defaults to "relu".
+      batch_norm: whether they are normalised over the batch. Defaults to False.
+      convolutional: whether the hidden layers are convolutions (digits alone are images). Defaults
+        to False.
+      batch_size: examples in a batch. Defaults to 32.
+      num_train: training examples. Defaults to 1000.
+      num_validation: validation examples. Defaults to 500.
     """
 
     source: str
@@ -46,7 +47,7 @@ class Template:
 
     @property
     def is_regression(self) -> bool:
-        """Whether the loss is the mean squared error; otherwise it is the cross-entropy."""
+        """True if the loss is the mean squared error; otherwise it is the cross-entropy."""
         return self.source == "regression"
 
 
@@ -58,10 +59,12 @@ class TaskExamples:
     y: np.ndarray
 
 
-def draw(template: Template, rng: np.random.Generator) -> tuple[TaskExamples, TaskExamples]:
-    """Draws a task: training and validation examples, standardised by the training inputs."""
+def draw_task(
+    template: TaskTemplate, rng: np.random.Generator
+) -> tuple[TaskExamples, TaskExamples]:
+    """Draw training and validation examples, standardised by the training inputs."""
     total = template.num_train + template.num_validation
-    x, y = _MAKERS[template.source](template, total, rng)
+    x, y = _SOURCES[template.source](template, total, rng)
     train, rest = slice(0, template.num_train), slice(template.num_train, total)
     mean, deviation = x[train].mean(), x[train].std()
     x = ((x - mean) / deviation).astype(np.float32)
@@ -69,7 +72,7 @@ def draw(template: Template, rng: np.random.Generator) -> tuple[TaskExamples, Ta
 
 
 def _digits(
-    template: Template,  # noqa: ARG001 - the makers' common signature
+    template: TaskTemplate,  # noqa: ARG001 - the signature of all sources
     total: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -87,9 +90,9 @@ def _load_digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _clusters(
-    template: Template, total: int, rng: np.random.Generator
+    template: TaskTemplate, total: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Classes of several Gaussian clusters each, in a rotated space of unequal scales."""
+    """Draw classes of several Gaussian clusters each, in a space of unequal scales."""
     features, classes = template.num_features, template.num_outputs
     per_class = int(rng.integers(1, 5))
     spread = rng.uniform(0.5, 2.0)
@@ -103,9 +106,9 @@ def _clusters(
 
 
 def _teacher(
-    template: Template, total: int, rng: np.random.Generator
+    template: TaskTemplate, total: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels that a random network gives to random inputs."""
+    """Draw random inputs with the labels of a random network."""
     x = _correlated(total, template.num_features, rng)
     values = _random_network(x, template.num_outputs, rng)
     y = np.argmax(values - values.mean(axis=0), axis=1)
@@ -113,9 +116,9 @@ def _teacher(
 
 
 def _regression(
-    template: Template, total: int, rng: np.random.Generator
+    template: TaskTemplate, total: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Standardised targets that a random network gives to random inputs, with noise."""
+    """Draw random inputs with standardised outputs of a random network as targets, with noise."""
     x = _correlated(total, template.num_features, rng)
     y = _random_network(x, template.num_outputs, rng)
     y = (y - y.mean(axis=0)) / y.std(axis=0)
@@ -124,7 +127,7 @@ def _regression(
 
 
 def _correlated(total: int, features: int, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian inputs whose variances fall off along random directions, as real data's do."""
+    """Draw Gaussian inputs whose variances decay along random directions, as real data's do."""
     directions, _ = np.linalg.qr(rng.normal(size=(features, features)))
     deviations = np.arange(1, features + 1) ** -rng.uniform(0.0, 1.0)
     return (rng.normal(size=(total, features)) * deviations) @ directions
@@ -145,43 +148,43 @@ def _with_wrong_labels(y: np.ndarray, classes: int, rng: np.random.Generator) ->
     return np.where(wrong, rng.integers(0, classes, len(y)), y)
 
 
-_MAKERS: dict[str, Any] = {
+_SOURCES: dict[str, Any] = {
     "digits": _digits,
     "clusters": _clusters,
     "teacher": _teacher,
     "regression": _regression,
 }
 
-#: What policies are trained on. The networks are small, so that there can be many trainings.
+#: Tasks to train policies on. The networks are small, so that there can be many trainings.
 TRAINING = (
-    Template("digits", 64, 10, (32,)),
-    Template("digits", 64, 10, (24, 24), "tanh", batch_norm=True, batch_size=24),
-    Template("digits", 64, 10, (4, 8), convolutional=True, batch_size=16, num_train=800),
-    Template("clusters", 24, 10, (32, 16), num_train=3000),
-    Template("clusters", 20, 6, (24,), "gelu", batch_norm=True, num_train=2000),
-    Template("teacher", 20, 5, (24, 24, 24), batch_size=24, num_train=4000),
-    Template("teacher", 12, 2, (16,), "tanh", batch_size=16),
-    Template("regression", 20, 3, (32,), "tanh", num_train=3000),
-    Template("regression", 16, 1, (24, 24), batch_norm=True, num_train=3000),
-    Template("regression", 24, 24, (20, 8, 20), batch_size=24, num_train=3000),
-    # So few examples that the training loss soon says nothing of new ones.
-    Template("digits", 64, 10, (32,), num_train=250),
-    Template("clusters", 30, 3, (24, 24), num_train=250),
-    Template("teacher", 16, 2, (32,), "tanh", num_train=300),
-    Template("regression", 12, 1, (32,), num_train=250),
+    TaskTemplate("digits", 64, 10, (32,)),
+    TaskTemplate("digits", 64, 10, (24, 24), "tanh", batch_norm=True, batch_size=24),
+    TaskTemplate("digits", 64, 10, (4, 8), convolutional=True, batch_size=16, num_train=800),
+    TaskTemplate("clusters", 24, 10, (32, 16), num_train=3000),
+    TaskTemplate("clusters", 20, 6, (24,), "gelu", batch_norm=True, num_train=2000),
+    TaskTemplate("teacher", 20, 5, (24, 24, 24), batch_size=24, num_train=4000),
+    TaskTemplate("teacher", 12, 2, (16,), "tanh", batch_size=16),
+    TaskTemplate("regression", 20, 3, (32,), "tanh", num_train=3000),
+    TaskTemplate("regression", 16, 1, (24, 24), batch_norm=True, num_train=3000),
+    TaskTemplate("regression", 24, 24, (20, 8, 20), batch_size=24, num_train=3000),
+    # So few examples that the training loss soon tells nothing about new ones.
+    TaskTemplate("digits", 64, 10, (32,), num_train=250),
+    TaskTemplate("clusters", 30, 3, (24, 24), num_train=250),
+    TaskTemplate("teacher", 16, 2, (32,), "tanh", num_train=300),
+    TaskTemplate("regression", 12, 1, (32,), num_train=250),
     # Inputs and networks of the size that small image classifiers have.
-    Template("clusters", 128, 10, (64, 32), batch_size=48, num_train=4000),
-    Template("digits", 64, 10, (8, 12), "relu", True, True, 24),
+    TaskTemplate("clusters", 128, 10, (64, 32), batch_size=48, num_train=4000),
+    TaskTemplate("digits", 64, 10, (8, 12), "relu", True, True, 24),
 )
 
-#: What policies are chosen by: other networks, other sizes, other seeds.
+#: Tasks to select policies by: other networks, other sizes, other seeds.
 HELD_OUT = (
-    Template("digits", 64, 10, (40, 24, 16), "gelu"),
-    Template("digits", 64, 10, (8, 8), convolutional=True, batch_size=20),
-    Template("clusters", 25, 7, (80,), batch_size=48, num_train=2500),
-    Template("teacher", 24, 6, (40, 40), batch_norm=True, num_train=2500),
-    Template("regression", 20, 2, (56, 28), "gelu", batch_size=48, num_train=2500),
-    Template("clusters", 25, 2, (28, 28), num_train=350),
-    Template("regression", 10, 1, (44,), num_train=300),
-    Template("digits", 64, 10, (40,), "gelu", num_train=200),
+    TaskTemplate("digits", 64, 10, (40, 24, 16), "gelu"),
+    TaskTemplate("digits", 64, 10, (8, 8), convolutional=True, batch_size=20),
+    TaskTemplate("clusters", 25, 7, (80,), batch_size=48, num_train=2500),
+    TaskTemplate("teacher", 24, 6, (40, 40), batch_norm=True, num_train=2500),
+    TaskTemplate("regression", 20, 2, (56, 28), "gelu", batch_size=48, num_train=2500),
+    TaskTemplate("clusters", 25, 2, (28, 28), num_train=350),
+    TaskTemplate("regression", 10, 1, (44,), num_train=300),
+    TaskTemplate("digits", 64, 10, (40,), "gelu", num_train=200),
 )

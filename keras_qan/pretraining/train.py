@@ -1,4 +1,4 @@
-"""A policy from nothing to a file: rounds, held-out evaluations, checkpoints, the best one kept."""
+"""Training of a policy: rounds, held-out evaluations, checkpoints, the best policy in a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from keras_qan.storage import checkpoint, files
 from keras_qan.storage.lock import Lock
 from keras_qan.utils.progress import Progress
 
-#: Rounds between two fits of the agent to all branches so far, and the updates of a fit.
+#: Rounds between fits of the agent to all branches so far, and the updates of a fit.
 FIT_EVERY = 100
 UPDATES = 8000
 
@@ -37,15 +37,15 @@ def train_policy(
     command: str,
     progress: Progress | None = None,
 ) -> Policy:
-    """Trains a policy, or goes on where a run in the directory was broken off.
+    """Train a policy, resuming a run that the directory holds.
 
     Args:
       directory: for checkpoints, `rounds.jsonl` and the best policy so far, `best.qan`.
-      rounds: all in all.
+      rounds: the number of rounds in all.
       evaluate_every: rounds between evaluations on held-out tasks, each with a checkpoint.
-      seed: everything follows from it.
-      command: what is noted as the policy's origin.
-      progress: where to show progress.
+      seed: of everything random.
+      command: recorded as the policy's origin.
+      progress: shows progress. Defaults to none.
 
     Returns:
       The policy with the lowest mean score on the held-out tasks.
@@ -78,36 +78,38 @@ def _train_policy(
     saved = checkpoint.read_newest(directory, _STEM)
     best_score = float("inf")
     if saved is not None:
-        best_score = _go_on(training, seed, *saved)
+        best_score = _resume(training, seed, *saved)
     _drop_later_rounds(directory / "rounds.jsonl", training.rounds)
-    cases = held_out.reference()
+    cases = held_out.tune_schedules()
     with progress:
         progress.start("rounds", training.rounds, rounds, 1)
         while training.rounds < rounds:
-            figures: dict[str, Any] = training.round()
+            figures: dict[str, Any] = training.run_round()
             if training.rounds % FIT_EVERY == 0 or training.rounds == rounds:
                 figures["error"] = training.fit(UPDATES)
             if training.rounds % evaluate_every == 0 or training.rounds == rounds:
-                behind = behind_cosine(training, cases)
-                figures |= summary(behind)
+                behind = compare_with_cosine(training, cases)
+                figures |= summarize(behind)
                 if figures["mean"] < best_score:
                     best_score = figures["mean"]
-                    _policy(training, settings, cases, behind, seed, command).save(
+                    _make_policy(training, settings, cases, behind, seed, command).save(
                         directory / "best.qan"
                     )
-                _keep(directory, training, seed, best_score)
+                _write_checkpoint(directory, training, seed, best_score)
             files.append(directory / "rounds.jsonl", json.dumps(figures) + "\n")
             progress.advance()
     return Policy.load(directory / "best.qan")
 
 
-def behind_cosine(training: PolicyTraining, cases: Sequence[held_out.Case]) -> np.ndarray:
-    """Mean log validation loss minus the tuned cosine's, `[len(cases), len(held_out.FROM)]`."""
+def compare_with_cosine(
+    training: PolicyTraining, cases: Sequence[held_out.HeldOutCase]
+) -> np.ndarray:
+    """Score the policy minus the tuned cosine, `[len(cases), len(held_out.START_FACTORS)]`."""
     return held_out.evaluate(training, cases) - np.array([[case.cosine] for case in cases])
 
 
-def summary(behind: np.ndarray) -> dict[str, float]:
-    """Median, mean and maximum over held-out tasks and initial rates."""
+def summarize(behind: np.ndarray) -> dict[str, float]:
+    """Compute median, mean and maximum over held-out tasks and initial rates."""
     return {
         "median": float(np.median(behind)),
         "mean": float(behind.mean()),
@@ -115,10 +117,10 @@ def summary(behind: np.ndarray) -> dict[str, float]:
     }
 
 
-def _policy(
+def _make_policy(
     training: PolicyTraining,
     settings: dict[str, Any],
-    cases: Sequence[held_out.Case],
+    cases: Sequence[held_out.HeldOutCase],
     behind: np.ndarray,
     seed: int,
     command: str,
@@ -143,8 +145,8 @@ def _policy(
         "score": {
             "what": "log validation loss minus that of the cosine with the best of ten rates, on "
             "held-out tasks, from multiples of the best constant rate",
-            "from": list(held_out.FROM),
-            **summary(behind),
+            "from": list(held_out.START_FACTORS),
+            **summarize(behind),
             "cases": rows,
         },
         "python": platform.python_version(),
@@ -153,7 +155,9 @@ def _policy(
     return Policy(CallbackConfig(**settings), training.agent.parameters(), provenance)
 
 
-def _keep(directory: Path, training: PolicyTraining, seed: int, best_score: float) -> None:
+def _write_checkpoint(
+    directory: Path, training: PolicyTraining, seed: int, best_score: float
+) -> None:
     data = {
         "seed": seed,
         "rounds": training.rounds,
@@ -165,14 +169,14 @@ def _keep(directory: Path, training: PolicyTraining, seed: int, best_score: floa
 
 
 def _drop_later_rounds(path: Path, rounds: int) -> None:
-    """Takes out what was noted after the checkpoint that is gone on from."""
+    """Delete the rounds recorded after the checkpoint that is resumed from."""
     if path.exists():
         lines = path.read_text().splitlines()
         kept = [line for line in lines if json.loads(line)["round"] <= rounds]
         files.replace(path, "".join(f"{line}\n" for line in kept))
 
 
-def _go_on(
+def _resume(
     training: PolicyTraining, seed: int, arrays: dict[str, np.ndarray], data: dict[str, Any]
 ) -> float:
     if data["seed"] != seed:

@@ -213,7 +213,7 @@ class AgentState:
             )
         assert workers is not None
         self.workers = workers
-        shared = workers.from_chief(
+        shared = workers.broadcast(
             {
                 "settings": self.settings.config(),
                 "episodes": self.episodes,
@@ -273,7 +273,9 @@ class AgentState:
     def record_decision(self, decision: Decision, number: int, step: int, greedy: bool) -> None:
         """Log one decision, which has to be the same on all workers."""
         if self.workers is not None:
-            self.workers.agree("step, action, learning rate", step, decision.action, decision.rate)
+            self.workers.check_equal(
+                "step, action, learning rate", step, decision.action, decision.rate
+            )
         if self.log is None:
             return
         action = label(self.controller.actions[decision.action])
@@ -382,9 +384,9 @@ def _directory_here(directory: Path) -> Path:
     """Return where this process writes: not every worker of a group writes the run directory."""
     if backend_name() != "tensorflow" or "tensorflow" not in sys.modules:
         return directory
-    from keras_qan.distribute import directory_here
+    from keras_qan.distribute import worker_directory
 
-    return directory_here(directory)
+    return worker_directory(directory)
 
 
 def _check_writable(directory: Path) -> None:

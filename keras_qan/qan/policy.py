@@ -94,7 +94,7 @@ class Policy:
                 f"{source} has {size:,} bytes; expected a policy of at most {LARGEST_FILE:,}. The "
                 "checkpoint of a run is opened with QANCallback.load(directory)."
             )
-        arrays, data = checkpoint.read(source, room_for_data=LARGEST_FILE)
+        arrays, data = checkpoint.read(source, max_data_bytes=LARGEST_FILE)
         if data.get("format") != FORMAT:
             raise checkpoint.CheckpointError(
                 f"{source} holds {data.get('format', 'a checkpoint')!r}; expected {FORMAT!r}. The "

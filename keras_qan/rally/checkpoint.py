@@ -1,7 +1,4 @@
-"""A rally in its directory: settings, checkpoints, and logs for people and figures.
-
-An agent that knows of a stage whose end was lost is taken back to the stage before.
-"""
+"""A rally in its directory: settings, checkpoints, and logs for people and figures."""
 
 from __future__ import annotations
 
@@ -16,23 +13,18 @@ import numpy as np
 from keras_qan.qan.agent_state import AgentState
 from keras_qan.qan.callback import QANCallback
 from keras_qan.storage import checkpoint, files
-from keras_qan.storage.run_log import plain
+from keras_qan.storage.settings import require_same_settings
 
 _STEM = "rally"
-
-
-_SETTINGS = "settings.json"
-
-
-LOGS = ("stages", "looks")
+_LOGS = ("stages", "looks")
 
 
 class RallyStore:
-    """Keeps a rally, if it has a directory.
+    """The files of a rally; without a directory nothing is written.
 
     Args:
-      directory: where, or None.
-      settings: what the rally is made of; one that is there has to have the same.
+      directory: folder of the rally, or None.
+      settings: all that a resumed rally has to share with the one in the directory.
 
     Raises:
       ValueError: the directory holds a rally with other settings.
@@ -42,39 +34,18 @@ class RallyStore:
     def __init__(self, directory: Path | None, settings: dict[str, Any]) -> None:
         self.directory = directory
         self._saved: tuple[dict[str, np.ndarray], dict[str, Any]] | None = None
-        if directory is None:
-            return
-        path = directory / _SETTINGS
-        present = json.loads(json.dumps(plain(settings)))
-        if not path.exists():
-            directory.mkdir(parents=True, exist_ok=True)
-            files.replace(path, json.dumps(present, indent=1) + "\n")
-            return
-        try:
-            saved = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise checkpoint.CheckpointError(
-                f"{path} is not whole: {error}. Start anew in another directory."
-            ) from error
-        keys = sorted(present.keys() | saved.keys())
-        differing = [key for key in keys if saved.get(key) != present.get(key)]
-        if differing:
-            raise ValueError(
-                f"{directory} holds a rally with other {', '.join(differing)}; expected the same, "
-                "so that it can go on. Use another directory, or give what it was made with: "
-                + "; ".join(f"{key}={json.dumps(saved.get(key))[:300]}" for key in differing)
-            )
-        self._saved = checkpoint.read_newest(directory, _STEM)
+        if directory is not None and require_same_settings(directory, settings, "rally"):
+            self._saved = checkpoint.read_newest(directory, _STEM)
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the last finished stage left: `stages`, `looks`, `qan_episodes`, `test`."""
+        """`stages`, `looks`, `qan_episodes` and `test` as of the last finished stage."""
         if self._saved is None:
             return {"stages": [], "looks": [], "qan_episodes": None, "test": {}}
         return dict(self._saved[1])
 
     def restore(self, model: keras.Model) -> None:
-        """Gives a network of the last finished stage's shape its weights and optimizer's state.
+        """Give a network of the last finished stage's shape its weights and optimizer's state.
 
         Raises:
           CheckpointError: it has another shape.
@@ -82,56 +53,59 @@ class RallyStore:
         assert self._saved is not None
         arrays = self._saved[0]
         model.optimizer.build(model.trainable_variables)
-        for name, variables in _variables(model).items():
-            found = [arrays.get(f"{name}/{place}") for place in range(len(variables))]
-            for variable, array in zip(variables, found, strict=True):
-                if array is None or tuple(array.shape) != tuple(variable.shape):
-                    raise checkpoint.CheckpointError(
-                        f"{self.directory} holds other weights than build_model and the stages "
-                        f"lead to, first {variable.path}; expected the same build_model as before. "
-                        "Use another directory."
-                    )
-                variable.assign(array)
+        for name, variable in _variables(model).items():
+            array = arrays.get(name)
+            if array is None or tuple(array.shape) != tuple(variable.shape):
+                raise checkpoint.CheckpointError(
+                    f"{self.directory} holds other weights than build_model and the stages "
+                    f"lead to, first {variable.path}; expected the same build_model as before. "
+                    "Use another directory."
+                )
+            variable.assign(array)
 
     def write(self, model: keras.Model, data: dict[str, Any]) -> None:
-        """Writes where the rally stands after a stage, and the logs anew."""
+        """Write the state after a stage, and the whole logs."""
         if self.directory is None:
             return
         arrays = {
-            f"{name}/{place}": keras.ops.convert_to_numpy(variable)
-            for name, variables in _variables(model).items()
-            for place, variable in enumerate(variables)
+            name: keras.ops.convert_to_numpy(variable)
+            for name, variable in _variables(model).items()
         }
-        data = plain(data)
+        data = files.replace_non_finite(data)
         checkpoint.write_next(self.directory, _STEM, arrays, data)
         self._saved = arrays, data
-        for log in LOGS:
+        for log in _LOGS:
             lines = [json.dumps(record) for record in data[log]]
             files.replace(self.directory / f"{log}.jsonl", "".join(f"{line}\n" for line in lines))
 
 
-def _variables(model: keras.Model) -> dict[str, list[Any]]:
-    return {"model": list(model.variables), "optimizer": list(model.optimizer.variables)}
+def _variables(model: keras.Model) -> dict[str, Any]:
+    """Variables of the network and of its optimizer, by their names in a checkpoint."""
+    groups = {"model": model.variables, "optimizer": model.optimizer.variables}
+    return {
+        f"{group}/{place}": variable
+        for group, variables in groups.items()
+        for place, variable in enumerate(variables)
+    }
 
 
 def roll_back(qan: QANCallback, episodes: int) -> QANCallback:
-    """The agent as it was after so many episodes.
+    """Return the agent as it was after so many episodes.
 
     It is written after each episode, and the rally after that; a kill in between leaves an agent
     that has learned from a stage which will be trained again.
 
     Args:
       qan: the agent's callback.
-      episodes: what the rally knows of.
+      episodes: number of episodes that the rally knows of.
 
     Returns:
       The callback itself, or one of an earlier checkpoint.
     """
     if qan.directory is None or qan.episodes <= episodes:
         return qan
-    folder = qan.directory / "agent"
     later: list[Path] = []
-    for path in reversed(checkpoint.series(folder, AgentState.STEM)):
+    for path in reversed(checkpoint.series(qan.directory / "agent", AgentState.STEM)):
         known = int(checkpoint.read(path)[1]["episodes"])
         if known == episodes:
             for one in later:

@@ -1,9 +1,9 @@
-"""What training costs, in multiply-adds, counted from the model."""
+"""The cost of training a model, in multiply-adds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,8 @@ import keras
 from net2net.graph import graph_of
 
 Shape = tuple[int | None, ...]
-#: Gives for a layer and the shapes of its inputs and outputs the multiply-adds of its parts, in the
-#: order in which they are computed, for one example.
+#: Layer, shapes of its inputs and of its outputs → multiply-adds of its parts for one example, in
+#: the order of computation.
 FlopsRule = Callable[[Any, Sequence[Shape], Sequence[Shape]], Sequence[int]]
 
 
@@ -23,7 +23,7 @@ class Cost:
 
     Args:
       forward: of the prediction.
-      backward: of the gradients: with respect to the weights, and to what goes into a layer.
+      backward: of the gradients by the weights and by the inputs of layers.
     """
 
     forward: int
@@ -36,7 +36,7 @@ class Cost:
 
 
 def multiply_adds(model: keras.Model) -> Cost:
-    """Counts the multiply-adds of a model's layers.
+    """Count the multiply-adds of a model's layers.
 
     A layer of m multiply-adds forward has m backward for the gradient of its weights, if they are
     trained, and m for the gradient of its input, if anything before it is trained: not so in the
@@ -78,11 +78,11 @@ def multiply_adds(model: keras.Model) -> Cost:
 
 
 def register_cost(kind: type, rule: FlopsRule) -> None:
-    """Says what a kind of layer costs.
+    """Register the cost of a kind of layer.
 
     Args:
       kind: the layer's class; its subclasses have the same rule.
-      rule: see `Rule`.
+      rule: layer, shapes of its inputs and of its outputs → multiply-adds of its parts.
     """
     _RULES.insert(0, ((kind,), rule))
 
@@ -109,11 +109,11 @@ def _parts(
 
 
 class _UnknownShapeError(Exception):
-    """A dimension is not known."""
+    """A dimension is unknown."""
 
 
 def _values(shape: Shape) -> int:
-    """Values of one example."""
+    """Number of values of one example."""
     if any(size is None for size in shape[1:]):
         raise _UnknownShapeError
     return math.prod(shape[1:])  # type: ignore[arg-type]
@@ -224,9 +224,3 @@ _RULES: list[tuple[tuple[type, ...], FlopsRule]] = [
         _nothing,
     ),
 ]
-
-
-def known_kinds() -> Iterator[type]:
-    """The kinds of layers that are counted."""
-    for kinds, _ in _RULES:
-        yield from kinds

@@ -1,20 +1,23 @@
-"""When to grow, where nobody says: a rule on the learning curve's gain per cost."""
+"""A rule that ends a stage by the learning curve's gain per cost."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
+
+from keras_qan.rally.plan import PlannedStage
+from keras_qan.utils.validation import check_integer, check_number
 
 
 @dataclass(frozen=True)
 class GrowthRule:
-    """Grows when what the last looks brought for their cost is less than growth is expected to.
+    """Grow once the loss falls less for its cost than growth is expected to bring.
 
-    With t and v the training and validation loss of the last look and v₀ the validation loss
-    `window` looks before, spent C multiply-adds apart, the gain is g = (v₀ − v) / C. From n to n'
+    With t and v the training and validation loss of the last evaluation and v₀ the validation loss
+    `window` evaluations before, C multiply-adds apart, the gain is g = (v₀ − v) / C. From n to n'
     examples and from p to p' parameters, growth is expected to bring
 
         e = [max(v − t, 0) · (1 − √(n / n')) + width_gain · v · log₂(p' / p)] / C'
@@ -25,8 +28,9 @@ class GrowthRule:
     measurements of the task. The stage ends when g < e, and at the latest after its epochs.
 
     Args:
-      width_gain: at least 0.
-      window: looks over which the gain is taken, at least 1.
+      width_gain: share of the loss that twice the parameters take off, at least 0. Defaults to
+        0.05.
+      window: number of evaluations that the gain is taken over, at least 1. Defaults to 2.
 
     Raises:
       ValueError: one is out of range.
@@ -36,20 +40,17 @@ class GrowthRule:
     window: int = 2
 
     def __post_init__(self) -> None:
-        if not (self.width_gain >= 0.0 and math.isfinite(self.width_gain)) or self.window < 1:
-            raise ValueError(
-                f"GrowthRule got width_gain={self.width_gain}, window={self.window}; expected a "
-                "width_gain of at least 0 and a window of at least one look."
-            )
+        check_number("width_gain", self.width_gain, 0)
+        check_integer("window", self.window, 1)
 
     def expected(
         self, loss: float, val_loss: float, examples: tuple[int, int], parameters: tuple[int, int]
     ) -> float:
-        """What growth is expected to take off the validation loss.
+        """Expected fall of the validation loss by growth.
 
         Args:
-          loss: t.
-          val_loss: v.
+          loss: t, the training loss.
+          val_loss: v, the validation loss.
           examples: n and n'.
           parameters: p and p'.
         """
@@ -63,9 +64,9 @@ class GrowthRule:
         """Whether the gain per cost is below what growth is expected to bring.
 
         Args:
-          val_losses: at each look of the stage, the one at its beginning first.
-          cost: multiply-adds between two looks.
-          expected: what growth is expected to take off the validation loss.
+          val_losses: at each evaluation of the stage, the one at its beginning first.
+          cost: multiply-adds between two evaluations.
+          expected: expected fall of the validation loss by growth.
           price: multiply-adds of the pass that this takes.
         """
         if len(val_losses) <= self.window:
@@ -75,16 +76,21 @@ class GrowthRule:
 
 
 class GrowthCallback(keras.callbacks.Callback):
-    """Ends a stage when the rule says so.
+    """Ends a stage by the rule.
 
     Args:
       rule: the rule.
       first_loss: the validation loss at the stage's beginning.
       plans: this stage and the next.
-      batch_size: examples in a batch.
+      batch_size: number of examples in a batch.
+
+    Attributes:
+      has_ended_stage: whether the rule ended the stage.
     """
 
-    def __init__(self, rule: GrowthRule, first_loss: float, plans: Any, batch_size: int) -> None:
+    def __init__(
+        self, rule: GrowthRule, first_loss: float, plans: Sequence[PlannedStage], batch_size: int
+    ) -> None:
         super().__init__()
         self._rule = rule
         self._val_losses = [first_loss]
@@ -94,7 +100,7 @@ class GrowthCallback(keras.callbacks.Callback):
         self.has_ended_stage = False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Asks the rule."""
+        """Ask the rule."""
         logs = logs or {}
         if "val_loss" not in logs or "loss" not in logs:
             return

@@ -1,4 +1,4 @@
-"""What a rally will do, tried out on untrained networks before anything is trained."""
+"""The plan of a rally: all growths tried out on untrained networks before any training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
@@ -15,21 +14,22 @@ from keras_qan.qan.model_access import rate_variables
 from keras_qan.rally.flops import Cost, multiply_adds
 from keras_qan.rally.stage import Stage
 from keras_qan.rally.subsets import Subsets
+from net2net.weights import NewUnits
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage as it will be.
+    """A stage as it will be trained.
 
     Args:
       number: from 1.
-      examples: in its subset.
-      widths: of the layers that grow when it begins.
+      examples: number of examples in its subset.
+      widths: new widths of the layers that grow when it begins.
       deepen: layers that are followed by a new one when it begins.
       noise: on the outgoing weights of copies, in units of the weights' own.
-      steps_per_look: optimizer steps between looks at the validation examples.
-      looks: how many looks there are, at the most with a rule.
-      parameters: of the network.
+      steps_per_look: number of optimizer steps between evaluations.
+      looks: number of evaluations; with a rule, at most so many.
+      parameters: number of parameters of the network.
       cost: multiply-adds for one example.
     """
 
@@ -45,7 +45,7 @@ class PlannedStage:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps in all."""
+        """Number of optimizer steps in all."""
         return self.steps_per_look * self.looks
 
     @property
@@ -55,18 +55,18 @@ class PlannedStage:
 
 
 @dataclass(frozen=True)
-class GrowthPlan:
-    """How networks grow.
+class NetworkGrower:
+    """Growth of networks from stage to stage.
 
     Args:
-      seed: of which units are copied.
-      new: what new units are; see `net2net.widen`.
+      seed: of the choice of units to copy.
+      new: kind of new units; see `net2net.widen`. Defaults to "net2net".
     """
 
     seed: int
-    new: Any = "net2net"
+    new: NewUnits = "net2net"
 
-    def grown(
+    def grow(
         self,
         model: keras.Model,
         number: int,
@@ -74,7 +74,7 @@ class GrowthPlan:
         deepen: Sequence[str],
         noise: float,
     ) -> keras.Model:
-        """The network of the stage with that number."""
+        """Return the network of the stage with that number."""
         if not widths and not deepen:
             return model
         seed = 1_000 * self.seed + number
@@ -85,20 +85,28 @@ def plan_stages(
     stages: Sequence[Stage],
     build_model: Callable[[int], keras.Model],
     subsets: Subsets,
-    growing: GrowthPlan,
+    grower: NetworkGrower,
     batch_size: int,
     look_every: int | None,
 ) -> list[PlannedStage]:
-    """Tries all growths on a fresh network, and counts what each stage costs.
+    """Try all growths on a fresh network, and count the cost of each stage.
+
+    Args:
+      stages: the stages that the user asks for.
+      build_model: seed → the compiled network of the first stage.
+      subsets: the training examples.
+      grower: grows the network.
+      batch_size: number of examples in a batch.
+      look_every: number of steps between evaluations; None for about a pass.
 
     Returns:
-      The stages as they will be.
+      The stages as they will be trained.
 
     Raises:
       ValueError: a stage shrinks, its subset cannot be trained on, or net2net refuses a growth.
       TypeError: `build_model` did not return a compiled Keras model.
     """
-    model = call_build_model(build_model, growing.seed)
+    model = call_build_model(build_model, grower.seed)
     found: list[PlannedStage] = []
     for number, stage in enumerate(stages, start=1):
         size = stage.size(len(subsets))
@@ -107,24 +115,17 @@ def plan_stages(
                 f"Stage {number} has {size} examples and the one before it {found[-1].examples}; "
                 "expected stages that grow. Put them in ascending order."
             )
-        subsets.check(size, batch_size, number)
-        widths = _wider(model, stage, number)
+        subsets.require_trainable(size, batch_size, number)
+        widths = _new_widths(model, stage, number)
         try:
-            model = growing.grown(model, number, widths, stage.deepen, stage.noise)
+            model = grower.grow(model, number, widths, stage.deepen, stage.noise)
         except ValueError as error:
             raise ValueError(
                 f"The growth of stage {number} is refused before anything is trained: {error}"
             ) from error
         if stage.learning_rate is not None or stage.final_learning_rate is not None:
             rate_variables(model)
-        steps_an_epoch = size // batch_size
-        steps = max(1, round(steps_an_epoch * stage.epochs))
-        if look_every is None:
-            looks = math.ceil(stage.epochs)
-            steps_per_look = max(1, round(steps / looks))
-        else:
-            steps_per_look = min(look_every, steps)
-            looks = max(1, round(steps / steps_per_look))
+        steps_per_look, looks = _evaluations(size // batch_size, stage.epochs, look_every)
         found.append(
             PlannedStage(
                 number=number,
@@ -142,7 +143,7 @@ def plan_stages(
 
 
 def call_build_model(build_model: Callable[[int], keras.Model], seed: int) -> keras.Model:
-    """A fresh first network.
+    """Build a first network.
 
     Raises:
       TypeError: it is no compiled Keras model.
@@ -156,19 +157,19 @@ def call_build_model(build_model: Callable[[int], keras.Model], seed: int) -> ke
     return model
 
 
-def grown_like(
-    model: keras.Model, plan: Sequence[PlannedStage], growing: GrowthPlan
+def grow_through(
+    model: keras.Model, plan: Sequence[PlannedStage], grower: NetworkGrower
 ) -> keras.Model:
-    """An untrained network that has grown through all these stages."""
+    """Grow a network through all these stages, without training it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         for stage in plan:
-            model = growing.grown(model, stage.number, stage.widths, stage.deepen, stage.noise)
+            model = grower.grow(model, stage.number, stage.widths, stage.deepen, stage.noise)
     return model
 
 
-def _wider(model: keras.Model, stage: Stage, number: int) -> dict[str, int]:
-    """The widths of a stage that are not there yet."""
+def _new_widths(model: keras.Model, stage: Stage, number: int) -> dict[str, int]:
+    """Widths of a stage that the network does not have yet."""
     if not stage.widths:
         return {}
     present = net2net.widenable(model)
@@ -184,3 +185,13 @@ def _wider(model: keras.Model, stage: Stage, number: int) -> dict[str, int]:
         if path is None or width != present[path].width:
             wider[layer] = width
     return wider
+
+
+def _evaluations(pass_steps: int, epochs: float, look_every: int | None) -> tuple[int, int]:
+    """Number of steps between evaluations, and number of evaluations, of so many passes."""
+    steps = max(1, round(pass_steps * epochs))
+    if look_every is None:
+        looks = math.ceil(epochs)
+        return max(1, round(steps / looks)), looks
+    steps_per_look = min(look_every, steps)
+    return steps_per_look, max(1, round(steps / steps_per_look))

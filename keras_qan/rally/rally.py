@@ -243,7 +243,7 @@ class Rally:
     def _settings(self, plan: Sequence[PlannedStage]) -> dict[str, Any]:
         """All that a resumed rally has to share with the one in the directory."""
         return {
-            "stages": [stage.config() for stage in self.stages],
+            "stages": [dataclasses.asdict(stage) for stage in self.stages],
             "plan": [dataclasses.asdict(stage) for stage in plan],
             "batch_size": self.batch_size,
             "look_every": self.look_every,

@@ -1,4 +1,4 @@
-"""What a rally showed: its stages, its looks, and what an accuracy cost."""
+"""The results of a rally: its stages, its evaluations, and the cost of a target."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class RallyReport:
-    """What a rally came to.
+    """Results of a rally.
 
     Args:
       model: the last stage's network, trained.
-      stages: a record for each stage: examples, parameters, what grew, steps, multiply-adds forward
-        and backward for one example and in all, seconds, and the last look's metrics.
-      looks: a record for each look at the validation examples: stage, steps, multiply-adds and
-        seconds so far, and the metrics. Look 0 of a stage is before its first step.
+      stages: a record for each stage: examples, parameters, growth, steps, multiply-adds forward
+        and backward for one example and in all, seconds, and the last evaluation's metrics.
+      looks: a record for each evaluation on the validation examples: stage, steps, multiply-adds
+        and seconds so far, and the metrics. Look 0 of a stage is before its first step.
       test: the metrics on the test examples; empty without them.
-      directory: where it is kept, if anywhere.
+      directory: folder of the rally. Defaults to none.
     """
 
     model: keras.Model
@@ -35,7 +35,7 @@ class RallyReport:
 
     @property
     def multiply_adds(self) -> int:
-        """What all training cost: forward and backward, without the looks."""
+        """Cost of all training, forward and backward, without evaluations."""
         return int(self.stages[-1]["multiply_adds_so_far"])
 
     def cost_to(self, target: float, metric: str = "val_accuracy") -> float:
@@ -44,18 +44,19 @@ class RallyReport:
 
 
 def cost_to(looks: Sequence[Record], target: float, metric: str = "val_accuracy") -> float:
-    """The multiply-adds after which a metric first reached a target, linear between looks.
+    """Multiply-adds after which a metric first reached a target, linear between evaluations.
 
     Args:
-      looks: a rally's looks.
-      target: what is to be reached.
-      metric: its name; a loss is to fall, anything else to rise.
+      looks: a rally's evaluations, `RallyReport.looks`.
+      target: value of the metric to reach.
+      metric: name of the metric; a loss has to fall, anything else to rise. Defaults to
+        "val_accuracy".
 
     Returns:
       Multiply-adds of the training; infinity if it was never reached.
 
     Raises:
-      KeyError: the looks have no such metric.
+      KeyError: the evaluations have no such metric.
     """
     sign = -1.0 if metric.endswith("loss") else 1.0
     before: tuple[float, float] | None = None

@@ -1,11 +1,12 @@
-"""One stage of a rally: how much data, how large a network, for how long."""
+"""One stage of a rally: its data, its network, and its length."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from keras_qan.utils.validation import check, check_integer, check_number
 
 
 @dataclass(frozen=True)
@@ -13,18 +14,21 @@ class Stage:
     """A stage.
 
     Args:
-      examples: how many training examples: a share in (0, 1] if it is a float, a number if it is an
-        integer. 1.0 is all of them, and 1 is one.
-      epochs: passes over these examples, above 0, not always whole; with a `GrowthRule` the most.
-      widths: the width of each layer in this stage, by name; layers that are not named stay as wide
-        as they are.
+      examples: training examples: a share in (0, 1] as a float, or a number as an integer. 1.0 is
+        all of them, and 1 is one.
+      epochs: passes over these examples, above 0, whole or not; with a `GrowthRule` at most so
+        many. Defaults to 1.
+      widths: width of each layer in this stage, by name. Defaults to the widths of the stage
+        before.
       deepen: layers that are followed by a new one from this stage on; see `net2net.deepen`.
-      learning_rate: the rate that the stage begins with; by default the one that the model was
+        Defaults to none.
+      learning_rate: rate that the stage begins with. Defaults to the one that the model was
         compiled with. Net2Net's authors advise a tenth of it after a growth.
-      final_learning_rate: the rate that the stage ends with, linear in its steps; by default the
-        rate stays.
+      final_learning_rate: rate that the stage ends with, linear in its steps. Defaults to a
+        constant rate.
       noise: standard deviation of noise on the outgoing weights of this stage's copies, in units of
-        the weights' own; above 0 the function is kept only about. See `net2net.widen`.
+        the weights' own; above 0 the function is kept approximately. See `net2net.widen`. Defaults
+        to 0.
 
     Raises:
       ValueError: one of them is out of range.
@@ -44,76 +48,43 @@ class Stage:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.examples, bool) or not isinstance(self.examples, int | float):
-            raise ValueError(f"Stage got examples={self.examples!r}; {_EXAMPLES}")
-        if isinstance(self.examples, float) and not 0.0 < self.examples <= 1.0:
-            raise ValueError(f"Stage got examples={self.examples}; {_EXAMPLES}")
-        if isinstance(self.examples, int) and self.examples < 1:
-            raise ValueError(f"Stage got examples={self.examples}; {_EXAMPLES}")
-        if (
-            isinstance(self.epochs, bool)
-            or not isinstance(self.epochs, int | float)
-            or not (self.epochs > 0 and math.isfinite(self.epochs))
-        ):
-            raise ValueError(
-                f"Stage got epochs={self.epochs!r}; expected a number of passes above 0, for "
-                "example 3, or 0.5 for half a pass."
-            )
-        if isinstance(self.deepen, str):
-            raise ValueError(
-                f"Stage got deepen={self.deepen!r}; expected a list of layer names, for example "
-                f"[{self.deepen!r}]."
-            )
+        is_number = not isinstance(self.examples, bool) and isinstance(self.examples, int | float)
+        is_share = isinstance(self.examples, float) and 0.0 < self.examples <= 1.0
+        check(
+            is_number and (is_share or (isinstance(self.examples, int) and self.examples >= 1)),
+            "examples",
+            self.examples,
+            "a share in (0, 1] as a float, for example 0.25, or a number of examples as an integer "
+            "of at least 1",
+        )
+        check_number("epochs", self.epochs, above=0, hint="0.5 is half a pass.")
+        check(
+            not isinstance(self.deepen, str),
+            "deepen",
+            self.deepen,
+            f"a list of layer names, for example [{self.deepen!r}]",
+        )
         for layer, width in self.widths.items():
-            if isinstance(width, bool) or int(width) != width or width < 1:
-                raise ValueError(
-                    f"Stage got widths={dict(self.widths)}; expected the width of each layer, an "
-                    f"integer of at least 1, and {layer!r} has {width!r}."
-                )
+            check_integer(f"The width of {layer!r}", width, 1)
         for name, otherwise in (
-            ("learning_rate", "the one that the model was compiled with"),
-            ("final_learning_rate", "a rate that stays"),
+            ("learning_rate", "None keeps the one that the model was compiled with."),
+            ("final_learning_rate", "None is a constant rate."),
         ):
-            rate = getattr(self, name)
-            if rate is not None and not (rate > 0.0 and math.isfinite(rate)):
-                raise ValueError(
-                    f"Stage got {name}={rate}; expected a positive number, or None for {otherwise}."
-                )
-        if not (self.noise >= 0.0 and math.isfinite(self.noise)):
-            raise ValueError(
-                f"Stage got noise={self.noise}; expected a number of at least 0, and 0 for exact "
-                "copies."
-            )
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), above=0, hint=otherwise)
+        check_number("noise", self.noise, 0, hint="0 is exact copies.")
         object.__setattr__(self, "widths", dict(self.widths))
         object.__setattr__(self, "deepen", tuple(self.deepen))
 
     def size(self, num_examples: int) -> int:
-        """How many of so many examples it takes."""
+        """Number of examples that it takes of so many."""
         if isinstance(self.examples, float):
             return math.floor(self.examples * num_examples + 0.5)
         return self.examples
 
-    def config(self) -> dict[str, Any]:
-        """As plain data."""
-        return {
-            "examples": self.examples,
-            "epochs": self.epochs,
-            "widths": dict(self.widths),
-            "deepen": list(self.deepen),
-            "learning_rate": self.learning_rate,
-            "final_learning_rate": self.final_learning_rate,
-            "noise": self.noise,
-        }
-
-
-_EXAMPLES = (
-    "expected a share in (0, 1] as a float, for example 0.25, or a number of examples as an "
-    "integer of at least 1."
-)
-
 
 def check_stages(stages: Sequence[Stage]) -> tuple[Stage, ...]:
-    """The stages, if there are any and none shrinks what can be compared without data and model.
+    """Return the stages, if they grow as far as can be told without data and model.
 
     Raises:
       ValueError: a stage shrinks, or there is none.

@@ -15,10 +15,10 @@ _STREAM = 7
 
 
 def as_examples(data: Any, name: str) -> Examples:
-    """Examples of what a user hands in.
+    """Return the user's data as `Examples`.
 
     Raises:
-      ValueError: it is neither `Examples` nor a pair of arrays, or has other than classes.
+      ValueError: it is neither `Examples` nor a pair of arrays, or its labels are no classes.
     """
     if isinstance(data, Examples):
         return data
@@ -42,8 +42,8 @@ class Subsets:
     """The first n examples of one stratified order, so that each subset holds the smaller ones.
 
     Args:
-      examples: all of them.
-      seed: what the order is drawn from.
+      examples: all examples.
+      seed: of the order.
     """
 
     def __init__(self, examples: Examples, seed: int) -> None:
@@ -54,18 +54,18 @@ class Subsets:
         return len(self._examples)
 
     def members(self, size: int) -> npt.NDArray[np.int64]:
-        """Which examples are in the subset of that size, int64 `[size]`."""
+        """Places of the examples in the subset of that size, int64 `[size]`."""
         return self._order[:size]
 
-    def of(self, size: int) -> Examples:
-        """The subset of that size."""
+    def take(self, size: int) -> Examples:
+        """Return the subset of that size."""
         if size == len(self):
             return self._examples
         members = np.sort(self.members(size))
         return Examples(self._examples.x[members], self._examples.y[members])
 
-    def check(self, size: int, batch_size: int, stage: int) -> None:
-        """Raises ValueError for a subset that cannot be trained on."""
+    def require_trainable(self, size: int, batch_size: int, stage: int) -> None:
+        """Raise ValueError for a subset that cannot be trained on."""
         if size > len(self):
             raise ValueError(
                 f"Stage {stage} asks for {size} examples, and there are {len(self)}; expected at "

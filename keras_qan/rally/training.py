@@ -1,4 +1,4 @@
-"""One stage's training, and what is noted of it."""
+"""The training of one stage, and its records."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ from keras_qan.qan.model_access import rate_variables
 from keras_qan.rally.growth_rule import GrowthCallback, GrowthRule
 from keras_qan.rally.plan import PlannedStage
 
-#: Examples in a batch of an evaluation.
+#: Number of examples in a batch of an evaluation.
 EVALUATION_BATCH = 256
+
+# Entries of an evaluation's record that are no metrics.
+_NO_METRICS = ("stage", "look", "step", "multiply_adds", "seconds")
 
 
 @dataclass(frozen=True)
-class Spent:
-    """What was spent before a stage.
+class Totals:
+    """Costs of a rally so far.
 
     Args:
-      steps: optimizer steps.
-      multiply_adds: forward and backward, of all training.
-      seconds: of growing, training and looking.
+      steps: number of optimizer steps. Defaults to 0.
+      multiply_adds: forward and backward, of all training. Defaults to 0.
+      seconds: of growing, training and evaluating. Defaults to 0.
     """
 
     steps: int = 0
@@ -37,89 +40,110 @@ class Spent:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class StageRun:
+    """Settings of one stage's training.
+
+    Args:
+      plan: the stage.
+      following: the stage after it, or None.
+      before: totals before it.
+      started: start of the stage, growth included, on `time.perf_counter`'s clock.
+      batch_size: number of examples in a batch.
+      seed: seed of the rally.
+      learning_rate: rate to begin with; None leaves it as it is.
+      final_learning_rate: rate to end with; None for a constant rate.
+      rule: ends the stage early; None for never.
+    """
+
+    plan: PlannedStage
+    following: PlannedStage | None
+    before: Totals
+    started: float
+    batch_size: int
+    seed: int
+    learning_rate: float | None
+    final_learning_rate: float | None
+    rule: GrowthRule | None
+
+
 def evaluate(model: keras.Model, validation: tf.data.Dataset) -> dict[str, float]:
-    """The metrics on the validation examples, named as `fit` names them."""
+    """Metrics on the validation examples, named as `fit` names them."""
     found = model.evaluate(validation, verbose=0, return_dict=True)
     return {f"val_{name}": float(value) for name, value in found.items()}
 
 
 class EvaluationCallback(keras.callbacks.Callback):
-    """Notes every look with what was spent up to it.
+    """Records every evaluation of a stage with the costs up to it.
 
     Args:
-      plan: the stage.
-      before: what was spent before it.
-      batch_size: examples in a batch.
-      started: when the stage began, on `time.perf_counter`'s clock.
+      run: the stage's settings.
       first: the metrics before the first step.
+
+    Attributes:
+      records: of the evaluations.
     """
 
-    def __init__(
-        self,
-        plan: PlannedStage,
-        before: Spent,
-        batch_size: int,
-        started: float,
-        first: dict[str, float],
-    ) -> None:
+    def __init__(self, run: StageRun, first: dict[str, float]) -> None:
         super().__init__()
-        self._plan, self._before, self._started = plan, before, started
-        self._price = batch_size * plan.cost.training
+        self._run = run
         self.records: list[dict[str, Any]] = []
-        self._note(0, first)
+        self._record(0, first)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Notes one."""
-        self._note(epoch + 1, logs or {})
+        """Record one."""
+        self._record(epoch + 1, logs or {})
 
-    def spent(self) -> Spent:
-        """What was spent up to the last look."""
+    def totals(self) -> Totals:
+        """Costs up to the last evaluation."""
         last = self.records[-1]
-        return Spent(last["step"], last["multiply_adds"], last["seconds"])
+        return Totals(last["step"], last["multiply_adds"], last["seconds"])
 
-    def _note(self, look: int, metrics: dict[str, float]) -> None:
-        steps = look * self._plan.steps_per_look
+    def _record(self, look: int, metrics: dict[str, float]) -> None:
+        plan, before = self._run.plan, self._run.before
+        steps = look * plan.steps_per_look
+        price = self._run.batch_size * plan.cost.training
         self.records.append(
             {
-                "stage": self._plan.number,
+                "stage": plan.number,
                 "look": look,
-                "step": self._before.steps + steps,
-                "multiply_adds": self._before.multiply_adds + steps * self._price,
-                "seconds": self._before.seconds + time.perf_counter() - self._started,
+                "step": before.steps + steps,
+                "multiply_adds": before.multiply_adds + steps * price,
+                "seconds": before.seconds + time.perf_counter() - self._run.started,
                 **{name: float(value) for name, value in metrics.items()},
             }
         )
 
 
 class LinearDecay(keras.callbacks.Callback):
-    """Lets the learning rate go from where it is to another one, linear in a stage's steps.
+    """Changes the learning rate to another one, linear in a stage's steps.
 
     Before step t of T, counted from 0, the rate is η₀ + (η_T − η₀) t / T. Steps that Keras runs in
     one call share the rate of the first of them.
 
     Args:
       final: η_T.
-      steps: T, the most that the stage has.
+      steps: T, the largest number of steps of the stage.
     """
 
     def __init__(self, final: float, steps: int) -> None:
         super().__init__()
         self._final, self._steps = final, steps
         self._firsts: list[float] = []
-        self._epochs_steps = 0
+        self._steps_before = 0
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Notes where the rate is."""
+        """Note the present rate."""
         self._firsts = [float(variable.numpy()) for variable in rate_variables(self.model)]
-        self._epochs_steps = 0
+        self._steps_before = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Notes how many steps there were before."""
-        self._epochs_steps = epoch * int(self.params["steps"])
+        """Count the steps before the epoch."""
+        self._steps_before = epoch * int(self.params["steps"])
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Sets the rate."""
-        progress = (self._epochs_steps + batch) / self._steps
+        """Set the rate."""
+        progress = (self._steps_before + batch) / self._steps
         for variable, first in zip(rate_variables(self.model), self._firsts, strict=True):
             rate = first + (self._final - first) * progress
             variable.assign(tf.cast(rate, variable.dtype))
@@ -127,54 +151,43 @@ class LinearDecay(keras.callbacks.Callback):
 
 def train_stage(
     model: keras.Model,
-    plans: Sequence[PlannedStage],
+    run: StageRun,
     examples: Examples,
     validation: tf.data.Dataset,
-    batch_size: int,
-    seed: int,
-    before: Spent,
-    started: float,
-    rate: float | None,
-    final_rate: float | None,
-    rule: GrowthRule | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Trains one stage.
+    """Train one stage.
 
     Args:
       model: its network.
-      plans: the stage, and the next one if there is any.
+      run: its settings.
       examples: its subset.
-      validation: in batches.
-      batch_size: examples in a batch.
-      seed: of the rally.
-      before: what was spent before it.
-      started: when the stage began, growth included.
-      rate: the learning rate to begin with; None to leave it as it is.
-      final_rate: the one to end with; None for one that stays.
-      rule: when to end it early.
-      callbacks: what else takes part in `fit`.
+      validation: validation examples, in batches.
+      callbacks: other callbacks of `fit`.
 
     Returns:
-      The stage's record and its looks.
+      The stage's record and those of its evaluations.
 
     Raises:
       RuntimeError: the training diverged.
     """
-    plan = plans[0]
-    if rate is not None:
+    plan = run.plan
+    if run.learning_rate is not None:
         for variable in rate_variables(model):
-            variable.assign(tf.cast(rate, variable.dtype))
+            variable.assign(tf.cast(run.learning_rate, variable.dtype))
     # This also builds the loss, for which `fit` would take a batch of the training examples.
     first = evaluate(model, validation)
-    looks = EvaluationCallback(plan, before, batch_size, started, first)
-    own: list[keras.callbacks.Callback] = [looks]
-    if final_rate is not None:
-        own.append(LinearDecay(final_rate, plan.steps))
-    if rule is not None and len(plans) > 1:
-        own.append(GrowthCallback(rule, first["val_loss"], plans[:2], batch_size))
-    stream = int(np.random.SeedSequence([seed, plan.number]).generate_state(1)[0] >> 1)
-    batches = examples.batches(batch_size, seed=stream, drop_remainder=True).repeat()
+    evaluations = EvaluationCallback(run, first)
+    own: list[keras.callbacks.Callback] = [evaluations]
+    if run.final_learning_rate is not None:
+        own.append(LinearDecay(run.final_learning_rate, plan.steps))
+    growth = None
+    if run.rule is not None and run.following is not None:
+        stages = (plan, run.following)
+        growth = GrowthCallback(run.rule, first["val_loss"], stages, run.batch_size)
+        own.append(growth)
+    stream = int(np.random.SeedSequence([run.seed, plan.number]).generate_state(1)[0] >> 1)
+    batches = examples.batches(run.batch_size, seed=stream, drop_remainder=True).repeat()
     with warnings.catch_warnings():
         # A training that diverges is told below, by its stage.
         warnings.filterwarnings("ignore", "The training loss is not finite", RuntimeWarning)
@@ -187,23 +200,21 @@ def train_stage(
             verbose=0,
             callbacks=[*callbacks, *own],
         )
-    last = looks.records[-1]
+    last = evaluations.records[-1]
     if not math.isfinite(last.get("loss", math.nan)) or not math.isfinite(last["val_loss"]):
         raise RuntimeError(
             f"Stage {plan.number} diverged: its training loss is {last.get('loss')} and its "
             f"validation loss {last['val_loss']} at step {last['step']}. Lower the learning rate "
             "of build_model, or give the stage one: Stage(..., learning_rate=...)."
         )
-    record = _record(plan, before, looks, batch_size, own[-1])
-    return record, looks.records
+    ended_by_rule = growth is not None and growth.has_ended_stage
+    return _record(run, evaluations, ended_by_rule), evaluations.records
 
 
-def _record(
-    plan: PlannedStage, before: Spent, looks: EvaluationCallback, batch_size: int, ending: Any
-) -> dict[str, Any]:
-    spent, last = looks.spent(), looks.records[-1]
-    steps = spent.steps - before.steps
-    metrics = {k: v for k, v in last.items() if k not in _OF_LOOKS}
+def _record(run: StageRun, evaluations: EvaluationCallback, ended_by_rule: bool) -> dict[str, Any]:
+    """Record of a stage that was trained."""
+    plan, totals, last = run.plan, evaluations.totals(), evaluations.records[-1]
+    steps = totals.steps - run.before.steps
     return {
         "stage": plan.number,
         "examples": plan.examples,
@@ -212,16 +223,13 @@ def _record(
         "deepen": list(plan.deepen),
         "steps": steps,
         "looks": last["look"],
-        "ended_by_rule": bool(getattr(ending, "has_ended_stage", False)),
+        "ended_by_rule": ended_by_rule,
         "forward_multiply_adds": plan.cost.forward,
         "backward_multiply_adds": plan.cost.backward,
-        "multiply_adds": steps * batch_size * plan.cost.training,
-        "multiply_adds_so_far": spent.multiply_adds,
-        "seconds": spent.seconds - before.seconds,
-        "seconds_so_far": spent.seconds,
-        "val_loss_at_start": looks.records[0]["val_loss"],
-        **metrics,
+        "multiply_adds": steps * run.batch_size * plan.cost.training,
+        "multiply_adds_so_far": totals.multiply_adds,
+        "seconds": totals.seconds - run.before.seconds,
+        "seconds_so_far": totals.seconds,
+        "val_loss_at_start": evaluations.records[0]["val_loss"],
+        **{name: value for name, value in last.items() if name not in _NO_METRICS},
     }
-
-
-_OF_LOOKS = ("stage", "look", "step", "multiply_adds", "seconds")

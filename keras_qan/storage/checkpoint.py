@@ -24,7 +24,7 @@ _NAME = re.compile(r"^(?P<stem>.+)-(?P<number>\d{8})\.ckpt$")
 _DATA = "__data__"
 
 #: Bytes of Python objects that the data of a file may become, beyond the file's own size.
-ROOM_FOR_DATA = 16 << 20
+MAX_DATA_BYTES = 16 << 20
 
 #: Bytes that are read at a time.
 _PIECE = 1 << 18
@@ -35,12 +35,12 @@ class CheckpointError(ValueError):
 
 
 def write(path: Path, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
-    """Writes a file so that it is there whole or not at all.
+    """Write a file so that it is there whole or not at all.
 
     Args:
       path: the file; its folder exists.
       arrays: NumPy arrays of plain numbers, by name.
-      data: whatever JSON can hold.
+      data: plain data that JSON can hold.
 
     Raises:
       OSError: the file cannot be written; an older one of that name is untouched.
@@ -51,18 +51,16 @@ def write(path: Path, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> No
 
 
 def read(
-    path: Path, room_for_data: int = ROOM_FOR_DATA
+    path: Path, max_data_bytes: int = MAX_DATA_BYTES
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Reads what `write` wrote. Whatever the file holds, it is data, and nothing in it is run.
+    """Return the arrays and the data of a file. Nothing in it is ever run.
 
-    At no time more memory is taken than twice the file's size and `room_for_data`.
+    At no time more memory is taken than twice the file's size and `max_data_bytes`.
 
     Args:
       path: the file.
-      room_for_data: bytes of Python objects that its data may become beyond the file's own size.
-
-    Returns:
-      The arrays by name, and the data.
+      max_data_bytes: bytes of Python objects that its data may become beyond the file's own size.
+        Defaults to 16 MiB.
 
     Raises:
       CheckpointError: the file is cut short, changed, or not one of this package's.
@@ -75,7 +73,7 @@ def read(
             _check_directory(file, size)
             arrays = _unpack(file, size)
             text = arrays.pop(_DATA).tobytes()
-            data = files.parse(text, size + room_for_data)
+            data = files.parse_json(text, size + max_data_bytes)
         except Exception as error:  # whatever a parser trips over is the file's fault
             raise CheckpointError(f"{path} cannot be read as arrays and data: {error}") from error
     if not isinstance(data, dict):
@@ -103,7 +101,7 @@ def _check_sum(path: Path, file: IO[bytes]) -> None:
 
 
 def _pack(arrays: dict[str, np.ndarray]) -> bytes:
-    """An archive as `np.savez` writes it, which has reserved names."""
+    """Return an archive as `np.savez` writes it, which has reserved names."""
     body = io.BytesIO()
     with zipfile.ZipFile(body, "w") as archive:
         for name, array in arrays.items():
@@ -113,7 +111,7 @@ def _pack(arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def _check_directory(file: IO[bytes], size: int) -> None:
-    """Refuses an archive whose table of contents alone would take too much memory.
+    """Refuse an archive whose table of contents alone would take too much memory.
 
     `zipfile` makes some 700 bytes of objects of each entry, which takes 46 bytes in the file.
     """
@@ -148,7 +146,7 @@ def _unpack(file: IO[bytes], size: int) -> dict[str, np.ndarray]:
 
 
 def _check_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Refuses an array of anything but numbers, or of another size than its member's."""
+    """Refuse an array of anything but numbers, or of another size than its member's."""
     with archive.open(member) as content:
         version = np.lib.format.read_magic(content)
         if version == (1, 0):
@@ -167,9 +165,7 @@ def _check_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
 def write_next(
     folder: Path, stem: str, arrays: dict[str, np.ndarray], data: dict[str, Any]
 ) -> Path:
-    """Writes the next of a series of checkpoints and keeps the last three.
-
-    A damaged one is none of the three.
+    """Write the next of a series of checkpoints, and keep the last three that are whole.
 
     Returns:
       The new file, `<folder>/<stem>-<number>.ckpt`.
@@ -188,7 +184,7 @@ def write_next(
     return path
 
 
-#: What this process knows to be whole: when it was written and how long it is.
+#: Files that this process knows to be whole: when each was written, and its length.
 _whole: dict[Path, tuple[int, int]] = {}
 
 
@@ -198,7 +194,7 @@ def _mark(path: Path) -> tuple[int, int]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the checksum is right; looked at once, unless the file changes."""
+    """Return whether the checksum is right; computed once, unless the file changes."""
     if _whole.get(path) == _mark(path):
         return True
     try:
@@ -211,7 +207,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def series(folder: Path, stem: str) -> list[Path]:
-    """The checkpoints of a series, oldest first."""
+    """Return the checkpoints of a series, oldest first."""
     matches = [(path, _NAME.match(path.name)) for path in folder.glob(f"{stem}-*.ckpt")]
     return sorted([path for path, match in matches if match and match["stem"] == stem], key=_number)
 
@@ -222,10 +218,9 @@ def _number(path: Path) -> int:
 
 
 def read_newest(folder: Path, stem: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """Reads the newest whole checkpoint of a series; warns of damaged ones on the way.
+    """Return arrays and data of the newest whole checkpoint of a series; None where it is empty.
 
-    Returns:
-      Arrays and data, or None where the series is empty.
+    A warning names damaged ones that are newer.
 
     Raises:
       CheckpointError: there are checkpoints, and none is whole.

@@ -1,4 +1,4 @@
-"""One writer for a run's directory."""
+"""Lock of a run's directory, so that it has one writer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DirectoryInUseError(OSError):
 class Lock:
     """Holds a directory until `release`, or until this process ends, however it ends.
 
-    The operating system gives the lock back with the process, so that nothing is left to clear away
+    The operating system releases the lock with the process, so that nothing is left to clear away
     after a kill; the file itself stays. Within one process a directory can be held several times.
 
     Args:
@@ -38,18 +38,18 @@ class Lock:
 
     _held: dict[str, _Held] = {}  # noqa: RUF012 - of the whole process, by folder
     _guard = threading.Lock()
-    _minds_forks = False
+    _releases_in_forks = False
 
     def __init__(self, directory: str | Path) -> None:
         self._key: str | None = os.path.realpath(directory)
         with self._guard:
-            self._mind_forks()
+            self._release_in_forks()
             if self._key not in self._held:
-                self._held[self._key] = _Held(_locked(Path(directory)))
+                self._held[self._key] = _Held(_lock(Path(directory)))
             self._held[self._key].times += 1
 
     def release(self) -> None:
-        """Lets the directory go; again does nothing."""
+        """Release the directory; again does nothing."""
         with self._guard:
             held = self._held.get(self._key or "")
             if self._key is None or held is None:
@@ -61,11 +61,11 @@ class Lock:
             self._key = None
 
     @classmethod
-    def _mind_forks(cls) -> None:
-        """A forked child holds nothing: its copies of the files would outlive the parent's lock."""
-        if cls._minds_forks or not hasattr(os, "register_at_fork"):
+    def _release_in_forks(cls) -> None:
+        """Let forked children hold nothing: their copies of the files would outlive the lock."""
+        if cls._releases_in_forks or not hasattr(os, "register_at_fork"):
             return
-        cls._minds_forks = True
+        cls._releases_in_forks = True
 
         def forget() -> None:
             cls._guard = threading.Lock()
@@ -84,7 +84,7 @@ class Lock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Lets the directory go."""
+        """Release the directory."""
         self.release()
 
 
@@ -98,8 +98,8 @@ class _Held:
             os.close(self.descriptor)
 
 
-def _locked(directory: Path) -> int | None:
-    """The locked file's descriptor; None where the system knows no such locks."""
+def _lock(directory: Path) -> int | None:
+    """Return the locked file's descriptor; None where the system knows no such locks."""
     if fcntl is None:
         return None
     descriptor = os.open(directory / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

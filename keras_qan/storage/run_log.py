@@ -1,4 +1,4 @@
-"""What a run leaves behind for people and figures: JSON lines and TensorBoard events."""
+"""Records of a run, for people and figures: JSON lines and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from keras_qan.storage.event_file import EventFile, has_tensorboard
 FILES = ("decisions", "epochs", "episodes")
 
 #: Bytes of Python objects that a line may become, beyond eight times its length.
-_ROOM_FOR_A_LINE = 1 << 16
+_MAX_LINE_BYTES = 1 << 16
 
 
 class RunLog:
-    """Gathers an episode's records and writes them when it is over.
+    """Collects an episode's records and writes them when it is over.
 
-    What is written is written whole: a line is there or it is not, and an episode's lines come
-    together, so that a run that is broken off can go on without gaps or duplicates.
+    A line is there whole or not at all, and an episode's lines come together, so that a run that
+    was killed is resumed without gaps or duplicates.
 
     Args:
       directory: the run directory; made if it is missing.
 
     Attributes:
-      context: what every record starts with (arm, phase, episode, seed).
+      context: the values that every record starts with (arm, phase, episode, seed).
     """
 
     def __init__(self, directory: Path) -> None:
@@ -40,21 +40,21 @@ class RunLog:
         self._event_files: dict[str, EventFile] = {}
 
     def record(self, file: str, **values: Any) -> None:
-        """Adds a record to one of `FILES`; numbers that are none become null."""
-        self._lines[file].append(json.dumps(plain(self.context | values)))
+        """Add a record to one of `FILES`; non-finite numbers become null."""
+        self._lines[file].append(json.dumps(files.replace_non_finite(self.context | values)))
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        """Adds a TensorBoard scalar; what is not a number is left out."""
+        """Add a TensorBoard scalar; a non-finite one is left out."""
         if math.isfinite(value):
             self._scalars.append((name, value, step))
 
     def drop(self) -> None:
-        """Forgets what was gathered since the last `write`: its episode has no end."""
+        """Drop the records since the last `write`: their episode has no end."""
         self._lines = {name: [] for name in FILES}
         self._scalars = []
 
     def write(self) -> None:
-        """Writes what was gathered.
+        """Write the records since the last `write`.
 
         Raises:
           OSError: the directory cannot be written.
@@ -67,25 +67,25 @@ class RunLog:
             self._event_file().write(self._scalars)
         self.drop()
 
-    def gathered(self) -> dict[str, Any]:
-        """What was gathered since the last `write`, as plain data."""
+    def state(self) -> dict[str, Any]:
+        """Return the records since the last `write`, as plain data."""
         return {
             "context": dict(self.context),
             "lines": {name: list(lines) for name, lines in self._lines.items()},
             "scalars": [list(scalar) for scalar in self._scalars],
         }
 
-    def take_up(self, gathered: dict[str, Any], first_step: int = 0) -> None:
-        """Takes over what another log had gathered, in place of its own.
+    def restore(self, state: dict[str, Any], first_step: int = 0) -> None:
+        """Take over the records of another log, in place of its own.
 
         Args:
-          gathered: what `gathered` gave.
-          first_step: added to the steps of its scalars.
+          state: of the other log.
+          first_step: added to the steps of its scalars. Defaults to 0.
         """
-        self.context = dict(gathered["context"])
-        self._lines = {name: list(gathered["lines"].get(name, ())) for name in FILES}
+        self.context = dict(state["context"])
+        self._lines = {name: list(state["lines"].get(name, ())) for name in FILES}
         self._scalars = [
-            (name, value, int(step) + first_step) for name, value, step in gathered["scalars"]
+            (name, value, int(step) + first_step) for name, value, step in state["scalars"]
         ]
 
     def _event_file(self) -> EventFile:
@@ -98,16 +98,15 @@ class RunLog:
         return self.directory / f"{name}.jsonl"
 
     def keep_finished(self, num_train_episodes: int) -> set[tuple[str, str, int]]:
-        """Takes out what belongs to no finished episode, so that a run goes on without duplicates.
+        """Remove the records of unfinished episodes, so that a run resumes without duplicates.
 
         Args:
-          num_train_episodes: how many training episodes the agent's checkpoint knows; records of
-            later ones are of episodes that will be run again.
+          num_train_episodes: training episodes that the agent's checkpoint knows; later ones
+            will be run again.
 
         Returns:
           (arm, phase, episode) of the episodes that stay.
         """
-
         found = (_key(record) for record in read(self.directory, "episodes"))
         finished = {
             key
@@ -127,24 +126,24 @@ class RunLog:
 
 
 class InMemoryRunLog(RunLog):
-    """A log without a directory: keeps what the last episode would have written.
+    """A log without a directory.
 
     Attributes:
-      kept: what `gathered` gave at the last `write`.
+      kept: the `state` at the last `write`.
     """
 
     def __init__(self) -> None:
         super().__init__(Path())
-        self.kept: dict[str, Any] = self.gathered()
+        self.kept: dict[str, Any] = self.state()
 
     def write(self) -> None:
-        """Keeps what was gathered."""
-        self.kept = self.gathered()
+        """Keep the records in memory."""
+        self.kept = self.state()
         self.drop()
 
 
 def _key(record: dict[str, Any]) -> tuple[str, str, int] | None:
-    """Which episode a record is of; None where it does not say so."""
+    """Return the arm, phase and number of a record's episode; None where it does not say."""
     arm, phase, episode = (record.get(name) for name in ("arm", "phase", "episode"))
     if isinstance(arm, str) and isinstance(phase, str) and type(episode) is int:
         return arm, phase, episode
@@ -152,16 +151,16 @@ def _key(record: dict[str, Any]) -> tuple[str, str, int] | None:
 
 
 def read(directory: Path, file: str) -> list[dict[str, Any]]:
-    """Reads the records of one of `FILES`.
+    """Return the records of one of `FILES`.
 
-    A last line that was cut short is left out; of other lines that are no records a warning tells.
+    A last line that was cut short is left out; a warning names other lines that are no records.
     """
     path = directory / f"{file}.jsonl"
     records, damaged = [], []
     lines = path.read_bytes().splitlines() if path.exists() else []
     for number, line in enumerate(lines, 1):
         try:
-            record = files.parse(line, 8 * len(line) + _ROOM_FOR_A_LINE)
+            record = files.parse_json(line, 8 * len(line) + _MAX_LINE_BYTES)
         except ValueError:
             record = None
         if isinstance(record, dict):
@@ -177,14 +176,3 @@ def read(directory: Path, file: str) -> list[dict[str, Any]]:
             stacklevel=2,
         )
     return records
-
-
-def plain(value: Any) -> Any:
-    """The value with null for every number that JSON does not know."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -1,4 +1,4 @@
-"""Objects that can be written down as JSON and made again from it: data, never code."""
+"""Objects as JSON, and made again from it: data, never code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import keras
 _Class = TypeVar("_Class", bound=type)
 _classes: dict[str, type] = {}
 
-#: Names that classes had in earlier versions; files that hold them go on loading.
+#: Former names of classes, in files of earlier versions → present ones.
 _FORMER_NAMES = {
     "Always": "ConstantAgent",
     "Constant": "ConstantStrength",
@@ -22,7 +22,7 @@ _FORMER_NAMES = {
 
 
 def configurable(cls: _Class) -> _Class:
-    """Registers a class whose constructor's arguments are attributes of the same names.
+    """Register a class whose constructor's arguments are attributes of the same names.
 
     The class gains `get_config` and `from_config`, and is known to `keras.saving` under the package
     `keras_qan`.
@@ -50,7 +50,7 @@ def configurable(cls: _Class) -> _Class:
 
 
 def _from_keras_config(cls: type, config: dict[str, Any]) -> Any:
-    """What `keras.saving` asks for; objects within come as `keras.saving` wrote them."""
+    """Make an object for `keras.saving`, which wrote the objects within it."""
     return cls(**{name: keras.saving.deserialize_keras_object(v) for name, v in config.items()})
 
 
@@ -61,12 +61,12 @@ def _arguments(cls: type) -> list[str]:
 
 
 def is_configurable(value: object) -> bool:
-    """Whether `to_config` takes the value."""
+    """Return whether `to_config` takes the value."""
     return type(value) is _classes.get(type(value).__name__)
 
 
 def to_config(value: Any) -> Any:
-    """Writes a registered object, or plain data that may hold some, as plain JSON data.
+    """Return a registered object, or plain data that may hold some, as plain JSON data.
 
     Raises:
       TypeError: the value is neither registered nor plain data.
@@ -86,7 +86,7 @@ def to_config(value: Any) -> Any:
 
 
 def from_config(config: Any) -> Any:
-    """Makes again what `to_config` wrote; only registered classes can come of it.
+    """Return the object that `to_config` wrote; only registered classes can come of it.
 
     Raises:
       ValueError: the configuration names an unknown class, or arguments that it does not take.

@@ -8,7 +8,6 @@ from typing import Any
 
 from keras_qan.storage import files
 from keras_qan.storage.checkpoint import CheckpointError
-from keras_qan.storage.run_log import plain
 
 _FILE = "settings.json"
 
@@ -18,7 +17,7 @@ def require_same_settings(directory: Path, settings: dict[str, Any], kind: str) 
 
     Args:
       directory: a folder; made if it is missing.
-      settings: by name; plain data once `plain` has seen them.
+      settings: by name; plain data, where non-finite numbers count as null.
       kind: what the directory holds, for messages, such as "search".
 
     Returns:
@@ -29,7 +28,7 @@ def require_same_settings(directory: Path, settings: dict[str, Any], kind: str) 
       CheckpointError: its settings cannot be read.
     """
     path = directory / _FILE
-    present = json.loads(json.dumps(plain(settings)))
+    present = json.loads(json.dumps(files.replace_non_finite(settings)))
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
         files.replace(path, json.dumps(present, indent=1) + "\n")

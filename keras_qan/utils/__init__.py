@@ -1,1 +1,1 @@
-"""Helpers for every package: progress bars, backends, argument checks, deprecations."""
+"""Progress bars, checks of arguments and of the backend, deprecation: for every package."""

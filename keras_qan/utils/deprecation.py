@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def moved_names(module_name: str, moved: Mapping[str, str]) -> Callable[[str], Any]:
+def moved_names(
+    module_name: str, moved: Mapping[str, str], *, stacklevel: int = 2
+) -> Callable[[str], Any]:
     """Return a module's `__getattr__` that leads old names to the new ones.
 
     Each old name warns at its first use with a `DeprecationWarning`. Assign the function under
@@ -18,6 +20,7 @@ def moved_names(module_name: str, moved: Mapping[str, str]) -> Callable[[str], A
     Args:
       module_name: the module that had the old names, `__name__`.
       moved: old name → new name in the same module, or `"package.module:Name"` elsewhere.
+      stacklevel: of the warning, 3 where another function calls the one returned. Defaults to 2.
 
     Example:
       >>> find = moved_names("math", {"square_root": "sqrt"})
@@ -36,7 +39,7 @@ def moved_names(module_name: str, moved: Mapping[str, str]) -> Callable[[str], A
             f"{module_name}.{name} is now {(home or module_name)}.{new_name}; the old name goes "
             "with the next version. Use the new one.",
             DeprecationWarning,
-            stacklevel=2,
+            stacklevel=stacklevel,
         )
         return getattr(importlib.import_module(home or module_name), new_name)
 

@@ -9,7 +9,7 @@ import keras
 
 
 class Progress:
-    """Shows nothing: what is used where no terminal is."""
+    """Progress that nobody watches."""
 
     def __enter__(self) -> Progress:
         return self
@@ -20,16 +20,16 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Nothing to clear away."""
+        """Do nothing: there are no bars."""
 
     def start(self, title: str, done: int, total: int, epochs: int) -> None:
-        """Begins a phase of `total` episodes, `done` of which are over, of `epochs` each, or 0."""
+        """Begin a phase of `total` episodes, `done` of which are over, of `epochs` each, or 0."""
 
     def advance(self) -> None:
-        """One more episode is over."""
+        """Count an episode that is over."""
 
     def epochs(self) -> keras.callbacks.Callback:
-        """A callback that follows the epochs of one `fit`."""
+        """Return a callback that follows the epochs of one `fit`."""
         return keras.callbacks.Callback()
 
 
@@ -67,11 +67,11 @@ class Bars(Progress):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Clears the bars away."""
+        """Clear the bars away."""
         self._bars.__exit__(kind, error, trace)
 
     def start(self, title: str, done: int, total: int, epochs: int) -> None:
-        """Begins a phase."""
+        """Begin a phase."""
         for bar in (self._episodes, self._epochs):
             if bar is not None:
                 self._bars.remove_task(bar)
@@ -79,11 +79,11 @@ class Bars(Progress):
         self._epochs = self._bars.add_task("epochs", total=epochs) if epochs else None
 
     def advance(self) -> None:
-        """Moves the episodes' bar."""
+        """Move the episodes' bar."""
         self._bars.advance(self._episodes)
 
     def epochs(self) -> keras.callbacks.Callback:
-        """Moves the epochs' bar."""
+        """Return a callback that moves the epochs' bar."""
         self._bars.reset(self._epochs)
         return keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, _: self._bars.update(self._epochs, completed=epoch + 1)
@@ -91,7 +91,7 @@ class Bars(Progress):
 
 
 def for_terminal() -> Progress:
-    """Bars on a terminal, nothing elsewhere."""
+    """Return bars on a terminal, nothing elsewhere."""
     from rich.console import Console
 
     return Bars() if Console().is_terminal else Progress()

@@ -1,4 +1,4 @@
-"""What every action and every schedule has to keep to, whatever it is."""
+"""The contract of every action and every schedule."""
 
 import json
 

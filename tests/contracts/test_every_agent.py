@@ -1,4 +1,4 @@
-"""What every agent has to keep to, whatever it is."""
+"""The contract of every agent."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What every observation has to keep to, whatever it is."""
+"""The contract of every observation."""
 
 import json
 

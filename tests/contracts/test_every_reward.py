@@ -1,4 +1,4 @@
-"""What every reward has to keep to, whatever it is."""
+"""The contract of every reward."""
 
 import json
 

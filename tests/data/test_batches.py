@@ -96,7 +96,7 @@ def test_the_shape_is_known_where_the_remainder_is_dropped():
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5, True])
 def test_a_batch_size_below_one_or_not_whole_is_refused(batch_size):
-    with pytest.raises(ValueError, match=r"Received batch_size=.*at least 1.*Choose"):
+    with pytest.raises(ValueError, match=r"batch_size is .*at least 1.*Choose"):
         numbered(4).batches(batch_size)
 
 
@@ -106,7 +106,7 @@ def test_a_batch_larger_than_the_data_is_refused_where_the_remainder_is_dropped(
 
 
 def test_a_negative_seed_is_refused():
-    with pytest.raises(ValueError, match="Received seed=-1"):
+    with pytest.raises(ValueError, match="seed is -1; expected at least 0"):
         numbered(4).batches(2, seed=-1)
 
 

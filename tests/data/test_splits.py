@@ -92,14 +92,14 @@ def test_a_seed_repeats_its_splits_and_another_one_makes_others():
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.01, float("nan")])
 def test_a_fraction_outside_of_its_range_is_refused(fraction):
-    with pytest.raises(ValueError, match=r"Received train_fraction=.*\(0, 1\].*Pass"):
+    with pytest.raises(ValueError, match=r"train_fraction is .*\(0, 1\].*Pass"):
         load("digits", train_fraction=fraction)
-    with pytest.raises(ValueError, match=r"Received validation_fraction=.*\(0, 1\)"):
+    with pytest.raises(ValueError, match=r"validation_fraction is .*\(0, 1\)"):
         load("digits", validation_fraction=fraction)
 
 
 def test_holding_everything_out_is_refused():
-    with pytest.raises(ValueError, match=r"validation_fraction=1\.0"):
+    with pytest.raises(ValueError, match=r"validation_fraction is 1\.0"):
         load("digits", validation_fraction=1.0)
 
 

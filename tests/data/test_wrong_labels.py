@@ -42,7 +42,7 @@ def test_a_share_of_none_changes_nothing():
     assert right.with_wrong_labels(0.0, num_classes=10).y.tolist() == right.y.tolist()
 
 
-@pytest.mark.parametrize(("share", "num_classes"), [(1.0, 10), (-0.1, 10), (0.2, 1)])
-def test_a_share_or_number_of_classes_out_of_range_is_refused(share, num_classes):
-    with pytest.raises(ValueError, match=f"share={share} and num_classes={num_classes}.*expected"):
-        examples([0, 1]).with_wrong_labels(share, num_classes=num_classes)
+@pytest.mark.parametrize(("name", "value"), [("share", 1.0), ("share", -0.1), ("num_classes", 1)])
+def test_a_share_or_number_of_classes_out_of_range_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value}; expected"):
+        examples([0, 1]).with_wrong_labels(**{"share": 0.2, "num_classes": 10, name: value})

@@ -121,7 +121,7 @@ def test_multi_worker_after_tensorflow_has_begun_says_to_come_first(monkeypatch)
     ("version", "needed"), [("3.12.0", True), ("3.15.1", True), ("3.16.0", False), ("4.0", False)]
 )
 def test_fit_is_repaired_in_the_versions_that_were_seen_to_fail(version, needed):
-    assert keras_fit.is_needed(version) is needed
+    assert keras_fit.is_affected(version) is needed
 
 
 def test_a_team_is_no_matter_for_one_process():

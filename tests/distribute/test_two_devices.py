@@ -1,4 +1,4 @@
-"""Under MirroredStrategy; in a process of its own, as devices are set up once."""
+"""Under MirroredStrategy; all in one process of its own, as devices are set up once."""
 
 import json
 import os
@@ -20,7 +20,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 import net2net
-from keras_qan import Decay, Hold, QANCallback, Raise, StepBack, distribute
+from keras_qan import Decay, Hold, QANCallback, Raise, StepBack, distribute, selection
 from keras_qan.agents import DQN, Exploration
 
 rng = np.random.default_rng(0)
@@ -79,9 +79,9 @@ def learning():
 found = {"replicas": strategies["mirrored"].num_replicas_in_sync}
 for name, strategy in strategies.items():
     found[name] = {"none": vars_of([train(build(strategy), epochs=4)])}
-    # Two fresh models with one callback: the second one's variables are others.
     shipped = QANCallback()
-    watches = [train(build(strategy), shipped) for _ in range(2)]
+    # Two fresh models with one callback: the second one's variables are others.
+    watches = [train(build(strategy), shipped) for _ in range(1 if name == "one_device" else 2)]
     found[name]["shipped"] = vars_of(watches)
     found[name]["learning"] = vars_of([train(build(strategy), learning())])
 
@@ -120,6 +120,54 @@ try:
     model.fit(data, verbose=0, shuffle=False, callbacks=[QANCallback()])
 except ValueError as error:
     found["refusal"] = str(error)
+
+# Selection. Nothing is learned at this rate, so that one model does for all.
+single = tf.data.Dataset.from_tensor_slices((x[:50], np.arange(50) % 3))
+with strategies["mirrored"].scope():
+    model = keras.Sequential([
+        keras.layers.Input((8,)), keras.layers.Dense(3, "softmax", kernel_initializer="ones")
+    ])
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+expected = -np.log(model.predict(x[:50], verbose=0)[np.arange(50), np.arange(50) % 3])
+
+
+class Push(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 4:
+            self.pushed = selector.trained
+            selector.push(2)
+
+
+def select(selector, steps, epochs, *callbacks):
+    return model.fit(
+        selector.dataset(), steps_per_epoch=steps, epochs=epochs, verbose=0, shuffle=False,
+        callbacks=[selector.callback(), *callbacks],
+    ).history["loss"]
+
+
+for selector in (
+    selection.Uniform(single, 10),
+    selection.ClassMix(single, 3, 10, slots=3, newest=6),
+    selection.LossRank(single, 10),
+    selection.Prune(single, 10),
+):
+    losses = select(selector, 6, 2)
+    values = {"trained": selector.trained, "staleness": selector.staleness,
+              "finite": bool(np.isfinite(losses).all())}
+    if selector.uses_losses:
+        error = np.abs(selector._table.losses.numpy() - expected)
+        values["error"] = float(error[np.isfinite(error)].max())
+        values["known"] = float(np.isfinite(error).mean())
+    found[type(selector).__name__] = values
+
+# An action shows where it should, and twice the same.
+found["shares"] = []
+for _ in range(2):
+    selector = selection.ClassMix(single, 3, 10, slots=3, newest=6)
+    push = Push()
+    select(selector, 20, 1, push)
+    found["shares"].append(selector.shares().share[:, 2].tolist())
+found["pushed"] = push.pushed
 print("FOUND" + json.dumps(found))
 """
 
@@ -152,9 +200,10 @@ class TestTwoDevices:
 
     @pytest.mark.parametrize("label", ["none", "shipped", "learning"])
     def test_the_losses_are_those_of_one_device(self, found, label):
-        one, two = (found[name][label]["losses"] for name in ("one_device", "mirrored"))
-        assert len(two[0]) >= 48
-        assert largest_difference(one, two) < 1e-4
+        (one,), two = (found[name][label]["losses"] for name in ("one_device", "mirrored"))
+        for losses in two:
+            assert len(losses) >= 48
+            assert largest_difference(one, losses) < 1e-4
 
     @pytest.mark.parametrize("label", ["shipped", "learning"])
     def test_both_devices_have_the_same_rate_at_each_step(self, found, label):
@@ -164,8 +213,9 @@ class TestTwoDevices:
 
     @pytest.mark.parametrize("label", ["shipped", "learning"])
     def test_the_rates_are_those_of_one_device(self, found, label):
-        one, two = (found[name][label]["rates"] for name in ("one_device", "mirrored"))
-        assert largest_difference(one, [[pair[:1] for pair in rates] for rates in two]) < 1e-3
+        (one,), two = (found[name][label]["rates"] for name in ("one_device", "mirrored"))
+        for rates in two:
+            assert largest_difference(one, [pair[:1] for pair in rates]) < 1e-3
 
     def test_a_second_model_is_steered_as_the_first_was(self, found):
         first, second = found["mirrored"]["shipped"]["rates"]
@@ -188,3 +238,21 @@ class TestTwoDevices:
     def test_several_steps_in_one_call_are_refused_with_what_to_do(self, found):
         assert "steps_per_execution=4" in found["refusal"]
         assert "expected 1" in found["refusal"]
+
+    @pytest.mark.parametrize("name", ["Uniform", "ClassMix", "LossRank", "Prune"])
+    def test_selectors_train_on_two_devices(self, found, name):
+        assert found[name]["trained"] == 12
+        assert found[name]["staleness"] == 2 + 3
+        assert found[name]["finite"]
+
+    @pytest.mark.parametrize("name", ["LossRank", "Prune"])
+    def test_losses_of_all_examples_reach_the_selector(self, found, name):
+        assert found[name]["known"] == 1.0
+        assert found[name]["error"] < 1e-5
+
+    def test_a_push_shows_after_the_declared_number_of_batches(self, found):
+        first, second = found["shares"]
+        assert first == second
+        # Three slots of 6, 2 and 2: class 2 is the oldest, then the newest and the oldest is 1.
+        changes = [n for n in range(1, 20) if abs(first[n] - first[n - 1]) > 1e-6]
+        assert changes == [found["pushed"] + 5]

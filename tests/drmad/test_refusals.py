@@ -129,7 +129,7 @@ def test_the_implicit_method_refuses_what_moves_no_minimum():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: drmad.L2(per="neuron"), "per is 'neuron'; expected one of weight, unit"),
+        (lambda: drmad.L2(per="neuron"), "per is 'neuron'; expected one of layer, unit"),
         (lambda: drmad.L2(bounds=(0.0, 1.0)), r"bounds=\(0.0, 1.0\); expected 0 < low < high"),
         (
             lambda: drmad.Momentum(bounds=(0.1, 1.0)),

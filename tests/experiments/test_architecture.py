@@ -36,8 +36,8 @@ def test_the_papers_flag_file_is_the_papers_experiment():
         ({"retrain": 2, "ensemble": 5}, "ensemble is 5"),
         ({"final": "none"}, "final is 'none'"),
         ({"max_parameters": -1}, "max_parameters is -1"),
-        ({"alpha": 0.0}, "learning_rate=0.0"),
-        ({"batch_size": 0}, "batch_size=0"),
+        ({"alpha": 0.0}, "learning_rate is 0.0"),
+        ({"batch_size": 0}, "batch_size is 0"),
     ],
 )
 def test_bad_flags_are_refused(arguments, says):

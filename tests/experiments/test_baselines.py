@@ -18,7 +18,7 @@ from keras_qan.qan.rewards import Equation9
     ],
 )
 def test_a_schedule_arm_follows_its_schedule_at_every_step(name, schedule):
-    settings = baselines.scripted(name, QANCallback(), seed=0).settings
+    settings = baselines.make_baseline(name, QANCallback(), seed=0).settings
     (action,) = settings.actions
     assert type(action) is Follow
     assert type(action.schedule) is schedule
@@ -31,7 +31,7 @@ def test_a_schedule_arm_follows_its_schedule_at_every_step(name, schedule):
 
 
 def test_the_constant_arm_holds_the_rate():
-    settings = baselines.scripted("constant", QANCallback(), seed=0).settings
+    settings = baselines.make_baseline("constant", QANCallback(), seed=0).settings
     assert [type(action) for action in settings.actions] == [Hold]
     rate = tf.constant([0.3])
     assert settings.actions[0].next_rate(rate, rate, tf.constant(0.5)).numpy() == rate.numpy()
@@ -41,7 +41,7 @@ def test_the_random_arm_has_the_learners_own_choices():
     learner = QANCallback(
         actions=[Hold(), Restart()], reward=Equation9(), decide_every=7, rate_bounds=(0.1, 0.2)
     )
-    settings = baselines.scripted("random", learner, seed=9).settings
+    settings = baselines.make_baseline("random", learner, seed=9).settings
     assert type(settings.agent) is RandomAgent
     assert settings.agent.seed == 9
     assert tuple(settings.actions) == tuple(learner.settings.actions)
@@ -52,13 +52,13 @@ def test_the_random_arm_has_the_learners_own_choices():
 def test_no_scripted_arm_writes_to_the_learners_directory(tmp_path):
     learner = QANCallback(directory=tmp_path)
     for name in set(baselines.NAMES) - {"qan"}:
-        assert baselines.scripted(name, learner, seed=0).directory is None
+        assert baselines.make_baseline(name, learner, seed=0).directory is None
 
 
 def test_every_arm_has_its_name():
     baselines.check_names(baselines.NAMES)
     for name in set(baselines.NAMES) - {"qan"}:
-        assert isinstance(baselines.scripted(name, QANCallback(), seed=0), QANCallback)
+        assert isinstance(baselines.make_baseline(name, QANCallback(), seed=0), QANCallback)
 
 
 @pytest.mark.parametrize("names", [[], ["qan", "qan"]])

@@ -1,15 +1,14 @@
-"""A training that was broken off goes on from an epoch's end, and ends as if it had not been."""
+"""A training that was broken off is resumed from an epoch's end, and ends as if it had not been."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import shutil
 
 import keras
-import numpy as np
 import pytest
 import tensorflow as tf
-from helpers.runs import learner, make_task
+from helpers.runs import Killed, assert_same_run, learner, make_task
 
 from keras_qan import selection
 from keras_qan.experiments.fit_checkpoint import FOLDER
@@ -17,11 +16,8 @@ from keras_qan.experiments.runner import Evaluation, run_episodes
 from keras_qan.qan.callback import QANCallback
 from keras_qan.storage import checkpoint
 
-EVALUATION = Evaluation(("constant", "random"), seeds=1)
-
-
-class Killed(BaseException):
-    """Nothing in the package catches this: it stands for kill -9."""
+EPOCHS = 3
+OPTIONS = {"episodes": 2, "evaluation": Evaluation(("random",), seeds=1)}
 
 
 def killing(task, after_epochs):
@@ -44,78 +40,87 @@ def killing(task, after_epochs):
     return dataclasses.replace(task, train=train)
 
 
-def records(directory, file="episodes"):
-    lines = (directory / f"{file}.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+@pytest.fixture(scope="module")
+def task():
+    return make_task(epochs=EPOCHS, dropout=0.2)
 
 
-def assert_same_run(one, other, callbacks=()):
-    for file in ("decisions", "epochs", "episodes"):
-        assert records(one, file) == records(other, file)
-    if callbacks:
-        arrays = [callback.agent.arrays() for callback in callbacks]
-        for name, array in arrays[0].items():
-            np.testing.assert_array_equal(array, arrays[1][name], err_msg=name)
+@pytest.fixture(scope="module")
+def whole(task, tmp_path_factory):
+    """Directory and learner of the run that nothing breaks off."""
+    directory = tmp_path_factory.mktemp("whole")
+    found = learner(directory)
+    run_episodes(task, found, **OPTIONS, save_every_epochs=None)
+    return directory, found
 
 
-@pytest.mark.parametrize("after_epochs", [1, pytest.param(6, marks=pytest.mark.slow)])
-def test_broken_off_within_a_training_it_ends_with_the_same_bits(tmp_path, after_epochs):
-    task = make_task(epochs=4, dropout=0.2)
-    options = {"episodes": 2, "evaluation": EVALUATION, "save_every_epochs": 1}
-    whole, broken = learner(tmp_path / "whole"), learner(tmp_path / "broken")
-    run_episodes(task, whole, **options)
+@pytest.fixture(scope="module")
+def killed(task, tmp_path_factory):
+    """Directory of the run that was broken off after two epochs of its second training."""
+    directory = tmp_path_factory.mktemp("killed")
     with pytest.raises(BaseException, match="Killed"):
-        run_episodes(killing(task, after_epochs), broken, **options)
-    saved = checkpoint.read_newest(tmp_path / "broken" / FOLDER, "training")
-    assert saved[1]["epoch"] == after_epochs % 4
+        run_episodes(killing(task, EPOCHS + 2), learner(directory), **OPTIONS, save_every_epochs=1)
+    return directory
+
+
+def assert_resumes(task, directory, whole, trainings, save_every_epochs=1):
+    """The run ends as the whole one, and what was finished is not trained again."""
     seen = []
 
     def train(seed):
         seen.append(seed)
         return task.train(seed)
 
-    again = learner(tmp_path / "broken")
-    run_episodes(dataclasses.replace(task, train=train), again, **options)
-    # What was finished was not trained again.
-    assert len(seen) == 4 - after_epochs // 4
-    assert_same_run(tmp_path / "whole", tmp_path / "broken", (whole, again))
-    assert not (tmp_path / "broken" / FOLDER).exists()
+    again, counted = learner(directory), dataclasses.replace(task, train=train)
+    run_episodes(counted, again, **OPTIONS, save_every_epochs=save_every_epochs)
+    assert len(seen) == trainings
+    assert_same_run(whole[0], directory, (whole[1], again))
+    assert not (directory / FOLDER).exists()
+
+
+def test_broken_off_within_its_first_training_it_ends_with_the_same_bits(task, whole, tmp_path):
+    with pytest.raises(BaseException, match="Killed"):
+        run_episodes(killing(task, 1), learner(tmp_path), **OPTIONS, save_every_epochs=1)
+    assert checkpoint.read_newest(tmp_path / FOLDER, "training")[1]["epoch"] == 1
+    assert_resumes(task, tmp_path, whole, trainings=3)
 
 
 @pytest.mark.slow
-def test_without_saves_the_training_begins_again_and_ends_the_same(tmp_path):
-    task = make_task(epochs=3)
-    options = {"episodes": 1, "evaluation": EVALUATION, "save_every_epochs": None}
-    run_episodes(task, learner(tmp_path / "whole"), **options)
+def test_broken_off_within_a_later_training_it_ends_with_the_same_bits(
+    task, whole, killed, tmp_path
+):
+    directory = shutil.copytree(killed, tmp_path / "broken")
+    assert checkpoint.read_newest(directory / FOLDER, "training")[1]["epoch"] == 2
+    assert_resumes(task, directory, whole, trainings=2)
+
+
+@pytest.mark.slow
+def test_without_saves_the_training_begins_again_and_ends_the_same(task, whole, tmp_path):
     with pytest.raises(BaseException, match="Killed"):
-        run_episodes(killing(task, 1), learner(tmp_path / "broken"), **options)
-    assert not (tmp_path / "broken" / FOLDER).exists()
-    run_episodes(task, learner(tmp_path / "broken"), **options)
-    assert_same_run(tmp_path / "whole", tmp_path / "broken")
+        run_episodes(killing(task, 1), learner(tmp_path), **OPTIONS, save_every_epochs=None)
+    assert not (tmp_path / FOLDER).exists()
+    assert_resumes(task, tmp_path, whole, trainings=3, save_every_epochs=None)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["newest", "all"])
-def test_damaged_states_are_told_and_an_earlier_one_or_the_start_is_used(tmp_path, damage):
-    task = make_task(epochs=4)
-    options = {"episodes": 1, "evaluation": EVALUATION, "save_every_epochs": 1}
-    run_episodes(task, learner(tmp_path / "whole"), **options)
-    with pytest.raises(BaseException, match="Killed"):
-        run_episodes(killing(task, 2), learner(tmp_path / "broken"), **options)
-    paths = checkpoint.series(tmp_path / "broken" / FOLDER, "training")
+def test_damaged_states_are_told_and_an_earlier_one_or_the_start_is_used(
+    damage, task, whole, killed, tmp_path
+):
+    directory = shutil.copytree(killed, tmp_path / "broken")
+    paths = checkpoint.series(directory / FOLDER, "training")
     assert len(paths) == 2
     for path in paths if damage == "all" else paths[-1:]:
         path.write_bytes(path.read_bytes()[:-9])
     told = "begun again from its start" if damage == "all" else "Going on from training-00000001"
     with pytest.warns(RuntimeWarning, match=told):
-        run_episodes(task, learner(tmp_path / "broken"), **options)
-    assert_same_run(tmp_path / "whole", tmp_path / "broken")
+        assert_resumes(task, directory, whole, trainings=2)
 
 
 @pytest.mark.slow
 def test_a_selector_goes_on_with_the_very_same_batches(tmp_path):
     def chosen(directory, after=None):
-        task = make_task(epochs=3)
+        task = make_task(epochs=2)
         x, y = next(iter(task.train(0).unbatch().batch(96)))
         examples = tf.data.Dataset.from_tensor_slices((x, y))
         mix = selection.ClassMix(examples, num_classes=2, batch_size=16)
@@ -136,7 +141,7 @@ def test_a_selector_goes_on_with_the_very_same_batches(tmp_path):
 
     chosen(tmp_path / "whole")
     with pytest.raises(BaseException, match="Killed"):
-        chosen(tmp_path / "broken", after=16)
+        chosen(tmp_path / "broken", after=8)
     chosen(tmp_path / "broken")
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
 
@@ -161,13 +166,13 @@ def test_by_default_saves_take_a_small_share_of_the_time(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("keras_qan.experiments.fit_checkpoint.time.perf_counter", lambda: clock[0])
     from keras_qan.experiments.fit_checkpoint import (
-        MOST_OF_TIME,
+        MAX_TIME_SHARE,
         FitCheckpoint,
         FitCheckpointCallback,
     )
 
-    midway = FitCheckpoint(tmp_path)
-    saver = FitCheckpointCallback(midway, learner(None))
+    fit_checkpoint = FitCheckpoint(tmp_path)
+    saver = FitCheckpointCallback(fit_checkpoint, learner(None))
     saver.set_params({"epochs": 10_000})
     saver.set_model(make_task().build_model(0))
     saver._state = lambda epoch: ({}, {"epoch": epoch})
@@ -177,12 +182,12 @@ def test_by_default_saves_take_a_small_share_of_the_time(tmp_path, monkeypatch):
         clock[0] += 0.3
         spent.append(0.3)
 
-    monkeypatch.setattr(midway, "write", write)
+    monkeypatch.setattr(fit_checkpoint, "write", write)
     saver.on_train_begin()
     for epoch in range(5000):
         clock[0] += 0.1
         saver.on_epoch_end(epoch)
-    assert 0.5 * MOST_OF_TIME < sum(spent) / clock[0] <= 1.2 * MOST_OF_TIME
+    assert 0.5 * MAX_TIME_SHARE < sum(spent) / clock[0] <= 1.2 * MAX_TIME_SHARE
 
 
 def test_a_negative_number_of_epochs_is_refused(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
+import sys
 
 import pytest
 from absl import flags as absl_flags
@@ -125,15 +126,15 @@ SMALL = {
 def shrink_policy_tasks():
     """Replace the trainings that a policy learns from by one that takes no time."""
     from keras_qan.pretraining import held_out, policy_iteration, train
-    from keras_qan.pretraining.tasks import Template
+    from keras_qan.pretraining.tasks import TaskTemplate
 
-    tiny = Template("clusters", 5, 2, (4,), batch_size=4, num_train=40, num_validation=20)
+    tiny = TaskTemplate("clusters", 5, 2, (4,), batch_size=4, num_train=40, num_validation=20)
     kind = policy_iteration.OptimizerKind(False, 0.9, 0.0)
     train.TRAINING = (tiny,)
     train.UPDATES = 2
     policy_iteration.STEPS = (8, 12)
     held_out.CASES = ((tiny, kind, 10, 2),)
-    held_out.FROM, held_out.GRID = (0.1, 1.0), (0.03, 0.3)
+    held_out.START_FACTORS, held_out.GRID = (0.1, 1.0), (0.03, 0.3)
 
 
 def start(name, *arguments, folder):
@@ -198,6 +199,18 @@ def test_a_script_refuses_what_is_no_flag_and_lists_its_own(tmp_path):
     for field in dataclasses.fields(LearningRateExperiment):
         is_bool = isinstance(field.default, bool)
         assert f"--{'[no]' if is_bool else ''}{field.name}: " in script.output
+
+
+def refuse_ray():
+    assert "ray" not in sys.modules
+
+
+def test_ray_is_not_imported_before_it_is_asked_for(tmp_path):
+    output = tmp_path / "output.txt"
+    script = Script("train_qan", "--help", output=output, before=refuse_ray)
+    script.wait()
+    assert "--engine" in script.output
+    assert "AssertionError" not in script.output
 
 
 def test_a_directory_in_use_is_left_alone(tmp_path):

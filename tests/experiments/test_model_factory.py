@@ -54,13 +54,13 @@ def equal(one, two):
     ],
     ids=["SGD", "Adam"],
 )
-def test_a_reused_student_trains_as_a_freshly_built_one_bit_for_bit(optimizer):
-    students = ModelFactory(lambda seed: build(seed, optimizer), BATCHES)
-    first = students.fresh(1)
+def test_a_reused_model_trains_as_a_freshly_built_one_bit_for_bit(optimizer):
+    models = ModelFactory(lambda seed: build(seed, optimizer), BATCHES)
+    first = models.build(1)
     train(first)
     first.optimizer.learning_rate.assign(0.7)
     first.stop_training = True
-    second = students.fresh(2)
+    second = models.build(2)
     assert second is first
     found = train(second)
     alone = build(2, optimizer)
@@ -68,21 +68,21 @@ def test_a_reused_student_trains_as_a_freshly_built_one_bit_for_bit(optimizer):
     assert equal(found, train(alone))
 
 
-def test_the_same_seed_gives_the_same_student_and_another_seed_another():
-    students = ModelFactory(build, BATCHES)
-    weights = [students.fresh(seed).get_weights() for seed in (1, 2, 1)]
+def test_the_same_seed_gives_the_same_model_and_another_seed_another():
+    models = ModelFactory(build, BATCHES)
+    weights = [models.build(seed).get_weights() for seed in (1, 2, 1)]
     assert equal(weights[0], weights[2])
     assert not equal(weights[0], weights[1])
     assert equal(weights[0], build(1).get_weights())
 
 
-def test_a_fresh_student_starts_with_its_own_rate_and_nothing_of_the_last_ones_momentum():
-    students = ModelFactory(build, BATCHES)
-    model = students.fresh(1)
+def test_a_fresh_model_starts_with_its_own_rate_and_nothing_of_the_last_ones_momentum():
+    models = ModelFactory(build, BATCHES)
+    model = models.build(1)
     model.train_on_batch(X[:16], Y[:16])
     model.optimizer.learning_rate.assign(0.7)
     assert any(np.abs(v.numpy()).max() > 0 for v in model.optimizer.variables[2:])
-    again = students.fresh(1)
+    again = models.build(1)
     assert float(again.optimizer.learning_rate) == np.float32(0.1)
     assert int(again.optimizer.iterations) == 0
     assert not any(v.numpy().any() for v in again.optimizer.variables[2:])
@@ -103,9 +103,9 @@ def test_a_fresh_student_starts_with_its_own_rate_and_nothing_of_the_last_ones_m
     ],
     ids=lambda other: next(iter(other)),
 )
-def test_a_student_of_another_form_is_used_as_it_was_built(other):
-    students = ModelFactory(lambda seed: build(seed, **({} if seed == 1 else other)), BATCHES)
-    first, second, third = (students.fresh(seed) for seed in (1, 2, 3))
+def test_a_model_of_another_form_is_used_as_it_was_built(other):
+    models = ModelFactory(lambda seed: build(seed, **({} if seed == 1 else other)), BATCHES)
+    first, second, third = (models.build(seed) for seed in (1, 2, 3))
     assert second is not first
     assert third is second
     assert equal(second.get_weights(), build(3, **other).get_weights())
@@ -113,8 +113,8 @@ def test_a_student_of_another_form_is_used_as_it_was_built(other):
 
 def test_optimizers_that_differ_in_their_class_alone_are_told_apart():
     optimizers = {1: keras.optimizers.Nadam, 2: keras.optimizers.Adamax}
-    students = ModelFactory(lambda seed: build(seed, optimizers[seed]), BATCHES)
-    assert students.fresh(1) is not students.fresh(2)
+    models = ModelFactory(lambda seed: build(seed, optimizers[seed]), BATCHES)
+    assert models.build(1) is not models.build(2)
 
 
 def test_names_that_the_user_gave_do_not_hide_a_difference():
@@ -131,8 +131,8 @@ def test_names_that_the_user_gave_do_not_hide_a_difference():
         model.compile("sgd", "sparse_categorical_crossentropy")
         return model
 
-    students = ModelFactory(named, BATCHES)
-    first, second = students.fresh(1), students.fresh(2)
+    models = ModelFactory(named, BATCHES)
+    first, second = models.build(1), models.build(2)
     assert second.layers[-1].activation is keras.activations.tanh
     assert second is not first
 
@@ -152,11 +152,11 @@ def test_a_model_whose_form_cannot_be_told_is_built_each_time():
         model.compile("sgd", "sparse_categorical_crossentropy")
         return model
 
-    students = ModelFactory(own, BATCHES)
-    assert students.fresh(1) is not students.fresh(2)
+    models = ModelFactory(own, BATCHES)
+    assert models.build(1) is not models.build(2)
 
 
 @pytest.mark.parametrize("made", [None, "model", keras.Sequential([keras.layers.Dense(1)])])
 def test_what_is_no_compiled_model_is_refused(made):
     with pytest.raises(TypeError, match=r"build_model\(4\) returned .*call model\.compile"):
-        ModelFactory(lambda seed: made, BATCHES).fresh(4)
+        ModelFactory(lambda seed: made, BATCHES).build(4)

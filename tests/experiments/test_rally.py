@@ -71,12 +71,12 @@ def test_the_lists_are_the_stages():
         ({"shares": ("half", "0.5", "1.0")}, "shares is half,0.5,1.0; .* 'half' is none"),
         ({"epochs": ("1", "2", "many")}, "epochs is .* 'many' is none"),
         ({"rates": ("0.1", "x", "0.1")}, "rates is .* 'x' is none"),
-        ({"final_rates": ("-", "-", "0")}, "final_learning_rate=0.0"),
-        ({"compare_final_rate": -1.0}, "nothing below zero"),
-        ({"optimizer": "lion"}, "expected one of 'adam', 'sgd'"),
-        ({"qan": "yes"}, "expected one of '', 'shipped', 'learn'"),
-        ({"learning_rate": 0.0}, "expected a positive rate"),
-        ({"shares": ("0.5", "0.5", "1.5")}, "examples=1.5"),
+        ({"final_rates": ("-", "-", "0")}, "final_learning_rate is 0.0"),
+        ({"compare_final_rate": -1.0}, "compare_final_rate is -1.0; expected .* at least 0"),
+        ({"optimizer": "lion"}, "expected one of adam, sgd"),
+        ({"qan": "yes"}, "expected shipped, learn, or nothing"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; expected .* above 0"),
+        ({"shares": ("0.5", "0.5", "1.5")}, "examples is 1.5"),
     ],
 )
 def test_bad_fields_are_refused_with_what_to_do(fields, message):

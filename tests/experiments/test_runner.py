@@ -8,20 +8,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.runs import Killed, assert_same_run, learner, records
 from helpers.students import data, student
 
-from keras_qan import DQN, Exploration, Learning, QANCallback, TrainingState
 from keras_qan.experiments.runner import FIRST_UNSEEN_SEED, Evaluation, Task, run_episodes
 
 
-def learner(directory) -> QANCallback:
-    learning = Learning(batch_size=8, updates=1, n_step=3, warm_up=4)
-    agent = DQN((8,), Exploration(decisions=40), learning, replay_capacity=200)
-    return QANCallback(directory, observations=[TrainingState()], agent=agent, decide_every=6)
-
-
-def task(seen: list | None = None, test: bool = True) -> Task:
-    """12 steps an epoch, two epochs; `seen` gathers the seeds that models were built with."""
+def task(seen: list | None = None, epochs: int = 2) -> Task:
+    """12 steps an epoch; `seen` collects the seeds that models were built with."""
 
     def build_model(seed: int) -> keras.Model:
         if seen is not None:
@@ -35,31 +29,34 @@ def task(seen: list | None = None, test: bool = True) -> Task:
 
     held_out = tf.data.Dataset.from_tensor_slices(data(40, seed=1)).batch(40)
     tested = tf.data.Dataset.from_tensor_slices(data(40, seed=2)).batch(40)
-    return Task(build_model, batches, held_out, epochs=2, test=tested if test else None)
+    return Task(build_model, batches, held_out, epochs, tested)
 
 
-def records(directory, file="episodes"):
-    return [json.loads(line) for line in (directory / f"{file}.jsonl").read_text().splitlines()]
+SEED = 5
+OPTIONS = {"episodes": 2, "evaluation": Evaluation(("qan", "constant", "random"), 2), "seed": SEED}
 
 
-EVALUATION = Evaluation(arms=("qan", "constant", "random"), seeds=2)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Directory and report of a run that is over; it is only read."""
+    directory = tmp_path_factory.mktemp("finished")
+    return directory, run_episodes(task(), learner(directory), **OPTIONS)
 
 
 @pytest.mark.slow
-def test_evaluation_uses_seeds_that_no_training_episode_had(tmp_path):
-    run_episodes(task(), learner(tmp_path), episodes=3, evaluation=EVALUATION, seed=5)
+def test_evaluation_uses_seeds_that_no_training_episode_had(finished):
     seeds = {phase: set() for phase in ("train", "evaluate")}
-    for record in records(tmp_path):
+    for record in records(finished[0]):
         seeds[record["phase"]].add(record["seed"])
-    assert seeds["train"] == {5, 6, 7}
-    assert seeds["evaluate"] == {FIRST_UNSEEN_SEED + 5, FIRST_UNSEEN_SEED + 6}
+    assert seeds["train"] == {SEED, SEED + 1}
+    assert seeds["evaluate"] == {FIRST_UNSEEN_SEED + SEED, FIRST_UNSEEN_SEED + SEED + 1}
 
 
 def test_evaluation_is_greedy_and_leaves_the_agent_as_it_was(tmp_path):
     callback = learner(tmp_path)
-    run_episodes(task(), callback, episodes=2, evaluation=Evaluation(("constant",), 1))
+    run_episodes(task(), callback, episodes=1, evaluation=Evaluation(("constant",), 1))
     before = callback.agent.arrays()
-    run_episodes(task(), callback, episodes=2, evaluation=EVALUATION)
+    run_episodes(task(), callback, episodes=1, evaluation=Evaluation(("qan",), 1))
     for name, array in callback.agent.arrays().items():
         np.testing.assert_array_equal(array, before[name], err_msg=name)
     evaluated = [r for r in records(tmp_path, "decisions") if r["phase"] == "evaluate"]
@@ -70,25 +67,23 @@ def test_evaluation_is_greedy_and_leaves_the_agent_as_it_was(tmp_path):
 
 
 @pytest.mark.slow
-def test_arms_start_from_the_same_weights_and_see_the_same_batches(tmp_path):
-    run_episodes(task(), learner(tmp_path), episodes=1, evaluation=EVALUATION)
+def test_arms_start_from_the_same_weights_and_see_the_same_batches(finished, tmp_path):
     first = [
         r
-        for r in records(tmp_path, "decisions")
+        for r in records(finished[0], "decisions")
         if r["phase"] == "evaluate" and r["decision"] == 1 and r["episode"] == 0
     ]
     assert len(first) == 3
-    # An arm that plays the same rate over the same interval has the same loss to the last bit.
-    again = tmp_path / "again"
-    run_episodes(task(), learner(again), episodes=0, evaluation=Evaluation(("constant",), 2))
-    constant = [r["val_loss"] for r in records(tmp_path) if r["arm"] == "constant"]
-    assert constant == [r["val_loss"] for r in records(again)]
+    # An arm that has the same rate over the same interval has the same loss to the last bit.
+    evaluation = Evaluation(("constant",), 2)
+    run_episodes(task(), learner(tmp_path), episodes=0, evaluation=evaluation, seed=SEED)
+    constant = [r["val_loss"] for r in records(finished[0]) if r["arm"] == "constant"]
+    assert constant == [r["val_loss"] for r in records(tmp_path)]
 
 
 @pytest.mark.slow
-def test_test_set_is_looked_at_once_for_each_evaluated_training_and_never_while_learning(tmp_path):
-    run_episodes(task(), learner(tmp_path), episodes=2, evaluation=EVALUATION)
-    for record in records(tmp_path):
+def test_test_set_is_looked_at_once_for_each_evaluated_training_and_never_while_learning(finished):
+    for record in records(finished[0]):
         assert ("test_loss" in record) == (record["phase"] == "evaluate")
 
 
@@ -96,7 +91,11 @@ def test_test_set_is_looked_at_once_for_each_evaluated_training_and_never_while_
 def test_initial_rates_of_training_are_spread_and_those_of_evaluation_given(tmp_path):
     evaluation = Evaluation(("constant",), seeds=1, learning_rates=(0.01, 0.1))
     run_episodes(
-        task(), learner(tmp_path), episodes=6, evaluation=evaluation, learning_rates=(0.001, 0.1)
+        task(epochs=1),
+        learner(tmp_path),
+        episodes=6,
+        evaluation=evaluation,
+        learning_rates=(0.001, 0.1),
     )
     rates = [r["initial_learning_rate"] for r in records(tmp_path) if r["phase"] == "train"]
     assert len(set(rates)) == 6
@@ -106,22 +105,19 @@ def test_initial_rates_of_training_are_spread_and_those_of_evaluation_given(tmp_
 
 
 @pytest.mark.slow
-def test_report_sums_up_what_the_records_say(tmp_path):
-    report = run_episodes(task(), learner(tmp_path), episodes=1, evaluation=EVALUATION)
+def test_report_sums_up_what_the_records_say(finished):
+    directory, report = finished
     assert {row["arm"] for row in report.rows} == {"qan", "constant", "random"}
     for row in report.rows:
         losses = [
             np.log(r["val_loss"])
-            for r in records(tmp_path)
+            for r in records(directory)
             if r["phase"] == "evaluate" and r["arm"] == row["arm"]
         ]
         assert row["log_val_loss"] == pytest.approx(np.mean(losses))
-    assert json.loads((tmp_path / "evaluation.json").read_text())[0]["arm"] == report.rows[0]["arm"]
-    assert json.loads((tmp_path / "run.json").read_text())["versions"]["keras"]
-
-
-class Killed(BaseException):
-    """Nothing in the package catches this: it stands for kill -9."""
+    rows = json.loads((directory / "evaluation.json").read_text())
+    assert rows[0]["arm"] == report.rows[0]["arm"]
+    assert json.loads((directory / "run.json").read_text())["versions"]["keras"]
 
 
 def killing(task_: Task, after: int) -> Task:
@@ -149,37 +145,29 @@ def killing(task_: Task, after: int) -> Task:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("finished", [2, 5])
-def test_run_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(tmp_path, finished):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    report = run_episodes(task(), learner(whole), episodes=4, evaluation=EVALUATION)
+@pytest.mark.parametrize("over", [1, 4], ids=["learning", "evaluating"])
+def test_run_that_was_killed_resumes_and_ends_as_if_it_had_not_been(tmp_path, finished, over):
+    directory, report = finished
     with pytest.raises(Exception, match="Killed"):
-        run_episodes(killing(task(), finished), learner(broken), episodes=4, evaluation=EVALUATION)
-    assert len(records(broken)) == finished  # all that was over when the kill came
-    resumed = run_episodes(task(), learner(broken), episodes=4, evaluation=EVALUATION)
-    timeless = [
-        [{k: v for k, v in r.items() if k != "seconds"} for r in records(folder)]
-        for folder in (whole, broken)
-    ]
-    assert timeless[0] == timeless[1]
-    assert records(whole, "decisions") == records(broken, "decisions")
-    assert records(whole, "epochs") == records(broken, "epochs")
+        run_episodes(killing(task(), over), learner(tmp_path), **OPTIONS)
+    assert len(records(tmp_path)) == over  # all that was over when the kill came
+    resumed = run_episodes(task(), learner(tmp_path), **OPTIONS)
+    assert_same_run(directory, tmp_path)
     assert resumed.rows == report.rows
 
 
 @pytest.mark.slow
-def test_finished_run_is_not_done_again(tmp_path):
-    run_episodes(task(), learner(tmp_path), episodes=2, evaluation=EVALUATION)
+def test_finished_run_is_not_done_again(finished):
     seen = []
-    run_episodes(task(seen), learner(tmp_path), episodes=2, evaluation=EVALUATION)
+    run_episodes(task(seen), learner(finished[0]), **OPTIONS)
     assert seen == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"episodes": -1}, "at least 0 episodes"),
-        ({"seed": FIRST_UNSEEN_SEED}, "a seed from 0"),
+        ({"episodes": -1}, "episodes is -1; expected at least 0"),
+        ({"seed": FIRST_UNSEEN_SEED}, "expected 0 to 499999"),
         ({"learning_rates": (0.1, 0.01)}, "ascending"),
         ({"learning_rates": (0.0, 0.01)}, "positive"),
     ],

@@ -71,7 +71,7 @@ def averages() -> list[drmad.Hyperparameter]:
 
 
 def averages_tuner() -> drmad.Tuner:
-    """What a worker makes to train trials of a search for two averages."""
+    """The tuner that a worker makes to train trials of a search for two averages."""
     return tuner(averages(), steps=20)
 
 

@@ -1,4 +1,4 @@
-"""Small models, at least one for every rule, and the checks that growth must pass."""
+"""Small models, at least one for every rule, and what tests and benchmarks of growth share."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def double_precision() -> Iterator[None]:
         keras.config.set_dtype_policy(policy)
 
 
-def randomised(model: Any, seed: int = 0) -> Any:
+def randomise(model: Any, seed: int = 0) -> Any:
     """Give every weight a random value, batch statistics included, of a size that keeps scale."""
     generator = np.random.default_rng(seed)
     for variable in model.weights:
@@ -83,6 +83,18 @@ def largest_difference(one: Any, other: Any, inputs: Any, training: bool = False
     """Return max |Δ output|, relative to the largest output."""
     pairs = zip(outputs(one, inputs, training), outputs(other, inputs, training), strict=True)
     return max(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in pairs)
+
+
+def random_widths(found: dict[str, Any], generator: np.random.Generator) -> dict[str, int]:
+    """Return a random width for every group of layers, through the first layer of it."""
+    widths: dict[str, int] = {}
+    grown: set[str] = set()
+    for path, one in found.items():
+        if one and path not in grown:
+            steps = int(generator.integers(1, max(2, one.width // one.step // 3)))
+            widths[path] = one.width + steps * one.step
+            grown.update(one.group)
+    return widths
 
 
 def sequential(*layers: Any, shape: tuple[int, ...] = (6,), dtype: Any = None) -> Any:

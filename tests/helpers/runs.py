@@ -1,6 +1,10 @@
-"""A small run that workers can play too: the tests of episodes, of resuming and of engines."""
+"""A small run that workers can do too: the tests of episodes, of resuming and of executors."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +14,26 @@ from helpers.students import data, student
 from keras_qan import DQN, Exploration, Learning, QANCallback, TrainingState
 from keras_qan.experiments.runner import Task
 from keras_qan.parallel import Call
+
+
+class Killed(BaseException):
+    """Nothing in the package catches this: it stands for kill -9."""
+
+
+def records(directory: Path, file: str = "episodes") -> list[dict[str, Any]]:
+    """Return the records of a run but for the time that they took."""
+    lines = (directory / f"{file}.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def assert_same_run(one: Path, other: Path, learners: tuple[QANCallback, ...] = ()) -> None:
+    """Two runs have the same records, and their learners the same bits."""
+    for file in ("decisions", "epochs", "episodes"):
+        assert records(one, file) == records(other, file)
+    if learners:
+        arrays = [learner.agent.arrays() for learner in learners]
+        for name, array in arrays[0].items():
+            np.testing.assert_array_equal(array, arrays[1][name], err_msg=name)
 
 
 def learner(directory, decide_every: int = 6) -> QANCallback:

@@ -100,10 +100,10 @@ def test_named_layers_alone_are_compared():
 @pytest.mark.parametrize("form", [Features(), Distillation()])
 def test_the_best_earlier_student_teaches_in_these_forms_too(form):
     pull = MetaMomentum("previous", strength=0.9, steps=20, form=form, fade=ConstantStrength())
-    fit(student(seed=1), pull, epochs=3)
+    fit(student(seed=1), pull, epochs=2)
     model, plain = student(keras.optimizers.SGD(RATE)), student(keras.optimizers.SGD(RATE))
-    fit(model, pull, epochs=20)
-    fit(plain, epochs=20)
+    fit(model, pull, epochs=10)
+    fit(plain, epochs=10)
     teacher = student(seed=1)
     teacher.set_weights(list(pull.teacher.weights().arrays))
     gap = feature_gap(teacher) if isinstance(form, Features) else answer_gap(teacher, 2.0)

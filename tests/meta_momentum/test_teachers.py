@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers.students import data, student
 
-from keras_qan import CheckpointError, MetaMomentum
+from keras_qan import CheckpointError, MetaMomentum, meta_momentum
 from keras_qan.meta_momentum import (
     BestStudentTeacher,
     ConstantStrength,
@@ -153,11 +153,11 @@ def test_a_random_teacher_hears_of_students_in_anothers_stead():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"strength": 1.0}, r"strength=1.0; expected a number in \[0, 1\)"),
-        ({"strength": -0.1}, "strength=-0.1"),
-        ({"strength": math.nan}, "strength=nan"),
-        ({"steps": 0}, "steps=0; expected at least 1"),
-        ({"steps": 2.5}, "steps=2.5"),
+        ({"strength": 1.0}, r"strength is 1.0; expected a number in \[0, 1\)"),
+        ({"strength": -0.1}, "strength is -0.1"),
+        ({"strength": math.nan}, "strength is nan"),
+        ({"steps": 0}, "steps is 0; expected at least 1"),
+        ({"steps": 2.5}, "steps is 2.5; expected a whole number"),
         ({"layers": "first"}, "expected a list of layer names"),
         ({"layers": []}, "expected a list of layer names"),
         ({"form": Features}, "expected Pull"),
@@ -185,5 +185,19 @@ def test_a_teacher_with_weights_that_are_no_numbers_is_refused():
 
 
 def test_a_state_of_something_else_is_refused():
-    with pytest.raises(CheckpointError, match=r"Previous\.get_state"):
+    with pytest.raises(CheckpointError, match=r"BestStudentTeacher\.get_state"):
         BestStudentTeacher().set_state({}, {"paths": ["a"]})
+
+
+@pytest.mark.parametrize(
+    ("former", "present"),
+    [
+        ("Constant", "ConstantStrength"),
+        ("Given", "FixedTeacher"),
+        ("Linear", "LinearFade"),
+        ("Previous", "BestStudentTeacher"),
+    ],
+)
+def test_former_names_give_the_new_classes_with_a_warning(former, present):
+    with pytest.warns(DeprecationWarning, match=f"{former} is now .*{present}"):
+        assert getattr(meta_momentum, former) is getattr(meta_momentum, present)

@@ -190,16 +190,16 @@ def test_a_depth_that_does_not_divide_into_groups_gets_the_next_one(wrong, near)
 
 @pytest.mark.parametrize("shape", [(), (8, 8), (0, 8, 1), (2, 8, 1), (1, 8, 8, 1)])
 def test_a_shape_that_is_no_image_is_refused(shape):
-    with pytest.raises(ValueError, match=r"Received input_shape=.*height, width"):
+    with pytest.raises(ValueError, match=r"input_shape for the model 'cnn' is .*height, width"):
         build("cnn", shape, 10)
 
 
 def test_arguments_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="num_classes=1"):
+    with pytest.raises(ValueError, match="num_classes is 1"):
         build("cnn", (8, 8, 1), 1)
-    with pytest.raises(ValueError, match="seed=-1"):
+    with pytest.raises(ValueError, match="seed is -1"):
         build("cnn", (8, 8, 1), 10, seed=-1)
-    with pytest.raises(ValueError, match="weight_decay=-1"):
+    with pytest.raises(ValueError, match="weight_decay is -1"):
         build("cnn", (8, 8, 1), 10, weight_decay=-1.0)
 
 

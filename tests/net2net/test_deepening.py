@@ -1,4 +1,4 @@
-"""What `deepen` and `deepenable` promise their users."""
+"""Behaviour of `deepen` and `deepenable`."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from helpers.net2net_cases import (
     double_precision,
     largest_difference,
-    randomised,
+    randomise,
     some_inputs,
 )
 
@@ -47,7 +47,7 @@ MODELS = {
 @pytest.mark.parametrize("training", [False, True])
 def test_the_deeper_model_computes_the_same(name, training):
     with double_precision():
-        model = randomised(MODELS[name]())
+        model = randomise(MODELS[name]())
         deep = net2net.deepen(model, "a")
         assert largest_difference(model, deep, some_inputs(model), training) <= 1e-12
     assert type(deep) is keras.Sequential
@@ -62,7 +62,7 @@ def activated_blocks():
     y = L.Conv2D(4, 3, padding="same", name="second")(x)
     x = L.Add(name="sum")([x, L.BatchNormalization(name="other_norm")(y)])
     x = L.Activation("gelu", name="gelu")(L.Dense(4, name="third")(x))
-    return randomised(keras.Model(inputs, L.Dense(2, name="out")(x)))
+    return randomise(keras.Model(inputs, L.Dense(2, name="out")(x)))
 
 
 def test_the_block_comes_after_the_normalisation_and_activation():
@@ -101,14 +101,14 @@ def test_a_new_normalisation_takes_its_statistics_from_the_data():
 
 
 def test_with_the_whole_batch_as_data_training_mode_agrees_too():
-    model = randomised(MODELS["even_window"]())
+    model = randomise(MODELS["even_window"]())
     data = some_inputs(model, size=64)
     deep = net2net.deepen(model, "a", batch_norm=True, data=data)
     assert largest_difference(model, deep, data, training=True) <= 1e-4
 
 
 def test_a_residual_block_may_have_a_normalisation_without_data():
-    model = randomised(dense("tanh"))
+    model = randomise(dense("tanh"))
     deep = net2net.deepen(model, "a", batch_norm=True)
     assert largest_difference(model, deep, some_inputs(model), training=True) == 0
     assert "a_deeper_bn" in [layer.name for layer in deep.get_layer("a_deeper").layers]
@@ -119,14 +119,14 @@ def test_layers_in_nested_and_shared_models_can_be_deepened():
         [keras.Input((4,)), L.Dense(4, "relu", name="a"), L.Dense(4)], name="in"
     )
     inputs = keras.Input((4,))
-    model = randomised(keras.Model(inputs, L.Dense(2)(L.Add()([inner(inputs), inner(inputs)]))))
+    model = randomise(keras.Model(inputs, L.Dense(2)(L.Add()([inner(inputs), inner(inputs)]))))
     deep = net2net.deepen(model, "in/a")
     assert [layer.name for layer in deep.get_layer("in").layers][1] == "a_deeper"
     assert largest_difference(model, deep, some_inputs(model)) <= 1e-6
 
 
 def test_a_deeper_model_can_be_widened_and_deepened_again():
-    model = randomised(dense("relu"))
+    model = randomise(dense("relu"))
     deep = net2net.deepen(net2net.deepen(model, "a"), "a")
     wide = net2net.grow(deep, {"a": 7, "a_deeper": 9, "a_deeper_1": 5})
     assert largest_difference(model, wide, some_inputs(model)) <= 1e-6
@@ -140,7 +140,7 @@ def test_a_deeper_model_can_be_widened_and_deepened_again():
         ("frst", "Did you mean 'first'"),
     ],
 )
-def test_refusals_name_the_layer_and_the_way_out(layer, words):
+def test_refusals_name_the_layer_and_a_hint(layer, words):
     with pytest.raises(ValueError, match=words):
         net2net.deepen(activated_blocks(), layer)
 

@@ -1,4 +1,4 @@
-"""What every rule promises, checked on at least one model that uses it."""
+"""The contract of every rule, checked on at least one model that uses it."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from helpers.net2net_cases import (
     Case,
     double_precision,
     largest_difference,
-    randomised,
+    randomise,
     some_inputs,
 )
 
@@ -25,7 +25,7 @@ class Growth:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.model = randomised(case.build())
+        self.model = randomise(case.build())
         self.compile(self.model)
         self.before = [np.array(keras.ops.convert_to_numpy(v)) for v in self.model.weights]
         self.wide = net2net.widen(self.model, case.layer, case.units, seed=3)

@@ -1,11 +1,11 @@
-"""What `widen`, `grow` and `widenable` promise their users."""
+"""Behaviour of `widen`, `grow` and `widenable`."""
 
 import random
 
 import keras
 import numpy as np
 import pytest
-from helpers.net2net_cases import largest_difference, outputs, randomised, some_inputs
+from helpers.net2net_cases import largest_difference, outputs, randomise, some_inputs
 
 import net2net
 
@@ -18,7 +18,7 @@ def values(model):
 
 @pytest.fixture
 def model():
-    return randomised(
+    return randomise(
         keras.Sequential(
             [
                 keras.Input((6,)),
@@ -77,7 +77,7 @@ def test_growing_twice_is_growing_once(model):
     ) <= 1e-6  # fmt: skip
 
 
-def test_layers_of_one_stream_need_naming_once_and_must_agree():
+def test_layers_of_one_group_need_naming_once_and_must_agree():
     inputs = keras.Input((6,))
     x = L.Dense(4, name="a")(inputs)
     x = L.Add()([x, L.Dense(4, name="b")(x)])
@@ -86,6 +86,14 @@ def test_layers_of_one_stream_need_naming_once_and_must_agree():
     assert (big.get_layer("a").units, big.get_layer("b").units) == (6, 6)
     with pytest.raises(ValueError, match=r"'a' was to get 6 units, but another layer"):
         net2net.grow(model, {"a": 6, "b": 7})
+
+
+def test_both_parts_of_a_concatenation_grow_at_once():
+    inputs = keras.Input((6,))
+    parts = [L.Dense(3, name="a")(inputs), L.Dense(4, name="b")(inputs)]
+    model = randomise(keras.Model(inputs, L.Dense(2)(L.Concatenate()(parts))))
+    big = net2net.grow(model, {"a": 5, "b": 7})
+    assert largest_difference(model, big, some_inputs(model)) <= 1e-6
 
 
 def test_noise_is_on_the_outgoing_weights_of_new_units_alone(model):
@@ -192,7 +200,7 @@ def test_regularised_layers_warn_that_the_penalty_changes():
     assert wide.get_layer("a").kernel_regularizer is not None
 
 
-def test_widenable_says_step_stream_and_obstacle():
+def test_widenable_says_step_group_and_reason():
     inputs = keras.Input((8, 8, 3))
     x = L.Conv2D(4, 3, name="stem")(inputs)
     x = L.GroupNormalization(2, name="norm")(x)
@@ -205,6 +213,15 @@ def test_widenable_says_step_stream_and_obstacle():
     assert found["stem"].group == ("stem", "side")
     assert not found["out"]
     assert found["out"].reason == "its channels are those of the model's output 'out'"
+
+
+def test_the_results_old_names_warn_and_lead_to_the_new_ones(model):
+    width, depth = net2net.widenable(model)["last"], net2net.deepenable(model)["last"]
+    with pytest.warns(DeprecationWarning, match=r"Width.stream is now `group`"):
+        assert width.stream == width.group
+    for one in (width, depth):
+        with pytest.warns(DeprecationWarning, match=r"obstacle is now `reason`"):
+            assert one.obstacle == one.reason
 
 
 def test_the_grown_models_outputs_have_their_old_sizes(model):

@@ -1,4 +1,4 @@
-"""Bad input: every refusal names the layer, the obstacle and the way out."""
+"""Bad input: every refusal names the layer and the reason, and gives a hint."""
 
 import keras
 import numpy as np

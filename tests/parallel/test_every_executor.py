@@ -1,4 +1,4 @@
-"""What holds for every engine."""
+"""Contract of every executor."""
 
 from __future__ import annotations
 

@@ -70,9 +70,9 @@ def test_without_ray_the_message_says_how_to_get_it(monkeypatch):
         make_executor("ray", 2)
 
 
-def test_ray_is_not_imported_before_it_is_asked_for():
+def test_ray_and_tensorflow_are_not_imported_before_they_are_needed():
     code = (
-        "import sys, keras_qan.parallel, keras_qan.experiments.runner; "
-        "sys.exit('ray' in sys.modules)"
+        "import sys, keras_qan.parallel.processes; "
+        "sys.exit(bool({'ray', 'tensorflow'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

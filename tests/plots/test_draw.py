@@ -91,7 +91,7 @@ def test_a_directory_without_logs_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_importing_the_room_does_not_load_matplotlib_and_drawing_leaves_pyplot_alone(run):
+def test_importing_the_package_does_not_load_matplotlib_and_drawing_leaves_pyplot_alone(run):
     code = (
         "import sys, keras_qan.plots\n"
         "print('matplotlib' in sys.modules)\n"

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from keras_qan.plots import EmptyRunError, search
+from keras_qan.plots import EmptyRunError, draw_search, search
 
 MODELS = [
     {"score": score, "epsilon": epsilon}
@@ -79,7 +79,7 @@ def test_epochs_are_summed_up():
 
 
 def test_a_search_gets_all_its_figures(tmp_path):
-    written = search(write(tmp_path / "run"))
+    written = draw_search(write(tmp_path / "run"))
     names = ["exploration", "action_values", "predicted_ends", "epochs_saved"]
     assert [path.name for path in written] == [f"{name}.png" for name in names]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
@@ -87,7 +87,7 @@ def test_a_search_gets_all_its_figures(tmp_path):
 
 def test_what_has_no_data_is_left_out(tmp_path):
     write(tmp_path / "run", curves=[])
-    written = search(tmp_path / "run", output=tmp_path / "out")
+    written = draw_search(tmp_path / "run", output=tmp_path / "out")
     assert [path.stem for path in written] == ["exploration", "action_values"]
     assert all(path.parent == tmp_path / "out" for path in written)
 
@@ -95,11 +95,11 @@ def test_what_has_no_data_is_left_out(tmp_path):
 def test_a_history_alone_is_drawn_and_a_cut_line_left_out(tmp_path):
     path = tmp_path / "curves.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in CURVES) + '{"monitor": "va')
-    assert [one.stem for one in search(tmp_path)] == ["predicted_ends", "epochs_saved"]
+    assert [one.stem for one in draw_search(tmp_path)] == ["predicted_ends", "epochs_saved"]
 
 
 def test_where_nothing_is_it_says_what_was_expected(tmp_path):
     with pytest.raises(EmptyRunError, match=r"models\.jsonl"):
-        search(tmp_path)
+        draw_search(tmp_path)
     with pytest.raises(NotADirectoryError, match="a search has written"):
-        search(tmp_path / "none")
+        draw_search(tmp_path / "none")

@@ -205,10 +205,10 @@ def test_a_learning_curve_puts_episodes_in_order_and_nan_where_nothing_is_known(
 
 
 def test_the_learner_is_qan_unless_only_another_arm_was_trained():
-    assert series.learner([]) == "qan"
-    assert series.learner([{"arm": "mine", "phase": "train"}]) == "mine"
+    assert series.find_learner([]) == "qan"
+    assert series.find_learner([{"arm": "mine", "phase": "train"}]) == "mine"
     both = [{"arm": "mine", "phase": "train"}, {"arm": "qan", "phase": "train"}]
-    assert series.learner(both) == "qan"
+    assert series.find_learner(both) == "qan"
 
 
 @given(st.lists(st.one_of(st.floats(-5, 5), st.just(nan)), max_size=20), st.integers(1, 25))

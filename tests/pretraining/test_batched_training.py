@@ -1,9 +1,11 @@
-"""The population's students against Keras's own training of the same networks.
+"""Members of a population against Keras's own training of the same networks.
 
 What a decision does is one rule for both (`qan.rule`); what they do not share, and what is compared
 here, is all around it: the training itself, the losses that are counted, how weights move, and what
 a step back restores.
 """
+
+import functools
 
 import keras
 import numpy as np
@@ -13,8 +15,8 @@ import tensorflow as tf
 from keras_qan import Policy, QANCallback
 from keras_qan.pretraining.batched_control import ActionChooser, BatchedController, Rollout, branch
 from keras_qan.pretraining.batched_training import BatchedOptimizers, Population
-from keras_qan.pretraining.policy_iteration import greedy
-from keras_qan.pretraining.tasks import Template
+from keras_qan.pretraining.policy_iteration import no_override
+from keras_qan.pretraining.tasks import TaskTemplate
 from keras_qan.qan import presets
 from keras_qan.qan.config import CallbackConfig
 from keras_qan.qan.decision_schedule import dense_decisions
@@ -31,15 +33,15 @@ def template(source="clusters", **other):
     values = {"num_features": 6, "num_outputs": 3, "hidden": (8, 5), "batch_size": 8}
     if source == "digits":
         values |= {"num_features": 64, "num_outputs": 10}
-    return Template(source, **(values | {"num_train": 64, "num_validation": 32} | other))
+    return TaskTemplate(source, **(values | {"num_train": 64, "num_validation": 32} | other))
 
 
 def optimizers(kind, size):
     return BatchedOptimizers(*(tf.fill([size], value) for value in kind))
 
 
-def keras_twin(population, weights, task, student, kind, rate):
-    """The Keras model that a student of the population is."""
+def keras_twin(population, weights, task, member, kind, rate):
+    """The Keras model that a member of the population is."""
     shape = (8, 8, 1) if task.convolutional else (task.num_features,)
     inputs = keras.Input(shape)
     x = inputs
@@ -59,7 +61,7 @@ def keras_twin(population, weights, task, student, kind, rate):
         x = keras.layers.Flatten()(x)
     outputs = keras.layers.Dense(task.num_outputs, name="head")(x)
     model = keras.Model(inputs, outputs)
-    values = [v[student].numpy() for v in weights.trainable]
+    values = [v[member].numpy() for v in weights.trainable]
     for variable in model.trainable_variables:
         variable.assign(np.reshape(values.pop(0), variable.shape))
     adaptive, momentum, decay = kind
@@ -71,9 +73,9 @@ def keras_twin(population, weights, task, student, kind, rate):
     return model
 
 
-def batches(population, data, task, student):
-    """The batches that the population's student sees, in its own drawing of them."""
-    group = student // population.students
+def batches(population, data, task, member):
+    """The batches that the population's member sees, in its own drawing of them."""
+    group = member // population.members
     x, y = data.x[group].numpy(), data.y[group].numpy()
     rows = [
         tf.random.stateless_uniform(
@@ -96,31 +98,41 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_student_of_a_population_trains_as_keras_trains_it(case):
+def test_a_member_of_a_population_trains_as_keras_trains_it(case):
     task, kind, rate = CASES[case]
-    population = Population(task, num_tasks=2, students=2)
-    data, weights = population.draw(SEED)
-    student = 3
-    model = keras_twin(population, weights, task, student, kind, rate)
+    population = Population(task, num_tasks=2, members=2)
+    data, weights = population.draw_tasks(SEED)
+    member = 3
+    model = keras_twin(population, weights, task, member, kind, rate)
     after, first, rest = population.advance(
         data, weights, optimizers(kind, 4), tf.fill([4], rate), SEED, 0, NUM_STEPS
     )
-    history = model.fit(batches(population, data, task, student), shuffle=False, verbose=0)
-    mean = (float(first[student]) + (NUM_STEPS - 1) * float(rest[student])) / NUM_STEPS
+    history = model.fit(batches(population, data, task, member), shuffle=False, verbose=0)
+    mean = (float(first[member]) + (NUM_STEPS - 1) * float(rest[member])) / NUM_STEPS
     assert mean == pytest.approx(history.history["loss"][0], rel=1e-3)
     validation_x = data.validation_x[1].numpy()
     if task.convolutional:
         validation_x = validation_x.reshape(-1, 8, 8, 1)
     expected = model.evaluate(validation_x, data.validation_y[1].numpy(), verbose=0)
-    assert population.validate(data, after)[student] == pytest.approx(expected, rel=2e-3)
+    assert population.validate(data, after)[member] == pytest.approx(expected, rel=2e-3)
+
+
+@functools.cache
+def controlled_population():
+    """A population of one training with the shipped settings, compiled once for all tests."""
+    settings = presets.transfer()
+    return BatchedController(
+        Population(template(), num_tasks=1, members=1), settings["actions"],
+        settings["rate_bounds"], settings["observations"], settings["schedule"],
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("rate", "reports"), [(0.003, 5), (0.05, 5), (0.05, 0), (40.0, 5)])
-def test_the_callback_steers_a_keras_model_as_the_population_is_steered(rate, reports):
-    """Same states, same actions, same rates: what is learned in the one holds in the other."""
-    task = template()
-    population = Population(task, num_tasks=1, students=1)
-    data, weights = population.draw(SEED)
+def test_the_callback_controls_a_keras_model_as_the_population_is_controlled(rate, reports):
+    """Same states, same actions, same rates: a policy learned in the one holds in the other."""
+    task, controller = template(), controlled_population()
+    population = controller.population
+    data, weights = population.draw_tasks(SEED)
     settings = presets.transfer()
     agent = settings["agent"]
     size = sum(part.size(2) for part in settings["observations"])
@@ -131,13 +143,9 @@ def test_the_callback_steers_a_keras_model_as_the_population_is_steered(rate, re
     parameters["normaliser/count"] = np.float32(100.0)
     parameters["normaliser/squares"] = np.full(size, 400.0, np.float32)
     agent.adopt(parameters)
-    steering = BatchedController(
-        population, settings["actions"], settings["rate_bounds"], settings["observations"],
-        settings["schedule"],
-    )  # fmt: skip
-    episodes = steering.run(
+    episodes = controller.run(
         (data, weights), optimizers(SGD, 1), np.array([rate]), NUM_STEPS, SEED,
-        ActionChooser(agent.action_scores, greedy(1)), reports,
+        ActionChooser(agent.action_scores, no_override(1)), reports,
     )  # fmt: skip
     rows = episodes.decisions
     assert len(set(rows.actions[:, 0])) > 1
@@ -186,9 +194,9 @@ def test_the_callback_steers_a_keras_model_as_the_population_is_steered(rate, re
         assert episodes.scores[0] == pytest.approx(np.log(final / first_losses[-1]), abs=1e-2)
 
 
-def test_students_of_a_task_are_the_same_training_until_their_rates_differ():
-    population = Population(template(), num_tasks=2, students=3)
-    data, weights = population.draw(SEED)
+def test_members_of_a_task_are_the_same_training_until_their_rates_differ():
+    population = Population(template(), num_tasks=2, members=3)
+    data, weights = population.draw_tasks(SEED)
     rates = tf.constant([0.1] * 3 + [0.1, 0.1, 0.2])
     after, _, _ = population.advance(data, weights, optimizers(SGD, 6), rates, SEED, 0, 5)
     kernel = after.trainable[0].numpy()
@@ -203,28 +211,28 @@ def test_a_branched_training_goes_on_as_the_unbroken_one():
     settings = presets.transfer()
     hold = 2
 
-    def play(students, first, last, running, course, steering):
+    def play(members, first, last, state, rollout, controller):
         chooser = ActionChooser(
-            lambda s: np.zeros([len(s), 5]), lambda n: np.full(2 * students, hold)
+            lambda s: np.zeros([len(s), 5]), lambda n: np.full(2 * members, hold)
         )
-        return steering.go(running, course, chooser, first, last)[0]
+        return controller.train(state, rollout, chooser, first, last)[0]
 
     alone, many = (
         BatchedController(
-            Population(task, 2, students),
+            Population(task, 2, members),
             settings["actions"],
             (1e-7, 10.0),
             settings["observations"],
         )
-        for students in (1, 3)
+        for members in (1, 3)
     )
-    data, weights = alone.population.draw(SEED)
-    course = Rollout(data, optimizers(SGD, 2), NUM_STEPS, SEED)
+    data, weights = alone.population.draw_tasks(SEED)
+    rollout = Rollout(data, optimizers(SGD, 2), NUM_STEPS, SEED)
     wide = Rollout(data, optimizers(SGD, 6), NUM_STEPS, SEED)
-    count = len(course.decisions)
-    begin = alone.begin(weights, np.array([0.1, 0.02]))
-    unbroken = play(1, 0, count, begin, course, alone)
-    half = play(1, 0, 4, begin, course, alone)
+    count = len(rollout.decisions)
+    begin = alone.initial_state(weights, np.array([0.1, 0.02]))
+    unbroken = play(1, 0, count, begin, rollout, alone)
+    half = play(1, 0, 4, begin, rollout, alone)
     branched = play(3, 4, count, branch(half, 3), wide, many)
-    expected = np.repeat(alone.scores(course, unbroken), 3)
+    expected = np.repeat(alone.scores(rollout, unbroken), 3)
     np.testing.assert_allclose(many.scores(wide, branched), expected, rtol=1e-3)

@@ -22,7 +22,7 @@ def noisy():
 def test_smoothed_returns_are_nearer_to_the_values_than_the_returns(noisy):
     branches, truth = noisy
     before = np.mean((branches.returns - truth) ** 2)
-    states, values = branches.lessons(0, crossed=10)
+    states, values = branches.training_data(0, crossed=10)
     np.testing.assert_array_equal(states[:1500], branches.states)
     after = np.mean((values[:1500] - truth) ** 2)
     assert len(branches) == 1500
@@ -32,7 +32,7 @@ def test_smoothed_returns_are_nearer_to_the_values_than_the_returns(noisy):
 
 def test_crossed_states_are_made_of_others_numbers_and_have_values_of_their_own(noisy):
     branches, _ = noisy
-    states, values = branches.lessons(0, crossed=400)
+    states, values = branches.training_data(0, crossed=400)
     crossed = states[1500:]
     assert crossed.shape == (400, 3)
     for column in range(3):
@@ -45,9 +45,11 @@ def test_crossed_states_are_made_of_others_numbers_and_have_values_of_their_own(
     assert np.mean(np.sign(values[1500:][clear, 0]) == np.sign(crossed[clear, 0])) > 0.95
 
 
-def test_lessons_follow_from_their_seed(noisy):
+def test_training_data_follow_from_their_seed(noisy):
     branches, _ = noisy
-    for one, other in zip(branches.lessons(3, 50), branches.lessons(3, 50), strict=True):
+    for one, other in zip(
+        branches.training_data(3, 50), branches.training_data(3, 50), strict=True
+    ):
         np.testing.assert_array_equal(one, other)
 
 

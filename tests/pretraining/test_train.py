@@ -1,6 +1,8 @@
 """A policy from nothing to a file, on tasks small enough to wait for."""
 
+import functools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +13,12 @@ import pytest
 from keras_qan import Policy, QANCallback
 from keras_qan.pretraining import held_out, policy_iteration, train
 from keras_qan.pretraining.policy_iteration import KINDS, OptimizerKind, draw_rate
-from keras_qan.pretraining.tasks import SOURCES, Template, draw
+from keras_qan.pretraining.tasks import SOURCES, TaskTemplate, draw_task
+from keras_qan.storage import files
 
 ROOT = Path(__file__).parents[2]
 
-TINY = Template("clusters", 5, 2, (4,), batch_size=4, num_train=40, num_validation=20)
+TINY = TaskTemplate("clusters", 5, 2, (4,), batch_size=4, num_train=40, num_validation=20)
 
 
 @pytest.fixture
@@ -23,25 +26,43 @@ def tiny(monkeypatch):
     monkeypatch.setattr(train, "TRAINING", (TINY,))
     monkeypatch.setattr(policy_iteration, "STEPS", (8, 12))
     monkeypatch.setattr(held_out, "CASES", ((TINY, OptimizerKind(False, 0.9, 0.0), 10, 2),))
-    monkeypatch.setattr(held_out, "FROM", (0.1, 1.0))
+    monkeypatch.setattr(held_out, "START_FACTORS", (0.1, 1.0))
     monkeypatch.setattr(held_out, "GRID", (0.03, 0.3))
     monkeypatch.setattr(train, "FIT_EVERY", 1)
     monkeypatch.setattr(train, "UPDATES", 2)
+    # They follow from the tasks alone; compiled once, they serve all trainings of a test.
+    controllers = {}
+    compiled = policy_iteration.PolicyTraining.controller_for
+
+    def controller_for(training, *key):
+        if key not in controllers:
+            controllers[key] = compiled(training, *key)
+        return controllers[key]
+
+    monkeypatch.setattr(policy_iteration.PolicyTraining, "controller_for", controller_for)
+    monkeypatch.setattr(held_out, "tune_schedules", functools.cache(held_out.tune_schedules))
 
 
-def school(directory, rounds, seed=3):
+def train_here(directory, rounds, seed=3):
     return train.train_policy(
         directory, rounds=rounds, evaluate_every=1, seed=seed, command="python here"
     )
 
 
 @pytest.mark.slow
-def test_a_policy_is_trained_kept_and_gone_on_with(tiny, tmp_path):
-    unbroken = school(tmp_path / "a", 2)
-    school(tmp_path / "b", 1)
+def test_a_policy_is_trained_kept_and_gone_on_with(tiny, tmp_path, monkeypatch):
+    append = files.append
+
+    def append_and_copy(path, line):
+        append(path, line)
+        if not (tmp_path / "b").exists():  # the directory as a kill after the first round leaves it
+            shutil.copytree(tmp_path / "a", tmp_path / "b")
+
+    monkeypatch.setattr(files, "append", append_and_copy)
+    unbroken = train_here(tmp_path / "a", 2)
     with (tmp_path / "b" / "rounds.jsonl").open("a") as file:
         file.write('{"round": 2}\n')  # a round whose checkpoint was never written
-    again = school(tmp_path / "b", 2)
+    again = train_here(tmp_path / "b", 2)
     for name, array in unbroken.arrays.items():
         np.testing.assert_array_equal(again.arrays[name], array)
     assert unbroken.provenance["score"] == again.provenance["score"]
@@ -53,7 +74,7 @@ def test_a_policy_is_trained_kept_and_gone_on_with(tiny, tmp_path):
     assert again.provenance["command"] == "python here"
     assert QANCallback(policy=Policy.load(tmp_path / "b" / "best.qan")).explore is False
     with pytest.raises(ValueError, match=r"training with seed=3, and seed=4"):
-        school(tmp_path / "b", 3, seed=4)
+        train_here(tmp_path / "b", 3, seed=4)
 
 
 def test_two_trainings_in_one_directory_are_refused(tiny, tmp_path):
@@ -70,7 +91,7 @@ def test_two_trainings_in_one_directory_are_refused(tiny, tmp_path):
         try:
             assert other.stdout.readline() == b"held\n"
             with pytest.raises(OSError, match=rf"written to by process {other.pid}"):
-                school(tmp_path, 1)
+                train_here(tmp_path, 1)
         finally:
             other.kill()
     assert not (tmp_path / "rounds.jsonl").exists()
@@ -87,8 +108,8 @@ def test_what_an_action_missed_is_a_share_of_what_the_task_allows():
 def test_a_task_follows_from_its_seed_and_is_standardised(source):
     digits = {"num_features": 64, "num_outputs": 10} if source == "digits" else {}
     values = {"num_features": 6, "num_outputs": 3, "hidden": (4,)} | digits
-    template = Template(source, num_train=300, num_validation=100, **values)
-    (train, held), (again, _) = (draw(template, np.random.default_rng(1)) for _ in range(2))
+    template = TaskTemplate(source, num_train=300, num_validation=100, **values)
+    (train, held), (again, _) = (draw_task(template, np.random.default_rng(1)) for _ in range(2))
     np.testing.assert_array_equal(train.x, again.x)
     assert (len(train.x), len(held.x)) == (300, 100)
     assert train.x.mean() == pytest.approx(0.0, abs=1e-4)

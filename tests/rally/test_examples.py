@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-MODULES = ["rally.stage", "rally.costs", "rally.networks", "rally.rally", "meta_momentum.callback"]
+MODULES = ["rally.stage", "rally.flops", "models.plain", "rally.rally", "meta_momentum.callback"]
 
 
 @pytest.mark.slow

@@ -110,7 +110,7 @@ def test_reward_is_credited_to_the_decision_that_shaped_the_batches(prefetch, pe
     callback = QANCallback(
         actions=selector.raw_actions(), agent=agent, reward=LossAfter(), decide_every=every
     )
-    callback._brain.controller.agent = agent  # ours, to look into; not a copy
+    callback._state.controller.agent = agent  # ours, to look into; not a copy
     fit(selector, callback, model(steps_per_execution=per_call), prefetch=prefetch)
     assert selector.staleness == prefetch
     # The k-th decision, after k · every steps, pushes class k + 1 into the only slot.
@@ -137,7 +137,7 @@ def test_a_schedule_without_the_delay_would_credit_the_wrong_decision(monkeypatc
     callback = QANCallback(
         actions=selector.raw_actions(), agent=agent, reward=LossAfter(), decide_every=4
     )
-    callback._brain.controller.agent = agent
+    callback._state.controller.agent = agent
     student = model()
     monkeypatch.setattr(
         "keras_qan.qan.callback.DecisionSchedule",
@@ -159,7 +159,7 @@ def test_choosing_what_is_easy_pays_only_where_the_chosen_batches_are_rewarded(o
         decide_every=4,
         reward=LogLossDrop(over_all_data),
     )
-    callback._brain.controller.agent = agent
+    callback._state.controller.agent = agent
     fit(selector, callback, epochs=2)  # Keras's sums begin anew with an epoch, and so have ours to
     told = agent.told.numpy()
     if over_all_data:
@@ -176,7 +176,7 @@ def test_state_holds_the_shares_of_the_classes_by_default():
     selector = one_class_at_a_time()
     agent = Turns()
     callback = QANCallback(actions=selector.raw_actions(), agent=agent, decide_every=10)
-    callback._brain.controller.agent = agent
+    callback._state.controller.agent = agent
     fit(selector, callback, prefetch=0)
     shares = agent.states.numpy()[:, -CLASSES:]
     # Nothing was trained on before the first decision; then class 1 alone for ten batches, and

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from keras_qan.storage import event_file
-from keras_qan.storage.run_log import FILES, RunLog, plain, read
+from keras_qan.storage.files import replace_non_finite
+from keras_qan.storage.run_log import FILES, RunLog, read
 
 
 def log_episode(log, number, phase="train", write=True, arm="qan"):
@@ -147,7 +148,7 @@ def test_an_empty_directory_has_no_finished_episodes(tmp_path):
 
 def test_plain_leaves_numbers_alone():
     value = {"a": [1, 2.5, True, None, "x", (math.nan, {"b": math.inf})]}
-    assert plain(value) == {"a": [1, 2.5, True, None, "x", [None, {"b": None}]]}
+    assert replace_non_finite(value) == {"a": [1, 2.5, True, None, "x", [None, {"b": None}]]}
 
 
 def test_a_disk_that_is_full_for_tensorboard_takes_back_what_was_half_written(

@@ -65,7 +65,7 @@ class Unregistered(Decay):
 @pytest.mark.parametrize("value", [Unregistered(0.5), object(), {"a": 1}, Decay, len])
 def test_what_is_not_registered_cannot_be_written(value):
     assert not is_configurable(value)
-    with pytest.raises(TypeError, match=r"class is not registered.*registry\.configurable"):
+    with pytest.raises(TypeError, match=r"class is not registered.*serialization\.configurable"):
         to_config([value])
 
 

@@ -62,7 +62,7 @@ def start_workers(directory: Path, log: Path) -> list[int]:
 
 
 def wait_for_all(children: list[int], seconds: float) -> list[int | None]:
-    """How they ended; None for one that has not within so many seconds."""
+    """Exit codes; None for a life that has not ended within so many seconds."""
     end = time.monotonic() + seconds
     codes: list[int | None] = [None] * len(children)
     while None in codes and time.monotonic() < end:

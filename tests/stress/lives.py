@@ -75,12 +75,12 @@ def _run(directory: Path, setup: Setup) -> int:
 
 
 def wait_for(child: int) -> int:
-    """How a life ended: its code, or the negative number of the signal."""
+    """Waits for the end of a life: its exit code, or the negative number of the signal."""
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
 
 
 def poll(child: int) -> int | None:
-    """How it ended, if it has."""
+    """The exit code of a life; None while it lives."""
     found, status = os.waitpid(child, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if found else None

@@ -191,7 +191,7 @@ class WholeRun:
         return code
 
     def count_jumps(self) -> int:
-        """How often its clock has jumped."""
+        """Jumps of its clock so far."""
         return self.jumps.stat().st_size if self.jumps.exists() else 0
 
     def end(self) -> None:

@@ -27,10 +27,10 @@ import sys, warnings
 warnings.simplefilter("ignore")
 from pathlib import Path
 from tests.stress import small_run
-from keras_qan.parallel import engine_by_name
+from keras_qan.parallel import make_executor
 from keras_qan.storage.signals import Stopped
 try:
-    with engine_by_name(sys.argv[1], 2, threads=1) as engine:
+    with make_executor(sys.argv[1], 2, threads=1) as engine:
         small_run.go(Path(sys.argv[2]), small_run.make_task(slowly=0.02), engine)
 except Stopped:
     sys.exit(143)
@@ -49,7 +49,7 @@ def start(engine: str, directory: Path, log: Path) -> subprocess.Popen[bytes]:
 
 def find_workers(process: int, engine: str) -> list[int]:
     """Process numbers of its workers."""
-    sign = "keras_qan.parallel.worker_main" if engine == "local" else "ray::_Performer"
+    sign = "keras_qan.parallel.worker_main" if engine == "local" else "ray::_RayWorker"
     found = []
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process(process).children(recursive=True):

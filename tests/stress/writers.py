@@ -81,7 +81,7 @@ def start_writer(directory: Path) -> tuple[int, int]:
 
 
 def wait_for(child: int, reading: int, before: int) -> tuple[int, int]:
-    """How it ended, and the last episode that it finished."""
+    """Waits for its end; the exit code, and the last episode that it finished."""
     with os.fdopen(reading, "rb") as source:
         told = source.read()
     _, status = os.waitpid(child, 0)

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qan.drmad.hyperparameters.transforms import Log, Transform
+from keras_qan.utils.validation import check_choice
 
 if TYPE_CHECKING:
     from keras_qan.drmad.data import Batch
@@ -119,6 +120,36 @@ class Hyperparameter:
 
     def __repr__(self) -> str:
         return self.name
+
+
+class GranularHyperparameter(Hyperparameter):
+    """A hyperparameter with a number for each part of the model, of the kind that `per` names.
+
+    Args:
+      per: one of the class's `granularities`. Defaults to the first of them.
+      initial: see `Hyperparameter`.
+      bounds: see `Hyperparameter`.
+      search: see `Hyperparameter`.
+    """
+
+    granularities: ClassVar[tuple[str, ...]] = ("layer", "universal")
+
+    def __init__(
+        self,
+        per: str | None = None,
+        *,
+        initial: float | None = None,
+        bounds: tuple[float, float] | None = None,
+        search: tuple[float, float] | None = None,
+    ) -> None:
+        kinds = self.granularities
+        self.per = check_choice("per", kinds[0] if per is None else per, kinds)
+        super().__init__(initial=initial, bounds=bounds, search=search)
+
+    @property
+    def name(self) -> str:
+        """Class and granularity."""
+        return f"{type(self).__name__}(per={self.per!r})"
 
 
 def _pair(

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from keras_qan.drmad.hyperparameters.base import Hyperparameter
-from keras_qan.utils.validation import check_choice
+from keras_qan.drmad.hyperparameters.base import GranularHyperparameter
 
 if TYPE_CHECKING:
     from keras_qan.drmad.model_info import ModelInfo
 
 
-class InitialScale(Hyperparameter):
+class InitialScale(GranularHyperparameter):
     """A factor on each layer's initial kernels; transform log, bounds 0.01 to 100.
 
     Args:
@@ -28,22 +27,6 @@ class InitialScale(Hyperparameter):
     default_search = (0.2, 5.0)
     in_loss = False
     once = True
-
-    def __init__(
-        self,
-        per: str = "layer",
-        *,
-        initial: float | None = None,
-        bounds: tuple[float, float] | None = None,
-        search: tuple[float, float] | None = None,
-    ) -> None:
-        self.per = check_choice("per", per, ("layer", "universal"))
-        super().__init__(initial=initial, bounds=bounds, search=search)
-
-    @property
-    def name(self) -> str:
-        """Class and granularity."""
-        return f"InitialScale(per={self.per!r})"
 
     def shape(self, info: ModelInfo) -> tuple[int, ...]:
         """`[L]`: layers, or 1."""

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from keras_qan.drmad.hyperparameters.base import Hyperparameter
+from keras_qan.drmad.hyperparameters.base import GranularHyperparameter, Hyperparameter
 from keras_qan.drmad.hyperparameters.transforms import Logit
-from keras_qan.utils.validation import check_choice
 
 if TYPE_CHECKING:
     from keras_qan.drmad.data import Batch
@@ -50,7 +49,7 @@ class LabelSmoothing(Hyperparameter):
         return (1.0 - value[0]) * losses + value[0] * info.loss.uniform(outputs)
 
 
-class LossWeights(Hyperparameter):
+class LossWeights(GranularHyperparameter):
     """A factor on the loss of each training example, or of each class's examples; transform log.
 
     Weights of examples that spoil the validation loss fall: data cleaning. They start from 1, and
@@ -63,25 +62,10 @@ class LossWeights(Hyperparameter):
       search: range that `search_then_descend` looks in. Defaults to none.
     """
 
+    granularities = ("class", "example")
     default_bounds = (0.01, 10.0)
     default_initial = 1.0
     once = True
-
-    def __init__(
-        self,
-        per: str = "class",
-        *,
-        initial: float | None = None,
-        bounds: tuple[float, float] | None = None,
-        search: tuple[float, float] | None = None,
-    ) -> None:
-        self.per = check_choice("per", per, ("class", "example"))
-        super().__init__(initial=initial, bounds=bounds, search=search)
-
-    @property
-    def name(self) -> str:
-        """Class and granularity."""
-        return f"LossWeights(per={self.per!r})"
 
     def shape(self, info: ModelInfo) -> tuple[int, ...]:
         """`[C]` or `[N]`."""

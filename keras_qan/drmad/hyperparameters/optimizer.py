@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from keras_qan.drmad.hyperparameters.base import Hyperparameter, at_progress
+from keras_qan.drmad.hyperparameters.base import (
+    GranularHyperparameter,
+    Hyperparameter,
+    at_progress,
+)
 from keras_qan.drmad.hyperparameters.transforms import Logit
-from keras_qan.utils.validation import check_choice, check_integer
+from keras_qan.utils.validation import check_integer
 
 if TYPE_CHECKING:
     from keras_qan.drmad.model_info import ModelInfo
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 _CONSTANT = "1 is constant through the training."
 
 
-class LearningRate(Hyperparameter):
+class LearningRate(GranularHyperparameter):
     """The rate α of w ← w + α v, for each layer and point of a schedule; transform log.
 
     Between the points, which are spread evenly from the first step to the last, it is linear.
@@ -37,16 +41,15 @@ class LearningRate(Hyperparameter):
 
     def __init__(
         self,
-        per: str = "layer",
+        per: str | None = None,
         *,
         schedule_points: int = 1,
         initial: float | None = None,
         bounds: tuple[float, float] | None = None,
         search: tuple[float, float] | None = None,
     ) -> None:
-        self.per = check_choice("per", per, ("layer", "universal"))
         self.schedule_points = check_integer("schedule_points", schedule_points, 1, hint=_CONSTANT)
-        super().__init__(initial=initial, bounds=bounds, search=search)
+        super().__init__(per, initial=initial, bounds=bounds, search=search)
 
     @property
     def name(self) -> str:

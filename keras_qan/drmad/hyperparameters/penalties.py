@@ -7,25 +7,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from keras_qan.drmad.hyperparameters.base import Hyperparameter
-from keras_qan.utils.validation import check_choice
+from keras_qan.drmad.hyperparameters.base import GranularHyperparameter
 
 if TYPE_CHECKING:
     from keras_qan.drmad.model_info import ModelInfo
 
-_GRANULARITIES = ("weight", "unit", "layer", "universal")
 
-
-class _Penalty(Hyperparameter):
+class _Penalty(GranularHyperparameter):
     """λ · f(w), with one λ for each weight, unit or layer, or for all."""
 
+    granularities = ("layer", "unit", "weight", "universal")
     default_bounds = (1e-8, 10.0)
     default_initial = 1e-4
     default_search = (1e-7, 0.1)
 
     def __init__(
         self,
-        per: str = "layer",
+        per: str | None = None,
         *,
         layers: Any = None,
         biases: bool = False,
@@ -33,17 +31,11 @@ class _Penalty(Hyperparameter):
         bounds: tuple[float, float] | None = None,
         search: tuple[float, float] | None = None,
     ) -> None:
-        self.per = check_choice("per", per, _GRANULARITIES)
         if isinstance(layers, str):
             layers = (layers,)
         self.layers = None if layers is None else tuple(layers)
         self.biases = bool(biases)
-        super().__init__(initial=initial, bounds=bounds, search=search)
-
-    @property
-    def name(self) -> str:
-        """Class and granularity."""
-        return f"{type(self).__name__}(per={self.per!r})"
+        super().__init__(per, initial=initial, bounds=bounds, search=search)
 
     def penalised(self, info: ModelInfo) -> list[int]:
         """Positions of the penalised weights.
@@ -127,17 +119,7 @@ class L2(_Penalty):
 class L1(_Penalty):
     """Σ λ_j |w_j|, in the units of `keras.regularizers.L1`; transform log, bounds 1e-8 to 10.
 
-    A *unit* is what feeds a kernel: an input of a Dense kernel (a row), an input channel of a
-    convolution (the last axis but one), so that the units of a first Dense layer are the input's
-    pixels.
-
-    Args:
-      per: "weight", "unit", "layer" or "universal". Defaults to "layer".
-      layers: names of the layers to penalise. Defaults to all.
-      biases: penalise weights of one axis (biases, scales) too. Defaults to False.
-      initial: λ that all start from. Defaults to 1e-4.
-      bounds: lowest and highest λ. Defaults to 1e-8 to 10.
-      search: range that `search_then_descend` looks in. Defaults to 1e-7 to 0.1.
+    Its arguments are those of `L2`.
     """
 
     def _of(self, weight: tf.Tensor) -> tf.Tensor:

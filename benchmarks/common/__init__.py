@@ -1,0 +1,1 @@
+"""Records, tables and machine descriptions that the benchmarks share."""

@@ -1,0 +1,38 @@
+"""Markdown tables, and means with their bootstrap intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from keras_qan.experiments.statistics import interval
+
+
+def format_row(*cells: object) -> str:
+    """A row of a table: `| a | b |`."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def format_header(*columns: str) -> str:
+    """The first two lines of a table."""
+    return f"{format_row(*columns)}\n{'|---' * len(columns)}|"
+
+
+def format_interval(values: Iterable[float], form: str) -> str:
+    """The 95 % interval of a mean: `low … high`; empty for fewer than two finite values."""
+    low, high = interval([float(value) for value in values])
+    return f"{low:{form}} … {high:{form}}" if math.isfinite(low) else ""
+
+
+def format_mean(values: Iterable[float], form: str) -> str:
+    """The mean of the finite values and its 95 % interval: `mean (low … high)`.
+
+    The interval is left out where it has no width; without a finite value it is `–`.
+    """
+    finite = [float(value) for value in values if math.isfinite(value)]
+    if not finite:
+        return "–"
+    mean = f"{np.mean(finite):{form}}"
+    return f"{mean} ({format_interval(finite, form)})" if len(set(finite)) > 1 else mean

@@ -1,0 +1,7 @@
+"""Former name of `keras_qan.experiments.learning_rate`."""
+
+from keras_qan._moved import lead_to
+
+__getattr__ = lead_to(
+    __name__, "keras_qan.experiments.learning_rate", Experiment="LearningRateExperiment"
+)
