@@ -22,6 +22,7 @@ from keras_qan.parallel import Call
 from keras_qan.qan.agent_state import AgentState
 from keras_qan.qan.callback import QANCallback
 from keras_qan.qan.config import CallbackConfig
+from keras_qan.qan.model_access import ModelAccess
 from keras_qan.qan.presets import default
 from keras_qan.storage.run_log import InMemoryRunLog
 from keras_qan.utils.progress import Progress

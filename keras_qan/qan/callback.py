@@ -116,6 +116,7 @@ class QANCallback(keras.callbacks.Callback):
         given = CallbackConfig(
             actions, observations, reward, agent, decide_every, rate_bounds, dense_start, schedule
         )
+        given.check()
         known = starting_policy(policy, given)
         if known is None:
             self._adopt(AgentState(given, _default_settings(), directory), explore=True)

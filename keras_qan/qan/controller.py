@@ -501,13 +501,17 @@ class Controller:
         self.guard.note_step_back(state.rates, step, context.num_steps, is_plain)
         if self.guard.is_open:
             return effect
+        why = "a tenth of its steps is taken back"
+        if self.guard.was_in_vain:
+            why = "the loss rises again at lower rates, so that the rate is not its cause"
         warnings.warn(
-            f"QANCallback takes no more steps back in this training: after {self.guard.count} of "
-            "them the loss rises again at lower rates, so that the rate is not its cause. The rate "
-            "is what it was before. Shuffle the data, or use larger batches.",
+            f"QANCallback takes no more steps back in this training after {self.guard.count} of "
+            f"them: {why}. Shuffle the data, or use larger batches.",
             RuntimeWarning,
             stacklevel=5,
         )
+        if not self.guard.was_in_vain:
+            return effect
         return effect._replace(state=effect.state._replace(rates=self.guard.rates_before))
 
     def _observe(

@@ -14,13 +14,16 @@ STANDARD_ERRORS = 3.0
 FEWEST_STEPS = 4
 
 #: Step backs in a row, without a new lowest loss between them, before they are given up.
-MOST_IN_A_ROW = 5
+MOST_IN_A_ROW = 8
 
 #: The largest share of a training's steps that step backs may take back.
 LARGEST_SHARE_LOST = 0.1
 
+#: Steps that may be taken back however short the training.
+FEWEST_STEPS_LOST = 40
+
 #: The lowest rate that a step back leads to, relative to the one that the user compiled with.
-LOWEST_RELATIVE_RATE = 1e-3
+LOWEST_RELATIVE_RATE = 1e-5
 
 
 class BatchNoise:
@@ -63,12 +66,14 @@ class StepBackGuard:
     Attributes:
       is_open: False once step backs are given up for the rest of the training.
       count: step backs that restored weights so far.
+      was_in_vain: whether the last one was the last of a row that did not lower the loss.
     """
 
     def __init__(self) -> None:
         self.noise = BatchNoise()
         self.is_open = True
         self.count = 0
+        self.was_in_vain = False
         self._in_a_row = 0
         self._rates_before: Any = None
         self._best_loss, self._best_size = math.inf, 0
@@ -97,23 +102,24 @@ class StepBackGuard:
         self._best_loss, self._best_size, self._kept_at = loss, size, step
         self._in_a_row = 0
 
-    def note_step_back(self, rates: Any, step: int, num_steps: int, is_finite: bool) -> None:
+    def note_step_back(self, rates: Any, step: int, num_steps: int, is_plain: bool) -> None:
         """Note a step back that restored weights.
 
         Args:
           rates: the rates that it found, `[K]`.
           step: steps done.
           num_steps: steps in the training, as far as is known.
-          is_finite: whether the loss was finite.
+          is_plain: whether the loss is finite, and not so high that it can only have diverged.
         """
         if self._in_a_row == 0:
             self._rates_before = rates
         self.count += 1
-        self._in_a_row += 1
+        self._in_a_row = self._in_a_row + 1 if is_plain else 0
         self._steps_lost += max(step - self._kept_at, 0)
         self._kept_at = step
-        too_many = self._steps_lost > LARGEST_SHARE_LOST * num_steps
-        if is_finite and (self._in_a_row >= MOST_IN_A_ROW or too_many):
+        self.was_in_vain = is_plain and self._in_a_row >= MOST_IN_A_ROW
+        allowed = max(LARGEST_SHARE_LOST * num_steps, FEWEST_STEPS_LOST)
+        if self.was_in_vain or (is_plain and self._steps_lost > allowed):
             self.is_open = False
 
     @property
