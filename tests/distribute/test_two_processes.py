@@ -62,7 +62,7 @@ import json, os, sys
 from pathlib import Path
 from keras_qan import distribute
 strategy = distribute.from_name("multi_worker")
-team = distribute.present_team()
+team = distribute.current_worker_group()
 """
     + MODEL
     + """
@@ -115,12 +115,13 @@ except RuntimeError as error:
     found["disagreed"] = str(error)
 shared = SharedAgent(DQN(seed=1), team)
 shared.build(3, 2)
-look = tf.function(lambda o: shared.act(o, tf.constant(False)), autograph=False)
-found["choice"] = int(look(tf.constant([1.0, 2.0, 3.0])).action)
+numbers = team.gather_numbers(np.array([team.index, 1.0 / 3.0]))
+found["gathered"] = [str(numbers.dtype), numbers.tolist()]
+found["choice"] = shared.act(np.array([1.0, 2.0, 3.0], np.float32), False).action
 try:
-    look(tf.constant([1.0, 2.0, 3.0 + team.index]))
-except tf.errors.InvalidArgumentError as error:
-    found["drifted"] = error.message
+    shared.act(np.array([1.0, 2.0, 3.0 + team.index], np.float32), False)
+except RuntimeError as error:
+    found["drifted"] = str(error)
 print("FOUND" + json.dumps(found))
 """
 )
@@ -144,9 +145,9 @@ else:
 
 EXPERIMENT = """
 import json, sys
-from keras_qan.experiments.learning_rate import Experiment
+from keras_qan.experiments.learning_rate import LearningRateExperiment
 fields = json.loads(sys.argv[1])
-report = Experiment(**fields).run()
+report = LearningRateExperiment(**fields).run()
 print("FOUND" + json.dumps({"rows": len(report.rows), "episodes": report.episodes}))
 """
 
@@ -219,6 +220,10 @@ class TestTwoWorkers:
 
     def test_the_chiefs_word_reaches_the_others(self, both):
         assert [one["heard"] for one in both] == [{"word": "of chief"}] * 2
+
+    def test_numbers_are_gathered_in_double_precision_the_chiefs_first(self, both):
+        expected = ["float64", [[0.0, 1.0 / 3.0], [1.0, 1.0 / 3.0]]]
+        assert [one["gathered"] for one in both] == [expected] * 2
 
     def test_workers_that_have_drifted_apart_are_stopped(self, both):
         for one in both:
