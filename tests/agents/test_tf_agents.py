@@ -202,12 +202,13 @@ def test_what_needs_tensorflow_says_so_on_another_backend(backend, monkeypatch):
     from keras_qan.utils.backend import require_tensorflow
 
     monkeypatch.setattr(keras.backend, "backend", lambda: backend)
-    asks = (lambda: require_tensorflow("keras_qan.selection"), lambda: keras_qan.selection)
-    for ask in asks:
-        with pytest.raises(
-            RuntimeError,
-            match=rf"keras_qan\.selection needs .*backend is '{backend}'.*KERAS_BACKEND=tensorflow",
-        ):
+    asks = {
+        "keras_qan.selection": lambda: require_tensorflow("keras_qan.selection"),
+        "keras_qan.MetaQNN": lambda: keras_qan.MetaQNN,
+    }
+    for name, ask in asks.items():
+        expected = rf"{name} needs .*backend is '{backend}'.*KERAS_BACKEND=tensorflow"
+        with pytest.raises(RuntimeError, match=expected):
             ask()
     # The callback works on any of them.
     assert keras_qan.QANCallback is not None

@@ -115,12 +115,13 @@ except RuntimeError as error:
     found["disagreed"] = str(error)
 shared = SharedAgent(DQN(seed=1), team)
 shared.build(3, 2)
-look = tf.function(lambda o: shared.act(o, tf.constant(False)), autograph=False)
-found["choice"] = int(look(tf.constant([1.0, 2.0, 3.0])).action)
+numbers = team.gather_numbers(np.array([team.index, 1.0 / 3.0]))
+found["gathered"] = [str(numbers.dtype), numbers.tolist()]
+found["choice"] = shared.act(np.array([1.0, 2.0, 3.0], np.float32), False).action
 try:
-    look(tf.constant([1.0, 2.0, 3.0 + team.index]))
-except tf.errors.InvalidArgumentError as error:
-    found["drifted"] = error.message
+    shared.act(np.array([1.0, 2.0, 3.0 + team.index], np.float32), False)
+except RuntimeError as error:
+    found["drifted"] = str(error)
 
 # At last, as what is left of it is unknown: TensorFlow's own strategy, without the repair.
 del distribute.keras_fit.RepairedMultiWorkerMirroredStrategy.reduce
@@ -213,6 +214,10 @@ class TestTwoWorkers:
 
     def test_the_chiefs_word_reaches_the_others(self, both):
         assert [one["heard"] for one in both] == [{"word": "of chief"}] * 2
+
+    def test_numbers_are_gathered_in_double_precision_the_chiefs_first(self, both):
+        expected = ["float64", [[0.0, 1.0 / 3.0], [1.0, 1.0 / 3.0]]]
+        assert [one["gathered"] for one in both] == [expected] * 2
 
     def test_workers_that_have_drifted_apart_are_stopped(self, both):
         for one in both:
