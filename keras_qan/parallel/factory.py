@@ -7,7 +7,6 @@ import os
 from keras_qan.parallel.call import Executor
 from keras_qan.parallel.local import LocalExecutor
 from keras_qan.parallel.processes import ProcessExecutor
-from keras_qan.utils.validation import check, check_choice, check_integer
 
 #: The names that `make_executor` knows.
 EXECUTORS = ("local", "ray")
@@ -30,10 +29,13 @@ def make_executor(
       ImportError: Ray is asked for and not installed.
       ValueError: there is no such executor, or a number is out of range.
     """
-    check_choice("engine", name, EXECUTORS)
-    check_integer("workers", workers, 1)
+    if name not in EXECUTORS:
+        raise ValueError(f"engine is {name!r}; expected one of {', '.join(EXECUTORS)}.")
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; expected at least 1.")
     is_ray = name == "ray"
-    check(is_ray or not ray_address, "ray_address", ray_address, "it with engine=ray alone")
+    if ray_address and not is_ray:
+        raise ValueError(f"ray_address is {ray_address!r}; expected it with engine=ray alone.")
     if not is_ray and workers == 1:
         return LocalExecutor()
     if threads is None:

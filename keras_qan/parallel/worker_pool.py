@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Literal
 
 from keras_qan.parallel.call import Call, TaskError, WorkerDiedError
-from keras_qan.utils.validation import check_integer
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +55,9 @@ class WorkerPool(abc.ABC):
     is_here = False
 
     def __init__(self, workers: int) -> None:
-        self._workers = check_integer("workers", workers, 1)
+        if workers < 1:
+            raise ValueError(f"workers is {workers}; expected at least 1.")
+        self._workers = workers
 
     @property
     def workers(self) -> int:

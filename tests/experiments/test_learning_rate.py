@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 
+import keras
 import numpy as np
 import pytest
 from helpers.scripts import Script
 
+from keras_qan import QANCallback, models
 from keras_qan.experiments.flags import to_text
 from keras_qan.experiments.learning_rate import LearningRateExperiment
+from keras_qan.qan import presets
 from keras_qan.storage import run_log
 
 TINY = {
@@ -147,25 +150,34 @@ def test_script_learns_evaluates_draws_and_can_be_repeated_from_its_flags(tmp_pa
         assert (one / file).read_text() == (other / file).read_text()
 
 
-@pytest.mark.slow
-def test_papers_student_has_its_size_and_takes_a_few_steps_under_its_settings(tmp_path):
-    """WRN-40-4 on images of CIFAR-10's size, two actions, a decision at every step."""
-    import keras
-
-    from keras_qan import QANCallback, models
-    from keras_qan.qan import presets
-
-    model = models.build("wrn-40-4", (32, 32, 3), 10, weight_decay=5e-4)
-    assert model.count_params() == pytest.approx(8.9e6, rel=0.01)
+def build_wide(name):
+    model = models.build(name, (32, 32, 3), 10, weight_decay=5e-4)
     model.compile(
         keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=False,
     )
+    return model
+
+
+@pytest.mark.slow
+def test_papers_model_has_its_size():
+    assert build_wide("wrn-40-4").count_params() == pytest.approx(8.9e6, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("wrn-10-4", marks=pytest.mark.slow),
+        pytest.param("wrn-40-4", marks=pytest.mark.stress),
+    ],
+)
+def test_papers_model_takes_a_few_steps_under_its_settings(name, tmp_path):
+    """A wide residual network, images of CIFAR-10's size, two actions, a decision at each step."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(8, 32, 32, 3)).astype("float32"), rng.integers(0, 10, 8)
     callback = QANCallback(tmp_path, **presets.paper())
-    history = model.fit(x, y, batch_size=2, verbose=0, callbacks=[callback])
+    history = build_wide(name).fit(x, y, batch_size=2, verbose=0, callbacks=[callback])
     assert 0.1 * 0.95**4 - 1e-6 <= history.history["learning_rate"][0] <= 0.1 + 1e-6
     assert callback.agent.arrays()["replay/observation"].shape == (4, 193)
 

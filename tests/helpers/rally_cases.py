@@ -19,7 +19,7 @@ def data(num=240, seed=0, classes=3):
 TRAIN, VALIDATION, TEST = data(), data(90, seed=1), data(90, seed=2)
 
 
-def build_model(seed, width=4, optimizer=None, dropout=0.0):
+def build_model(seed, width=4, optimizer=None, dropout=0.0, run_eagerly=False):
     """A perceptron with named layers, its weights from the seed."""
 
     def dense(units, number, **more):
@@ -39,5 +39,11 @@ def build_model(seed, width=4, optimizer=None, dropout=0.0):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         jit_compile=False,
+        run_eagerly=run_eagerly,
     )
     return model
+
+
+def build_eager_model(seed):
+    """The same, which trains a few steps sooner than a graph is traced."""
+    return build_model(seed, run_eagerly=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -19,6 +20,9 @@ def test_snippets_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     whole = keras.Model.fit
     quiet = {"verbose": 0, "shuffle": False}
     monkeypatch.setattr(keras.Model, "fit", lambda *a, **named: whole(*a, **{**named, **quiet}))
+    # Without XLA, whose compilation would take most of the time.
+    plain = functools.partialmethod(keras.Model.compile, jit_compile=False)
+    monkeypatch.setattr(keras.Model, "compile", plain)
     names: dict = {}
     for snippet in SNIPPETS:
         for long, short in (("epochs=8", "epochs=1"), ("epochs=4", "epochs=1"), ("(3)", "(2)")):

@@ -7,7 +7,14 @@ import json
 import keras
 import numpy as np
 import pytest
-from helpers.rally_cases import TEST, TRAIN, VALIDATION, build_model, data
+from helpers.rally_cases import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    build_eager_model,
+    build_model,
+    data,
+)
 
 from keras_qan import QANCallback, Rally, Stage
 from keras_qan import rally as rally_package
@@ -24,6 +31,11 @@ STAGES = [
 
 def run(rally, **more):
     return rally.run(build_model, TRAIN, VALIDATION, **more)
+
+
+def run_eagerly(rally, **more):
+    """For trainings of a few steps."""
+    return rally.run(build_eager_model, TRAIN, VALIDATION, **more)
 
 
 def with_dropout(seed):
@@ -83,7 +95,7 @@ def test_growing_changes_neither_function_nor_the_optimizers_count(whole):
 
 
 def test_random_padding_does_change_it():
-    report = run(Rally(STAGES[:2], batch_size=20, new="random"))
+    report = run_eagerly(Rally(STAGES[:2], batch_size=20, new="random"))
     assert report.stages[1]["val_loss_at_start"] != pytest.approx(
         report.stages[0]["val_loss"], rel=1e-3
     )
@@ -159,7 +171,7 @@ def test_noise_parts_the_copies_of_its_stage_alone():
         stages = [Stage(0.5, learning_rate=1e-12), Stage(1.0, 1, {"hidden": 8}, (), 1e-12)]
         if noise:
             stages[1] = Stage(1.0, 1, {"hidden": 8}, (), 1e-12, noise=noise)
-        report = run(Rally(stages, batch_size=20))
+        report = run_eagerly(Rally(stages, batch_size=20))
         before, after = report.looks[1], report.looks[2]
         return before["val_loss"], after["val_loss"], report.model.get_layer("logits").kernel
 
@@ -220,9 +232,9 @@ def test_a_rally_that_was_killed_goes_on_to_the_same_end(tmp_path, whole, stage)
 
 
 def test_another_rally_in_the_directory_is_refused_with_what_differs(tmp_path):
-    run(Rally([Stage(0.5)], tmp_path, batch_size=20))
+    run_eagerly(Rally([Stage(0.5)], tmp_path, batch_size=20))
     with pytest.raises(ValueError, match=r"holds a rally with other seed; .*seed=0"):
-        run(Rally([Stage(0.5)], tmp_path, batch_size=20, seed=1))
+        run_eagerly(Rally([Stage(0.5)], tmp_path, batch_size=20, seed=1))
     with pytest.raises(ValueError, match="other plan"):
         Rally([Stage(0.5)], tmp_path, batch_size=20).run(
             lambda seed: build_model(seed, width=5), TRAIN, VALIDATION
@@ -236,19 +248,21 @@ def test_one_agent_goes_through_all_stages_and_through_a_kill(tmp_path):
     def qan(name):
         return QANCallback(tmp_path / name / "qan", agent=RandomAgent(0), decide_every=2)
 
-    whole = run(Rally(stages, tmp_path / "whole", qan=qan("whole"), batch_size=20))
+    whole = run_eagerly(Rally(stages, tmp_path / "whole", qan=qan("whole"), batch_size=20))
     episodes = lines(tmp_path / "whole" / "qan" / "episodes.jsonl")
     assert [episode["stage"] for episode in episodes] == [1, 2]
     assert all(e["initial_learning_rate"] == pytest.approx(0.01) for e in episodes)
     with pytest.raises(KilledError):
-        run(Rally(stages, tmp_path / "run", qan=qan("run"), batch_size=20), callbacks=[Kill(1)])
+        run_eagerly(
+            Rally(stages, tmp_path / "run", qan=qan("run"), batch_size=20), callbacks=[Kill(1)]
+        )
     # As if the kill had come between the agent's writing of stage 2 and the rally's.
     more = qan("run")
-    model = build_model(0)
+    model = build_eager_model(0)
     model.fit(*TRAIN, epochs=1, verbose=0, callbacks=[more])
     assert more.episodes == 2
     rally = Rally(stages, tmp_path / "run", qan=qan("run"), batch_size=20)
-    report = run(rally)
+    report = run_eagerly(rally)
     assert rally.qan.episodes == 2
     for one, other in zip(whole.model.get_weights(), report.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
