@@ -37,7 +37,7 @@ from keras_qan.qan.rewards import Reward
 from keras_qan.qan.rule import Decision
 from keras_qan.qan.training_memory import TrainingMemory
 
-#: Calls of Keras's hook after which a training without a loss is left alone.
+#: Calls of Keras's hook without a loss after which the rate of a training is left as it is.
 PATIENCE = 10
 
 #: Maximum roll-backs after a non-finite loss before a training is given up.
@@ -48,35 +48,41 @@ class QANCallback(keras.callbacks.Callback):
     """Tunes the learning rate while a model trains, and learns to do it better with each `fit`.
 
     Every `fit` is one episode: at each decision an agent observes the statistics of the model's
-    weights, the rate, the time and the loss, and chooses what happens to the learning rate next;
-    what the loss did afterwards is its reward. One callback can go through any number of `fit`
-    calls, of fresh models or of the same; what it learned stays with it, and is written to
-    `directory` after each. Copies (KerasTuner makes one for each trial) share what they learn.
+    weights, the rate, the time and the loss, and chooses an action on the learning rate; the
+    change of the loss afterwards is its reward. One callback can go through any number of `fit`
+    calls, of fresh models or of the same; its agent goes on learning, and is written to `directory`
+    after each. Copies (KerasTuner makes one for each trial) share the agent.
 
     Args:
-      directory: where agent, counters and logs live; made if missing, gone on from if not. Without
-        it everything stays in memory.
-      actions: what the agent can choose among; by default steps of the rate both ways, and none.
-      observations: what the state is made of; by default the weight statistics of the first
-        convolution (else the first kernel), the rate, and the state of the training.
-      reward: what a decision is worth; by default the fall of the log loss, down to the last
-        validation loss.
-      agent: what decides; by default a double DQN.
-      decide_every: optimizer steps between decisions; by default a twentieth of the training.
-      rate_bounds: the lowest and the highest learning rate that is ever assigned.
-      dense_start: whether the first decisions lie close together; `decide_every` is left out then.
-      schedule: what every rate that the actions lead to is multiplied by, for example `Cosine()`;
-        the actions then move the whole rest of the schedule up or down.
-      policy: what it starts out knowing: "shipped" for the policy that comes with the package, the
-        path of a policy file, a `Policy`, or None for nothing. By default "shipped" where none of
-        the arguments above but `directory` is given, and nothing where one is. Without a directory
-        a policy is followed as it is; with one it goes on learning there, on your own task.
+      directory: the run directory with agent, counters and logs. It is made if missing; a run that
+        it holds is resumed. Defaults to none: everything stays in memory.
+      actions: the actions that the agent chooses from. Defaults to `actions.default()`: steps of
+        the rate both ways, and none.
+      observations: the parts of the state. Defaults to `observations.default()`: the weight
+        statistics of the first convolution (else the first kernel), the rate, and the state of the
+        training.
+      reward: the reward of a decision. Defaults to `LogLossDrop()`: the fall of the log loss, down
+        to the last validation loss.
+      agent: the agent that decides. Defaults to `DQN()`.
+      decide_every: optimizer steps between decisions. Defaults to a twentieth of the training.
+      rate_bounds: the lowest and the highest learning rate that is ever assigned. Defaults to
+        (1e-6, 1.0).
+      dense_start: whether the first decisions lie close together; `decide_every` is ignored then.
+        Defaults to False.
+      schedule: a factor of every rate that the actions lead to, for example `Cosine()`; the actions
+        then move the whole rest of the schedule up or down. Defaults to none.
+      policy: the policy to start from: "shipped" for the one that comes with the package, the path
+        of a policy file, a `Policy`, or None for no policy. Without a directory a policy is used as
+        it is; with one the agent goes on learning on your own task. Defaults to "shipped" where no
+        `actions`, `observations`, `reward` or `agent` is given, else to None.
+
+    Where a policy is used, it replaces the defaults of the other arguments.
 
     Attributes:
       explore: whether it acts at random with probability ε and learns. When set to False, it acts
-        greedily and changes nothing of what it knows.
-      context: what the log's records start with (`arm`, `phase`, `episode`, `seed`), where it is to
-        be something else than the callback's own count.
+        greedily and learns nothing.
+      context: fields of the log's records (`arm`, `phase`, `episode`, `seed`) that replace the
+        callback's own.
 
     Raises:
       ValueError: an argument is out of range, or the directory holds a run with other settings.
@@ -96,6 +102,7 @@ class QANCallback(keras.callbacks.Callback):
     def __init__(
         self,
         directory: str | Path | None = None,
+        *,
         actions: Sequence[Action] | None = None,
         observations: Sequence[Observation] | None = None,
         reward: Reward | None = None,
@@ -114,7 +121,14 @@ class QANCallback(keras.callbacks.Callback):
                 "QANCallback(decide_every=3)."
             )
         given = CallbackConfig(
-            actions, observations, reward, agent, decide_every, rate_bounds, dense_start, schedule
+            actions=actions,
+            observations=observations,
+            reward=reward,
+            agent=agent,
+            decide_every=decide_every,
+            rate_bounds=rate_bounds,
+            dense_start=dense_start,
+            schedule=schedule,
         )
         given.check()
         known = starting_policy(policy, given)
@@ -127,14 +141,14 @@ class QANCallback(keras.callbacks.Callback):
 
     @classmethod
     def load(cls, directory: str | Path, explore: bool = True, selector: Any = None) -> QANCallback:
-        """Load what an earlier run learned.
+        """Load an earlier run.
 
         Args:
           directory: the earlier callback's directory.
           explore: whether to go on exploring, learning and writing there; if False, it acts
-            greedily, frozen, and the directory is only read.
-          selector: what chooses the batches, where the run has actions that steer one: of the same
-            kind, with as many classes.
+            greedily, learns nothing, and the directory is only read. Defaults to True.
+          selector: the selector of the batches, where the run has selection actions: of the same
+            kind, with as many classes. Defaults to none.
 
         Raises:
           FileNotFoundError: there is no run in the directory.
@@ -146,14 +160,14 @@ class QANCallback(keras.callbacks.Callback):
 
     @classmethod
     def of(cls, state: AgentState, explore: bool) -> QANCallback:
-        """Return a callback around a state that was made elsewhere."""
+        """Return a callback with an existing state."""
         callback = cls.__new__(cls)
         keras.callbacks.Callback.__init__(callback)
         callback._adopt(state, explore)
         return callback
 
     def _adopt(self, state: AgentState, explore: bool) -> None:
-        """Set every attribute; the state is shared between copies, the rest is this one's own."""
+        """Set every attribute; copies share the state and nothing else."""
         self._state = state
         self.explore = explore
         self.context: dict[str, Any] = {}
@@ -184,7 +198,7 @@ class QANCallback(keras.callbacks.Callback):
 
     @property
     def settings(self) -> CallbackConfig:
-        """Its parts."""
+        """The settings that it was made with, defaults included."""
         return self._state.settings
 
     @property
@@ -206,12 +220,12 @@ class QANCallback(keras.callbacks.Callback):
         self._state.log = other._state.log
 
     def join(self, workers: Any) -> None:
-        """Make it one of several workers' that act on the chief's decisions; `fit` does it too."""
+        """Act on the chief's decisions, as one of several workers; `fit` calls it too."""
         self._state.join(workers)
 
     @contextlib.contextmanager
     def writing_later(self) -> Iterator[Callable[..., None]]:
-        """Within the block, an episode's records wait for a call with what else is to be noted."""
+        """Write an episode's records only when the yielded function is called with more fields."""
         self._defers_writing = True
         try:
             yield lambda **more: self._state.write_episode(self.explore, **more)
@@ -219,7 +233,10 @@ class QANCallback(keras.callbacks.Callback):
             self._defers_writing = False
 
     def save(self, directory: str | Path | None = None) -> Path:
-        """Write what was learned, to its own directory or to another.
+        """Write a checkpoint.
+
+        Args:
+          directory: the directory to write to. Defaults to the callback's own.
 
         Returns:
           The new checkpoint.
@@ -230,7 +247,7 @@ class QANCallback(keras.callbacks.Callback):
         return self._state.save(directory)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> QANCallback:
-        """A callback for another training that shares agent, counters and directory."""
+        """Return a callback for another training that shares agent, counters and directory."""
         memo[id(self)] = copy = type(self).of(self._state, self.explore)
         return copy
 
@@ -244,15 +261,15 @@ class QANCallback(keras.callbacks.Callback):
     # Keras's hooks.
 
     def set_model(self, model: keras.Model) -> None:
-        """Note the model, and warns of callbacks in the same `fit` that set the rate too."""
+        """Note the model, and warn of callbacks in the same `fit` that set the rate too."""
         super().set_model(model)
         self._conflicts.check_neighbours()
         self._patience = patience_of(callbacks_of_same_fit())
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Find what is to be watched and steered."""
+        """Start the state of this `fit`; find kernels and rates if the model is built."""
         if self._fit is not None:
-            self._fit.put_rate_back()  # the fit before was broken off
+            self._fit.put_rate_back()  # the last fit was interrupted
         self._fit = None
         require_trainable(self.model)
         self.join(workers_of(self.model))
@@ -267,7 +284,7 @@ class QANCallback(keras.callbacks.Callback):
         fit = self._running
         fit.companion.on_epoch_begin(epoch, logs)
         if fit.num_epochs is None and self.selector is not None:
-            # How late its batches come is known once it has begun.
+            # The selector's staleness is known once it has begun.
             fit.schedule = DecisionSchedule(
                 self.settings.decide_every,
                 bool(self.settings.dense_start),
@@ -354,7 +371,7 @@ class QANCallback(keras.callbacks.Callback):
         self._state.record("epochs", epoch=epoch, step=step, **values)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Close the episode and write down what was learned."""
+        """Close the episode, and write records and checkpoint."""
         fit = self._running
         self._fit = None
         fit.companion.on_train_end(logs)
@@ -365,7 +382,7 @@ class QANCallback(keras.callbacks.Callback):
         fit.model.synchronize()
         final_loss = fit.validation_loss if self._controller.reward.uses_validation else None
         if final_loss is not None and not math.isfinite(final_loss):
-            final_loss = None  # a validation that failed says nothing of the weights
+            final_loss = None  # a failed validation is no measure of the weights
         last = self._controller.end(
             fit.model,
             fit.schedule.context(),
@@ -378,7 +395,7 @@ class QANCallback(keras.callbacks.Callback):
         fit.add_decision(last)
         self._state.end_episode(
             self.explore,
-            steps=fit.schedule.step,
+            steps=fit.schedule.step - fit.schedule.start,
             decisions=fit.num_decisions,
             initial_learning_rate=fit.initial_rate,
             final_loss=last.loss,
@@ -394,7 +411,7 @@ class QANCallback(keras.callbacks.Callback):
         if self.explore and self.params.get("verbose"):
             print(f"QAN, training {self.episodes}: {self.gain()}")
 
-    # What they are made of.
+    # Parts of the hooks.
 
     @property
     def _controller(self) -> Controller:
@@ -448,7 +465,7 @@ class QANCallback(keras.callbacks.Callback):
         return sums
 
     def _access(self, fit: FitState) -> ModelAccess:
-        """Find what is to be watched and steered, once the model is built."""
+        """Find the kernels to watch and the rates to assign, once the model is built."""
         controller = self._controller
         fit.model = ModelAccess(
             self.model,
@@ -462,14 +479,14 @@ class QANCallback(keras.callbacks.Callback):
     def _begin(self, fit: FitState) -> None:
         """Take the first decision."""
         fit.initial_rates = fit.model.read_rates()
-        # What an agent that learns may do is a part of what it learns from.
+        # An agent that learns is not limited: it has to see the outcome of all its actions.
         is_free = self.explore or not fit.model.is_trained
         if self._patience is not None and not self.explore:
             fit.early_end = EarlyEnd(self._patience)
         peak = None if self.explore else self._memory.peak_of(self.model)
         if peak is not None:
-            # Another `fit` of a training that goes on, nobody knows how long: the rate that was
-            # found is held, and does not fall to nothing in each.
+            # A further `fit` of the same training, whose end is not known: it goes on with the peak
+            # rate, and the schedule does not take the rate to zero in each `fit`.
             fit.model.assign_rates(peak)
         decision = self._controller.begin(
             fit.model,

@@ -64,7 +64,8 @@ class DecisionSchedule:
     Attributes:
       every: steps between decisions; where the start is dense, to the next one.
       num_decisions: how many the training holds, as far as is known.
-      step: steps done.
+      step: steps done, those before a resumed `fit` included.
+      start: steps done before this `fit`.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class DecisionSchedule:
         self.every = 2 if dense_start else decide_every or STEPS_WHILE_LENGTH_UNKNOWN
         self.every = max(self.every, self._shortest)
         self.num_decisions = PARTS_OF_TRAINING
-        self.step = 0
+        self.step = self.start = 0
         self._num_steps: int | None = None
         self._epoch_start = 0
         self._last_decision = 0
@@ -116,7 +117,7 @@ class DecisionSchedule:
         """
         self._num_steps = max(steps_an_epoch * num_epochs, 1)
         if done:
-            self.step = self._last_decision = self._epoch_start = done
+            self.step = self.start = self._last_decision = self._epoch_start = done
             self._next_call = self._count_from
         if self._dense_start:
             shortest = max(2, self._shortest)
@@ -221,7 +222,11 @@ class DecisionSchedule:
         Raises:
           KeyError: a counter is missing.
         """
-        known = data | {new: data[old] for new, old in _FORMER_NAMES.items() if old in data}
+        known = (
+            {"start": 0}
+            | data
+            | {new: data[old] for new, old in _FORMER_NAMES.items() if old in data}
+        )
         vars(self).update({name: known[name] for name in vars(self)})
 
     def progress(self) -> float:

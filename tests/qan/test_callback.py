@@ -35,7 +35,13 @@ SMALL = {"observations": [TrainingState()]}
 def quick_agent(seed: int = 0) -> DQN:
     """Learns from the fourth transition on."""
     learning = Learning(batch_size=8, updates=1, n_step=3, warm_up=4)
-    return DQN((8,), Exploration(decisions=40), learning, replay_capacity=200, seed=seed)
+    return DQN(
+        (8,),
+        exploration=Exploration(decisions=40),
+        learning=learning,
+        replay_capacity=200,
+        seed=seed,
+    )
 
 
 def fit(callback, model=None, epochs=2, batch_size=8, **arguments):
@@ -120,12 +126,15 @@ def test_a_twentieth_of_the_training_lies_between_decisions_by_default(tmp_path)
     assert [r["step"] for r in records(tmp_path, "decisions")] == list(range(0, 120, 6))
 
 
-def test_initial_epoch_counts_from_where_fit_begins(tmp_path):
+def test_a_resumed_training_goes_on_where_initial_epoch_says(tmp_path):
     callback = QANCallback(
         tmp_path, actions=[Hold()], agent=ConstantAgent(0), decide_every=6, **SMALL
     )
     fit(callback, epochs=5, initial_epoch=3)
-    assert [r["step"] for r in records(tmp_path, "decisions")] == [0, 6, 12, 18]
+    # 12 steps an epoch: three epochs were done before, and two are left.
+    assert [r["step"] for r in records(tmp_path, "decisions")] == [36, 42, 48, 54]
+    (episode,) = records(tmp_path, "episodes")
+    assert episode["steps"] == 24
 
 
 def test_data_of_unknown_length_is_steered_from_the_first_epoch_on(tmp_path):
@@ -389,7 +398,8 @@ def test_loss_scaling_optimizer_is_steered_through():
     optimizer = keras.optimizers.LossScaleOptimizer(inner)
     callback = QANCallback(actions=[Decay(0.5)], agent=ConstantAgent(0), decide_every=12, **SMALL)
     assert fit(callback, student(optimizer))["learning_rate"] == pytest.approx([0.0025, 0.0025])
-    assert float(inner.learning_rate.numpy()) == pytest.approx(0.0025)
+    # What the user compiled with is put back when the fit is over.
+    assert float(inner.learning_rate.numpy()) == pytest.approx(0.01)
 
 
 @pytest.mark.skipif(
@@ -400,9 +410,18 @@ def test_every_part_of_a_multi_optimizer_keeps_its_own_scale():
     optimizers = keras.optimizers.OptimizerMap(fast)
     optimizers["logits.*"] = slow
     callback = QANCallback(actions=[Decay(0.5)], agent=ConstantAgent(0), decide_every=12, **SMALL)
-    fit(callback, student(keras.optimizers.MultiOptimizer(optimizers)))
-    rates = [float(part.learning_rate.numpy()) for part in (fast, slow)]
-    assert rates == pytest.approx([0.025, 0.00025])
+    rates = []
+
+    def note(*_):
+        rates.append([float(part.learning_rate.numpy()) for part in (fast, slow)])
+
+    watcher = keras.callbacks.LambdaCallback(on_epoch_end=note)
+    x, y = data()
+    model = student(keras.optimizers.MultiOptimizer(optimizers))
+    model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[callback, watcher])
+    np.testing.assert_allclose(rates[-1], [0.025, 0.00025], rtol=1e-5)
+    note()
+    np.testing.assert_allclose(rates[-1], [0.1, 0.001], rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -514,12 +533,24 @@ def test_keras_2_model_is_refused_with_the_reason():
         callback.on_train_begin()
 
 
-def test_model_without_a_kernel_is_refused():
-    model = keras.Sequential([keras.layers.Input((6, 6, 1)), keras.layers.Flatten()])
-    model.add(keras.layers.BatchNormalization())
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
+@pytest.mark.parametrize("is_trainable", [True, False])
+def test_a_model_without_a_kernel_is_steered_by_its_losses(is_trainable):
+    model = keras.Sequential([keras.layers.Input((36,)), keras.layers.BatchNormalization()])
+    model.layers[-1].trainable = is_trainable
     model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(64, 36))
+    history = model.fit(x, 2.0 * x, epochs=3, verbose=0, callbacks=[QANCallback()]).history
+    assert np.isfinite(history["loss"]).all()
+    assert len(history["learning_rate"]) == 3
+
+
+def test_a_model_without_a_kernel_has_no_statistics_to_watch():
+    model = keras.Sequential([keras.layers.Input((36,)), keras.layers.BatchNormalization()])
+    model.compile("sgd", "mse")
+    callback = QANCallback(observations=[WeightStatistics()])
     with pytest.raises(ValueError, match="no trainable kernel to watch"):
-        fit(QANCallback(), model)
+        model.fit(np.ones((8, 36)), np.ones((8, 36)), verbose=0, callbacks=[callback])
 
 
 def test_layer_that_does_not_exist_is_refused_and_a_near_name_suggested():
