@@ -1,4 +1,4 @@
-"""action → effect: what an agent's choice does to the learning rate."""
+"""action → effect: the actions on the learning rate."""
 
 from keras_qan.actions.base import Action
 from keras_qan.actions.learning_rate import (

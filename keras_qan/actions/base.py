@@ -12,11 +12,11 @@ class Action(abc.ABC):
     """One choice of an agent; subclass it for an action of your own.
 
     Attributes:
-      factor: what it multiplies the rate by, where it does. Defaults to 1.
+      factor: the factor by which it multiplies the rate. Defaults to 1.
       steps_back: whether it rolls weights and optimizer slots back to those of the lowest loss.
         Defaults to False. The controller takes the first such action by itself where the loss has
         jumped or is non-finite.
-      selector: what chooses the mini-batches, where it acts on one. Defaults to None.
+      selector: the selector of mini-batches that it acts on, if any. Defaults to None.
       needs_selector: whether it does nothing without a selector. Defaults to False.
     """
 

@@ -192,5 +192,5 @@ class ActionSet:
         stacked = np.stack([np.broadcast_to(outcome, np.shape(rates)) for outcome in outcomes])
         chosen = np.broadcast_to(action, np.shape(rates))[np.newaxis]
         outcome = np.take_along_axis(stacked, chosen, axis=0)[0]
-        # Holding a rate that lies outside the bounds is holding it.
+        # A rate outside the bounds that is held stays where it is.
         return np.where(outcome == rates, rates, np.clip(outcome, *self._rate_bounds))

@@ -88,7 +88,7 @@ class WarmRestarts:
 
     Args:
       first: the first cycle's share of the training, in (0, 1]. Defaults to 1/7.
-      growth: how much longer each cycle is than the one before, at least 1. Defaults to 2.
+      growth: the length of each cycle relative to the one before, at least 1. Defaults to 2.
     """
 
     def __init__(self, first: float = 1.0 / 7.0, growth: float = 2.0) -> None:

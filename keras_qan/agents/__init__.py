@@ -1,4 +1,4 @@
-"""state → action: what decides. Importing this does not load TF-Agents; building a DQN does."""
+"""state → action: the agents. Importing them does not load TF-Agents; a DQN that learns does."""
 
 from keras_qan.agents.base import ActionChoice, Agent
 from keras_qan.agents.dqn import DQN, Exploration, Learning

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class ActionChoice(NamedTuple):
-    """A decision and what it was taken from.
+    """A decision, and the values that it was taken from.
 
     Attributes:
       action: the chosen action's index.
@@ -24,13 +24,13 @@ class ActionChoice(NamedTuple):
 
 
 class Agent(abc.ABC):
-    """Chooses among actions, and may learn from what came of it; subclass it for one of your own.
+    """A chooser of actions that may learn from their rewards; subclass it for one of your own.
 
     It works on the host, in NumPy: a training has few decisions, and a compiled decision would
     cost more to trace than all of them take.
     """
 
-    #: Whether what it keeps changes also where it does not explore. Defaults to False.
+    #: Whether its arrays change also when it does not explore. Defaults to False.
     always_changes: bool = False
 
     @abc.abstractmethod
@@ -57,7 +57,7 @@ class Agent(abc.ABC):
         Args:
           observation: the state that the action was chosen in, float32 `[F]`.
           action: the action's index.
-          reward: what came of it.
+          reward: its reward.
           discount: 0 where the episode ended with it, else 1.
 
         Returns:
@@ -84,7 +84,7 @@ class Agent(abc.ABC):
         """Return what `restore` of another process needs to act as this agent would.
 
         Args:
-          stream: which random numbers it explores by; each episode has its own, from 1.
+          stream: the number of its stream for exploration; each episode has its own, from 1.
         """
         del stream
         return self.arrays()
@@ -112,7 +112,7 @@ def check_shapes(expected: dict[str, tuple[int, ...]], arrays: dict[str, np.ndar
 
     Args:
       expected: shapes by name.
-      arrays: what was saved.
+      arrays: the saved arrays.
     """
     for name, shape in expected.items():
         if name not in arrays or np.shape(arrays[name]) != tuple(shape):

@@ -26,9 +26,9 @@ class Exploration:
     """The probability ε of a random action: it falls along a line and stays.
 
     Args:
-      start: ε at the first decision, in [0, 1].
-      end: ε after `decisions` decisions, in [0, 1].
-      decisions: the length of the line, at least 1.
+      start: ε at the first decision, in [0, 1]. Defaults to 1.
+      end: ε after `decisions` decisions, in [0, 1]. Defaults to 0.1.
+      decisions: the length of the line, at least 1. Defaults to 1000.
     """
 
     def __init__(self, start: float = 1.0, end: float = 0.1, decisions: int = 1000) -> None:
@@ -45,14 +45,15 @@ class Learning:
     """The updates of a DQN from its replay buffer.
 
     Args:
-      rate: Adam's learning rate, above 0.
-      batch_size: transitions in an update.
-      updates: updates after each decision.
-      n_step: steps in a transition; as long as an episode makes it a Monte Carlo return, which was
-        steadier than bootstrapped one-step values.
-      gamma: the discount factor, in [0, 1].
+      rate: Adam's learning rate, above 0. Defaults to 1e-3.
+      batch_size: transitions in an update. Defaults to 128.
+      updates: updates after each decision. Defaults to 2.
+      n_step: steps in a transition. With as many as an episode has, targets are Monte Carlo
+        returns, which were steadier than bootstrapped one-step values. Defaults to 20.
+      gamma: the discount factor, in [0, 1]. Defaults to 1.
       target_tau: the share by which the target network follows at each update, in (0, 1].
-      warm_up: transitions to gather before the first update.
+        Defaults to 0.01.
+      warm_up: transitions to gather before the first update. Defaults to 100.
     """
 
     def __init__(
@@ -89,23 +90,26 @@ class DQN(Agent):
     `double` is set. The error is Huber's.
 
     Args:
-      hidden: units of the hidden layers (ReLU).
-      exploration: ε over the decisions made while learning.
-      learning: how it learns.
-      replay_capacity: transitions kept; above `learning.n_step`.
-      double: whether the online network chooses the target's action.
-      averaged: whether the greedy policy is that of the target network, which is a running average
-        of the parameters (Polyak & Juditsky 1992): the greedy policy of the online network swings
-        from episode to episode.
-      seed: initial parameters, exploration and sampling all follow from it.
-      default_action: an action that is taken unless another one is worth more by `margin`.
-      margin: see `default_action`; at least 0. Values of single decisions are learned with noise,
-        and an agent that follows the noise undoes at one decision what it did at the last.
+      hidden: units of the hidden layers (ReLU). Defaults to (64, 64).
+      exploration: ε over the decisions made while learning. Defaults to `Exploration()`.
+      learning: the updates from the replay buffer. Defaults to `Learning()`.
+      replay_capacity: transitions kept; above `learning.n_step`. Defaults to 10,000.
+      double: whether the online network chooses the target's action. Defaults to True.
+      averaged: whether the greedy policy is that of the target network, a running average of the
+        parameters (Polyak & Juditsky 1992): the greedy policy of the online network swings from
+        episode to episode. Defaults to True.
+      seed: seed of initial parameters, exploration and sampling. Defaults to 0.
+      default_action: index of the action that is taken unless another one's value is higher by
+        more than `margin`. Defaults to none.
+      margin: the margin of `default_action`, at least 0. The values of single decisions are noisy,
+        and an agent that follows the noise reverses at one decision the choice of the last.
+        Defaults to 0.
     """
 
     def __init__(
         self,
         hidden: Sequence[int] = (64, 64),
+        *,
         exploration: Exploration | None = None,
         learning: Learning | None = None,
         replay_capacity: int = 10_000,
@@ -198,11 +202,11 @@ class DQN(Agent):
         return ActionChoice(action, q_values, epsilon)
 
     def action_scores(self, observations: np.ndarray) -> np.ndarray:
-        """Return what the greedy policy takes the highest of, `[N, A]` for states `[N, F]`."""
+        """Return the scores that the greedy policy maximises, `[N, A]` for states `[N, F]`."""
         return self._q_values(observations, averaged=self.averaged) + self.action_bonus()
 
     def action_bonus(self) -> np.ndarray:
-        """Return what each action is ahead of its value: the margin of the default one, `[A]`."""
+        """Return what is added to each action's value: the margin of the default one, `[A]`."""
         assert self._sizes is not None
         bonus = np.zeros(self._sizes[1], np.float32)
         if self.default_action is not None:
@@ -259,9 +263,9 @@ class DQN(Agent):
         Args:
           states: float32 `[N, F]`.
           values: of every action there, float32 `[N, A]`.
-          updates: how many, at least 1.
-          seed: which states each of them sees.
-          batch_size: states in one. Defaults to 512.
+          updates: the number of updates, at least 1.
+          seed: seed of the batches.
+          batch_size: states in a batch. Defaults to 512.
 
         Returns:
           The mean error of the last tenth of the updates.
@@ -277,7 +281,7 @@ class DQN(Agent):
         if num_transitions and self._learner is not None:
             self._learner.abandon(num_transitions)
 
-    # What is kept.
+    # Saving.
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Return what the greedy policy needs: parameters and normalisation, without memory."""
@@ -299,7 +303,7 @@ class DQN(Agent):
         """Return what `restore` of another process needs to act as this agent would: no memory.
 
         Args:
-          stream: which numbers it explores by; each episode has its own, from 1.
+          stream: the number of its stream for exploration; each episode has its own, from 1.
         """
         draws = {"counters/0": np.array(stream << 32, np.int64)}
         memory = self.learner.arrays(with_memory=False)

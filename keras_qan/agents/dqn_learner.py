@@ -119,7 +119,7 @@ class DQNLearner:
 
         Args:
           first_draw: the number of the first update's draw from the replay buffer.
-          normalizer: by which states are seen, as they are when acting.
+          normalizer: the normalisation of states, the same as when acting.
 
         Returns:
           The mean loss.

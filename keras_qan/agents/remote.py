@@ -17,7 +17,7 @@ class TransitionCollector(Agent):
     """Act and explore as an agent does, learn nothing, and gather transitions for it.
 
     Args:
-      agent: who acts.
+      agent: the agent that acts.
     """
 
     def __init__(self, agent: Agent) -> None:
@@ -69,20 +69,20 @@ class TransitionCollector(Agent):
         self.agent.restore(arrays)
 
 
-#: How far the states that two workers see may lie apart, relative and absolute: sums of float32
-#: whose order is not fixed, and nothing else.
+#: The tolerance for the states of two workers, relative and absolute: they differ only by the order
+#: of sums in float32.
 TOLERANCE = 1e-3
 
 
 class SharedAgent(Agent):
-    """Let every worker of a training act on what the chief's agent chooses.
+    """Let every worker of a training act on the choices of the chief's agent.
 
     On the chief it hands everything on to the agent. On the others there is none: they hold no
     parameters and learn nothing. At each choice the workers meet once: every one brings the state
     that it sees, the chief also its choice, and all take the chief's.
 
     Args:
-      agent: what decides; used on the chief alone.
+      agent: the agent that decides; used on the chief alone.
       workers: the workers.
     """
 
@@ -134,7 +134,7 @@ class SharedAgent(Agent):
             self.agent.abandon(num_transitions)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return what the chief's agent knows; nothing elsewhere."""
+        """Return the arrays of the chief's agent; nothing elsewhere."""
         return self.agent.arrays() if self.workers.is_chief else {}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:

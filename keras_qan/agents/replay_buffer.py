@@ -33,8 +33,8 @@ class ReplayBuffer:
 
     Args:
       num_features: F.
-      capacity: how many transitions are kept; its memory is about 4 · (F + 6) · capacity bytes.
-      n_step: over how many steps a sampled transition reaches, n.
+      capacity: the number of transitions kept; its memory is about 4 · (F + 6) · capacity bytes.
+      n_step: the number of steps n in a sampled transition.
       gamma: the discount factor γ within those steps.
     """
 
@@ -64,7 +64,7 @@ class ReplayBuffer:
     def add(
         self, observation: tf.Tensor, action: tf.Tensor, reward: tf.Tensor, discount: tf.Tensor
     ) -> None:
-        """Appends one transition; shapes `[F]` and `[]`."""
+        """Append one transition; shapes `[F]` and `[]`."""
         frame = {
             "observation": observation[tf.newaxis],
             "action": action[tf.newaxis],
@@ -78,7 +78,7 @@ class ReplayBuffer:
         self._oldest.assign(tf.maximum(self._oldest, written - self.capacity))
 
     def _starts(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """The first frame that an n-step transition can start at, and the one after the last."""
+        """Return the first frame that a transition can start at, and the one after the last."""
         return self._oldest, tf.maximum(self._written - self._n_step, self._ended)
 
     def num_samples(self) -> tf.Tensor:
@@ -87,7 +87,7 @@ class ReplayBuffer:
         return tf.maximum(last - first, 0)
 
     def sample(self, batch_size: int, seed: tf.Tensor) -> Transitions:
-        """Draws transitions uniformly with replacement.
+        """Draw transitions uniformly with replacement.
 
         Args:
           batch_size: B.
@@ -114,11 +114,11 @@ class ReplayBuffer:
         )
 
     def rewind(self, num_transitions: int) -> None:
-        """Takes back the last transitions, and what they had overwritten is gone."""
+        """Remove the last transitions; those that they had overwritten stay lost."""
         last_id = self._buffer.variables()[-1]
         last_id.assign_sub(num_transitions)
         written = self._written.assign_sub(num_transitions)
-        # Of an episode longer than the memory nothing older is left.
+        # An episode longer than the buffer has overwritten everything older.
         self._oldest.assign(tf.minimum(self._oldest, written))
 
     def _columns(self) -> dict[str, tf.Variable]:
@@ -126,7 +126,7 @@ class ReplayBuffer:
         return dict(zip(sorted(self._rows.slots), self._rows.variables(), strict=True))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The rows in use and the counters."""
+        """Return the rows in use and the counters."""
         written, oldest = int(self._written.numpy()), int(self._oldest.numpy())
         in_use = self.capacity if oldest > 0 else written
         kept = {name: column.numpy()[:in_use] for name, column in self._columns().items()}
@@ -144,7 +144,7 @@ class ReplayBuffer:
         return rows | {name: np.zeros((), np.int64) for name in ("written", "ended", "oldest")}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes over what `arrays` gave.
+        """Take over what `arrays` gave.
 
         Raises:
           ValueError: an array is missing, or does not fit this memory's capacity or state size.

@@ -48,7 +48,7 @@ class _ScriptedAgent(Agent):
 
 @configurable
 class ConstantAgent(_ScriptedAgent):
-    """Take the same action at every decision; with `Follow(schedule)` it plays a schedule.
+    """Take the same action at every decision; with `Follow(schedule)` it follows a schedule.
 
     Args:
       action: the action's index, at least 0. Defaults to 0.
@@ -82,10 +82,10 @@ class ConstantAgent(_ScriptedAgent):
 
 @configurable
 class RandomAgent(_ScriptedAgent):
-    """Take every action with the same probability: what exploring alone would give.
+    """Take every action with the same probability, as exploring alone would.
 
     Args:
-      seed: where its own stream of random numbers starts. Defaults to 0.
+      seed: seed of its own stream of random numbers. Defaults to 0.
     """
 
     always_changes = True
@@ -113,7 +113,3 @@ class RandomAgent(_ScriptedAgent):
         """
         check_shapes({"num_choices": ()}, arrays)
         self._num_choices = int(arrays["num_choices"])
-
-    def play_episode(self, number: int) -> None:
-        """Start the stream of an episode, whatever was drawn before."""
-        self._num_choices = number << 32

@@ -81,7 +81,7 @@ def require_tf_agents() -> None:
 
 @contextlib.contextmanager
 def _without_notices() -> Iterator[None]:
-    """Within the block, Gym prints no notice about its own future; that is no user's matter.
+    """Silence Gym's notice about its own end of support, which does not concern our users.
 
     Its notices are emptied, not `sys.stdout` redirected, which belongs to the whole process.
     """

@@ -15,12 +15,11 @@ from keras_qan.utils.validation import check
 #: The biases that are tried, in action value for a change of the rate by a factor of e.
 BIASES = (-0.04, -0.02, -0.01, 0.0, 0.01, 0.02, 0.04)
 
-#: The prior of returns, in nats: how far those of two biases lie apart, how far those of two
-#: trainings with one bias do, how many biases are alike, and by how much the outermost ones are
-#: worse than none.
+#: The prior of returns, in nats: the deviation between biases and that between trainings with one
+#: bias; the correlation length in biases; and the penalty on the outermost biases.
 DEVIATION, NOISE, LENGTH, PENALTY = 0.15, 0.15, 1.5, 0.1
 
-#: Names of what it keeps, in files too.
+#: Names of its saved arrays, in files too.
 _KEPT = ("counts", "sums", "total", "current", "draws")
 
 
@@ -28,8 +27,8 @@ _KEPT = ("counts", "sums", "total", "current", "draws")
 class ThompsonDQN(Agent):
     """A policy that stays as it is but for a bias to higher or to lower learning rates.
 
-    With Q the values that the policy knows and d_a the logarithm of what action a multiplies the
-    rate by, it acts by Q(s, a) + b·d_a. The bias b is a choice among `BIASES`, made for each
+    With Q the policy's values and d_a the logarithm of the factor by which action a multiplies the
+    rate, it acts by Q(s, a) + b·d_a. The bias b is a choice among `BIASES`, made for each
     training: by Thompson sampling while it learns (from the posterior of a Gaussian process over
     the biases, given the returns of the trainings so far), by the highest posterior mean
     afterwards. Trainings differ by their seeds in more than any single decision changes, so that a
@@ -38,7 +37,7 @@ class ThompsonDQN(Agent):
     Args:
       agent: the policy.
       directions: d_a, a number for each action.
-      seed: what the draws follow from. Defaults to 0.
+      seed: seed of the draws. Defaults to 0.
 
     Raises:
       ValueError: a direction is no finite number.
@@ -115,19 +114,19 @@ class ThompsonDQN(Agent):
         level = np.sum(self._sums + counts * penalty) / max(np.sum(counts), 1.0)
         expected = level - penalty
         averages = self._sums / np.maximum(counts, 1.0)
-        # Nothing is known of a bias that was never tried: its noise is beyond all bounds.
+        # A bias that was never tried has no data: its noise is infinite.
         noise = NOISE**2 / np.maximum(counts, 1e-6)
         solved = np.linalg.solve(covariance + np.diag(noise), covariance)
         gap = np.where(counts > 0.0, averages - expected, 0.0)
         return expected + solved.T @ gap, covariance - covariance @ solved
 
     def abandon(self, num_transitions: int) -> None:
-        """Forget what was added up of a training that was broken off."""
+        """Forget the rewards of a training that was interrupted."""
         if num_transitions:
             self._total = 0.0
 
     def action_scores(self, observations: np.ndarray) -> np.ndarray:
-        """Return what the greedy policy takes the highest of, `[N, A]` for states `[N, F]`."""
+        """Return the scores that the greedy policy maximises, `[N, A]` for states `[N, F]`."""
         bias = np.float32(self._best_bias()) * np.array(self.directions, np.float32)
         return self.agent.action_scores(observations) + bias
 
@@ -141,11 +140,11 @@ class ThompsonDQN(Agent):
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return what is known of the biases, and the policy's parameters."""
+        """Return the statistics of the biases, and the policy's parameters."""
         return self.agent.parameters() | self._own_arrays()
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """Return what the greedy policy needs."""
+        """Return the arrays that the greedy policy needs."""
         return self.arrays()
 
     def adopt(self, parameters: dict[str, np.ndarray]) -> None:

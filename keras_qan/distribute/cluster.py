@@ -32,7 +32,7 @@ class Cluster:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process holds the agent and writes the run directory."""
+        """True if this process holds the agent and writes the run directory."""
         return self.index == 0
 
     @classmethod
@@ -81,7 +81,7 @@ class Cluster:
 
 
 def _jobs(cluster: Any, text: str) -> dict[str, list[str]]:
-    """The addresses of each type of task."""
+    """Return the addresses of each type of task."""
     if not isinstance(cluster, dict) or not cluster:
         raise _refusal(text, "in which 'cluster' is missing or not an object")
     others = sorted(set(cluster) - set(_TASK_TYPES))

@@ -44,7 +44,7 @@ class WorkerGroup:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process holds the agent and writes the run directory."""
+        """True if this process holds the agent and writes the run directory."""
         return self.index == 0
 
     @functools.cached_property
@@ -120,7 +120,7 @@ _current: WorkerGroup | None = None
 
 
 def worker_group_of(strategy: tf.distribute.Strategy) -> WorkerGroup | None:
-    """The workers of a strategy; None where there is one process."""
+    """Return the workers of a strategy; None if there is one process."""
     global _current
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return None
@@ -134,7 +134,7 @@ def worker_group_of(strategy: tf.distribute.Strategy) -> WorkerGroup | None:
 
 
 def current_worker_group() -> WorkerGroup | None:
-    """The workers that this process has joined, if any."""
+    """Return the workers that this process has joined, if any."""
     return _current
 
 

@@ -19,7 +19,7 @@ _AFFECTED = ((3, 0), (3, 16))
 
 
 def is_affected(version: str | None = None) -> bool:
-    """Whether `fit` was seen to fail in a version of Keras.
+    """Return whether `fit` was seen to fail in a version of Keras.
 
     Args:
       version: such as "3.15.1". Defaults to the installed one.

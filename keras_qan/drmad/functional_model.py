@@ -77,7 +77,7 @@ class FunctionalModel:
 
     @property
     def tunes_start(self) -> bool:
-        """Whether the initial weights depend on a hyperparameter."""
+        """True if the initial weights depend on a hyperparameter."""
         return self._scale_place is not None
 
     def restart_from(self, weights: list[np.ndarray], state: list[np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""A search of architectures on a data set by name: what the script runs."""
+"""The experiment of an architecture search, on a data set by name."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class ArchitectureExperiment(ExecutorFlags):
         """Return the search, resumed from its directory.
 
         Args:
-          workers: what trains the models. Defaults to this process.
+          workers: the processes that train the models. Defaults to this process.
 
         Raises:
           ValueError: the directory holds another search.
@@ -106,7 +106,7 @@ class ArchitectureExperiment(ExecutorFlags):
         """Search, train the best anew, and evaluate them on the test examples.
 
         Args:
-          watch: where to show progress. Defaults to bars on a terminal, nowhere elsewhere.
+          watch: the display of progress. Defaults to bars on a terminal, else to none.
 
         Raises:
           ValueError: the directory holds another search.

@@ -26,8 +26,8 @@ _SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "warm_restarts": WarmRestarts,
 }
 
-#: All arms of a comparison. `qan` is the learned policy, greedy; `random` takes its actions, as
-#: often as it does, by chance; the others know no more than the time.
+#: All arms of a comparison. `qan` is the learned policy, greedy; `random` takes actions of the same
+#: set at random, as often; the others depend on the time alone.
 NAMES = ("qan", "random", "constant", *_SCHEDULES)
 
 
@@ -54,7 +54,7 @@ def make_baseline(name: str, learner: QANCallback, seed: int) -> QANCallback:
     Args:
       name: one of `NAMES` but `qan`.
       learner: the callback it is compared with.
-      seed: where the random arm's numbers start.
+      seed: seed of the random arm.
     """
     settings = learner.settings
     if name == "random":

@@ -62,7 +62,7 @@ class EpisodeRunner:
     Args:
       task: the training.
       learner: the callback that learns, and whose policy is evaluated.
-      seed: where the random arm's numbers start.
+      seed: seed of the random arm.
       checkpoint: of trainings that are not over. Defaults to none.
     """
 
@@ -101,7 +101,7 @@ class EpisodeRunner:
             self._callbacks[spec.arm] = self._make_evaluated(spec.arm)
         callback = self._callbacks[spec.arm]
         if spec.arm == "random":
-            # Its numbers depend on the episode alone, wherever it is run and whatever was before.
+            # Its numbers depend on the episode alone, not on the process or earlier episodes.
             callback.agent.restore({"num_choices": np.asarray(spec.number << 32)})
         return callback
 

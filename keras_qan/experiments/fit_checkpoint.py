@@ -81,11 +81,11 @@ class FitCheckpoint:
 
 
 class FitCheckpointCallback(keras.callbacks.Callback):
-    """Saves one training at the ends of its epochs; stands behind the `QANCallback` in `fit`.
+    """Save one training at the ends of its epochs; it comes after the `QANCallback` in `fit`.
 
     Args:
-      checkpoint: where to save.
-      callback: the one that steers the training.
+      checkpoint: the checkpoints to write to.
+      callback: the QANCallback of the training.
 
     Attributes:
       epoch: the epoch to begin with, `fit`'s `initial_epoch`.

@@ -61,7 +61,7 @@ def define_flags(kind: type[Any], holder: flags.FlagValues = flags.FLAGS) -> Non
 
     Args:
       kind: a dataclass whose fields are made by `flag`.
-      holder: where to define them. Defaults to the program's flags.
+      holder: the flags to add them to. Defaults to the program's flags.
     """
     for field in dataclasses.fields(kind):
         default, text = field.default, field.metadata["help"]
@@ -76,7 +76,7 @@ def from_flags(kind: type[_Experiment], holder: flags.FlagValues = flags.FLAGS) 
 
     Args:
       kind: the dataclass whose flags were defined.
-      holder: where they were defined. Defaults to the program's flags.
+      holder: the flags that they were added to. Defaults to the program's flags.
 
     Raises:
       ValueError: a flag is out of range, or an entry of a list is not a number.

@@ -1,4 +1,4 @@
-"""Hypergradients on a data set by name: what the script runs."""
+"""The experiment of hypergradients, on a data set by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""QAN on a data set and a model by name: what the script runs."""
+"""The experiment of QAN, on a data set and a model by name."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class LearningRateExperiment(ExecutorFlags, ThreadFlags):
     """
 
     dataset: str = flag("data set: digits (nothing to download), mnist, cifar10", "digits")
-    model: str = flag("student: mlp, cnn, cnn_bn, wrn-<depth>-<width>", "cnn")
+    model: str = flag("model: mlp, cnn, cnn_bn, wrn-<depth>-<width>", "cnn")
     directory: str = flag(
         "where the run is kept; by default runs/<dataset>_<model> with the next free number",
         "",
@@ -68,10 +68,10 @@ class LearningRateExperiment(ExecutorFlags, ThreadFlags):
     wrong_labels: float = flag(
         "share of the training examples that are given a wrong label, in [0, 1)", 0.0
     )
-    optimizer: str = flag("the students' optimizer: sgd, adam, adamw", "sgd")
+    optimizer: str = flag("the models' optimizer: sgd, adam, adamw", "sgd")
     momentum: float = flag("of sgd, in [0, 1)", 0.9)
     nesterov: bool = flag("whether sgd's momentum is Nesterov's", False)
-    weight_decay: float = flag("L2 penalty on the students' kernels", 0.0)
+    weight_decay: float = flag("L2 penalty on the models' kernels", 0.0)
     learning_rate: tuple[float, ...] = flag(
         "initial learning rates of the evaluation, ascending", (0.01,)
     )
@@ -162,11 +162,11 @@ class LearningRateExperiment(ExecutorFlags, ThreadFlags):
         """
         self.use_threads()
         self.open_strategy()  # before anything else uses a device
-        team = distribute.current_worker_group()
+        workers = distribute.current_worker_group()
         if (
-            team is not None
-            and not team.is_chief
-            and not self.directory.startswith(str(team.scratch))
+            workers is not None
+            and not workers.is_chief
+            and not self.directory.startswith(str(workers.scratch))
         ):
             aside = str(distribute.worker_directory(Path(self.directory)))
             return dataclasses.replace(self, directory=aside, resume=False).run(progress)
@@ -261,7 +261,7 @@ class LearningRateExperiment(ExecutorFlags, ThreadFlags):
             return None
         examples = tf.data.Dataset.from_tensor_slices((splits.train.x, splits.train.y))
         if self.selection == "class_mix":
-            # Half of an even share is every class's own, whatever the agent pushes.
+            # Every class keeps half of an even share, whatever the agent chooses.
             least = batch_size // (2 * splits.num_classes)
             return selection.ClassMix(examples, splits.num_classes, batch_size, least=least)
         if self.selection == "loss_rank":
@@ -314,7 +314,7 @@ class LearningRateExperiment(ExecutorFlags, ThreadFlags):
         before, now = _fixed_flags(saved), _fixed_flags(to_text(self))
         known = {_flag_name(line) for line in before}
         defaults = _fixed_flags(to_text(LearningRateExperiment()))
-        # A run of an earlier version says nothing of flags that came later.
+        # The file of an earlier version lacks later flags.
         now = {line for line in now if _flag_name(line) in known or line not in defaults}
         differing = before ^ now
         if differing:

@@ -35,7 +35,7 @@ class PolicyExperiment:
 
         Args:
           command: noted as the policy's origin.
-          progress: where to show progress. Defaults to nowhere.
+          progress: the display of progress. Defaults to none.
 
         Returns:
           The policy, and the file that it is in.

@@ -1,4 +1,4 @@
-"""A rally on a data set by name, and training from nothing beside it: what the script runs."""
+"""The experiment of a rally against training from scratch, on a data set by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keras_qan.utils.validation import check, check_choice, check_number
 
 OPTIMIZERS = ("adam", "sgd")
 
-#: Choices of what steers the learning rate.
+#: Choices of the control of the learning rate.
 STEERING = ("", "shipped", "learn")
 
 #: Entries of a list that stand for "none".
@@ -230,7 +230,7 @@ class RallyComparison:
     Attributes:
       rally: the rally.
       from_nothing: the full network on all examples; None if it was not asked for.
-      directory: where both are.
+      directory: the folder of both.
     """
 
     rally: RallyReport

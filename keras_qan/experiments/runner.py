@@ -87,7 +87,7 @@ def run_episodes(
     engine: Executor | None = None,
     save_every_epochs: int | None = 0,
 ) -> RunReport:
-    """Let QAN learn over episodes, then compare what it learned with other arms.
+    """Let QAN learn over episodes, then compare its policy with other arms.
 
     The policy is evaluated greedily (ε = 0, frozen), on seeds that no training episode had, and
     each arm starts from the same weights and sees the same batches in the same order. What the
@@ -106,8 +106,8 @@ def run_episodes(
       learning_rates: training episodes start with a rate drawn log-uniformly between these two.
         Defaults to the one that `build_model` compiles with.
       seed: training episode e has the seed `seed + e`, evaluations have later ones. Defaults to 0.
-      progress: where to show progress. Defaults to nowhere.
-      engine: what runs the episodes. Defaults to this process.
+      progress: the display of progress. Defaults to none.
+      engine: the executor of the episodes. Defaults to this process.
       save_every_epochs: epochs between saves of a training that is not over; 0 for as often as
         takes at most a hundredth of its time; None for never. Trainings that workers run are not
         saved. Defaults to 0.
@@ -134,10 +134,10 @@ def run_episodes(
     if learning_rates is not None:
         _check_rates("learning_rates", learning_rates)
     progress = progress or Progress()
-    team = distribute.current_worker_group()
-    if team is not None:
-        learner.join(team)
-        save_every_epochs = None  # the workers would have to save, and to go on, together
+    workers = distribute.current_worker_group()
+    if workers is not None:
+        learner.join(workers)
+        save_every_epochs = None  # the workers would have to save and resume together
     _write_origin(directory, seed)
     with StopRequests() as stop, progress:
         checkpoint = FitCheckpoint(directory, save_every_epochs, stop.hold)
@@ -145,7 +145,7 @@ def run_episodes(
         run = _Run(runner, stop, engine or LocalExecutor(), progress, seed)
         run.learn(episodes, learning_rates)
         run.evaluate(evaluation)
-    if team is not None and not team.is_chief:
+    if workers is not None and not workers.is_chief:
         return RunReport([], directory, learner.episodes)
     rows = statistics.compare(
         run_log.read(directory, "episodes"), run_log.read(directory, "epochs")

@@ -28,7 +28,7 @@ class Task:
         training; the other arms are trained on `train`. Defaults to none.
       steps: optimizer steps in an epoch of those arms. Defaults to as many as hold all examples
         once.
-      source: how another process makes this task: a function that returns it, and its arguments.
+      source: the recipe of this task for another process: a function and its arguments.
         Needed where trainings are run by several workers. Defaults to none.
     """
 

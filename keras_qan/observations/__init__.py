@@ -1,4 +1,4 @@
-"""weights → state: what an agent sees of a training.
+"""weights → state: the observations that make up the agent's state.
 
 Subclass `Observation` for one of your own; the ones here come with the package.
 """

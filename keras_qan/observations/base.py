@@ -1,4 +1,4 @@
-"""The protocol of observations, and what they are told of a training."""
+"""The protocol of observations, and the context that they observe."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ObservationContext(NamedTuple):
       decisions_in_part: decisions in a twentieth of the training, at least 1; makes the slope of
         `log_losses` comparable between trainings with few and with many decisions.
       history: the losses of single intervals and the rates tried so far.
-      motion: how the watched kernels moved since the last decision, `[..., 3]`; see
+      motion: the motion of the watched kernels since the last decision, `[..., 3]`; see
         `dynamics.motion_numbers`.
       optimizer: whether it scales its gradients (1 or 0), and log(1 / (1 - momentum)), `[..., 2]`.
       num_steps: T, as far as is known.
@@ -56,7 +56,7 @@ class Observation(abc.ABC):
         model's kernels; None for the first convolution, or the first kernel where there is none.
         Defaults to (), none.
       needs_motion: whether it reads `ObservationContext.motion`. Defaults to False.
-      selector: what chooses the mini-batches, where it observes one. Defaults to None.
+      selector: the selector of mini-batches that it observes, if any. Defaults to None.
       needs_selector: whether it can see nothing without a selector. Defaults to False.
     """
 

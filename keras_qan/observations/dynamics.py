@@ -63,9 +63,9 @@ class TrainingDynamics(Observation):
 class Generalisation(Observation):
     """4 numbers of the validation losses that `fit` reports, which the training loss cannot tell.
 
-    Whether there was a report yet; and, all zeros before the first: how far the validation loss
-    lies above the training loss, above its own lowest, and above the report before. Differences
-    are of logarithms and clipped to ±4.
+    The first is 1 once there was a report. The others, zero before it, are the excess of the
+    validation loss over the training loss, over its own lowest, and over the report before.
+    Differences are of logarithms and clipped to ±4.
     """
 
     def size(self, num_kernels: int) -> int:  # noqa: ARG002

@@ -27,7 +27,7 @@ class LossHistory(NamedTuple):
       earlier: that of the one before that.
       best: the lowest so far.
       ceiling: the log of the lowest rate that was stepped back from, or `NO_CEILING`.
-      step_backs: how often the training was rolled back.
+      step_backs: the number of roll-backs so far.
       last_change: log(rate / rate before) of the last decision.
       was_set_back: 1 where the last decision rolled the training back, else 0.
       validated: 1 once a validation loss was reported, 0 before.
@@ -129,7 +129,7 @@ def with_rate(history: LossHistory, rate_before: Any, rate: Any, steps_back: Any
         last_change=log_rate - log_before,
         # At the lowest loss there is nothing to roll back; only the rate falls.
         was_set_back=1.0 * (steps_back & (np.asarray(history.now) > history.best)),
-        # The loss before a roll-back says nothing of the weights there are now.
+        # The loss before a roll-back does not belong to the restored weights.
         now=np.where(steps_back, history.best, history.now),
         before=np.where(steps_back, history.best, history.before),
     )

@@ -174,7 +174,7 @@ TRAINING = (
     TaskTemplate("regression", 12, 1, (32,), num_train=250),
     # Inputs and networks of the size that small image classifiers have.
     TaskTemplate("clusters", 128, 10, (64, 32), batch_size=48, num_train=4000),
-    TaskTemplate("digits", 64, 10, (8, 12), "relu", True, True, 24),
+    TaskTemplate("digits", 64, 10, (8, 12), batch_norm=True, convolutional=True, batch_size=24),
 )
 
 #: Tasks to select policies by: other networks, other sizes, other seeds.

@@ -1,1 +1,1 @@
-"""QANCallback: what it observes, decides and learns, training by training."""
+"""QANCallback, and the parts of its control loop."""

@@ -38,19 +38,19 @@ class AgentState:
     Attributes:
       episodes: trainings that it learned from.
       steps: the models' steps in all trainings so far.
-      returns: what the last trainings that it learned from came to, `RETURNS_KEPT` at most.
-      log: where records go, if anywhere.
-      finished: (arm, phase, episode) of what the directory held already.
+      returns: returns of the last trainings that it learned from, `RETURNS_KEPT` at most.
+      log: the log of records, or None.
+      finished: (arm, phase, episode) of each episode that the directory held already.
       last_episode: the last episode's record.
-      selector: what chooses the batches, where actions or observations are bound to one.
+      selector: the selector that actions or observations are bound to, or None.
 
     Args:
       given: the user's arguments.
       defaults: the values of arguments that were left out.
-      directory: where to keep it all, or None.
-      parameters: what the agent starts out knowing, unless the directory holds more; see
+      directory: the run directory, or None.
+      parameters: the agent's initial parameters, unless the directory holds later ones; see
         `Agent.adopt`. Defaults to none.
-      selector: what actions and observations of an earlier run are bound to. Defaults to none.
+      selector: the selector to bind an earlier run's actions and observations to. Defaults to none.
 
     Raises:
       ValueError: the settings are unusable, or the directory holds a run with others.
@@ -85,7 +85,7 @@ class AgentState:
         saved = None
         if self.directory is not None:
             _check_writable(self.directory)
-            # Until the last of the copies that share this brain is gone.
+            # The lock is held until the last callback that shares this state is gone.
             weakref.finalize(self, Lock(self.directory).release)
             saved = checkpoint.read_newest(self.directory / "agent", self.STEM)
         self.settings = given.over(defaults)
@@ -106,10 +106,10 @@ class AgentState:
         """Load a run.
 
         Args:
-          directory: where it is.
+          directory: the run directory.
           defaults: settings for a run that left some out.
           writable: whether to go on writing there.
-          selector: what the run's actions on the selection are to act on.
+          selector: the selector that the run's selection actions act on. Defaults to none.
 
         Raises:
           FileNotFoundError: there is no run.
@@ -141,10 +141,10 @@ class AgentState:
         Raises:
           ValueError: it does not fit the selector, or is not what this version expects.
         """
-        brain = cls(CallbackConfig(), defaults, None, selector=selector)
-        brain._take_over(CallbackConfig(), arrays, data)
-        brain._make_controller()
-        return brain
+        state = cls(CallbackConfig(), defaults, None, selector=selector)
+        state._take_over(CallbackConfig(), arrays, data)
+        state._make_controller()
+        return state
 
     def _make_controller(self) -> None:
         settings = self.settings
@@ -163,7 +163,7 @@ class AgentState:
         self, given: CallbackConfig, arrays: dict[str, np.ndarray], data: dict[str, Any]
     ) -> None:
         """Resume from a checkpoint, unless the user asks for something else than it holds."""
-        # What a run with selection actions is made of is known once their room is.
+        # The classes of selection actions are registered when their package is imported.
         if backend_name() == "tensorflow":
             importlib.import_module("keras_qan.selection")
         try:
@@ -172,7 +172,7 @@ class AgentState:
             self.episodes, self.steps = int(data["episodes"]), int(data["steps"])
             self._num_kernels = int(data["num_kernels"])
             self.returns = [float(value) for value in data.get("returns", [])]
-        except Exception as error:  # whatever is tripped over is the checkpoint's fault
+        except Exception as error:  # any error means that the checkpoint is unusable
             raise checkpoint.CheckpointError(
                 f"The checkpoint does not hold what this version expects: {error}."
             ) from error
@@ -350,7 +350,7 @@ class AgentState:
             "returns": self.returns,
         }
 
-    # Episodes that other processes play.
+    # Episodes in other processes.
 
     def arrays_to_act(self, stream: int) -> dict[str, np.ndarray]:
         """Return what the agent of another process needs to act as this one; see `Agent`."""

@@ -32,7 +32,7 @@ class CallbackConfig:
     schedule: Schedule | None = None
 
     def check(self) -> None:
-        """Raise ValueError or TypeError for what no training could be steered with."""
+        """Raise ValueError or TypeError if a setting cannot be used."""
         if self.actions is not None:
             _check_list("actions", self.actions, Action, "[Decay(0.95), Restart()]")
         if self.observations is not None:
@@ -82,7 +82,7 @@ class CallbackConfig:
         """
         try:
             return cls(**{name: from_config(value) for name, value in config.items()})
-        except Exception as error:  # whatever a constructor trips over is the configuration's fault
+        except Exception as error:  # any error of a constructor means an unusable configuration
             raise ValueError(f"the settings cannot be read: {error}") from error
 
     @property
@@ -124,7 +124,7 @@ class CallbackConfig:
         """Return the one selector that actions and observations are bound to, or None.
 
         Args:
-          also: a selector that they are to be bound to.
+          also: a selector that they are to be bound to. Defaults to none.
 
         Raises:
           ValueError: there are several.

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-#: Callbacks of Keras that do.
+#: Callbacks of Keras that set the learning rate.
 CONFLICTING = ("ReduceLROnPlateau", "LearningRateScheduler")
 
 

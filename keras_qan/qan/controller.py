@@ -30,15 +30,14 @@ from keras_qan.qan.rule import (
 )
 from keras_qan.qan.step_back_guard import LOWEST_RELATIVE_RATE, StepBackGuard
 
-#: Above so many times the first loss, a loss is taken out of Keras's running sums where a training
-#: can be rolled back.
+#: Above this multiple of the first loss, a loss is taken out of Keras's running sums where a
+#: training can be rolled back.
 LARGEST_LOSS = 100.0
 
-#: So many times the first loss is no noise of batches: such a loss has diverged.
+#: A loss of this multiple of the first loss is not noise of batches: it has diverged.
 FAR_ABOVE = 10.0
 
-#: A fixed part of the training, in decisions, over which the log loss is smoothed and its slope
-#: taken: a twentieth of it.
+#: The number of parts of a training: over one part the log loss is smoothed and its slope taken.
 PARTS_OF_TRAINING = 20
 
 
@@ -75,8 +74,8 @@ class IntervalLoss:
         sums = model.losses.read()
         since = self._since(sums)
         loss = _mean(since)
-        # Beside a sum that is non-finite, or is beyond all others, Keras's float32 would not tell
-        # the losses that follow. The epoch's mean goes on without what was rolled back.
+        # In float32, later losses are lost beside a sum that is non-finite or very large. The
+        # epoch's mean goes on without the losses that were rolled back.
         usable = math.isfinite(sums[0]) and (since[1] == 0.0 or loss < largest)
         if not usable and largest < math.inf:
             model.losses.assign(0.0, 0.0)
@@ -86,7 +85,7 @@ class IntervalLoss:
 
     def _since(self, sums: np.ndarray) -> np.ndarray:
         """Return total and count of the losses since the last call of `take`, `[2]`."""
-        # A smaller count than was seen means that somebody set the sums back in between.
+        # A smaller count than before means that the sums were reset in between.
         before = self.counted if sums[1] >= self.counted[1] else np.zeros(2)
         return sums - before + self.left_over
 
@@ -99,10 +98,10 @@ class Outcome(NamedTuple):
     """The outcome of the decision before.
 
     Attributes:
-      reward: its worth. Defaults to not-a-number.
+      reward: its reward. Defaults to not-a-number.
       loss: the mean loss since. Defaults to not-a-number.
       td_loss: the agent's loss. Defaults to not-a-number.
-      size: how many losses of steps the mean is of, as far as they are known. Defaults to 0.
+      size: the number of step losses in the mean, as far as is known. Defaults to 0.
     """
 
     reward: float = math.nan
@@ -122,13 +121,13 @@ class Controller:
     own (`credit_is_delayed`), a decision is credited one decision later.
 
     Args:
-      agent: what decides.
-      actions: what it can choose among.
-      observations: what its state is made of.
-      reward: what its decisions are worth.
+      agent: the agent that decides.
+      actions: the actions that it can choose from.
+      observations: the parts of its state.
+      reward: the reward of its decisions.
       rate_bounds: the lowest and the highest learning rate that is ever assigned; with a
         schedule, before it is applied.
-      schedule: what the rate that the actions lead to is multiplied by, at the middle of the
+      schedule: a factor of the rate that the actions lead to, taken at the middle of the
         interval that follows. State and actions know the rate before it is multiplied. Defaults
         to none.
     """
@@ -192,7 +191,7 @@ class Controller:
         """True where an action can roll a training back."""
         return self._action_set.can_step_back
 
-    # What the callback calls.
+    # Calls of the callback.
 
     def begin(
         self,
@@ -233,7 +232,7 @@ class Controller:
         self.guard.noise.add(loss)
 
     def start_counting(self, model: ModelAccess) -> None:
-        """Count the loss of the last decision from here on: none before was its doing."""
+        """Count the loss of the last decision from here on: earlier losses do not depend on it."""
         self._take_loss(model)
         self.guard.noise.end_interval()
 
@@ -248,7 +247,7 @@ class Controller:
 
         Args:
           model: the model in training.
-          context: where in the training.
+          context: the point of the training.
           explore: whether to act at random with probability ε and to learn.
           credit_is_delayed: whether no step lies between decisions whose loss was not already
             fixed, so that it is the decision before the last that is credited. Defaults to False.
@@ -289,8 +288,8 @@ class Controller:
             diverged. Defaults to the mean training loss since the last decision.
         """
         interval_loss = _mean(self._losses.left_over)
-        # Without a step since counting started, nothing is known of the last decision; that it was
-        # neither good nor bad is not the same as a non-finite loss.
+        # Without a step since counting started, the outcome of the last decision is unknown, and
+        # counts as no change; a non-finite loss counts as divergence.
         has_steps = self._losses.left_over[1] > 0.0
         last = self._log_loss
         if has_steps:
@@ -312,7 +311,14 @@ class Controller:
         self._is_waiting = False
         rate = float(model.read_rates()[0])
         return Decision(
-            self._action, rate, rate, float(reward + earlier_reward), loss, 0.0, td_loss, []
+            action=self._action,
+            rate=rate,
+            rate_found=rate,
+            reward=float(reward + earlier_reward),
+            loss=loss,
+            epsilon=0.0,
+            td_loss=td_loss,
+            q_values=[],
         )
 
     def _roll_back_at_end(self, model: ModelAccess, last: Any, has_diverged: bool) -> None:
@@ -366,10 +372,10 @@ class Controller:
         """Return the mean training loss since the last decision."""
         return self._losses.read(model)
 
-    # What a checkpoint of a running training holds.
+    # The checkpoint of a running training.
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return what it knows of the running episode, beside the agent and the model, by name."""
+        """Return the state of the running episode by name, without agent and model."""
         return {
             "observation": self._observation,
             "action": np.array(self._action, np.int64),
@@ -447,7 +453,7 @@ class Controller:
 
         Args:
           model: the model in training.
-          context: where in the training.
+          context: the point of the training.
           explore: whether to act at random with probability ε.
           outcome: of the decision before. Defaults to none.
         """
@@ -491,7 +497,7 @@ class Controller:
     def _note_step_back(
         self, effect: Effect, state: RateState, context: DecisionContext, outcome: Outcome
     ) -> Effect:
-        """Tell the guard what a decision does to the weights, and obey it where it gives up."""
+        """Tell the guard of a new best loss or a step back; restore the rates if it gives up."""
         step = round(context.progress * context.num_steps)
         if effect.keeps and outcome.size:
             self.guard.note_best(outcome.loss, outcome.size, step)
@@ -518,7 +524,7 @@ class Controller:
         self, model: ModelAccess, context: DecisionContext, state: RateState
     ) -> np.ndarray:
         """Return the agent's state, float32 `[F]`."""
-        situation = ObservationContext(
+        observed = ObservationContext(
             kernels=model.read_kernels(),
             rate=state.rates[0],
             initial_rate=state.initial_rates[0],
@@ -531,7 +537,7 @@ class Controller:
             num_steps=float(context.num_steps),
             interval=float(context.interval),
         )
-        parts = [np.asarray(part(situation), np.float32) for part in self.observations]
+        parts = [np.asarray(part(observed), np.float32) for part in self.observations]
         # Non-finite weights must not reach the agent's parameters.
         observation = np.concatenate(parts)
         return np.where(np.isfinite(observation), observation, np.float32(0.0))

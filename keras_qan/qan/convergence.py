@@ -42,7 +42,7 @@ def return_trend(returns: Sequence[float]) -> ReturnTrend:
     deviation of single trainings.
 
     Args:
-      returns: what each training so far came to, oldest first: the higher the better.
+      returns: the return of each training so far, oldest first; higher is better.
     """
     usable = [value for value in returns if math.isfinite(value)]
     count = min(len(usable) // 2, WINDOW)

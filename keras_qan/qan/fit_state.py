@@ -21,24 +21,24 @@ class FitState:
     """A `fit` from its beginning to its end, but for model, agent and selector.
 
     Attributes:
-      schedule: when decisions are due.
-      companion: the callback that looks after the selector.
+      schedule: the schedule of decisions.
+      companion: the selector's callback.
       access: access to the model in training, once it is built.
       initial_rates: the learning rates of all optimizers that it began with, `[K]`.
       is_steering: False where no loss or no optimizer was found to steer by.
       early_end: the fall of the rate where `EarlyStopping` will end the training.
       num_calls: calls of Keras's hook before a loss was found.
-      num_epochs: how many epochs this `fit` holds, once its first has begun.
+      num_epochs: the number of epochs of this `fit`, once its first has begun.
       first_loss: the loss of the first step, once there is one.
       validation_loss: the last one that `fit` reported, if any.
       initial_rate: the learning rate that it began with.
       last_rate: the one that was assigned last.
-      num_decisions: how many decisions were taken.
+      num_decisions: the number of decisions taken.
       total_reward: the sum of their rewards.
       loss_is_kept: whether this epoch's losses were counted before Keras set its sums back.
       has_diverged: whether the training was given up.
-      num_rescues: how often the loss was non-finite.
-      started: when, by the performance counter, in seconds.
+      num_rescues: the number of non-finite losses.
+      started: the time of its start by the performance counter, in seconds.
     """
 
     schedule: DecisionSchedule
@@ -62,7 +62,7 @@ class FitState:
     _epoch_mean: float = 0.0
     _epoch_calls: int = 0
 
-    #: What `as_data` keeps of it.
+    #: The attributes that `as_data` saves.
     KEPT: ClassVar = (
         "num_epochs",
         "first_loss",

@@ -269,7 +269,7 @@ class KernelMotion:
         self._before = self._present()
 
     def arrays(self) -> list[np.ndarray]:
-        """Return what is remembered, three arrays for each kernel."""
+        """Return its state, three arrays for each kernel."""
         rows = zip(self._before, self._moved, self._start, strict=True)
         return [np.array(ops.convert_to_numpy(part)) for row in rows for part in row]
 
@@ -390,14 +390,14 @@ class ModelAccess:
 
     Args:
       model: the compiled model.
-      observations: what is to be seen of it.
+      observations: the observations, which name the layers to watch.
       can_step_back: whether a snapshot is wanted. Defaults to False.
-      estimated_losses: sums that a selector keeps in the place of Keras's. Defaults to none.
+      estimated_losses: sums that a selector keeps in place of Keras's. Defaults to none.
 
     Attributes:
       losses: the running sums of the training loss.
-      motion: how the watched kernels move; of no kernels where no observation asks for it.
-      snapshot: what a step back restores, or None where no action is a step back.
+      motion: the motion of the watched kernels; of no kernels if no observation asks for it.
+      snapshot: the copy that a step back restores, or None if no action is a step back.
       optimizer: whether it scales its gradients, and log(1 / (1 - momentum)), float `[2]`.
       is_trained: whether the model was trained before.
 

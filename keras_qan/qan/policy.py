@@ -28,7 +28,7 @@ COMPATIBLE = ("decide_every", "rate_bounds", "dense_start", "schedule")
 #: Stands for an argument that was not given, where None says something.
 UNSET: Any = object()
 
-#: What the file says it is.
+#: The format that the file names.
 FORMAT = "keras_qan policy 1"
 
 
@@ -37,9 +37,9 @@ class Policy:
     """A policy.
 
     Attributes:
-      settings: what a callback that follows it is made of.
+      settings: the settings of a callback that follows it.
       arrays: the agent's parameters and the statistics that normalise its state.
-      provenance: what it was trained on, with which command, and how it scored; plain data.
+      provenance: tasks, command and scores of its training; plain data.
     """
 
     settings: CallbackConfig
@@ -52,7 +52,7 @@ class Policy:
         agent, actions = self.settings.agent, self.settings.actions or ()
         if not isinstance(agent, DQN):
             return self.settings
-        # A step back answers a loss that has jumped, not a taste for lower rates.
+        # The bias does not apply to a step back: it answers a loss that has jumped.
         directions = [0.0 if a.steps_back else math.log(a.factor) for a in actions]
         biased = ThompsonDQN(agent, directions, agent.seed)
         return dataclasses.replace(self.settings, agent=biased)
@@ -156,7 +156,7 @@ def starting_policy(asked: Policy | str | Path | None, given: CallbackConfig) ->
     """Return the policy that a callback starts from, if any.
 
     Args:
-      asked: what its argument `policy` is; `UNSET` where it was not given.
+      asked: the callback's argument `policy`; `UNSET` where it was not given.
       given: the other arguments.
 
     Raises:

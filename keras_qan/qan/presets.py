@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 #: The names that `by_name` knows.
 NAMES = ("default", "paper", "transfer")
 
-#: What a selection action has to be worth more than to hold, in nats of the final loss.
+#: The margin by which the value of a selection action must exceed that of `Hold()`, in nats of the
+#: final loss.
 SELECTION_MARGIN = 0.25
 
 
@@ -23,7 +24,7 @@ def default(seed: int = 0) -> dict[str, Any]:
     """Return the defaults of `QANCallback`, as its keyword arguments.
 
     Few decisions an episode, steps of the rate both ways, an undiscounted return down to the
-    validation loss and episode-long targets: what learned where one-step values swung.
+    validation loss and episode-long targets: they learned where one-step values oscillated.
     """
     return {
         "actions": actions.default(),
@@ -111,10 +112,11 @@ def with_selection(
     others are forgotten (benchmarks/selection).
 
     Args:
-      settings: what another preset gave.
-      selector: what chooses the batches.
-      rate_actions: whether the actions on the rate stay.
+      settings: the settings of another preset.
+      selector: the selector of the batches.
+      rate_actions: whether the actions on the rate stay. Defaults to True.
       raw: whether the agent is given the selector's `raw_actions()` instead of its `actions()`.
+        Defaults to False.
     """
     own = [action for action in settings["actions"] if rate_actions]
     if not any(isinstance(action, actions.Hold) for action in own):

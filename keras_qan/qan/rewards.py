@@ -1,4 +1,4 @@
-"""losses → reward: what a decision was worth, from the losses on either side of it."""
+"""losses → reward: the reward of a decision, from the losses before and after it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Reward(abc.ABC):
         Args:
           log_loss_before: log(loss / first loss) in the interval before the decision.
           log_loss_after: the same in the interval that the decision shaped.
-          num_decisions: how many decisions the episode holds.
+          num_decisions: the number of decisions in the episode.
         """
 
 

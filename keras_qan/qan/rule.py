@@ -25,7 +25,7 @@ class Decision(NamedTuple):
       action: the chosen action's index.
       rate: the learning rate that was assigned (the first optimizer's).
       rate_found: the learning rate before.
-      reward: what the decision before this one was worth; not-a-number at the first.
+      reward: the reward of the last decision; not-a-number at the first.
       loss: the mean training loss since the decision before; not-a-number at the first.
       epsilon: the probability of a random action.
       td_loss: the agent's loss; not-a-number where it learned nothing.
@@ -45,12 +45,12 @@ class Decision(NamedTuple):
 
 
 class DecisionContext(NamedTuple):
-    """Where in a training a decision is taken.
+    """The point of a training at which a decision is taken.
 
     Attributes:
       progress: the share of the training's steps that are done, in [0, 1].
-      num_decisions: how many decisions the episode holds, as far as is known.
-      num_steps: how many steps, as far as is known.
+      num_decisions: the number of decisions in the episode, as far as is known.
+      num_steps: the number of steps in the training, as far as is known.
       interval: steps to the next decision.
       taken: steps since the last decision.
     """
@@ -79,12 +79,12 @@ class RateState(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What a decision may not do.
+    """The limits of a decision.
 
     Attributes:
       may_step_back: whether a step back is allowed, bool `[]` or `[P]`. Defaults to True.
       may_raise: whether the rate may rise. Defaults to True.
-      lowest_rate: that a step back leads to, `[K]`. Defaults to 0.
+      lowest_rate: the lowest rates that a step back leads to, `[K]`. Defaults to 0.
     """
 
     may_step_back: Any = True
@@ -116,17 +116,17 @@ class Effect(NamedTuple):
 def apply_action(
     actions: ActionSet, action: Any, state: RateState, progress: float, limits: Limits = NO_LIMITS
 ) -> Effect:
-    """Return what an action does.
+    """Return the effect of an action.
 
     Where the loss has jumped, the step back is taken in its place, if the set has one. A step back
     that is not allowed holds the rate.
 
     Args:
-      actions: what can be chosen.
+      actions: the actions to choose from.
       action: the agent's choice, an integer `[]` or `[P]`.
-      state: what the decision found.
+      state: the rates and losses before the decision.
       progress: the share of the training's steps that are done.
-      limits: what the decision may not do. Defaults to nothing.
+      limits: the limits of the decision. Defaults to none.
     """
     rates, kept_rates, initial_rates, history = state
     jumped = loss_history.has_jumped(history) & limits.may_step_back

@@ -85,7 +85,7 @@ class StepBackGuard:
 
         Args:
           loss: the mean loss of the interval.
-          size: how many losses it had.
+          size: the number of its losses.
         """
         if not math.isfinite(loss):
             return True

@@ -61,7 +61,7 @@ class GrowthRule:
     def says_grow(
         self, val_losses: list[float], cost: float, expected: float, price: float
     ) -> bool:
-        """Whether the gain per cost is below what growth is expected to bring.
+        """Return whether the gain per cost is below what growth is expected to bring.
 
         Args:
           val_losses: at each evaluation of the stage, the one at its beginning first.

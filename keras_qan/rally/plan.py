@@ -50,7 +50,7 @@ class PlannedStage:
 
     @property
     def grows(self) -> bool:
-        """Whether the network grows when the stage begins."""
+        """True if the network grows when the stage begins."""
         return bool(self.widths or self.deepen)
 
 

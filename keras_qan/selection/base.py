@@ -300,7 +300,7 @@ class Selector(tf.Module, abc.ABC):
         return SelectorCallback(self)
 
     def take_charge(self, fit: object) -> bool:
-        """Whether the caller is the first of a `fit` to ask; `fit` is any object of that fit."""
+        """Return whether the caller is the first of a `fit` to ask; `fit` is any object of it."""
         if self._charge.fit is fit:
             return False
         self._charge.fit = fit

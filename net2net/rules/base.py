@@ -200,7 +200,7 @@ def refuse_axis(call: CallView, mapped: MappedAxis) -> RefusalError:
 
 
 class Rule:
-    """How one kind of layer grows. Subclass it, and pass an instance to `register_rule`.
+    """A rule by which one kind of layer grows: subclass it, pass an instance to `register_rule`.
 
     Attributes:
         waits: Whether maps on all inputs must be known before an output's can be (Concatenate).

@@ -21,7 +21,15 @@ def make(
     hidden=(8,), exploration=None, double=True, averaged=True, seed=0, capacity=200, **learning
 ):
     learning = Learning(**(QUICK | learning))
-    return DQN(hidden, exploration or Exploration(), learning, capacity, double, averaged, seed)
+    return DQN(
+        hidden,
+        exploration=exploration,
+        learning=learning,
+        replay_capacity=capacity,
+        double=double,
+        averaged=averaged,
+        seed=seed,
+    )
 
 
 def built(num_features=3, num_actions=2, **settings):

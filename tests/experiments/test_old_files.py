@@ -41,7 +41,9 @@ OLD = ROOT / "tests" / "fixtures" / "version_0_1"
 def make_learner(kind, directory):
     """The learner of the run, as today's code writes it."""
     learning = Learning(batch_size=4, updates=1, n_step=2, warm_up=3)
-    agent = DQN((4,), Exploration(decisions=20), learning, replay_capacity=40, seed=1)
+    agent = DQN(
+        (4,), exploration=Exploration(decisions=20), learning=learning, replay_capacity=40, seed=1
+    )
     if kind == "leaning":
         agent = ThompsonDQN(agent, [math.log(0.5), 0.0, math.log(2.0)], 1)
     observations = [CurrentLearningRate(), TrainingState()]

@@ -38,7 +38,7 @@ def assert_same_run(one: Path, other: Path, learners: tuple[QANCallback, ...] = 
 
 def learner(directory, decide_every: int = 6) -> QANCallback:
     learning = Learning(batch_size=8, updates=1, n_step=3, warm_up=4)
-    agent = DQN((8,), Exploration(decisions=40), learning, replay_capacity=200)
+    agent = DQN((8,), exploration=Exploration(decisions=40), learning=learning, replay_capacity=200)
     observations = [TrainingState()]
     return QANCallback(directory, observations=observations, agent=agent, decide_every=decide_every)
 

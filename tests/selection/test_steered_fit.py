@@ -188,7 +188,9 @@ def test_state_holds_the_shares_of_the_classes_by_default():
 
 def quick_agent(**more):
     learning = Learning(batch_size=8, updates=1, n_step=3, warm_up=4)
-    return DQN((8,), Exploration(decisions=40), learning, replay_capacity=200, **more)
+    return DQN(
+        (8,), exploration=Exploration(decisions=40), learning=learning, replay_capacity=200, **more
+    )
 
 
 def decisions(directory):

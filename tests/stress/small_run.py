@@ -93,7 +93,7 @@ def make_task(
 def learner(directory: Path) -> QANCallback:
     """An agent of few parameters."""
     learning = Learning(batch_size=8, updates=1, n_step=3, warm_up=4)
-    agent = DQN((8,), Exploration(decisions=60), learning, replay_capacity=400)
+    agent = DQN((8,), exploration=Exploration(decisions=60), learning=learning, replay_capacity=400)
     return QANCallback(directory, observations=[TrainingState()], agent=agent, decide_every=8)
 
 

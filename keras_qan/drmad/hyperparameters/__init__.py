@@ -1,4 +1,4 @@
-"""What can be tuned: one class for each kind of hyperparameter."""
+"""Hyperparameters that can be tuned, one class for each kind."""
 
 from keras_qan.drmad.hyperparameters.base import Hyperparameter
 from keras_qan.drmad.hyperparameters.initialization import InitialScale
