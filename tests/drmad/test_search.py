@@ -91,7 +91,7 @@ def test_too_many_averages_are_refused():
 
 def test_without_optuna_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ImportError, match=r"pip install keras-qan\[optuna\]"):
+    with pytest.raises(ImportError, match=r"pip install 'keras-qan\[optuna\]'"):
         search()
 
 

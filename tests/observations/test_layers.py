@@ -78,14 +78,30 @@ def test_a_frozen_first_convolution_is_passed_over(small):
         watched_kernels(model, ["first"])
 
 
-def test_a_model_without_trainable_kernels_is_refused():
+def test_a_frozen_model_has_no_kernel_by_default_and_nothing_to_watch_by_position():
     model = keras.Sequential([layers.Input((5,)), layers.Dense(3)], name="still")
     model.trainable = False
     with pytest.raises(ValueError, match=r"'still' has no trainable kernel.*TrainingState\(\)"):
         watched_kernels(model, None)
-    nothing = keras.Sequential([layers.Input((5,)), layers.BatchNormalization()])
+    assert watched_kernels(model, (0, -1)) == []
+
+
+def test_positions_count_other_matrices_and_then_any_weights_where_there_is_no_kernel():
+    embedding = keras.Sequential([layers.Input((1,)), layers.Embedding(20, 4)])
+    assert shapes(watched_kernels(embedding, (0, -1))) == [(20, 4), (20, 4)]
+    with pytest.raises(ValueError, match="position from 0 to 0"):
+        watched_kernels(embedding, [1])
+    scales = keras.Sequential([layers.Input((5,)), layers.BatchNormalization()])
+    assert shapes(watched_kernels(scales, (0, -1))) == [(5,), (5,)]
     with pytest.raises(ValueError, match="no trainable kernel"):
-        watched_kernels(nothing, [0])
+        watched_kernels(scales, None)
+
+
+def test_the_factors_of_lora_are_watched_where_kernels_are_frozen():
+    model = keras.Sequential([layers.Input((6,)), layers.Dense(5, name="dense")])
+    model.layers[0].enable_lora(2)
+    model.layers[0].bias.trainable = False
+    assert shapes(watched_kernels(model, (0, -1))) == [(6, 2), (2, 5)]
 
 
 def test_layers_of_nested_models_are_found_by_name_and_by_default():

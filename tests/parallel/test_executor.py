@@ -66,7 +66,7 @@ def test_without_ray_the_message_says_how_to_get_it(monkeypatch):
         return importing(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without_ray)
-    with pytest.raises(ImportError, match=r"pip install keras-qan\[ray\].*engine=local"):
+    with pytest.raises(ImportError, match=r"pip install 'keras-qan\[ray\]'.*engine=local"):
         make_executor("ray", 2)
 
 

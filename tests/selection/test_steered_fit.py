@@ -24,38 +24,38 @@ from keras_qan import (
     plots,
     selection,
 )
-from keras_qan.agents import ConstantAgent, RandomAgent
+from keras_qan.agents import Agent, ConstantAgent, RandomAgent
 from keras_qan.agents.base import ActionChoice
 from keras_qan.qan.decision_schedule import DecisionSchedule
+from keras_qan.qan.rewards import Reward
 
 CLASSES = 4
 SIZE = 8
 MORE_CASES = [(0, 1, 2), (5, 1, 9), (2, 4, 8)]
 
 
-class Turns:
+class Turns(Agent):
     """Takes actions in turn, and keeps what it is told."""
+
+    def __init__(self):
+        self.count = 0
+        self.transitions, self.seen = [], []
 
     def build(self, num_features, num_actions):
         self.num_actions = num_actions
-        if not hasattr(self, "count"):
-            self.count = tf.Variable(0, dtype=tf.int64)
-            self.told = tf.Variable(tf.zeros([0, 3]), shape=[None, 3])
-            self.states = tf.Variable(tf.zeros([0, num_features]), shape=[None, num_features])
 
     def act(self, observation, explore):
-        self.states.assign(tf.concat([self.states.read_value(), observation[None]], axis=0))
+        self.seen.append(observation)
+        self.count += 1
         # 1, 2, …, as the queue begins with class 0.
-        taken = self.count.assign_add(1) % self.num_actions
-        return ActionChoice(taken, tf.zeros([self.num_actions]), tf.constant(0.0))
+        return ActionChoice(self.count % self.num_actions, np.zeros(self.num_actions), 0.0)
 
     def learn(self, observation, action, reward, discount):
-        row = tf.stack([tf.cast(action, tf.float32), reward, discount])
-        self.told.assign(tf.concat([self.told.read_value(), row[None]], axis=0))
-        return tf.constant(0.0)
+        self.transitions.append((action, reward, discount))
+        return 0.0
 
     def abandon(self, num_transitions):
-        self.told.assign(self.told.read_value()[:-num_transitions])
+        del self.transitions[-num_transitions:]
 
     def arrays(self):
         return {}
@@ -63,8 +63,18 @@ class Turns:
     def restore(self, arrays):
         pass
 
+    @property
+    def told(self):
+        """Action, reward and discount of each transition, `[T, 3]`."""
+        return np.array(self.transitions, float)
 
-class LossAfter:
+    @property
+    def states(self):
+        """The states it acted in, `[T, F]`."""
+        return np.array(self.seen)
+
+
+class LossAfter(Reward):
     """The reward is the log loss after a decision itself, so that it shows where it was taken."""
 
     uses_validation = False
@@ -110,20 +120,20 @@ def test_reward_is_credited_to_the_decision_that_shaped_the_batches(prefetch, pe
     callback = QANCallback(
         actions=selector.raw_actions(), agent=agent, reward=LossAfter(), decide_every=every
     )
-    callback._state.controller.agent = agent  # ours, to look into; not a copy
+    callback.state.replace_agent(agent)  # ours, to look into; not a copy
     fit(selector, callback, model(steps_per_execution=per_call), prefetch=prefetch)
     assert selector.staleness == prefetch
     # The k-th decision, after k · every steps, pushes class k + 1 into the only slot.
     shaped = selector.shares().share.argmax(axis=1)
     steps = np.arange(40)
     decision = (steps - prefetch) // every
-    last = len(agent.told.numpy()) - 1
+    last = len(agent.told) - 1
     np.testing.assert_array_equal(
         shaped, np.where(steps < prefetch, 0, (np.minimum(decision, last) + 1) % CLASSES)
     )
     # Its reward is the log loss of its own class, beside the loss of the first call of the hook. A
     # single batch of the decision before or after would show in the mean.
-    told = agent.told.numpy()
+    told = agent.told
     assert len(told) == len(range(0, 40 - max(prefetch + 2, every // 2) + 1, every))
     first = np.exp(0.5 * shaped[:per_call]).mean()
     np.testing.assert_allclose(told[:, 1], 0.5 * told[:, 0] - np.log(first), atol=1e-5)
@@ -137,14 +147,14 @@ def test_a_schedule_without_the_delay_would_credit_the_wrong_decision(monkeypatc
     callback = QANCallback(
         actions=selector.raw_actions(), agent=agent, reward=LossAfter(), decide_every=4
     )
-    callback._state.controller.agent = agent
+    callback.state.replace_agent(agent)
     student = model()
     monkeypatch.setattr(
         "keras_qan.qan.callback.DecisionSchedule",
         lambda every, dense, *_: DecisionSchedule(every, dense),
     )
     fit(selector, callback, student)
-    told = agent.told.numpy()
+    told = agent.told
     assert np.abs(told[:, 1] - 0.5 * told[:, 0]).max() > 0.1
 
 
@@ -159,9 +169,9 @@ def test_choosing_what_is_easy_pays_only_where_the_chosen_batches_are_rewarded(o
         decide_every=4,
         reward=LogLossDrop(over_all_data),
     )
-    callback._state.controller.agent = agent
+    callback.state.replace_agent(agent)
     fit(selector, callback, epochs=2)  # Keras's sums begin anew with an epoch, and so have ours to
-    told = agent.told.numpy()
+    told = agent.told
     if over_all_data:
         # Once all four classes were seen, after four decisions.
         np.testing.assert_allclose(told[4:, 1], 0.0, atol=1e-5)
@@ -176,9 +186,9 @@ def test_state_holds_the_shares_of_the_classes_by_default():
     selector = one_class_at_a_time()
     agent = Turns()
     callback = QANCallback(actions=selector.raw_actions(), agent=agent, decide_every=10)
-    callback._state.controller.agent = agent
+    callback.state.replace_agent(agent)
     fit(selector, callback, prefetch=0)
-    shares = agent.states.numpy()[:, -CLASSES:]
+    shares = agent.states[:, -CLASSES:]
     # Nothing was trained on before the first decision; then class 1 alone for ten batches, and
     # after ten of class 2 a share of 0.9¹⁰ of class 1 is left in the mean that forgets.
     np.testing.assert_allclose(shares[0], 0.0)

@@ -47,14 +47,21 @@ def test_a_mapping_that_names_no_class_is_refused(config):
         from_config(config)
 
 
-@pytest.mark.parametrize("arguments", [{"speed": 1}, {"factor": "fast"}, {"factor": None}])
-def test_arguments_that_do_not_fit_are_refused(arguments):
-    with pytest.raises(ValueError, match="configuration of Decay does not fit its constructor"):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"speed": 1}, "configuration of Decay does not fit its constructor"),
+        ({"factor": "fast"}, "Decay's factor is 'fast'; expected a number"),
+        ({"factor": None}, "Decay's factor is None; expected a number"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
         from_config({"class": "Decay", **arguments})
 
 
 def test_a_constructor_s_own_refusal_is_passed_on():
-    with pytest.raises(ValueError, match="Decay got factor=2"):
+    with pytest.raises(ValueError, match="Decay's factor is 2"):
         from_config({"class": "Decay", "factor": 2.0})
 
 
