@@ -293,6 +293,8 @@ class QANCallback(keras.callbacks.Callback):
             )
         fit.schedule.begin_epoch()
         fit.begin_epoch()
+        if fit.has_begun:
+            self._controller.begin_epoch(fit.model)
         if fit.num_epochs is None:
             fit.num_epochs = self.params.get("epochs", 1) - epoch
             steps = self.params.get("steps")
@@ -317,6 +319,10 @@ class QANCallback(keras.callbacks.Callback):
             fit.model.synchronize()
         if fit.first_loss is None and not self._finds_loss(fit, loss):
             return
+        if fit.first_loss is not None and not fit.source_is_confirmed:
+            fit.model.synchronize()
+            fit.model.losses.confirm()
+            fit.source_is_confirmed = True
         loss = 0.0 if loss is None else loss
         fit.model.losses.add(loss)
         self._controller.observe_step(fit.step_loss(loss, batch))

@@ -50,15 +50,21 @@ class IntervalLoss:
     Attributes:
       counted: total and count in Keras's sums when counting began, `[2]`.
       left_over: total and count kept of epochs that ended since, `[2]`.
+      has_steps: whether the interval that was last taken held a step.
     """
 
     def __init__(self) -> None:
         self.counted, self.left_over = np.zeros(2), np.zeros(2)
+        self.has_steps = True
 
     def keep(self, model: ModelAccess) -> None:
         """Keep what was counted before Keras sets its sums back to zero."""
         self.left_over = self._since(model.losses.read())
         self.counted = np.zeros(2)
+
+    def begin_epoch(self, model: ModelAccess) -> None:
+        """Start from the sums of a new epoch, which a loop of one's own may not have set back."""
+        self.counted = model.losses.read()
 
     def read(self, model: ModelAccess) -> float:
         """Return the mean loss so far; not-a-number where no step was taken."""
@@ -73,6 +79,7 @@ class IntervalLoss:
         """
         sums = model.losses.read()
         since = self._since(sums)
+        self.has_steps = bool(since[1] > 0.0)
         loss = _mean(since)
         # In float32, later losses are lost beside a sum that is non-finite or very large. The
         # epoch's mean goes on without the losses that were rolled back.
@@ -256,6 +263,8 @@ class Controller:
         loss = self._take_loss(model)
         size = self.guard.noise.end_interval()
         log_loss = loss_history.relative_log(loss, self._first_loss)
+        if not self._losses.has_steps:  # nothing is known of the interval, good or bad
+            log_loss = self._history.now
         reward, td_loss = self._credit(log_loss, context, learns, 1.0, credit_is_delayed)
         if credit_is_delayed:
             self._waiting_observation, self._waiting_action = self._observation, self._action
@@ -368,6 +377,10 @@ class Controller:
         """Keep what was counted of the loss before Keras sets its sums back to zero."""
         self._losses.keep(model)
 
+    def begin_epoch(self, model: ModelAccess) -> None:
+        """Start from the sums of a new epoch."""
+        self._losses.begin_epoch(model)
+
     def mean_loss(self, model: ModelAccess) -> float:
         """Return the mean training loss since the last decision."""
         return self._losses.read(model)
@@ -468,7 +481,7 @@ class Controller:
         choice = self.agent.act(observation, explore)
         outcome = outcome or Outcome()
         limits = Limits(
-            self.guard.allows(outcome.loss, outcome.size) if outcome.size else True,
+            self._may_step_back(outcome),
             self._may_raise,
             LOWEST_RELATIVE_RATE * self._initial_rates if math.isfinite(outcome.loss) else 0.0,
         )
@@ -493,6 +506,11 @@ class Controller:
             q_values=np.asarray(choice.q_values, float).tolist(),
             has_stepped_back=bool(effect.restores),
         )
+
+    def _may_step_back(self, outcome: Outcome) -> bool:
+        if not self._losses.has_steps:
+            return False
+        return not outcome.size or self.guard.allows(outcome.loss, outcome.size)
 
     def _note_step_back(
         self, effect: Effect, state: RateState, context: DecisionContext, outcome: Outcome

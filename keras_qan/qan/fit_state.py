@@ -28,6 +28,7 @@ class FitState:
       is_steering: False where no loss or no optimizer was found to steer by.
       early_end: the fall of the rate where `EarlyStopping` will end the training.
       num_calls: calls of Keras's hook before a loss was found.
+      source_is_confirmed: whether a second step has shown that the loss is read where it moves.
       num_epochs: the number of epochs of this `fit`, once its first has begun.
       first_loss: the loss of the first step, once there is one.
       validation_loss: the last one that `fit` reported, if any.
@@ -48,6 +49,7 @@ class FitState:
     is_steering: bool = True
     early_end: EarlyEnd | None = None
     num_calls: int = 0
+    source_is_confirmed: bool = False
     num_epochs: int | None = None
     first_loss: float | None = None
     validation_loss: float | None = None

@@ -149,7 +149,7 @@ class LossSums:
     def __init__(self, model: keras.Model, estimated: tuple[Any, Any] | None = None) -> None:
         self._variables: tuple[Any, Any] | None = estimated
         self._is_keras = False
-        self._total = self._count = 0.0
+        self._total = self._count = self._first_count = 0.0
         if estimated is None:
             tracker = next((m for m in model.metrics if m.name == "loss"), None)
             if tracker is not None and hasattr(tracker, "total"):
@@ -164,12 +164,22 @@ class LossSums:
         Args:
           loss: the loss in `logs`, or None.
         """
-        if self._variables is not None and (not self._is_keras or self.read()[1] > 0.0):
-            return True
+        if self._variables is not None:
+            self._first_count = self.read()[1]
+            if not self._is_keras or self._first_count > 0.0:
+                return True
         if loss is None:
             return False
         self._variables, self._is_keras = None, False
         return True
+
+    def confirm(self) -> None:
+        """Check after a second step that Keras's sums grow; go on by `logs` where they do not.
+
+        `train_on_batch` sets them back at each call, so that `logs` report each batch alone.
+        """
+        if self._is_keras and self.read()[1] <= self._first_count:
+            self._variables, self._is_keras = None, False
 
     @property
     def is_running_mean(self) -> bool:
