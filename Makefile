@@ -51,7 +51,7 @@ test-pythons:
 	  venv=.venv-smoke-$$($$python -c "import sys; print('%d.%d' % sys.version_info[:2])"); \
 	  test -x $$venv/bin/python || $$python -m venv $$venv; \
 	  $$venv/bin/$(PIP_INSTALL) --editable ".[tensorflow]"; \
-	  (cd tests && KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3 \
+	  (cd tests && PYTHONPATH=.. KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3 \
 	    ../$$venv/bin/python -m helpers.backend_checks --strict $(SMOKE)); \
 	done
 
