@@ -1,17 +1,21 @@
 # Everything is set up in .venv, and nothing outside it is touched.
-# The newest Python that is supported and starts: 3.13, 3.12, 3.11 or 3.10.
-PYTHON ?= $(or $(firstword $(foreach minor,13 12 11 10,\
-  $(shell python3.$(minor) -c "print('python3.$(minor)')" 2>/dev/null))),python3)
+# The Pythons that are supported and start, the newest first; and those that pyenv has besides.
+starts = $(shell python3.$(1) -c "print('python3.$(1)')" 2>/dev/null)
+PYTHONS := $(foreach minor,13 12 11 10,$(call starts,$(minor)))
+ALL_PYTHONS := $(foreach minor,13 12 11 10,$(firstword $(call starts,$(minor)) \
+  $(wildcard $(HOME)/.pyenv/versions/3.$(minor).*/bin/python3.$(minor))))
+PYTHON ?= $(or $(firstword $(PYTHONS)),python3)
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-fast stress test-lowest lint types imports check clean
+.PHONY: help setup demo test test-fast stress test-lowest test-pythons lint types imports check clean
 
 help:
 	@echo "make demo       QAN learns on handwritten digits and is compared with other schedules"
 	@echo "make test       all tests but the stress trials"
 	@echo "make test-fast  the fast part of them"
 	@echo "make stress     long trials: whole runs killed, files damaged, writers broken off"
+	@echo "make test-pythons  a smoke test on the oldest and the newest Python that is found"
 	@echo "make check      lint, types and the import contract"
 
 .venv/.installed: pyproject.toml setup.py
@@ -39,9 +43,21 @@ test-fast: setup
 stress: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m stress
 
+# Trainings with a bare callback, curve stopping and net2net on the oldest and the newest Python
+# that is found, each with the base install and TensorFlow in an environment of its own.
+SMOKE := bare_callback rescue exact_restore steps_per_execution curve_stopping net2net
+test-pythons:
+	set -e; for python in $(sort $(firstword $(ALL_PYTHONS)) $(lastword $(ALL_PYTHONS))); do \
+	  venv=.venv-smoke-$$($$python -c "import sys; print('%d.%d' % sys.version_info[:2])"); \
+	  test -x $$venv/bin/python || $$python -m venv $$venv; \
+	  $$venv/bin/$(PIP_INSTALL) --editable ".[tensorflow]"; \
+	  (cd tests && PYTHONPATH=.. KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3 \
+	    ../$$venv/bin/python -m helpers.backend_checks --strict $(SMOKE)); \
+	done
+
 # The lowest versions that pyproject.toml admits, in an environment of their own.
 test-lowest:
-	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	test -x .venv-lowest/bin/python || $(or $(lastword $(PYTHONS)),python3) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet uv
 	.venv-lowest/bin/uv pip install --python .venv-lowest/bin/python --quiet --editable ".[dev]" \
 	  --override requirements/lowest.txt
@@ -61,4 +77,4 @@ imports: setup
 check: lint types imports
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-smoke-* build *.egg-info

@@ -1,241 +1,300 @@
-"""The cost of QAN: a decision and its parts, a whole `fit` with and without, and memory.
+"""What QAN costs in time and memory, beside the same trainings without it.
 
-    python benchmarks/overhead/run.py
+    python benchmarks/overhead/run.py --backend=jax --parts=fresh,cnn
 
-`fit` with and without the callback is timed in turn, pair by pair, in one process, so that the
-ratio holds when the machine's speed drifts; figures are medians with bootstrap 95 % intervals.
+Trainings with and without the callback alternate, so that the ratio holds when the machine's speed
+drifts. A ratio is the median over pairs, with a bootstrap 95 % interval over the pairs.
 """
 
 from __future__ import annotations
 
 import gc
+import os
+import resource
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
-
-import keras
-import numpy as np
-import tensorflow as tf
-from absl import app, flags
-from scipy import stats
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from benchmarks.common import machine
-from benchmarks.common.tables import format_header, format_interval, format_row
-from keras_qan import QANCallback, WeightStatistics, data, models
-from keras_qan.agents import DQN
-from keras_qan.observations.weight_statistics import kernel_features
-
-_PAIRS = flags.DEFINE_integer("pairs", 7, "pairs of fits to time")
-_EPOCHS = flags.DEFINE_integer("epochs", 5, "epochs of a fit on 10,000 images")
-_CALLS = flags.DEFINE_integer("calls", 300, "calls to time each part with")
-_DECISIONS = flags.DEFINE_integer("decisions", 2000, "decisions to watch the memory over")
+from collections.abc import Callable, Sequence
+from typing import Any
 
 
-def student() -> keras.Model:
-    """The MNIST network: two convolutions with 16 + 512 single kernels."""
-    model = models.build("cnn", (28, 28, 1), 10, seed=0)
-    model.compile(
-        keras.optimizers.SGD(0.05, momentum=0.9),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
+def _said(name: str, default: str) -> str:
+    given = [a.split("=", 1)[1] for a in sys.argv if a.lstrip("-").startswith(f"{name}=")]
+    return given[-1] if given else default
+
+
+# Both have to be said before Keras is imported.
+CHOSEN = {"backend": "tensorflow", "device": "auto"}
+os.environ["KERAS_BACKEND"] = BACKEND = _said("backend", CHOSEN["backend"])
+if _said("device", CHOSEN["device"]) == "cpu":
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+from absl import app, flags  # noqa: E402
+
+from keras_qan import QANCallback  # noqa: E402
+from keras_qan.qan import presets  # noqa: E402
+
+PARTS = ("imports", "first", "fresh", "cnn", "decisions", "paper", "tuner", "memory")
+_PARTS = flags.DEFINE_list("parts", list(PARTS), f"what to measure: {', '.join(PARTS)}")
+_PAIRS = flags.DEFINE_integer("pairs", 20, "pairs of fits of the small network")
+_LONG_PAIRS = flags.DEFINE_integer("long_pairs", 3, "pairs of long fits, processes and searches")
+_STEPS = flags.DEFINE_integer("steps", 2000, "steps of a long fit")
+_FITS = flags.DEFINE_integer("fits", 100, "fits of fresh models to watch the memory over")
+_CHILD = flags.DEFINE_enum("child", "", ["", "first", "memory"], "used by the script itself")
+_WITH = flags.DEFINE_bool("with_callback", True, "used by the script itself")
+flags.DEFINE_enum("backend", CHOSEN["backend"], ["tensorflow", "jax", "torch"], "Keras's backend")
+flags.DEFINE_enum("device", CHOSEN["device"], ["auto", "cpu", "gpu"], "what to compute on")
+
+Pair = tuple[float, float]
+
+
+def mlp(*_: Any) -> keras.Model:
+    """A small network for tables."""
+    dense = keras.layers.Dense
+    model = keras.Sequential([keras.Input((20,)), dense(64, "relu"), dense(64, "relu"), dense(10)])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model
+
+
+def cnn() -> keras.Model:
+    """A network for MNIST: two convolutions."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(16, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(10),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
+    return model
+
+
+def table(rows: int = 640) -> tuple[np.ndarray, np.ndarray]:
+    """Noise with classes that can be learned."""
+    x = np.random.default_rng(0).normal(size=(rows, 20)).astype("float32")
+    return x, np.argmax(x[:, :10], axis=1)
 
 
 def images() -> tuple[np.ndarray, np.ndarray]:
     """10,000 MNIST images, or noise of that size where MNIST is not at hand: time is the same."""
     try:
+        from keras_qan import data
+
         train = data.load("mnist", train_fraction=0.2).train
-    except FileNotFoundError:
+        return train.x, train.y
+    except (FileNotFoundError, ImportError):
         rng = np.random.default_rng(0)
         return rng.normal(size=(10_000, 28, 28, 1)).astype("float32"), rng.integers(0, 10, 10_000)
-    return train.x, train.y
 
 
-def milliseconds(call: Callable[[], object], calls: int) -> np.ndarray:
-    """Milliseconds of each of so many calls, float64 `[calls]`."""
-    for _ in range(20):
-        call()
-    took = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        call()
-        took.append(time.perf_counter() - start)
-    return 1e3 * np.asarray(took)
+def fit_table(*callbacks: Any) -> float:
+    """Seconds of 100 steps of a fresh small network, in 5 epochs with validation."""
+    x, y = table()
+    model = mlp()
+    start = time.perf_counter()
+    model.fit(x, y, 32, 5, 0, callbacks=list(callbacks), validation_data=(x[:128], y[:128]))
+    return time.perf_counter() - start
 
 
-def in_numpy(kernel: np.ndarray) -> np.ndarray:
-    """The same 192 statistics with NumPy and SciPy, kernel by kernel, as the original had them."""
+def alternate(fit: Callable[[list[Any]], float], pairs: int, warm_up: bool = True) -> list[Pair]:
+    """Seconds without and with the callback, in turn; the first pair is left out."""
+    found = []
+    for number in range(pairs + warm_up):
+        gc.collect()
+        if number % 2:
+            without = fit([])
+            steered = fit([QANCallback()])
+        else:
+            steered = fit([QANCallback()])
+            without = fit([])
+        found.append((without, steered))
+    return found[warm_up:]
 
-    def describe(values: np.ndarray) -> np.ndarray:
-        central = [np.mean((values - values.mean()) ** p) for p in range(1, 6)]
-        shape = [stats.skew(values), stats.kurtosis(values)]
-        quartiles = np.quantile(values, [0.25, 0.5, 0.75])
-        return np.asarray([values.mean(), *quartiles, values.std(), *shape, *central])
 
-    def pool(sets: list[np.ndarray]) -> np.ndarray:
-        found = np.stack([describe(values.ravel()) for values in sets])
-        return np.concatenate(
-            [f(found, axis=0) for f in (np.mean, np.median, np.std, np.max, np.min)]
+def middle(values: Sequence[float]) -> str:
+    """The median and its bootstrap 95 % interval."""
+    array = np.asarray(values)
+    draws = np.random.default_rng(0).integers(0, len(array), (2000, len(array)))
+    low, high = np.quantile(np.median(array[draws], axis=1), [0.025, 0.975])
+    return f"{np.median(array):.3f} | {low:.3f} … {high:.3f}"
+
+
+def row(name: str, pairs: list[Pair], unit: float = 1.0) -> None:
+    """Print the medians without and with the callback, and the ratio."""
+    without, steered = (np.median(column) * unit for column in zip(*pairs, strict=True))
+    ratios = [b / a for a, b in pairs]
+    print(f"| {name} | {without:.2f} | {steered:.2f} | {middle(ratios)} |", flush=True)
+
+
+def child(kind: str, with_callback: bool) -> float:
+    """What a process of its own measures: this script, called again."""
+    command = [sys.executable, __file__, f"--child={kind}", f"--with_callback={with_callback}"]
+    command += [f"--{name}={_said(name, default)}" for name, default in CHOSEN.items()]
+    command.append(f"--fits={_FITS.value}")
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def measure_imports() -> None:
+    """Seconds that the imports take after Keras's own, each in a new process."""
+    for statement in ("import keras_qan", "from keras_qan import QANCallback"):
+        code = (
+            f"import time, keras; t = time.perf_counter(); {statement}; "
+            "print(time.perf_counter() - t)"
         )
-
-    inputs, outputs = kernel.shape[-2:]
-    rows = [kernel[..., i, :] for i in range(inputs)]
-    columns = [kernel[..., j] for j in range(outputs)]
-    singles = [kernel[..., i, j] for i in range(inputs) for j in range(outputs)]
-    return np.concatenate([describe(kernel.ravel()), pool(rows), pool(columns), pool(singles)])
-
-
-def report(name: str, took: np.ndarray) -> None:
-    """Prints one row."""
-    high_end = f"{np.quantile(took, 0.95):.2f}"
-    print(format_row(name, f"{np.median(took):.2f}", format_interval(took, ".2f"), high_end))
+        took = [
+            float(subprocess.run([sys.executable, "-c", code], capture_output=True).stdout)
+            for _ in range(2 * _LONG_PAIRS.value + 1)
+        ]
+        print(f"| `{statement}` after keras, s | | | {middle(took)} |", flush=True)
 
 
-def parts_of_a_decision(calls: int) -> None:
-    """Each part alone, and the whole in one call."""
-    print(format_header("part", "median ms", "95 % of the mean", "95th percentile"))
-    model = student()
-    kernels = [layer.kernel.value for layer in model.layers if "conv" in layer.name]
-    features = tf.function(kernel_features)
-    for kernel, number in zip(kernels, (16, 512), strict=True):
-        report(f"features of {number} kernels", milliseconds(lambda k=kernel: features(k), calls))
-        host = kernel.numpy()
-        slow = milliseconds(lambda h=host: in_numpy(h), max(calls // 20, 5))
-        report(f"the same in NumPy, {number} kernels", slow)
-    agent = DQN()
-    agent.build(199, 5)
-    act = tf.function(lambda o, e: agent.act(o, e), autograph=False)
-    learn = tf.function(lambda o, a, r, d: agent.learn(o, a, r, d), autograph=False)
-    observation, yes = tf.random.stateless_normal([199], [0, 1]), tf.constant(True)
-    report("policy", milliseconds(lambda: act(observation, yes), calls))
-    action, one = tf.constant(1, tf.int64), tf.constant(1.0)
-    for step in range(400):
-        learn(observation, action, one, tf.constant(float(step % 20 != 19)))
-    report(
-        "replay write and two updates of 128 transitions",
-        milliseconds(lambda: learn(observation, action, one, one), calls),
-    )
-    for name, layers in (("16 kernels", None), ("528 kernels", [0, 1])):
-        report(f"whole decision, {name}", whole_decisions(layers, calls))
+def measure_first() -> None:
+    """The first fit of a process."""
+    pairs = [(child("first", False), child("first", True)) for _ in range(_LONG_PAIRS.value)]
+    row("first fit in a process, 100 steps, s", pairs)
 
 
-def steady_callback(layers: list[int] | None) -> QANCallback:
-    """A callback whose agent has begun to learn."""
-    observations = list(QANCallback(policy=None).settings.observations)
-    observations[0] = WeightStatistics(layers)
-    # Rates that no training breaks off at; which actions are taken does not change what they cost.
-    callback = QANCallback(observations=observations, decide_every=1, rate_bounds=(1e-6, 0.02))
+def measure_fresh() -> None:
+    """Fits of fresh models with new callbacks."""
+    row("fresh model, 100 steps, s", alternate(lambda c: fit_table(*c), _PAIRS.value))
+
+
+def measure_cnn() -> None:
+    """A long fit."""
     x, y = images()
-    student().fit(x[:16_00], y[:16_00], batch_size=8, verbose=0, callbacks=[callback])
-    callback._state.settings.decide_every = None
-    return callback
+    batch = 64
+    epochs = max(1, _STEPS.value * batch // len(x))
+    model = cnn()
 
-
-def whole_decisions(layers: list[int] | None, calls: int) -> np.ndarray:
-    """Milliseconds of each decision within `fit`, learning included, as the callback takes them."""
-    callback = steady_callback(layers)
-    callback._state.settings.decide_every = 2
-    took: list[float] = []
-    decide = callback._controller.decide
-
-    def timed(*arguments: object) -> object:
+    def fit(callbacks: list[Any]) -> float:
+        model = cnn()
         start = time.perf_counter()
-        found = decide(*arguments)
-        took.append(1e3 * (time.perf_counter() - start))
-        return found
+        model.fit(x, y, batch, epochs, 0, callbacks=callbacks, validation_data=(x[:1000], y[:1000]))
+        return time.perf_counter() - start
 
-    callback._controller.decide = timed  # type: ignore[method-assign]
-    x, y = images()
-    student().fit(x[: 16 * calls], y[: 16 * calls], batch_size=8, verbose=0, callbacks=[callback])
-    return np.asarray(took[20:])
+    row(f"CNN, {epochs * -(-len(x) // batch)} steps, s", alternate(fit, _LONG_PAIRS.value, False))
+    from keras_qan.qan.model_access import Snapshot
+
+    kib = Snapshot(model).num_bytes / 1024
+    print(f"| snapshot of the CNN, KiB ({model.count_params()} parameters) | | {kib:.0f} | | |")
 
 
-def whole_fits(layers: list[int] | None, pairs: int, epochs: int) -> None:
-    """`fit` with and without, in turn."""
-    x, y = images()
-    held_out = (x[:1000], y[:1000])
-    callback = steady_callback(layers)
-    plain, steered = student(), student()
-    seconds: dict[str, list[float]] = {"without": [], "with": []}
-    for pair in range(pairs + 1):
-        order = [("without", plain, []), ("with", steered, [callback])]
-        for name, model, callbacks in order if pair % 2 else reversed(order):
-            model.optimizer.learning_rate = 1e-3
-            gc.collect()
+def measure_decisions() -> None:
+    """Milliseconds of a decision within fit, as the callback takes them."""
+    kinds = {"frozen": {}, "with learning": {"policy": None, "decide_every": 2}}
+    x, y = table(6400)
+    for kind, settings in kinds.items():
+        if settings and BACKEND != "tensorflow":
+            continue
+        callback = QANCallback(**settings)
+        took: list[float] = []
+        controller = callback.state.controller
+        decide = controller.decide
+
+        def timed(*arguments: Any, decide: Any = decide, took: list[float] = took) -> Any:
             start = time.perf_counter()
-            model.fit(
-                x,
-                y,
-                batch_size=128,
-                epochs=epochs,
-                validation_data=held_out,
-                verbose=0,
-                callbacks=callbacks,
-            )
-            if pair:  # the first pair compiles
-                seconds[name].append(time.perf_counter() - start)
-    ratios = np.asarray(seconds["with"]) / np.asarray(seconds["without"])
-    watched = "16 kernels" if layers is None else "528 kernels"
-    medians = (f"{np.median(seconds[name]):.2f}" for name in ("without", "with"))
-    ratio = (f"{np.median(ratios):.3f}", format_interval(ratios, ".3f"))
-    print(format_row(watched, *medians, *ratio))
+            decision = decide(*arguments)
+            took.append(1e3 * (time.perf_counter() - start))
+            return decision
+
+        controller.decide = timed
+        for _ in range(4):
+            mlp().fit(x, y, 32, 2, 0, callbacks=[callback])
+        usable = took[len(took) // 2 :]
+        high = np.quantile(usable, 0.95)
+        print(f"| decision, {kind}, ms (95th percentile {high:.2f}) | | | {middle(usable)} |")
 
 
-def first_use() -> None:
-    """The one-time cost of the first `fit` of a process: importing TF-Agents and compiling."""
+def measure_paper() -> None:
+    """A decision at every step, with the paper's preset: milliseconds of a step."""
+    if BACKEND != "tensorflow":
+        return
     x, y = images()
-    model = student()
-    model.fit(x[:256], y[:256], batch_size=128, verbose=0)
-    callback = QANCallback(policy=None)
-    start = time.perf_counter()
-    model.fit(x[:256], y[:256], batch_size=128, verbose=0, callbacks=[callback])
-    first = time.perf_counter() - start
-    start = time.perf_counter()
-    model.fit(x[:256], y[:256], batch_size=128, verbose=0, callbacks=[callback])
-    print(f"First use in a process: {first - (time.perf_counter() - start):.1f} s, once.")
+    callback = QANCallback(**presets.paper())
+
+    def fit(callbacks: list[Any]) -> float:
+        model = cnn()
+        model.fit(x[:64], y[:64], 64, verbose=0)
+        start = time.perf_counter()
+        model.fit(x[:6400], y[:6400], 64, 6, 0, callbacks=[callback] if callbacks else [])
+        return (time.perf_counter() - start) / 600
+
+    row("paper's preset, a step, ms", alternate(fit, _LONG_PAIRS.value), unit=1e3)
 
 
-def memory(decisions: int) -> None:
-    """Resident memory before and after many decisions with a full replay memory."""
-    callback = QANCallback(
-        decide_every=1, agent=DQN(replay_capacity=1000), rate_bounds=(1e-6, 0.02)
-    )
-    x = np.zeros((8 * decisions // 2, 28, 28, 1), "float32")
-    y = np.zeros(len(x), "int64")
-    model = student()
-    model.fit(x, y, batch_size=8, verbose=0, callbacks=[callback])
-    before = _resident()
-    for _ in range(2):
-        model.fit(x, y, batch_size=8, verbose=0, callbacks=[callback])
-    after = _resident()
-    rows = callback.agent.arrays()["replay/observation"].shape[0]
-    print(
-        f"{decisions} decisions after the first {decisions // 2}: {after - before:+.1f} MiB "
-        f"resident ({before:.0f} → {after:.0f}); replay memory holds {rows} of 1000 transitions."
-    )
+def measure_tuner() -> None:
+    """Random searches of KerasTuner."""
+    try:
+        import keras_tuner
+    except ImportError:
+        return
+    x, y = table()
+
+    def build(found: Any) -> keras.Model:
+        model = mlp()
+        rate = found.Float("rate", 1e-5, 1e-1, sampling="log")
+        model.optimizer.learning_rate = rate
+        return model
+
+    def search(callbacks: list[Any]) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            tuner = keras_tuner.RandomSearch(
+                build, "val_loss", max_trials=20, seed=0, directory=folder
+            )
+            start = time.perf_counter()
+            tuner.search(
+                x, y, epochs=5, verbose=0, callbacks=callbacks, validation_data=(x[:128], y[:128])
+            )
+            return time.perf_counter() - start
+
+    row("20 trials of KerasTuner, s", alternate(search, _LONG_PAIRS.value, False))
+
+
+def measure_memory() -> None:
+    """Resident memory that each fit of a fresh model leaves behind."""
+    without, steered = (child("memory", chosen) for chosen in (False, True))
+    print(f"| left by each of {_FITS.value} fits, MiB | {without:.2f} | {steered:.2f} | | |")
+
+
+def resident_growth(with_callback: bool, fits: int) -> float:
+    """MiB that a fit leaves behind, after the first tenth of the fits."""
+    before = 0.0
+    for number in range(fits):
+        if number == fits // 10:
+            before = _resident()
+        fit_table(*([QANCallback()] if with_callback else []))
+    return (_resident() - before) / (fits - fits // 10)
 
 
 def _resident() -> float:
     gc.collect()
-    return machine.resident_bytes() / 2**20
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
 
 
 def main(_: list[str]) -> None:
-    """Prints everything."""
-    print(f"{machine.describe()}.\n")
-    first_use()
-    print()
-    parts_of_a_decision(_CALLS.value)
-    print("\n" + format_header("watched", "s without", "s with", "ratio (median)", "95 %"))
-    for layers in (None, [0, 1]):
-        whole_fits(layers, _PAIRS.value, _EPOCHS.value)
-    print()
-    memory(_DECISIONS.value)
+    """Print a table."""
+    if _CHILD.value == "first":
+        print(fit_table(*([QANCallback()] if _WITH.value else [])))
+    elif _CHILD.value == "memory":
+        print(resident_growth(_WITH.value, _FITS.value))
+    else:
+        python = sys.version.split()[0]
+        print(f"Keras {keras.__version__} on {BACKEND}, Python {python}, {os.cpu_count()} cores.\n")
+        print("| what | without | with | median, or ratio | 95 % |\n|---|---|---|---|---|")
+        for part in _PARTS.value:
+            globals()[f"measure_{part}"]()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     cd tests && PYTHONPATH=.. KERAS_BACKEND=jax python -m helpers.backend_checks [NAME ...]
 
 runs them in one process and prints a line of JSON for each: its name, and what went wrong. There,
-without TensorFlow as the backend, nothing can import it.
+without TensorFlow as the backend, nothing can import it. With `--strict` it ends at the first
+check that fails.
 """
 
 from __future__ import annotations
@@ -332,10 +333,13 @@ CHECKS = {
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    for asked in sys.argv[1:] or CHECKS:
+    is_strict = "--strict" in sys.argv
+    for asked in [name for name in sys.argv[1:] if name != "--strict"] or CHECKS:
         wrong = None
         try:
             CHECKS[asked]()
         except Exception:
             wrong = traceback.format_exc()
         print(json.dumps({"check": asked, "wrong": wrong}), flush=True)
+        if wrong and is_strict:
+            sys.exit(wrong)
