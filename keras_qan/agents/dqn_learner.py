@@ -6,7 +6,7 @@ It is compiled once for an agent, whatever models come and go.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -15,8 +15,28 @@ from keras_qan.agents.normalizer import Normalizer
 from keras_qan.agents.replay_buffer import ReplayBuffer, Transitions
 from keras_qan.agents.tf_agents import import_tf_agents
 
-if TYPE_CHECKING:
-    from keras_qan.agents.dqn import DQN
+
+class _Learning(Protocol):
+    """The updates; see `Learning`."""
+
+    rate: float
+    batch_size: int
+    updates: int
+    n_step: int
+    gamma: float
+    target_tau: float
+
+
+class _Settings(Protocol):
+    """The settings of an agent that the part that learns follows; see `DQN`."""
+
+    hidden: tuple[int, ...]
+    replay_capacity: int
+    double: bool
+    seed: int
+
+    @property
+    def learning(self) -> _Learning: ...
 
 
 class DQNLearner:
@@ -31,7 +51,7 @@ class DQNLearner:
       ImportError: TF-Agents is not installed.
     """
 
-    def __init__(self, settings: DQN, num_features: int, num_actions: int) -> None:
+    def __init__(self, settings: _Settings, num_features: int, num_actions: int) -> None:
         self._settings = settings
         # On the CPU wherever the model is: a network this small is slower on an accelerator.
         with tf.device("/cpu:0"):

@@ -3,6 +3,8 @@
 Subclass `Observation` for one of your own; the ones here come with the package.
 """
 
+from typing import TYPE_CHECKING
+
 from keras_qan.observations.base import (
     CurrentLearningRate,
     Observation,
@@ -18,6 +20,7 @@ from keras_qan.observations.dynamics import (
     motion_numbers,
 )
 from keras_qan.observations.layers import watched_kernels
+from keras_qan.utils.deprecation import moved_names
 
 __all__ = [
     "NUM_MOTIONS",
@@ -32,3 +35,8 @@ __all__ = [
     "motion_numbers",
     "watched_kernels",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = moved_names(
+        __name__, {"LearningRate": "CurrentLearningRate", "Situation": "ObservationContext"}
+    )

@@ -1,5 +1,6 @@
 """Old public names lead to the new ones, with one warning each."""
 
+import importlib
 import math
 import subprocess
 import sys
@@ -67,3 +68,19 @@ def test_an_import_of_an_old_name_warns_where_it_stands(tmp_path):
     assert ran.stdout == "4\n"
     assert ran.stderr.count("shapes.Quad is now") == 1
     assert "user.py:1: DeprecationWarning" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("keras_qan.agents", "Always", "ConstantAgent"),
+        ("keras_qan.agents", "Random", "RandomAgent"),
+        ("keras_qan.agents", "Leaning", "ThompsonDQN"),
+        ("keras_qan.observations", "LearningRate", "CurrentLearningRate"),
+    ],
+)
+def test_former_names_of_parts_warn_and_lead_to_the_new_ones(module, old, new):
+    package = importlib.import_module(module)
+    package.__getattr__.cache_clear()
+    with pytest.warns(DeprecationWarning, match=new):
+        assert getattr(package, old) is getattr(package, new)
