@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -60,11 +61,13 @@ class CurvePruner(BasePruner):
         self._num_steps = num_steps
         self._predictor = predictor or CurvePredictor()
         self._learned: list[int] = []
+        self._has_warned = False
 
     def prune(self, study: Any, trial: Any) -> bool:
         """Decide whether to prune a trial, after its last reported value.
 
-        A trial that reported NaN or an infinite value is left alone.
+        A trial that reported NaN or an infinite value is left alone, and so is one whose parameters
+        cannot be compared with those of the others, with one warning.
 
         Raises:
           ValueError: the study has several objectives.
@@ -82,6 +85,22 @@ class CurvePruner(BasePruner):
         complete = self._complete_trials(study)
         if len(complete) < rule.curves_needed(self._predictor.rule, self._predictor.min_curves):
             return False
+        try:
+            return self._is_hopeless(trial, values, complete, rule)
+        except ValueError as error:  # a pruner never ends a study
+            if not self._has_warned:
+                self._has_warned = True
+                warnings.warn(
+                    f"CurvePruner cannot describe trial {trial.number} and lets it go on: {error}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            return False
+
+    def _is_hopeless(
+        self, trial: Any, values: list[float], complete: list[Any], rule: StopRule
+    ) -> bool:
+        """Return whether a trial is predicted to end behind the best complete ones."""
         self._refit(complete)
         threshold = rule.threshold(other.value for other in complete)
         planned = self._num_steps or max(len(_reported_values(other)) for other in complete)
@@ -98,7 +117,8 @@ class CurvePruner(BasePruner):
         return [
             other
             for other in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            if len(_reported_values(other)) > 1 and all(map(math.isfinite, _reported_values(other)))
+            if len(_reported_values(other)) > 1
+            and all(map(math.isfinite, [*_reported_values(other), other.value]))
         ]
 
     def _refit(self, complete: list[Any]) -> None:
@@ -124,6 +144,6 @@ def _reported_values(trial: Any) -> list[float]:
 def _features(parameters: dict[str, Any]) -> dict[str, Any]:
     """Take Optuna's categories, which may be anything, by their text unless they are numbers."""
     return {
-        name: value if isinstance(value, int | float) else str(value)
+        name: value if isinstance(value, int | float) and math.isfinite(value) else str(value)
         for name, value in parameters.items()
     }

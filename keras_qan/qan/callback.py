@@ -29,6 +29,7 @@ from keras_qan.qan.horizon import EarlyEnd, patience_of
 from keras_qan.qan.model_access import (
     ModelAccess,
     has_own_train_step,
+    has_trained_weights,
     require_trainable,
     workers_of,
 )
@@ -275,7 +276,9 @@ class QANCallback(keras.callbacks.Callback):
         self.join(workers_of(self.model))
         self._state.check_selector()
         schedule = DecisionSchedule(self.settings.decide_every, bool(self.settings.dense_start))
-        self._fit = FitState(schedule, self._companion())
+        # Before the first step: it moves the optimizer's counters and every bias.
+        was_trained = self.model.built and has_trained_weights(self.model)
+        self._fit = FitState(schedule, self._companion(), was_trained)
         if self.model.built and not has_own_train_step(self.model):
             self._access(self._fit)
 
@@ -486,7 +489,7 @@ class QANCallback(keras.callbacks.Callback):
         """Take the first decision."""
         fit.initial_rates = fit.model.read_rates()
         # An agent that learns is not limited: it has to see the outcome of all its actions.
-        is_free = self.explore or not fit.model.is_trained
+        is_free = self.explore or not fit.was_trained
         if self._patience is not None and not self.explore:
             fit.early_end = EarlyEnd(self._patience)
         peak = None if self.explore else self._memory.peak_of(self.model)
@@ -498,7 +501,8 @@ class QANCallback(keras.callbacks.Callback):
             fit.model,
             fit.schedule.context(),
             self.explore,
-            may_raise=is_free,
+            may_raise=is_free and peak is None,
+            may_lower=peak is None,
             anneals=peak is None and fit.early_end is None,
         )
         fit.initial_rate = decision.rate_found

@@ -171,7 +171,7 @@ class Controller:
         self._history = loss_history.start_history()
         self._share = 1.0
         self._losses = IntervalLoss()
-        self._may_raise = self._anneals = True
+        self._may_raise = self._may_lower = self._anneals = True
         self._early_share = 1.0
         self.guard = StepBackGuard()
 
@@ -207,6 +207,7 @@ class Controller:
         explore: bool,
         *,
         may_raise: bool = True,
+        may_lower: bool = True,
         anneals: bool = True,
     ) -> Decision:
         """Start an episode with the first decision.
@@ -217,11 +218,14 @@ class Controller:
           explore: whether to act at random with probability ε and to learn.
           may_raise: whether the rate may rise above the one that it begins with; False for a
             network that is trained already. Defaults to True.
+          may_lower: whether the rate may fall but by a step back; False where a rate that was found
+            is held. Defaults to True.
           anneals: whether the schedule applies; False where the training's length is not known.
             Defaults to True.
         """
         self.abandon()
-        self._may_raise, self._anneals = may_raise, anneals
+        self._may_raise, self._may_lower, self._anneals = may_raise, may_lower, anneals
+        self.guard = StepBackGuard(needs_noise=not may_raise)
         if context.progress > 0.0:  # a resumed training: its rate has fallen already
             self._share = schedule_share(self.schedule if anneals else None, context)
         self._initial_rates = self._kept_rates = model.read_rates()
@@ -481,9 +485,12 @@ class Controller:
         choice = self.agent.act(observation, explore)
         outcome = outcome or Outcome()
         limits = Limits(
-            self._may_step_back(outcome),
-            self._may_raise,
-            LOWEST_RELATIVE_RATE * self._initial_rates if math.isfinite(outcome.loss) else 0.0,
+            may_step_back=self._may_step_back(outcome),
+            may_raise=self._may_raise,
+            may_lower=self._may_lower,
+            lowest_rate=LOWEST_RELATIVE_RATE * self._initial_rates
+            if math.isfinite(outcome.loss)
+            else 0.0,
         )
         effect = apply_action(self._action_set, choice.action, state, context.progress, limits)
         effect = self._note_step_back(effect, state, context, outcome)

@@ -23,6 +23,7 @@ class FitState:
     Attributes:
       schedule: the schedule of decisions.
       companion: the selector's callback.
+      was_trained: whether the model was trained before.
       access: access to the model in training, once it is built.
       initial_rates: the learning rates of all optimizers that it began with, `[K]`.
       is_steering: False where no loss or no optimizer was found to steer by.
@@ -44,6 +45,7 @@ class FitState:
 
     schedule: DecisionSchedule
     companion: keras.callbacks.Callback
+    was_trained: bool = False
     access: ModelAccess | None = None
     initial_rates: np.ndarray | None = None
     is_steering: bool = True

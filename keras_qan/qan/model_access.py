@@ -409,7 +409,6 @@ class ModelAccess:
       motion: the motion of the watched kernels; of no kernels if no observation asks for it.
       snapshot: the copy that a step back restores, or None if no action is a step back.
       optimizer: whether it scales its gradients, and log(1 / (1 - momentum)), float `[2]`.
-      is_trained: whether the model was trained before.
 
     Raises:
       ValueError: a layer to watch is missing, or the learning rate cannot be assigned.
@@ -432,7 +431,6 @@ class ModelAccess:
         self.snapshot = Snapshot(model) if can_step_back else None
         self.optimizer = _optimizer_traits(model)
         self._steps_before = self._optimizer_steps()
-        self.is_trained = has_trained_weights(model)
 
     def _optimizer_steps(self) -> float:
         # The counter beneath `iterations`, which also counts where gradients are accumulated.

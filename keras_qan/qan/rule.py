@@ -84,11 +84,13 @@ class Limits(NamedTuple):
     Attributes:
       may_step_back: whether a step back is allowed, bool `[]` or `[P]`. Defaults to True.
       may_raise: whether the rate may rise. Defaults to True.
+      may_lower: whether the rate may fall but by a step back. Defaults to True.
       lowest_rate: the lowest rates that a step back leads to, `[K]`. Defaults to 0.
     """
 
     may_step_back: Any = True
     may_raise: bool = True
+    may_lower: bool = True
     lowest_rate: Any = 0.0
 
 
@@ -140,6 +142,8 @@ def apply_action(
     chosen = np.where(steps_back, np.maximum(chosen, np.minimum(limits.lowest_rate, rates)), chosen)
     if not limits.may_raise:
         chosen = np.minimum(chosen, rates)
+    if not limits.may_lower:
+        chosen = np.where(steps_back, chosen, np.maximum(chosen, rates))
     if not actions.can_step_back:
         no = np.zeros(np.shape(history.now), bool)
         after = loss_history.with_rate(history, _first(rates, history), _first(chosen, history), no)

@@ -63,13 +63,18 @@ class StepBackGuard:
     `MOST_IN_A_ROW` step backs without a new lowest loss, or once a tenth of the training's steps
     is lost to them, they are given up: lower rates did not help, so the rate was not the cause.
 
+    Args:
+      needs_noise: whether a finite loss is no reason while the noise is not known; True for a
+        network that is trained already, whose low losses vary by much. Defaults to False.
+
     Attributes:
       is_open: False once step backs are given up for the rest of the training.
       count: step backs that restored weights so far.
       was_in_vain: whether the last one was the last of a row that did not lower the loss.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, needs_noise: bool = False) -> None:
+        self._needs_noise = needs_noise
         self.noise = BatchNoise()
         self.is_open = True
         self.count = 0
@@ -93,7 +98,7 @@ class StepBackGuard:
             return False
         variance = self.noise.variance
         if variance is None or not size or not self._best_size:
-            return True
+            return not self._needs_noise
         error = math.sqrt(variance * (1.0 / size + 1.0 / self._best_size))
         return loss - self._best_loss > STANDARD_ERRORS * error
 

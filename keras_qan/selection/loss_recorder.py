@@ -172,6 +172,16 @@ class LossRecorder:
             model.compute_loss = self._compute_loss
             model.train_function = kept.recording
         self._seen = int(self._local(self._slot)[0])
+        model.make_train_function = self._detach_for_another_loop
+
+    def _detach_for_another_loop(self, force: bool = False) -> Any:
+        """Leave the model as it was where another `fit` or `train_on_batch` begins.
+
+        Keras calls it at their beginning; a `fit` that was interrupted has not detached.
+        """
+        model = self._model
+        self.detach()
+        return model.make_train_function(force) if model is not None else None
 
     def detach(self) -> None:
         """Leave the model as it was."""
@@ -179,6 +189,7 @@ class LossRecorder:
         self._model = None
         if model is None or self._kept is None:
             return
+        vars(model).pop("make_train_function", None)
         if self._own is not None:
             model.compute_loss = self._own
         elif "compute_loss" in vars(model):

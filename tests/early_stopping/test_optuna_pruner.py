@@ -98,3 +98,26 @@ def test_without_optuna_the_message_says_what_to_install():
         "else:\n    raise SystemExit(1)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("odd", ["value", "choice", "late name"])
+def test_a_study_goes_on_whatever_its_trials_hold(odd):
+    def run(trial):
+        if odd == "choice":
+            trial.suggest_categorical("clipnorm", [0.5, 1.0, float("inf")])
+        if odd == "late name":
+            trial.suggest_categorical("width", [*range(60), "many"])
+        value = objective()(trial)
+        return float("inf") if odd == "value" and trial.number == 5 else value
+
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=optuna.samplers.RandomSampler(seed=0),
+        pruner=CurvePruner(confidence=0.9),
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        study.optimize(run, n_trials=40)
+    assert len(study.trials) == 40
+    told = [w for w in caught if "CurvePruner cannot describe" in str(w.message)]
+    assert len(told) <= 1

@@ -194,8 +194,13 @@ def check_multi_optimizer() -> None:
     model.compile(keras.optimizers.MultiOptimizer(parts), "mse")
     takes_decisions_and_learns(model)
     before = ModelAccess(model, []).read_rates()
-    fit(model, QANCallback(actions=[Decay(0.5)], agent=ConstantAgent(), decide_every=16))
-    np.testing.assert_allclose(ModelAccess(model, []).read_rates() / before, 0.25, rtol=1e-5)
+    rates = []
+    note = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: rates.append(ModelAccess(model, []).read_rates())
+    )
+    fit(model, QANCallback(actions=[Decay(0.5)], agent=ConstantAgent(), decide_every=16), note)
+    np.testing.assert_allclose(rates[-1] / before, 0.25, rtol=1e-5)
+    np.testing.assert_allclose(ModelAccess(model, []).read_rates(), before, rtol=1e-5)
 
 
 def check_rate_that_cannot_be_assigned() -> None:

@@ -1,0 +1,211 @@
+"""Habits of people who train Keras models: a fit with the callback is no worse than without."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.datasets import load_digits
+
+from keras_qan import QANCallback
+from keras_qan.qan.horizon import EarlyEnd
+
+_x, _y = load_digits(return_X_y=True)
+_order = np.random.default_rng(0).permutation(len(_x))
+X, Y = (_x[_order] / 16).astype("float32"), _y[_order].astype("int32")
+TRAIN = X[:1280], Y[:1280]
+TEST = X[1280:], Y[1280:]
+
+
+def network(rate=0.1):
+    keras.utils.set_random_seed(0)
+    dense = keras.layers.Dense
+    model = keras.Sequential([keras.Input((64,)), dense(32, "relu"), dense(10)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(rate), loss, metrics=["accuracy"])
+    return model
+
+
+def accuracy(model):
+    return float(np.mean(model.predict(TEST[0], verbose=0).argmax(axis=1) == TEST[1]))
+
+
+def rate_of(model):
+    return float(model.optimizer.learning_rate.numpy())
+
+
+def test_the_rate_is_put_back_at_the_end_of_a_fit():
+    model = network()
+    model.fit(*TRAIN, epochs=2, verbose=0, callbacks=[QANCallback()])
+    assert rate_of(model) == pytest.approx(0.1)
+
+
+def test_the_rate_is_put_back_after_a_fit_that_was_broken_off():
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 10:
+                raise KeyboardInterrupt
+
+    model, callback = network(), QANCallback()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*TRAIN, verbose=0, callbacks=[callback, Stop()])
+    assert rate_of(model) != pytest.approx(0.1)
+    model.fit(*TRAIN, verbose=0, callbacks=[callback])
+    assert rate_of(model) == pytest.approx(0.1)
+
+
+def test_many_fits_of_one_epoch_are_one_training():
+    scores, rates = [], []
+    for callbacks in ([], [QANCallback()]):
+        model = network()
+        for _ in range(10):
+            history = model.fit(*TRAIN, verbose=0, callbacks=callbacks).history
+            rates.append(history.get("learning_rate", [np.nan])[-1])
+        scores.append(accuracy(model))
+    assert scores[1] >= scores[0] - 0.01
+    # The rate falls within the first alone: later ones hold what it found.
+    assert len(set(np.round(rates[-9:], 6))) == 1
+
+
+def test_a_train_step_that_reports_its_own_loss_is_steered_by_it():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.top = keras.layers.Dense(32, "relu"), keras.layers.Dense(10)
+
+        def call(self, x):
+            return self.top(self.hidden(x))
+
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                losses = keras.losses.sparse_categorical_crossentropy(y, self(x), from_logits=True)
+                loss = tf.reduce_mean(losses)
+            gradients = tape.gradient(loss, self.trainable_variables)
+            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+            return {"loss": loss}
+
+    scores = []
+    for callbacks in ([], [QANCallback()]):
+        keras.utils.set_random_seed(0)
+        model = Own()
+        model(X[:1])
+        model.compile(keras.optimizers.SGD(0.1))
+        model.fit(*TRAIN, epochs=3, verbose=0, callbacks=callbacks)
+        scores.append(accuracy(model))
+    assert scores[1] >= scores[0] - 0.01
+
+
+class TwoOptimizers(keras.Model):
+    """A model whose optimizers `compile` does not know, and whose losses bear other names."""
+
+    def __init__(self):
+        super().__init__()
+        self.top = keras.layers.Dense(1)
+        self.own = keras.optimizers.SGD(0.01)
+
+    def call(self, x):
+        return self.top(x)
+
+    def train_step(self, data):
+        x, _ = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(self(x) - 1.0))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.own.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return {"d_loss": loss, "g_loss": loss}
+
+
+def test_where_no_loss_is_found_it_says_so_once_and_changes_nothing():
+    weights, told = [], []
+    for callbacks in ([], [QANCallback()]):
+        keras.utils.set_random_seed(0)
+        model = TwoOptimizers()
+        model(X[:1])
+        model.compile()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.fit(*TRAIN, epochs=2, verbose=0, callbacks=callbacks)
+        told.append([w for w in caught if "steers nothing" in str(w.message)])
+        weights.append(model.get_weights())
+    for with_callback, without in zip(*weights, strict=True):
+        np.testing.assert_array_equal(with_callback, without)
+    assert [len(each) for each in told] == [0, 1]
+
+
+def test_a_loop_of_ones_own_over_train_on_batch_is_steered():
+    scores = []
+    for make in (list, lambda: [QANCallback()]):
+        model = network()
+        callbacks = keras.callbacks.CallbackList(
+            make(), model=model, params={"epochs": 4, "steps": 40, "verbose": 0}
+        )
+        callbacks.on_train_begin()
+        for epoch in range(4):
+            callbacks.on_epoch_begin(epoch)
+            for batch in range(40):
+                rows = slice(32 * batch, 32 * batch + 32)
+                logs = model.train_on_batch(TRAIN[0][rows], TRAIN[1][rows], return_dict=True)
+                callbacks.on_train_batch_end(batch, logs)
+            callbacks.on_epoch_end(epoch, {})
+        callbacks.on_train_end()
+        scores.append(accuracy(model))
+    assert scores[1] >= scores[0] - 0.01
+
+
+def test_a_validation_loss_that_is_nan_changes_no_weight():
+    x = TEST[0].copy()
+    x[0] = np.nan
+    model = network()
+    ends = []
+    watcher = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: ends.append(model.get_weights())
+    )
+    model.fit(
+        *TRAIN,
+        epochs=3,
+        verbose=0,
+        validation_data=(x, TEST[1]),
+        callbacks=[watcher, QANCallback()],
+    )
+    for last, final in zip(ends[-1], model.get_weights(), strict=True):
+        np.testing.assert_array_equal(last, final)
+
+
+def test_a_trained_model_goes_on_gently():
+    model = network()
+    model.fit(*TRAIN, epochs=15, verbose=0)
+    before = model.evaluate(*TRAIN, verbose=0)[0]
+    history = model.fit(*TRAIN, epochs=4, verbose=0, callbacks=[QANCallback()]).history
+    assert max(history["loss"]) < 1.3 * before
+    assert max(history["learning_rate"]) <= 0.1 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("value", ["text", None, [1, 2], np.eye(2)])
+def test_logs_of_other_callbacks_may_hold_anything(value, tmp_path):
+    class Put(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["note"] = value
+
+    network().fit(*TRAIN, epochs=1, verbose=0, callbacks=[Put(), QANCallback(tmp_path)])
+
+
+def test_bounds_and_intervals_of_ones_own_keep_the_shipped_policy():
+    shipped = QANCallback().settings
+    own = QANCallback(rate_bounds=(1e-6, 0.05), decide_every=7).settings
+    assert own.rate_bounds == (1e-6, 0.05)
+    assert own.decide_every == 7
+    assert [type(action) for action in own.actions] == [type(action) for action in shipped.actions]
+
+
+def test_with_early_stopping_the_rate_falls_after_the_losses_have_stopped_falling():
+    end = EarlyEnd(patience=10)
+    losses = [1.0, 0.8, 0.7, 0.71, 0.72, 0.73, 0.74, 0.69]
+    shares = [end.end_epoch(loss) for loss in losses]
+    # Four epochs without a lower loss; then the fall goes on whatever comes.
+    assert shares[:6] == [1.0] * 6
+    assert 1.0 > shares[6] > shares[7] > 0.0
+    for _ in range(10):
+        last = end.end_epoch(0.6)
+    assert last == pytest.approx(1e-3)
