@@ -399,7 +399,7 @@ class QANCallback(keras.callbacks.Callback):
             math.nan if fit.has_diverged else final_loss,
         )
         if not self.explore:
-            self._memory.remember(self.model, self._controller.peak_rates(fit.model))
+            self._memory.remember(self.model, self._controller.rates_to_hold(fit.model))
         fit.put_rate_back()
         fit.add_decision(last)
         self._state.end_episode(
@@ -492,18 +492,18 @@ class QANCallback(keras.callbacks.Callback):
         is_free = self.explore or not fit.was_trained
         if self._patience is not None and not self.explore:
             fit.early_end = EarlyEnd(self._patience)
-        peak = None if self.explore else self._memory.peak_of(self.model)
-        if peak is not None:
-            # A further `fit` of the same training, whose end is not known: it goes on with the peak
+        held = None if self.explore else self._memory.rates_of(self.model)
+        if held is not None:
+            # A further `fit` of the same training, whose end is not known: it goes on with the rate
             # rate, and the schedule does not take the rate to zero in each `fit`.
-            fit.model.assign_rates(peak)
+            fit.model.assign_rates(held)
         decision = self._controller.begin(
             fit.model,
             fit.schedule.context(),
             self.explore,
-            may_raise=is_free and peak is None,
-            may_lower=peak is None,
-            anneals=peak is None and fit.early_end is None,
+            may_raise=is_free and held is None,
+            may_lower=held is None,
+            anneals=held is None and fit.early_end is None,
         )
         fit.initial_rate = decision.rate_found
         self._record(decision)

@@ -346,9 +346,16 @@ class Controller:
         if has_diverged or has_jumped:
             model.snapshot.restore()
 
-    def peak_rates(self, model: ModelAccess) -> np.ndarray:
-        """Return the learning rates without the schedule's share, `[K]`."""
-        return model.read_rates() / (self._share * self._early_share)
+    def rates_to_hold(self, model: ModelAccess) -> np.ndarray:
+        """Return the learning rates to hold where the training goes on without an end, `[K]`.
+
+        They are the schedule's mean, which keeps the length of the way; or the rates themselves
+        where none applied.
+        """
+        rates = model.read_rates() / (self._share * self._early_share)
+        if self.schedule is None or not self._anneals:
+            return rates
+        return rates * float(np.mean(self.schedule(np.linspace(0.0, 1.0, 101))))
 
     def set_early_share(self, model: ModelAccess, share: float) -> float:
         """Multiply the learning rates by a share, in the place of the last such share.

@@ -17,23 +17,23 @@ class TrainingMemory:
     def __init__(self) -> None:
         self._optimizer: Any = None
         self._steps = -1.0
-        self._peak: np.ndarray | None = None
+        self._rates: np.ndarray | None = None
 
-    def remember(self, model: keras.Model, peak: np.ndarray) -> None:
+    def remember(self, model: keras.Model, rates: np.ndarray) -> None:
         """Remember the end of a `fit`.
 
         Args:
           model: the model that was trained.
-          peak: its learning rates without a schedule's share, `[K]`.
+          rates: the learning rates to hold, `[K]`.
         """
         self._optimizer = weakref.ref(model.optimizer)
-        self._steps, self._peak = _steps_of(model), peak
+        self._steps, self._rates = _steps_of(model), rates
 
-    def peak_of(self, model: keras.Model) -> np.ndarray | None:
+    def rates_of(self, model: keras.Model) -> np.ndarray | None:
         """Return the remembered rates where the model goes on; None for any other."""
         if self._optimizer is None or self._optimizer() is not model.optimizer:
             return None
-        return self._peak if _steps_of(model) == self._steps else None
+        return self._rates if _steps_of(model) == self._steps else None
 
 
 def _steps_of(model: keras.Model) -> float:
