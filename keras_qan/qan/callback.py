@@ -494,8 +494,8 @@ class QANCallback(keras.callbacks.Callback):
             fit.early_end = EarlyEnd(self._patience)
         held = None if self.explore else self._memory.rates_of(self.model)
         if held is not None:
-            # A further `fit` of the same training, whose end is not known: it goes on with the rate
-            # rate, and the schedule does not take the rate to zero in each `fit`.
+            # A further `fit` of the same training, whose end is not known: it holds the rate that
+            # was found, and the schedule does not take it to zero in each `fit`.
             fit.model.assign_rates(held)
         decision = self._controller.begin(
             fit.model,
