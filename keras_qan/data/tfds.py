@@ -82,6 +82,8 @@ def image_shape_and_classes(builder: Any) -> tuple[tuple[int, int, int], int]:
             "8-bit images of one size, each with one class. Choose an image classification set "
             f"such as {', '.join(FAMILIAR)}, or pass your own arrays to `Examples`."
         )
+    assert image is not None
+    assert label is not None
     height, width, channels = image.shape
     return (int(height), int(width), int(channels)), int(label.num_classes)
 

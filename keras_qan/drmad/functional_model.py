@@ -291,8 +291,10 @@ def _layer_names(model: keras.Model) -> list[str]:
     found = []
     for variable in model.trainable_variables:
         layer = owners.get(id(variable))
-        alone = layer is not None and len(by_name[layer.name]) == 1
-        found.append(layer.name if alone else variable.path.rsplit("/", 1)[0])
+        if layer is not None and len(by_name[layer.name]) == 1:
+            found.append(layer.name)
+        else:
+            found.append(variable.path.rsplit("/", 1)[0])
     return found
 
 

@@ -413,7 +413,8 @@ def _band(arm: str, curves: list[dict[int, float]], phase: str) -> Band:
 def _by_run(records: Iterable[Record]) -> list[tuple[tuple[str, int, int], list[Record]]]:
     runs: dict[tuple[str, int, int], list[Record]] = defaultdict(list)
     for record in records:
-        runs[(str(record.get("arm")), *_run_key(record))].append(record)
+        key = (str(record.get("arm")), *_run_key(record))
+        runs[key].append(record)
     return [(key, sorted(runs[key], key=lambda r: read_number(r, "step"))) for key in sorted(runs)]
 
 
