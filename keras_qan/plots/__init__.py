@@ -27,6 +27,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with needs_extra(f"{__name__}.{name}", "plots"):
+        importlib.import_module("matplotlib")
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

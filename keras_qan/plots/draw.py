@@ -42,7 +42,8 @@ def draw(
         >>> draw("runs/mine")  # doctest: +SKIP
         [PosixPath('runs/mine/figures/accuracy_by_epoch.png'), ...]
     """
-    from keras_qan.plots.figures import save_all
+    with needs_extra("keras_qan.plots.draw", "plots"):
+        from keras_qan.plots.figures import save_all
 
     folder = Path(run_directory)
     records = read_records(folder)
