@@ -218,7 +218,7 @@ class QANCallback(keras.callbacks.Callback):
 
     def log_to(self, other: QANCallback) -> None:
         """Write records to the other callback's directory from now on."""
-        self._state.log = other._state.log
+        self._state.log_to(other.state)
 
     def join(self, workers: Any) -> None:
         """Act on the chief's decisions, as one of several workers; `fit` calls it too."""
@@ -276,8 +276,9 @@ class QANCallback(keras.callbacks.Callback):
         self.join(workers_of(self.model))
         self._state.check_selector()
         schedule = DecisionSchedule(self.settings.decide_every, bool(self.settings.dense_start))
-        # Before the first step: it moves the optimizer's counters and every bias.
-        was_trained = self.model.built and has_trained_weights(self.model)
+        # Before the first step: it moves the optimizer's counters and every bias. An agent that
+        # learns is not limited by it.
+        was_trained = not self.explore and self.model.built and has_trained_weights(self.model)
         self._fit = FitState(schedule, self._companion(), was_trained)
         if self.model.built and not has_own_train_step(self.model):
             self._access(self._fit)

@@ -33,7 +33,7 @@ class ConflictDetector:
                     "There are two QANCallbacks in the same fit: both set the learning rate, and "
                     "each would take what the other does for its own doing."
                 )
-            kind = next((name for name in CONFLICTING if name in _class_names(neighbour)), None)
+            kind = next((name for name in CONFLICTING if name in class_names(neighbour)), None)
             if kind is not None:
                 self._warn(
                     f"{kind} sets the learning rate in the same fit as QANCallback: they will "
@@ -54,7 +54,8 @@ class ConflictDetector:
             warnings.warn(f"{what} Leave one of them out.", UserWarning, stacklevel=5)
 
 
-def _class_names(value: object) -> set[str]:
+def class_names(value: object) -> set[str]:
+    """Return the names of an object's class and of the classes above it."""
     return {cls.__name__ for cls in type(value).__mro__}
 
 

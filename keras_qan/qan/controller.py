@@ -416,6 +416,9 @@ class Controller:
             "left_over": self._losses.left_over,
             "open_transitions": np.asarray(self._open_transitions),
             "is_waiting": np.asarray(self._is_waiting),
+            "limits": np.array([self._may_raise, self._may_lower, self._anneals]),
+            "early_share": np.array(self._early_share),
+            **self.guard.arrays(),
         }
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
@@ -437,6 +440,10 @@ class Controller:
         self._losses.left_over = np.asarray(arrays["left_over"], float)
         self._open_transitions = int(arrays["open_transitions"])
         self._is_waiting = bool(arrays["is_waiting"])
+        if "limits" in arrays:  # not in files of earlier versions
+            self._may_raise, self._may_lower, self._anneals = map(bool, arrays["limits"])
+            self._early_share = float(arrays["early_share"])
+        self.guard.restore(arrays)
 
     # One turn.
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from keras_qan.actions import Cosine
+from keras_qan.qan.conflicts import class_names
+
 #: The share of `EarlyStopping`'s patience without a lower loss after which the fall begins.
 WAIT = 0.4
 
@@ -42,13 +45,12 @@ class EarlyEnd:
             self._best = min(self._best, loss)
             self._epochs_falling = int(self._epochs_without >= self._wait)
         progress = min(self._epochs_falling / (self._length + 1), 1.0)
-        return max(0.5 * (1.0 + math.cos(math.pi * progress)), 1e-3)
+        return max(float(Cosine()(progress)), 1e-3)
 
 
 def patience_of(callbacks: list[Any]) -> int | None:
     """Return the patience of the `EarlyStopping` among the callbacks of a `fit`; None without."""
     for callback in callbacks:
-        names = {cls.__name__ for cls in type(callback).__mro__}
-        if "EarlyStopping" in names:
+        if "EarlyStopping" in class_names(callback):
             return int(callback.patience)
     return None

@@ -48,6 +48,14 @@ class BatchNoise:
         self._losses = []
         return count
 
+    def as_data(self) -> list[float]:
+        """Return the sums so far, and then the losses of the open interval."""
+        return [self._squares, float(self._degrees), *self._losses]
+
+    def restore(self, data: list[float]) -> None:
+        """Take over what `as_data` gave."""
+        self._squares, self._degrees, self._losses = data[0], int(data[1]), list(data[2:])
+
     @property
     def variance(self) -> float | None:
         """The pooled variance, or None where too few steps were seen."""
@@ -131,3 +139,33 @@ class StepBackGuard:
     def rates_before(self) -> Any:
         """The rates before the present row of step backs, `[K]`."""
         return self._rates_before
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return its state by name, for a checkpoint of a running training."""
+        numbers: list[float] = [
+            self._needs_noise,
+            self.is_open,
+            self.was_in_vain,
+            self.count,
+            self._in_a_row,
+        ]
+        numbers += [self._best_loss, self._best_size, self._kept_at, self._steps_lost]
+        rates = np.zeros(0) if self._rates_before is None else np.asarray(self._rates_before)
+        return {
+            "guard": np.array(numbers, float),
+            "guard_noise": np.array(self.noise.as_data()),
+            "guard_rates": rates,
+        }
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over what `arrays` gave; files of earlier versions hold none of it."""
+        if "guard" not in arrays:
+            return
+        needs_noise, is_open, was_in_vain, count, in_a_row, *rest = arrays["guard"].tolist()
+        self._needs_noise, self.is_open = bool(needs_noise), bool(is_open)
+        self.was_in_vain, self.count, self._in_a_row = bool(was_in_vain), int(count), int(in_a_row)
+        self._best_loss = rest[0]
+        self._best_size, self._kept_at, self._steps_lost = map(int, rest[1:])
+        self.noise.restore(arrays["guard_noise"].tolist())
+        rates = arrays["guard_rates"]
+        self._rates_before = rates if rates.size else None

@@ -86,3 +86,24 @@ def test_what_has_diverged_may_be_rolled_back_as_often_as_it_takes():
     for number in range(50):
         guard.note_step_back(np.array([0.1]), number, 1_000, is_plain=False)
     assert guard.is_open
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_guard_that_was_kept_over_a_break_goes_on_as_it_was(restored):
+    guard = guard_with([0.0, 2.0] * 5)
+    guard.note_step_back(np.array([0.3]), 12, 1_000, is_plain=True)
+    guard.noise.add(1.0)
+    if restored:
+        other = StepBackGuard(needs_noise=True)
+        other.restore(guard.arrays())
+        guard = other
+    guard.noise.add(3.0)
+    assert guard.noise.end_interval() == 2
+    # Ten squares of 1 and two of 1, over 9 and 1 degrees of freedom.
+    assert guard.noise.variance == pytest.approx(1.2)
+    assert guard.rates_before == pytest.approx([0.3])
+    assert guard.count == 1
+    for number in range(MOST_IN_A_ROW - 1):
+        assert guard.is_open
+        guard.note_step_back(np.array([0.1]), 13 + number, 1_000, is_plain=True)
+    assert guard.was_in_vain
