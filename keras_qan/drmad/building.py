@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +12,17 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qan.drmad.hyperparameters import Hyperparameter
-from keras_qan.drmad.inner_loop import DivergedError, InnerLoop
+from keras_qan.drmad.inner_loop import DivergedError, InnerLoop, Training
+from keras_qan.utils.seeds import takes_seed
+
+_log = logging.getLogger(__name__)
+
+#: Methods and settings of optimizers that the differentiated training would leave out.
+_STEPS = ("train_step", "test_step")
+_LEFT_OUT = (
+    "clipnorm", "clipvalue", "global_clipnorm", "weight_decay", "use_ema",
+    "gradient_accumulation_steps", "loss_scale_factor",
+)  # fmt: skip
 
 
 def call_build_model(
@@ -21,26 +31,21 @@ def call_build_model(
     """Build a model under the strategy, with the seed where the function takes one.
 
     A Sequential without an Input is built by calling it on an example.
+
+    Raises:
+      ValueError: it is no function.
     """
-    scope: Any = strategy.scope() if strategy else contextlib.nullcontext()
-    with scope:
-        model = build_model(seed) if _takes_seed(build_model) else build_model()
-        if isinstance(model, keras.Sequential) and not model.built:
-            model(example)
-        return model
-
-
-def _takes_seed(build_model: Callable[..., keras.Model]) -> bool:
-    if not callable(build_model):
+    if not callable(build_model) or isinstance(build_model, keras.Model):
         raise ValueError(
             f"Received build_model={build_model!r}; expected a function that returns a model, as "
             "every outer step trains from the same start. Give `lambda: ...` or a function."
         )
-    try:
-        parameters = inspect.signature(build_model).parameters
-    except (TypeError, ValueError):
-        return False
-    return any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters.values())
+    scope: Any = strategy.scope() if strategy else contextlib.nullcontext()
+    with scope:
+        model = build_model(seed) if takes_seed(build_model) else build_model()
+        if isinstance(model, keras.Sequential) and not model.built:
+            model(example)
+        return model
 
 
 def require_model(model: Any) -> keras.Model:
@@ -61,6 +66,57 @@ def require_model(model: Any) -> keras.Model:
             "Sequential with keras.Input(shape), and leave a layer trainable."
         )
     return model
+
+
+def require_kept(model: keras.Model, training: Training) -> None:
+    """Check that nothing the model was compiled or built with would be left out in silence.
+
+    The log says where an optimizer other than SGD leaves the rate to the default.
+
+    Raises:
+      ValueError: the model has constraints, steps of its own, or an optimizer with settings that
+        the differentiated training does not have; the message names them.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    found = [f"a {name} of its own" for name in _STEPS if _overrides(model, name)]
+    if training.loss is None and _overrides(model, "compute_loss"):
+        found.append("a compute_loss of its own")
+    found += [
+        f"the constraint {type(v.constraint).__name__} of {v.path}"
+        for v in model.trainable_variables
+        if getattr(v, "constraint", None) is not None
+    ]
+    settings = [(name, getattr(optimizer, name, None)) for name in _LEFT_OUT]
+    found += [f"{name}={value}" for name, value in settings if value]
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        found.append("a LossScaleOptimizer")
+    if getattr(optimizer, "nesterov", False) and getattr(optimizer, "momentum", 0.0):
+        found.append("nesterov=True")
+    schedule = getattr(optimizer, "_learning_rate", None)
+    if (
+        isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule)
+        and training.learning_rate is None
+    ):
+        found.append(f"the schedule {type(schedule).__name__} (or give Training(learning_rate=))")
+    if found:
+        raise ValueError(
+            f"build_model returned a model with {', '.join(found)}; expected none of these, as the "
+            "training that is differentiated is SGD with momentum at the gradient of the compiled "
+            "loss, and would leave them out. Build and compile the model without; drmad.L2 tunes "
+            "a decay of weights, drmad.LearningRate(schedule_points=) a schedule."
+        )
+    other = optimizer is not None and not isinstance(optimizer, keras.optimizers.SGD)
+    if other and training.learning_rate is None:
+        _log.info(
+            "The model is compiled with %s; its inner training is SGD with momentum, at the "
+            "default rate unless Training(learning_rate=...) or drmad.LearningRate gives another",
+            type(optimizer).__name__,
+        )
+
+
+def _overrides(model: keras.Model, name: str) -> bool:
+    """Return whether a model has a method of its own in the place of Keras's."""
+    return name in vars(model) or getattr(type(model), name) is not getattr(keras.Model, name)
 
 
 def current_strategy(strategy: Any) -> Any:

@@ -177,14 +177,13 @@ class FunctionalModel:
         outputs, new_state, own = self.model.stateless_call(
             weights, state, batch.x, training=True, return_losses=True
         )
-        losses = self._example_losses(batch, outputs)
+        losses = self.info.loss(batch.y, outputs, batch.weight)
         for place in self._in_loss:
             losses = self.hyperparameters[place].weigh(
                 values[place], losses, outputs, batch, self.info
             )
         loss = tf.reduce_sum(losses) / tf.cast(size, losses.dtype)
-        if own:
-            loss += tf.add_n([tf.cast(term, loss.dtype) for term in own]) / len(self.devices)
+        loss += _sum_of(own, loss.dtype) / len(self.devices)
         return tf.cast(loss, self.info.dtype), [tf.convert_to_tensor(s) for s in new_state]
 
     def _seeded(self, state: Tensors, step: tf.Tensor) -> Tensors:
@@ -200,16 +199,23 @@ class FunctionalModel:
     # The validation loss.
 
     def validation_loss(self, weights: Tensors, state: Tensors, batch: Batch) -> tf.Tensor:
-        """Sum of the losses of validation examples, without penalties, as in `evaluate`."""
-        outputs, _ = self.model.stateless_call(weights, state, batch.x, training=False)
-        return tf.cast(tf.reduce_sum(self._example_losses(batch, outputs)), self.info.dtype)
+        """Mean loss of a validation batch times its size, as `evaluate` sums it up.
 
-    def _example_losses(self, batch: Batch, outputs: tf.Tensor) -> tf.Tensor:
-        """Losses of a batch's examples times their sample weights, `[B]`."""
-        losses = self.info.loss(batch.y, outputs)
-        if batch.weight is None:
-            return losses
-        return losses * tf.cast(tf.reshape(batch.weight, (-1,)), losses.dtype)
+        The model's own regularisers and added losses are in it; tuned penalties are not.
+        """
+        outputs, _, own = self.model.stateless_call(
+            weights, state, batch.x, training=False, return_losses=True
+        )
+        losses = self.info.loss(batch.y, outputs, batch.weight)
+        size = tf.cast(tf.shape(batch.index)[0], losses.dtype)
+        total = tf.reduce_sum(losses) + size * _sum_of(own, losses.dtype)
+        return tf.cast(total, self.info.dtype)
+
+
+def _sum_of(own: Sequence[Any], dtype: tf.DType) -> tf.Tensor:
+    """Sum of a model's regularisers and added losses, `[]`."""
+    terms = [tf.cast(tf.reduce_sum(term), dtype) for term in own]
+    return tf.add_n(terms) if terms else tf.zeros([], dtype)
 
 
 def dot(left: Tensors, right: Tensors) -> tf.Tensor:

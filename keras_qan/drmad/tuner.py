@@ -115,8 +115,9 @@ class Tuner:
         held_out = BatchRecording(validation, _VALIDATION_BATCH, None, "validation")
         self._example = data.examples(tf.constant([0])).x
         model = building.require_model(self._build())
-        compiled = getattr(model, "loss", None)
-        loss = ExampleLoss(compiled if settings.loss is None else settings.loss)
+        building.require_kept(model, settings)
+        own = getattr(model, "loss", None)
+        loss = ExampleLoss(own, model) if settings.loss is None else ExampleLoss(settings.loss)
         rate, momentum = rate_and_momentum(model, settings)
         return FunctionalModel(
             model,

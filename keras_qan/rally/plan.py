@@ -14,6 +14,7 @@ from keras_qan.qan.model_access import rate_variables
 from keras_qan.rally.flops import Cost, multiply_adds
 from keras_qan.rally.stage import Stage
 from keras_qan.rally.subsets import Subsets
+from keras_qan.utils.seeds import takes_seed
 from net2net.weights import NewUnits
 
 
@@ -146,8 +147,14 @@ def call_build_model(build_model: Callable[[int], keras.Model], seed: int) -> ke
     """Build a first network.
 
     Raises:
-      TypeError: it is no compiled Keras model.
+      TypeError: it is no function of a seed, or returns no compiled Keras model.
     """
+    if not callable(build_model) or not takes_seed(build_model):
+        raise TypeError(
+            f"Rally got build_model={build_model!r}, which takes no seed; expected a function from "
+            "a seed to a compiled keras.Model, so that a rally that resumes begins with the same "
+            "weights. Write def build_model(seed): ..., with the seed in the initializers."
+        )
     model = build_model(seed)
     if not isinstance(model, keras.Model) or getattr(model, "optimizer", None) is None:
         raise TypeError(

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_qan import drmad
+from keras_qan.drmad.data import Batch
 from keras_qan.drmad.hyperparameters.base import at_progress
 from keras_qan.drmad.hyperparameters.transforms import Log, Logit
 from keras_qan.drmad.losses import ExampleLoss
@@ -108,13 +109,12 @@ def test_label_smoothing_is_kerass_own(from_logits):
         from_logits=from_logits, label_smoothing=0.2, reduction="none"
     )
     own = info(loss=plain, dtype=tf.float32)
-    found = drmad.LabelSmoothing().weigh(tf.constant([0.2]), plain(y, outputs), outputs, None, own)
+    batch = Batch(None, y, None, tf.range(6))
+    found = drmad.LabelSmoothing().weigh(tf.constant([0.2]), plain(y, outputs), outputs, batch, own)
     np.testing.assert_allclose(found, smooth(y, outputs), rtol=1e-5)
 
 
 def test_class_weights_go_by_the_label_sparse_or_not():
-    from keras_qan.drmad.data import Batch
-
     y = np.array([3, 0, 3])
     value = tf.constant([2.0, 1.0, 1.0, 5.0, 1.0])
     for loss, targets in (
@@ -128,8 +128,6 @@ def test_class_weights_go_by_the_label_sparse_or_not():
 
 
 def test_example_weights_go_by_the_place():
-    from keras_qan.drmad.data import Batch
-
     batch = Batch(None, tf.constant([0, 0]), None, tf.constant([6, 1]))
     found = drmad.LossWeights("example").weigh(
         tf.range(7.0), tf.constant([2.0, 3.0]), None, batch, info()

@@ -171,7 +171,7 @@ def test_settings_out_of_range(make, message):
 
 def test_a_loss_that_takes_the_mean_itself_is_refused():
     training = drmad.Training(loss=lambda y, outputs: tf.reduce_mean(outputs))
-    with pytest.raises(ValueError, match="returned one number for a whole batch"):
+    with pytest.raises(ValueError, match="one number for the whole batch"):
         tuner([drmad.L2()], build_model=lambda: build(), training=training)
 
 

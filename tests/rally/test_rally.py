@@ -426,3 +426,8 @@ def test_former_names_give_the_new_classes_with_a_warning():
         assert rally_package.Planned is rally_package.PlannedStage
     with pytest.warns(DeprecationWarning, match=r"rally\.Report is now .*RallyReport"):
         assert rally_package.Report is rally_package.RallyReport
+
+
+def test_a_function_that_takes_no_seed_is_refused():
+    with pytest.raises(TypeError, match=r"takes no seed; expected .*def build_model\(seed\)"):
+        Rally([Stage(1.0)]).run(lambda: build_model(0), TRAIN, VALIDATION)

@@ -45,8 +45,8 @@ class LabelSmoothing(Hyperparameter):
         self, value: tf.Tensor, losses: tf.Tensor, outputs: Any, batch: Batch, info: ModelInfo
     ) -> tf.Tensor:
         """Smooth the losses."""
-        del batch
-        return (1.0 - value[0]) * losses + value[0] * info.loss.uniform(outputs)
+        uniform = info.loss.uniform(batch.y, outputs, batch.weight)
+        return (1.0 - value[0]) * losses + value[0] * tf.cast(uniform, losses.dtype)
 
 
 class LossWeights(GranularHyperparameter):
