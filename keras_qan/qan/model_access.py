@@ -62,10 +62,16 @@ def has_trained_weights(model: keras.Model) -> bool:
         return True
     for variable in model.variables:
         if variable.name in ("bias", "moving_mean") and int(np.prod(variable.shape)) > 2:
-            values = ops.convert_to_numpy(_value(variable))
+            values = ops.convert_to_numpy(value_of(variable))
             if len(np.unique(values)) > 2:
                 return True
     return False
+
+
+def synchronize(model: keras.Model) -> None:
+    """Bring a training's state into the model's variables, where the backend keeps it apart."""
+    if backend_name() == "jax":
+        model.jax_state_sync()
 
 
 def num_replicas(model: keras.Model) -> int:
@@ -122,10 +128,10 @@ def rate_variables(model: keras.Model) -> list[keras.Variable]:
 
 def read_number(variable: Any) -> float:
     """Return a scalar variable as a Python float."""
-    return float(ops.convert_to_numpy(_value(variable)))
+    return float(ops.convert_to_numpy(value_of(variable)))
 
 
-def _value(variable: Any) -> Any:
+def value_of(variable: Any) -> Any:
     """Return a variable's tensor on the first device, without gradients."""
     value = _replicas(variable)[0]
     return value.detach() if backend_name() == "torch" else value
@@ -248,7 +254,7 @@ class KernelMotion:
 
     def _present(self) -> list[Any]:
         with without_gradients():
-            return [copy_of(_value(kernel), "float32") for kernel in self._kernels]
+            return [copy_of(value_of(kernel), "float32") for kernel in self._kernels]
 
     def read(self, steps: int) -> np.ndarray:
         """Return the mean motion of the kernels, float `[3]`; see `motion_numbers`.
@@ -452,12 +458,11 @@ class ModelAccess:
 
         Call it before anything is read or written between two steps; once for each step is enough.
         """
-        if backend_name() == "jax":
-            self._model.jax_state_sync()
+        synchronize(self._model)
 
     def read_kernels(self) -> list[Any]:
         """Return the watched kernels as tensors, each `[..., I, J]`."""
-        return [ops.copy(_value(kernel)) for kernel in self._kernels]
+        return [ops.copy(value_of(kernel)) for kernel in self._kernels]
 
     def read_rates(self) -> np.ndarray:
         """Return the learning rates, float64 `[K]`."""

@@ -31,8 +31,9 @@ import keras_qan
 import net2net
 from keras_qan import DQN, CurveStopping, Decay, Hold, QANCallback, Raise, TrainingDynamics
 from keras_qan.agents import ConstantAgent
+from keras_qan.diagnostics import SlopeRatio
 from keras_qan.early_stopping import CurveHistory
-from keras_qan.qan.model_access import ModelAccess
+from keras_qan.qan.model_access import ModelAccess, synchronize
 from keras_qan.utils.backend import backend_name
 
 #: How far the log validation loss may end from the recorded one: initial weights are other ones.
@@ -309,6 +310,50 @@ def check_sharded_weights() -> None:
         check_exact_restore()
     finally:
         keras.distribution.set_distribution(None)
+
+
+class KeepsWeights(keras.callbacks.Callback):
+    """Keeps the weights before the first step and after each."""
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.weights = [self.flat()]
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        synchronize(self.model)
+        self.weights.append(self.flat())
+
+    def flat(self) -> np.ndarray:
+        values = [keras.ops.convert_to_numpy(w.value) for w in self.model.trainable_variables]
+        return np.concatenate([np.ravel(value) for value in values]).astype(float)
+
+
+def check_slope_ratio() -> None:
+    """Compare the ratio with that of a linear model's gradients, which are known."""
+    x, y = data()
+    x, y = x[:96], y[:96]
+    design = np.concatenate([x, np.ones((96, 1))], axis=1).reshape(6, 16, 5)
+    for optimizer in (
+        keras.optimizers.SGD(0.05),
+        keras.optimizers.SGD(0.05, momentum=0.9),
+        keras.optimizers.AdamW(0.1, weight_decay=0.1),
+        keras.optimizers.RMSprop(0.05),
+        keras.optimizers.Lion(0.02),
+    ):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile(optimizer, "mse")
+        kept, watch = KeepsWeights(), SlopeRatio(every=10, window=5)
+        settings = {"batch_size": 16, "shuffle": False, "verbose": 0}
+        history = model.fit(x, y, callbacks=[kept, watch], **settings).history
+        weights = np.array(kept.weights)
+        errors = np.einsum("nbi,ni->nb", design, weights[:-1]) - y.reshape(6, 16)
+        gradients = np.einsum("nbi,nb->ni", design, errors) / 8.0
+        decay = (optimizer.weight_decay or 0.0) * float(optimizer.learning_rate)
+        steps = weights[1:] - weights[:-1] * (1.0 - decay)
+        ends = np.sum(gradients[2:] * steps[1:-1])
+        expected = ends / np.sum(gradients[1:-1] * steps[1:-1])
+        found = history["slope_ratio"][0]
+        assert abs(found - expected) < 2e-3 * max(1.0, abs(expected)), (optimizer, found, expected)
 
 
 class raises:  # noqa: N801  (pytest is not asked for outside of the tests)

@@ -1,0 +1,108 @@
+"""A callback that logs the slope ratio of a training."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+
+from keras_qan.qan.model_access import require_trainable, synchronize
+from keras_qan.qan.slope_ratio import LONGEST_WINDOW, SlopeEstimate, SlopeMeter
+from keras_qan.utils.validation import check_integer
+
+
+class SlopeRatio(keras.callbacks.Callback):
+    """Logs the slope ratio, which tells whether the learning rate is too low or too high.
+
+    The slope ratio is the slope of the loss along an update at its end, on the next batch, over
+    the one at its start. It has no unit. Where the rate is far too low it is about 0.3 to 0.9,
+    the lower the noisier the gradients; at good rates it is near zero or a little below; at rates
+    that are too high it is clearly negative. The gradients come back out of the optimizer's
+    slots: no pass and no batch is added, and the training is bit for bit the same.
+
+    At each epoch's end `slope_ratio` and `slope_ratio_error`, its standard error, join the logs,
+    from the newest window (not-a-number before the first): they are in the history, and in what
+    later callbacks of the list, as TensorBoard or CSVLogger, write. Where the optimizer does not
+    give its gradients back, a warning says why and nothing is logged.
+
+    Args:
+      every: steps from the beginning of one window to that of the next. Defaults to 100.
+      window: steps in a window, from 4 to 32. Defaults to 16.
+
+    Attributes:
+      estimates: the step at the end of each window, and its `SlopeEstimate`.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Example:
+      >>> import numpy as np
+      >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
+      >>> model.compile("adam", "mse")
+      >>> x, y = np.ones((64, 4)), np.ones((64, 1))
+      >>> watch = SlopeRatio(every=10, window=4)
+      >>> history = model.fit(x, y, batch_size=4, verbose=0, callbacks=[watch]).history
+      >>> sorted(history)
+      ['loss', 'slope_ratio', 'slope_ratio_error']
+    """
+
+    def __init__(self, every: int = 100, window: int = 16) -> None:
+        super().__init__()
+        self._every = check_integer("SlopeRatio's every", every, 5)
+        self._window = check_integer("SlopeRatio's window", window, 4, LONGEST_WINDOW)
+        if self._window >= self._every:
+            raise ValueError(
+                f"SlopeRatio got window={window} and every={every}; expected a window that is "
+                "shorter than the steps from one to the next."
+            )
+        self.estimates: list[tuple[int, SlopeEstimate]] = []
+        self._meter: SlopeMeter | None = None
+        self._step = 0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Start counting steps."""
+        require_trainable(self.model)
+        self.estimates, self._step = [], 0
+        self._meter = SlopeMeter(self.model)
+        self._meter.open()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Read weights and slots within a window."""
+        meter = self._meter
+        if meter is None:
+            raise RuntimeError(
+                "SlopeRatio got a hook of Keras outside of fit. In a training loop of your own, "
+                "call on_train_begin() first."
+            )
+        self._step += 1
+        if meter.wants_step():
+            synchronize(self.model)
+            meter.add_step()
+            if meter.reason is not None:
+                self._warn(meter.reason)
+        # The first step of a window only sets its start.
+        if (self._step - 1) % self._every == self._window:
+            self._take()
+            meter.open(after=self._every - self._window - 1)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Add the last estimate of this epoch to the logs."""
+        if logs is None or self._meter is None or self._meter.reason is not None:
+            return
+        estimate = self._meter.estimate()
+        if not estimate.is_known and self.estimates:
+            estimate = self.estimates[-1][1]
+        logs["slope_ratio"], logs["slope_ratio_error"] = estimate.ratio, estimate.error
+
+    def _take(self) -> None:
+        assert self._meter is not None
+        estimate = self._meter.estimate()
+        if estimate.num_pairs:
+            self.estimates.append((self._step, estimate))
+
+    @staticmethod
+    def _warn(reason: str) -> None:
+        warnings.warn(
+            f"SlopeRatio logs nothing in this fit: {reason}.", RuntimeWarning, stacklevel=2
+        )
