@@ -14,9 +14,10 @@ import tensorflow as tf
 from keras_qan.actions import Schedule
 from keras_qan.meta_momentum.losses import Pull, TeacherLoss
 from keras_qan.meta_momentum.teachers import Teacher, make_teacher
-from keras_qan.meta_momentum.train_step import TrainStepPatch, detach_leftovers
+from keras_qan.meta_momentum.train_step import TrainStepPatch
 from keras_qan.storage.serialization import configurable
 from keras_qan.utils.experimental import experimental
+from keras_qan.utils.fit_patch import detach_leftovers
 from keras_qan.utils.validation import check, check_integer, check_number
 
 

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_qan.meta_momentum.losses import BoundLoss
 from keras_qan.meta_momentum.teachers import Teacher
-
-
-class _TrainFunction(NamedTuple):
-    """A compiled training function with the form in it.
-
-    Args:
-      before: the training function that it takes the place of.
-      own: the function.
-      network: the teacher's network that it was compiled with.
-    """
-
-    before: Any
-    own: Any
-    network: Any
+from keras_qan.utils.fit_patch import FitPatch
 
 
 class TrainStepPatch:
@@ -45,9 +32,7 @@ class TrainStepPatch:
         self.model = model
         self._bound = bound
         self._fade = fade
-        self._kept: _TrainFunction | None = None
-        self._own: dict[str, Any] = {}
-        self.is_attached = False
+        self._patch = FitPatch(model)
         self._is_paused = False
         with model.distribute_strategy.scope():
             self._strength, self._steps, self._done = (
@@ -72,20 +57,11 @@ class TrainStepPatch:
         self._done.assign(0.0)
         if self._bound.is_loss and not teaches:
             return False
-        self._wrap("train_step", self._train_step())
+        methods = {"train_step": self._train_step()}
         if self._bound.is_loss:
-            self._wrap("compute_loss", self._compute_loss())
+            methods["compute_loss"] = self._compute_loss()
         self._bound.attach()
-        self.is_attached = True
-        model, kept = self.model, self._kept
-        before = model.train_function
-        network = self._bound.network
-        if kept is None or kept.before is not before or kept.network is not network:
-            model.make_train_function(force=True)
-            model.train_function.attachment = self
-            self._kept = _TrainFunction(before, model.train_function, network)
-        else:
-            model.train_function = kept.own
+        self._patch.attach(methods, self._bound.network, self._end)
         return teaches
 
     def pause(self) -> None:
@@ -98,24 +74,12 @@ class TrainStepPatch:
 
     def detach(self) -> None:
         """Restore the model."""
+        self._patch.detach()
+
+    def _end(self) -> None:
         # Whatever function is left with the pull in it, it does nothing from here on.
         self._strength.assign(0.0)
-        if not self.is_attached:
-            return
-        self.is_attached = False
         self._bound.detach()
-        for name in self._own:
-            _unwrap(self.model, name)
-        while True:
-            attachment = getattr(self.model.train_function, "attachment", None)
-            if attachment is None or attachment.is_attached:
-                return
-            self.model.train_function = attachment._kept.before
-
-    def _wrap(self, name: str, wrapped: Any) -> None:
-        self._own[name] = vars(self.model).get(name)
-        wrapped.attachment = self
-        setattr(self.model, name, wrapped)
 
     @property
     def _present_strength(self) -> tf.Tensor:
@@ -158,25 +122,3 @@ class TrainStepPatch:
             return loss + (term - tf.stop_gradient(term))
 
         return compute_loss
-
-
-def _unwrap(model: keras.Model, name: str) -> None:
-    """Take off every outermost wrapper whose fit is over; one below another waits for it."""
-    while True:
-        attachment = getattr(vars(model).get(name), "attachment", None)
-        if attachment is None or attachment.is_attached:
-            return
-        before = attachment._own[name]
-        if before is None:
-            delattr(model, name)
-        else:
-            setattr(model, name, before)
-
-
-def detach_leftovers(model: keras.Model) -> None:
-    """Remove the patches of an interrupted fit, before any callback begins a new one."""
-    while True:
-        left = getattr(vars(model).get("train_step"), "attachment", None)
-        if left is None:
-            return
-        left.detach()

@@ -6,6 +6,7 @@ import abc
 import functools
 import logging
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,7 @@ class Selector(tf.Module, abc.ABC):
       num_counters: how many numbers are carried from batch to batch. Defaults to 0.
       unbiased: whether batches carry weights. Defaults to False.
       seed: seed of everything random. Defaults to 0.
+      total_steps: steps of the whole training, in all its fits. Defaults to those of each `fit`.
 
     Attributes:
       batch_size: B.
@@ -72,9 +74,14 @@ class Selector(tf.Module, abc.ABC):
         num_counters: int = 0,
         unbiased: bool = False,
         seed: int = 0,
+        total_steps: int | None = None,
     ) -> None:
         super().__init__()
         check_integer("seed", seed, 0)
+        if total_steps is not None:
+            hint = "It counts the steps of all fits; None takes each fit for a training."
+            total_steps = check_integer("total_steps", total_steps, 1, hint=hint)
+        self.total_steps = total_steps
         self.num_examples = source.num_examples
         hint = f"There are {self.num_examples} examples; choose for example 128, or fewer."
         self.batch_size = check_integer("batch_size", batch_size, 1, self.num_examples, hint=hint)
@@ -263,6 +270,7 @@ class Selector(tf.Module, abc.ABC):
         Raises:
           ValueError: the seed is negative.
         """
+        self._charge.optimizer = None
         self._stream.reset(None if seed is None else check_integer("seed", seed, 0))
         self._composition.reset()
         self._reset()
@@ -306,6 +314,15 @@ class Selector(tf.Module, abc.ABC):
         self._charge.fit = fit
         return True
 
+    def goes_on_with(self, optimizer: object) -> bool:
+        """Return whether the last training had this optimizer; from now on it is this one's.
+
+        A further `fit` of a model is the same training, whose end is not known.
+        """
+        last = self._charge.optimizer
+        self._charge.optimizer = weakref.ref(optimizer)
+        return last is not None and last() is optimizer
+
     def begin(
         self, num_steps: int | None = None, steps_per_call: int = 1, num_replicas: int = 1
     ) -> None:
@@ -317,24 +334,30 @@ class Selector(tf.Module, abc.ABC):
           num_replicas: devices that a distribution strategy feeds. Defaults to 1.
         """
         spread = STRATEGY_BUFFER if num_replicas > 1 else 0
-        self._stream.begin(num_steps, self._prefetch + self._buffered + spread, steps_per_call)
+        delay = self._prefetch + self._buffered + spread
+        self._stream.begin(num_steps, delay, steps_per_call, self.total_steps)
         self._loss_total.assign(0.0)
         self._loss_count.assign(0.0)
 
-    def advance(self, steps: int = 1, losses: tf.Tensor | None = None) -> None:
+    def advance(
+        self, steps: int = 1, losses: tf.Tensor | None = None, are_weighted: bool = False
+    ) -> None:
         """Count trained steps.
 
         Args:
           steps: T, batches since the last call. Defaults to 1.
           losses: the loss of each of their examples, float32 `[T, B]`, not-a-number where unknown;
             only selectors with `notes_losses` look at them. Defaults to none.
+          are_weighted: whether the losses were multiplied by the weights that the batches carry,
+            which is undone then. Defaults to False.
 
         Raises:
           ValueError: the batches did not come from this selector's dataset.
           RuntimeError: the pipeline is further ahead than was declared.
         """
         known = losses if self.notes_losses else None
-        are_ours, lead, newest = self._advance(tf.constant(steps, tf.int64), known)
+        undo = are_weighted and self.unbiased
+        are_ours, lead, newest = self._advance(tf.constant(steps, tf.int64), known, undo)
         if not bool(are_ours):
             raise ValueError(self._foreign_batches(int(newest)))
         if int(lead) > self.staleness:
@@ -343,8 +366,8 @@ class Selector(tf.Module, abc.ABC):
                 f"training; expected at most {self.staleness} (prefetch={self._prefetch}, "
                 f"buffered={self._buffered}), so that actions would come too late for their "
                 f"batches. Say dataset(buffered={self._buffered + int(lead) - self.staleness}) if "
-                "something behind the dataset prefetches (Keras does, for class_weight), and do "
-                "not iterate over the dataset while it is trained on."
+                "something behind the dataset prefetches, and do not iterate over the dataset "
+                "while it is trained on."
             )
 
     def end(self) -> None:
@@ -404,7 +427,7 @@ class Selector(tf.Module, abc.ABC):
         return tf.reshape(tf.numpy_function(log, [], tf.bool), [])
 
     def _advance_graph(
-        self, steps: tf.Tensor, losses: tf.Tensor | None
+        self, steps: tf.Tensor, losses: tf.Tensor | None, are_weighted: bool
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         stream = self._stream
         first = stream.trained.read_value()
@@ -416,7 +439,10 @@ class Selector(tf.Module, abc.ABC):
             if self._groups:
                 self._composition.add(first, self._group_counts(indices, counters - before))
             if losses is not None:
-                self._learn(indices, tf.cast(losses, tf.float32))
+                plain = tf.cast(losses, tf.float32)
+                if are_weighted:  # the selection's own weights say nothing of the examples
+                    plain /= stream.weights(first, steps)
+                self._learn(indices, plain)
                 self._add_loss(tf.cast(steps, tf.float32))
             stream.advance(first + steps, counters[-1])
             self._plan(steps)
@@ -454,3 +480,4 @@ class _Charge:
     """The `fit` that looks after a selector; a plain object, which TensorFlow does not wrap."""
 
     fit: object = None
+    optimizer: weakref.ref[object] | None = None

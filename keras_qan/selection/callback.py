@@ -17,11 +17,15 @@ class _Selector(Protocol):
 
     def recorder(self) -> LossRecorder | None: ...
 
+    def goes_on_with(self, optimizer: object) -> bool: ...
+
     def begin(
         self, num_steps: int | None = None, steps_per_call: int = 1, num_replicas: int = 1
     ) -> None: ...
 
-    def advance(self, steps: int = 1, losses: tf.Tensor | None = None) -> None: ...
+    def advance(
+        self, steps: int = 1, losses: tf.Tensor | None = None, are_weighted: bool = False
+    ) -> None: ...
 
     def end(self) -> None: ...
 
@@ -70,8 +74,10 @@ class SelectorCallback(keras.callbacks.Callback):
             return
         self._has_begun = True
         steps_per_call = int(self.model.steps_per_execution)
+        goes_on = self.selector.goes_on_with(self.model.optimizer)
+        num_steps = self.params["steps"] * (self.params.get("epochs", 1) - epoch)
         self.selector.begin(
-            num_steps=self.params["steps"] * (self.params.get("epochs", 1) - epoch),
+            num_steps=None if goes_on else num_steps,
             steps_per_call=steps_per_call,
             num_replicas=self.model.distribute_strategy.num_replicas_in_sync,
         )
@@ -84,8 +90,11 @@ class SelectorCallback(keras.callbacks.Callback):
             return
         steps = self._before_epoch + batch + 1 - self._done
         self._done += steps
-        losses = None if self._recorder is None else self._recorder.take(steps)
-        self.selector.advance(steps, losses)
+        if self._recorder is None:
+            self.selector.advance(steps)
+        else:
+            losses = self._recorder.take(steps)
+            self.selector.advance(steps, losses, self._recorder.is_weighted)
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Pause the recording of losses."""

@@ -37,12 +37,14 @@ class LossRank(Selector):
       batch_size: B, at most N.
       pressure: s, from 1e-8 (the easiest first) over 1 (all alike) to 1e8 (the hardest first).
         Defaults to 100.
-      anneal: whether the pressure goes to 1 at the end, as log s · (1 - t/T). T is the length of
-        the `fit` that `callback()` is in; where it is unknown, the pressure stays. Defaults to
-        True.
+      anneal: whether the pressure goes to 1 at the end, as log s · (1 - t/T). T is `total_steps`,
+        or the length of the `fit` that `callback()` is in; where it is unknown, the pressure
+        stays. Defaults to True.
       refresh_every: batches between rankings. Defaults to as many as hold N examples.
       unbiased: whether batches carry weights. Defaults to False.
       seed: seed of the draws, at least 0. Defaults to 0.
+      total_steps: length of the training in steps, where several fits make one. Defaults to the
+        length of the first `fit`; further ones of the same model go on, to an unknown end.
 
     Raises:
       TypeError: it is no dataset, or holds sparse tensors.
@@ -62,6 +64,7 @@ class LossRank(Selector):
         refresh_every: int | None = None,
         unbiased: bool = False,
         seed: int = 0,
+        total_steps: int | None = None,
     ) -> None:
         hint = "Below 1 the easiest come first, at 1 all are alike, above 1 the hardest."
         self.pressure = check_number("pressure", pressure, *PRESSURE_BOUNDS, hint=hint)
@@ -69,7 +72,12 @@ class LossRank(Selector):
             hint = "None is one ranking after every pass."
             refresh_every = check_integer("refresh_every", refresh_every, 1, hint=hint)
         super().__init__(
-            ExampleSource(dataset), batch_size, groups=DECILES, unbiased=unbiased, seed=seed
+            ExampleSource(dataset),
+            batch_size,
+            groups=DECILES,
+            unbiased=unbiased,
+            seed=seed,
+            total_steps=total_steps,
         )
         self.anneal = anneal
         self.refresh_every = refresh_every or self.steps_per_epoch

@@ -176,6 +176,54 @@ class BatchChoice(NamedTuple):
 Chooser = Callable[[tf.Tensor, tf.Tensor, EpochOrders], BatchChoice]
 
 
+class SelectedBatches(tf.data.Dataset):
+    """Batches of a selector, which prefetches them itself.
+
+    A `prefetch(tf.data.AUTOTUNE)` behind them, which Keras adds for `class_weight`, has no size
+    that could be known, and is left out. Keras's class weights are multiplied with the selector's.
+
+    Args:
+      dataset: the batches.
+      adds_weights: whether the selector added their sample weights. Defaults to False.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, adds_weights: bool = False) -> None:
+        self._dataset, self._adds_weights = dataset, adds_weights
+        super().__init__(dataset._variant_tensor)
+
+    def _inputs(self) -> list[tf.data.Dataset]:
+        return [self._dataset]
+
+    @property
+    def element_spec(self) -> Any:
+        """The structure of a batch."""
+        return self._dataset.element_spec
+
+    def map(self, map_func: Callable[..., Any], *more: Any, **named: Any) -> SelectedBatches:
+        """Map the batches, as `tf.data.Dataset.map`."""
+        is_kerass = getattr(map_func, "__name__", "") == "class_weights_map_fn"
+        if is_kerass and self._adds_weights:
+            map_func = _beside_weights(map_func)
+        return SelectedBatches(self._dataset.map(map_func, *more, **named))
+
+    def prefetch(self, buffer_size: Any, name: str | None = None) -> tf.data.Dataset:
+        """Prefetch batches, as `tf.data.Dataset.prefetch`, where a size is given."""
+        if buffer_size is None or buffer_size == tf.data.AUTOTUNE:
+            return self
+        return self._dataset.prefetch(buffer_size, name)
+
+
+def _beside_weights(class_weights: Callable[..., Any]) -> Callable[..., Any]:
+    """Keras's function of (x, y) for batches that have the selector's weights already."""
+
+    @_as_written
+    def weighted(x: Any, y: Any, weights: tf.Tensor) -> Any:
+        x, y, of_class = class_weights(x, y)
+        return x, y, tf.cast(of_class, weights.dtype) * _of_rank(weights, of_class.shape.rank)
+
+    return weighted
+
+
 class Pipeline:
     """Endless batches, each chosen, recorded, fetched and handed out in turn.
 
@@ -210,7 +258,10 @@ class Pipeline:
             batches = batches.map(transformed)
         if prefetch:
             batches = batches.prefetch(prefetch)
-        return batches.map(_as_written(self._hand_out)).with_options(_options())
+        batches = batches.map(_as_written(self._hand_out)).with_options(_options())
+        spec = self._source.spec
+        adds_weights = self._weighted and isinstance(spec, tuple) and len(spec) == 2
+        return SelectedBatches(batches, adds_weights)
 
     def _choices(self, _: tf.Tensor) -> tf.data.Dataset:
         """The choices of one iterator, beginning where the training is."""
@@ -221,7 +272,8 @@ class Pipeline:
         def choose(state: Any, _: tf.Tensor) -> Any:
             number, counters, orders = state
             choice = self._choose(number, counters, orders)
-            stream.record(number, choice.indices, choice.counters)
+            weights = choice.weights if self._weighted else None
+            stream.record(number, choice.indices, choice.counters, weights)
             marks = (number, choice.counters, number == first)
             made = (marks, choice.indices, choice.weights)
             return (number + 1, choice.counters, choice.orders), made
@@ -246,15 +298,28 @@ def _as_written(function: Callable[..., Any]) -> Any:
 
 
 def _with_weights(batch: Any, weights: tf.Tensor) -> Any:
-    """Put weights `[B]` into a batch, times those that it has."""
+    """Put weights `[B]` into a batch, times those that it has.
+
+    Where an example has several targets, weights get further axes of size 1: Keras would take
+    `[B]` for weights of its steps.
+    """
     if len(batch) == 2:
+        targets = batch[1]
+        if not tf.nest.is_nested(targets):
+            sequence = targets.dtype.is_integer and targets.shape[1:].num_elements() != 1
+            if targets.shape.rank > 2 or (targets.shape.rank == 2 and sequence):
+                weights = _of_rank(weights, targets.shape.rank)
         return (*batch, weights)
 
     def times(own: tf.Tensor) -> tf.Tensor:
-        shape = tf.concat([tf.shape(weights), tf.ones([tf.rank(own) - 1], tf.int32)], axis=0)
-        return own * tf.cast(tf.reshape(weights, shape), own.dtype)
+        return own * tf.cast(_of_rank(weights, own.shape.rank), own.dtype)
 
     return (*batch[:2], tf.nest.map_structure(times, batch[2]))
+
+
+def _of_rank(weights: tf.Tensor, rank: int) -> tf.Tensor:
+    """Weights of a batch's examples with axes of size 1 behind the first."""
+    return tf.reshape(weights, [-1, *[1] * (rank - 1)])
 
 
 def _options() -> tf.data.Options:

@@ -32,10 +32,12 @@ class Prune(Selector):
       batch_size: B, at most N.
       ratio: r, in [0, 1). Defaults to 0.5.
       full_share: the share of the training that sees all examples at its end, in [0, 1]. The
-        length of the training is that of the `fit` that `callback()` is in; where it is unknown,
-        there is no such end. Defaults to 0.125.
+        length of the training is `total_steps`, or that of the `fit` that `callback()` is in;
+        where it is unknown, there is no such end. Defaults to 0.125.
       unbiased: whether batches carry the weights. Defaults to True.
       seed: seed of the draws, at least 0. Defaults to 0.
+      total_steps: length of the training in steps, where several fits make one. Defaults to the
+        length of the first `fit`; further ones of the same model go on, to an unknown end.
 
     Raises:
       TypeError: it is no dataset, or holds sparse tensors.
@@ -54,6 +56,7 @@ class Prune(Selector):
         full_share: float = 0.125,
         unbiased: bool = True,
         seed: int = 0,
+        total_steps: int | None = None,
     ) -> None:
         hint = "It is the share of the below-average examples that is dropped."
         self.ratio = check_number("ratio", ratio, 0, below=1, hint=hint)
@@ -66,6 +69,7 @@ class Prune(Selector):
             groups=DECILES,
             unbiased=unbiased,
             seed=seed,
+            total_steps=total_steps,
         )
         self._table = LossTable(self.num_examples)
         self._lists = Lists(_NUM_LISTS, self.num_examples)

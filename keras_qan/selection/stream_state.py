@@ -220,6 +220,9 @@ class StreamState(tf.Module):
             self._indices = tf.Variable(
                 tf.zeros([0, batch_size], tf.int32), shape=[None, batch_size], trainable=False
             )
+            self._weights = tf.Variable(
+                tf.zeros([0, batch_size]), shape=[None, batch_size], trainable=False
+            )
             self._counters_after = tf.Variable(
                 tf.zeros([0, num_counters], tf.int64), shape=[None, num_counters], trainable=False
             )
@@ -259,14 +262,30 @@ class StreamState(tf.Module):
         length = max(capacity, int(tf.shape(self._numbers)[0]))
         self._numbers.assign(tf.fill([length], tf.constant(-1, tf.int64)))
         self._indices.assign(tf.zeros([length, self._indices.shape[1]], tf.int32))
+        self._weights.assign(tf.ones([length, self._indices.shape[1]]))
         self._counters_after.assign(tf.zeros([length, self._counters_after.shape[1]], tf.int64))
         self.newest.assign(-1)
 
-    def record(self, number: tf.Tensor, indices: tf.Tensor, counters: tf.Tensor) -> None:
-        """Record a batch that was made: its number, its examples, and the counters after it."""
+    def record(
+        self,
+        number: tf.Tensor,
+        indices: tf.Tensor,
+        counters: tf.Tensor,
+        weights: tf.Tensor | None = None,
+    ) -> None:
+        """Record a batch that was made.
+
+        Args:
+          number: the batch's, int64 `[]`.
+          indices: its examples, int32 `[B]`.
+          counters: the numbers carried along, after it, int64 `[S]`.
+          weights: that it carries, float32 `[B]`. Defaults to none.
+        """
         row = (number % tf.shape(self._numbers, tf.int64)[0])[tf.newaxis]
         self._indices.scatter_update(tf.IndexedSlices(indices[tf.newaxis], row))
         self._counters_after.scatter_update(tf.IndexedSlices(counters[tf.newaxis], row))
+        if weights is not None:
+            self._weights.scatter_update(tf.IndexedSlices(weights[tf.newaxis], row))
         self._numbers.scatter_update(tf.IndexedSlices(number[tf.newaxis], row))
         self.newest.assign(number)
 
@@ -284,9 +303,16 @@ class StreamState(tf.Module):
           after each, int64 `[T, S]`.
         """
         numbers = first + tf.range(count)
-        rows = numbers % tf.shape(self._numbers, tf.int64)[0]
+        rows = self._rows(numbers)
         are_known = tf.reduce_all(tf.equal(tf.gather(self._numbers, rows), numbers))
         return are_known, tf.gather(self._indices, rows), tf.gather(self._counters_after, rows)
+
+    def weights(self, first: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        """Look up the weights that consecutive recorded batches carry, float32 `[T, B]`."""
+        return tf.gather(self._weights, self._rows(first + tf.range(count)))
+
+    def _rows(self, numbers: tf.Tensor) -> tf.Tensor:
+        return numbers % tf.shape(self._numbers, tf.int64)[0]
 
     def hand_out(self, number: tf.Tensor, counters: tf.Tensor, is_first: tf.Tensor) -> None:
         """Note a batch that was handed out; where nobody counts, as one that was trained on.
@@ -312,13 +338,21 @@ class StreamState(tf.Module):
 
     # The training.
 
-    def begin(self, num_steps: int | None, delay: int, steps_per_call: int = 1) -> None:
+    def begin(
+        self,
+        num_steps: int | None,
+        delay: int,
+        steps_per_call: int = 1,
+        total_steps: int | None = None,
+    ) -> None:
         """Count from now on only what `advance` reports; undo a look at the data before.
 
         Args:
-          num_steps: steps of this training, or None where they are unknown.
+          num_steps: steps to come in this training, or None where they are unknown.
           delay: batches between an action and the first one that it shapes.
           steps_per_call: the most steps that `advance` reports at once. Defaults to 1.
+          total_steps: steps of the whole training, those before included. Defaults to those before
+            and `num_steps`.
         """
         was_counted = bool(self.is_counted.numpy())
         self.is_counted.assign(True)
@@ -328,7 +362,8 @@ class StreamState(tf.Module):
             self.trained.assign(self._trained_before)
             self.counters.assign(self._counters_before)
         self.delay.assign(delay)
-        self.num_steps.assign(0 if num_steps is None else int(self.trained.numpy()) + num_steps)
+        known = 0 if num_steps is None else int(self.trained.numpy()) + num_steps
+        self.num_steps.assign(known if total_steps is None else total_steps)
         self.clear_batches(2 * (delay + steps_per_call) + 8)
 
     def advance(self, trained: tf.Tensor, counters: tf.Tensor) -> None:

@@ -116,9 +116,9 @@ def test_several_pulls_in_one_fit_all_act_and_all_leave():
         before = 0.75 * (0.5 * before + 0.5 * first) + 0.25 * second
         np.testing.assert_allclose(kernels(model)[0], before, atol=1e-6)
         assert "train_step" not in vars(model)
-    functions = {id(pull._patch._kept.own) for pull in pulls}
+    functions = {id(pull._patch._patch._kept.own) for pull in pulls}
     fit(model, *pulls, batch_size=64)
-    assert functions == {id(pull._patch._kept.own) for pull in pulls}, "compiled anew"
+    assert functions == {id(pull._patch._patch._kept.own) for pull in pulls}, "compiled anew"
 
 
 def test_nothing_is_compiled_anew_for_the_next_fit_of_a_model():
