@@ -8,21 +8,29 @@ PYTHON ?= $(or $(firstword $(PYTHONS)),python3)
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-fast stress test-lowest test-pythons lint types imports check clean
+.PHONY: help setup user demo demo-learn test test-fast stress test-lowest test-pythons lint types imports check clean
 
 help:
-	@echo "make demo       QAN learns on handwritten digits and is compared with other schedules"
+	@echo "make demo       a bare QANCallback beside other schedules on real digits, with a report; a minute"
+	@echo "make demo-learn  QAN learns from nothing on digits, and is compared; many minutes"
 	@echo "make test       all tests but the stress trials"
 	@echo "make test-fast  the fast part of them"
 	@echo "make stress     long trials: whole runs killed, files damaged, writers broken off"
 	@echo "make test-pythons  a smoke test on the oldest and the newest Python that is found"
 	@echo "make check      lint, types and the import contract"
 
-.venv/.installed: pyproject.toml setup.py
-	$(PYTHON) -c "import sys; v = sys.version_info; \
+# What a user needs: Keras on TensorFlow, and matplotlib for the figures.
+.venv/.user: pyproject.toml setup.py
+	@echo "Setting up .venv with TensorFlow and matplotlib, once"
+	@$(PYTHON) -c "import sys; v = sys.version_info; \
 	  (3, 10) <= v[:2] <= (3, 13) or sys.exit('keras_qan needs Python 3.10 to 3.13, and this is %d.%d. ' \
 	  'Name one: make PYTHON=python3.12 $(MAKECMDGOALS)' % v[:2])"
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/$(PIP_INSTALL) --editable ".[tensorflow,plots]"
+	@touch $@
+
+# What a contributor needs.
+.venv/.installed: .venv/.user
 	$(BIN)/$(PIP_INSTALL) --editable ".[dev]"
 	# TF-Agents' own requirements end with Python 3.11; it works beside those of the extra `learn`.
 	$(BIN)/$(PIP_INSTALL) --no-deps tf-agents==0.19.0
@@ -30,8 +38,13 @@ help:
 
 setup: .venv/.installed
 
-demo: setup
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python scripts/train_qan.py --flagfile=configs/digits_lr.flags
+user: .venv/.user
+
+demo: user
+	@$(BIN)/python scripts/compare_schedules.py --flagfile=configs/digits_demo.flags
+
+demo-learn: setup
+	$(BIN)/python scripts/train_qan.py --flagfile=configs/digits_lr.flags
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stress"

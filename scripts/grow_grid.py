@@ -7,14 +7,26 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from keras_qan.experiments import tables
-from keras_qan.experiments.flags import run_script
-from keras_qan.experiments.growth import GrowthExperiment
+from keras_qan.utils.quiet import without_tensorflow_noise
+
+with without_tensorflow_noise():
+    from keras_qan.experiments import reports, tables
+    from keras_qan.experiments.flags import run_script
+    from keras_qan.experiments.growth import GrowthExperiment
 
 
 def main(experiment: GrowthExperiment, console: Console) -> None:
     """Run the grid and print its table."""
-    tables.print_growth(console, experiment.run())
+    report = experiment.run()
+    tables.print_growth(console, report)
+    if report.directory is not None:
+        written = reports.write(
+            report.directory,
+            "grow_grid",
+            f"A grid of grown widths on {experiment.dataset}",
+            tables=tables.growth_tables(report),
+        )
+        tables.print_files(console, report.directory, [written])
 
 
 if __name__ == "__main__":

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from keras_qan import plots
-from keras_qan.experiments.flags import flag, run_script
-from keras_qan.utils.validation import check
+from keras_qan.utils.quiet import without_tensorflow_noise
+
+with without_tensorflow_noise():
+    from keras_qan import plots
+    from keras_qan.experiments.flags import flag, run_script
+    from keras_qan.utils.validation import check
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Figures:
 
 def main(figures: Figures, _: Console) -> None:
     """Draw the figures and print where they are."""
-    for path in plots.draw(figures.run, output=figures.output or None):
+    drawn = plots.draw(figures.run, output=figures.output or None)
+    for path in drawn:
         print(path)
 
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from keras_qan import plots
-from keras_qan.experiments import tables
-from keras_qan.experiments.flags import run_script
-from keras_qan.experiments.rally import RallyExperiment
+from keras_qan.utils.quiet import without_tensorflow_noise
+
+with without_tensorflow_noise():
+    from keras_qan import plots
+    from keras_qan.experiments import reports, tables
+    from keras_qan.experiments.flags import run_script
+    from keras_qan.experiments.rally import RallyExperiment
 
 
 def main(experiment: RallyExperiment, console: Console) -> None:
@@ -21,7 +24,14 @@ def main(experiment: RallyExperiment, console: Console) -> None:
     if found.from_nothing is not None:
         runs["from nothing"] = found.directory / "from_nothing"
     figure = plots.draw_rally(runs, found.directory / "figures" / "accuracy_by_cost.png")
-    tables.print_files(console, found.directory, [figure])
+    written = reports.write(
+        found.directory,
+        "rally",
+        f"Rally on {experiment.dataset}",
+        tables=tables.rally_tables(found),
+        figures=[figure],
+    )
+    tables.print_files(console, found.directory, [figure, written])
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from keras_qan import plots
-from keras_qan.experiments import tables
-from keras_qan.experiments.architecture import ArchitectureExperiment
-from keras_qan.experiments.flags import run_script
-from keras_qan.utils import progress
+from keras_qan.utils.quiet import without_tensorflow_noise
+
+with without_tensorflow_noise():
+    from keras_qan import plots
+    from keras_qan.experiments import reports, tables
+    from keras_qan.experiments.architecture import ArchitectureExperiment
+    from keras_qan.experiments.flags import run_script
+    from keras_qan.utils import progress
 
 
 def main(experiment: ArchitectureExperiment, console: Console) -> None:
@@ -19,7 +22,15 @@ def main(experiment: ArchitectureExperiment, console: Console) -> None:
     report = experiment.run(progress.for_terminal())
     directory = report.search.directory
     tables.print_search(console, report)
-    tables.print_files(console, directory, plots.draw_search(directory))
+    figures = plots.draw_search(directory)
+    written = reports.write(
+        directory,
+        "search_metaqnn",
+        f"Architecture search on {experiment.dataset}",
+        tables=tables.search_tables(report),
+        figures=figures,
+    )
+    tables.print_files(console, directory, [*figures, written])
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from keras_qan import plots
-from keras_qan.experiments import tables
-from keras_qan.experiments.flags import run_script
-from keras_qan.experiments.learning_rate import LearningRateExperiment
-from keras_qan.utils import progress
+from keras_qan.utils.quiet import without_tensorflow_noise
+
+with without_tensorflow_noise():
+    from keras_qan import plots
+    from keras_qan.experiments import reports, tables
+    from keras_qan.experiments.flags import run_script
+    from keras_qan.experiments.learning_rate import LearningRateExperiment
+    from keras_qan.utils import progress
 
 
 def prepare(experiment: LearningRateExperiment) -> None:
@@ -26,7 +29,14 @@ def main(experiment: LearningRateExperiment, console: Console) -> None:
     if report.rows:  # of several workers, the chief has them
         figures = plots.draw(report.directory)
         tables.print_comparison(console, report)
-        tables.print_files(console, report.directory, figures)
+        written = reports.write(
+            report.directory,
+            "train_qan",
+            f"QAN on {experiment.dataset}: {experiment.model}",
+            tables=tables.comparison_tables(report),
+            figures=figures,
+        )
+        tables.print_files(console, report.directory, [*figures, written])
 
 
 if __name__ == "__main__":

@@ -11,10 +11,8 @@ from keras_qan.data.tfds import FAMILIAR, prepared_folder, quiet, tfds
 def prepared_builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
     """Return the TFDS builder of a data set that is on disk; never download.
 
-    `digits` is prepared when it is first asked for.
-
     Args:
-        name: `digits` or any name TensorFlow Datasets knows, with config and version if wanted.
+        name: any name TensorFlow Datasets knows, with config and version if wanted.
         data_dir: folder of prepared data sets; None for TFDS_DATA_DIR, or TFDS's own default.
 
     Returns:
@@ -24,11 +22,6 @@ def prepared_builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
         UnknownDatasetError: if TensorFlow Datasets has no such name either.
         DatasetNotPreparedError: if the name is known and its files are not there.
     """
-    if name == "digits":
-        # Its class registers itself with TFDS when it is imported.
-        from keras_qan.data.digits import prepared_digits
-
-        return prepared_digits(data_dir)
     folder = prepared_folder(data_dir)
     with quiet():
         try:

@@ -1,19 +1,18 @@
 """A data set in training, validation and test examples."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from keras_qan.data.errors import TooFewExamplesError
 from keras_qan.data.examples import Examples
+from keras_qan.data.images import Images
 from keras_qan.data.stratify import stratified_order
 from keras_qan.utils.validation import check, check_integer, check_number
-
-if TYPE_CHECKING:
-    from keras_qan.data.tfds import Images
 
 # A sixth of MNIST's training split is held out: 50,000 images stay, the usual number.
 _VALIDATION_FRACTION = 1 / 6
@@ -90,12 +89,8 @@ def load(
     check(is_name, "name", name, "the name of a data set", "Try 'digits' or 'mnist'.")
     check_integer("seed", seed, 0)
 
-    from keras_qan.data import tfds
-    from keras_qan.data.builders import prepared_builder
-
-    builder = prepared_builder(name, data_dir)
-    input_shape, num_classes = tfds.image_shape_and_classes(builder)
-    images = tfds.read_images(builder, "train")
+    input_shape, num_classes, read = _open(name, data_dir)
+    images = read("train")
     everyone = np.arange(images.labels.size)
     held_out, rest = _divide(everyone, images.labels, validation_fraction, seed, stream=0)
     kept, _ = _divide(rest, images.labels, train_fraction, seed, stream=1)
@@ -106,9 +101,25 @@ def load(
     mean, deviation = _channel_statistics(images.pixels, rest)
     train = _standardised(images, kept, mean, deviation)
     validation = _standardised(images, held_out, mean, deviation)
-    images = tfds.read_images(builder, "test")
+    images = read("test")
     test = _standardised(images, np.arange(len(images.labels)), mean, deviation)
     return Splits(train, validation, test, name, num_classes, input_shape)
+
+
+def _open(
+    name: str, data_dir: str | PathLike[str] | None
+) -> tuple[tuple[int, ...], int, Callable[[str], Images]]:
+    """Return the shape of the inputs, the number of classes, and a reader of a split."""
+    if name == "digits":
+        from keras_qan.data import digits
+
+        return digits.SHAPE, digits.NUM_CLASSES, digits.read_digits
+    from keras_qan.data import tfds
+    from keras_qan.data.builders import prepared_builder
+
+    builder = prepared_builder(name, data_dir)
+    shape, num_classes = tfds.image_shape_and_classes(builder)
+    return shape, num_classes, functools.partial(tfds.read_images, builder)
 
 
 def _divide(
@@ -143,7 +154,7 @@ def _channel_statistics(
 
 
 def _standardised(
-    images: "Images",
+    images: Images,
     members: npt.NDArray[np.int64],
     mean: npt.NDArray[np.float32],
     deviation: npt.NDArray[np.float32],

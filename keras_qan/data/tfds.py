@@ -4,13 +4,12 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from keras_qan.data.errors import DatasetDamagedError
+from keras_qan.data.images import Images
 from keras_qan.utils.backend import needs_extra
 
 with needs_extra("keras_qan.data.load", "data"):
@@ -28,26 +27,12 @@ _READ_CONFIG = tfds.ReadConfig(
 
 __all__ = [
     "FAMILIAR",
-    "Images",
     "image_shape_and_classes",
     "prepared_folder",
     "quiet",
     "read_images",
     "tfds",
 ]
-
-
-@dataclass(frozen=True, eq=False)
-class Images:
-    """Images as they are on disk.
-
-    Args:
-        pixels: uint8 [N, height, width, channels].
-        labels: int64 [N].
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
 
 
 def prepared_folder(data_dir: str | os.PathLike[str] | None) -> str:

@@ -122,6 +122,14 @@ def write_flags(directory: Path, experiment: Any) -> None:
     files.replace(directory / FLAG_FILE, to_text(experiment))
 
 
+def next_directory(stem: str) -> Path:
+    """Return `runs/<stem>-<number>` with the next free number."""
+    number = 1
+    while (Path("runs") / f"{stem}-{number:03d}").exists():
+        number += 1
+    return Path("runs") / f"{stem}-{number:03d}"
+
+
 @contextlib.contextmanager
 def open_run(directory: Path, experiment: Any) -> Iterator[None]:
     """Hold a run's directory, with the experiment's flags in it before the block begins.

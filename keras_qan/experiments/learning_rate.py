@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras_qan import data, distribute, models, selection
 from keras_qan.experiments import baselines
 from keras_qan.experiments.executor_flags import ExecutorFlags, ThreadFlags
-from keras_qan.experiments.flags import FLAG_FILE, flag, to_text, write_flags
+from keras_qan.experiments.flags import FLAG_FILE, flag, next_directory, to_text, write_flags
 from keras_qan.experiments.runner import Evaluation, RunReport, Task, run_episodes
 from keras_qan.parallel import Call
 from keras_qan.qan import presets
@@ -278,7 +278,7 @@ class LearningRateExperiment(ExecutorFlags, ThreadFlags):
         )
 
     def _choose_directory(self) -> Path:
-        directory = Path(self.directory) if self.directory else self._next_directory()
+        directory = Path(self.directory or next_directory(f"{self.dataset}_{self.model}"))
         if self.resume and not (self.directory and directory.is_dir()):
             raise FileNotFoundError(
                 f"There is no run to resume in {self.directory or 'no directory'!r}; expected "
@@ -302,13 +302,6 @@ class LearningRateExperiment(ExecutorFlags, ThreadFlags):
                 "one. Write down there the flags that it was made with, one a line."
             )
         write_flags(directory, self)
-
-    def _next_directory(self) -> Path:
-        stem = f"{self.dataset}_{self.model}"
-        number = 1
-        while (Path("runs") / f"{stem}-{number:03d}").exists():
-            number += 1
-        return Path("runs") / f"{stem}-{number:03d}"
 
     def _require_same(self, saved: str, directory: Path) -> None:
         before, now = _fixed_flags(saved), _fixed_flags(to_text(self))

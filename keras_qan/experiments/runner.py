@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_qan import distribute
-from keras_qan.experiments import baselines, statistics
+from keras_qan.experiments import baselines, origin, statistics
 from keras_qan.experiments.episode import (
     EpisodeRunner,
     EpisodeSpec,
@@ -138,7 +135,7 @@ def run_episodes(
     if workers is not None:
         learner.join(workers)
         save_every_epochs = None  # the workers would have to save and resume together
-    _write_origin(directory, seed)
+    origin.write(directory, FIRST_UNSEEN_SEED + seed, seed)
     with StopRequests() as stop, progress:
         checkpoint = FitCheckpoint(directory, save_every_epochs, stop.hold)
         runner = EpisodeRunner(task, learner, seed, checkpoint)
@@ -236,22 +233,6 @@ def _check_rates(name: str, rates: Sequence[float]) -> None:
         raise ValueError(f"{name} is {tuple(rates)}; expected positive, finite learning rates.")
     if list(rates) != sorted(rates):
         raise ValueError(f"{name} is {tuple(rates)}; expected them in ascending order.")
-
-
-def _write_origin(directory: Path, seed: int) -> None:
-    """Write the versions and the machine that a run was begun with, once."""
-    path = directory / "run.json"
-    if path.exists():
-        return
-    packages = ("keras", "tensorflow", "tf-agents", "tf-keras", "numpy")
-    versions = {name: metadata.version(name) for name in packages}
-    origin = {
-        "seed": seed,
-        "first_evaluation_seed": FIRST_UNSEEN_SEED + seed,
-        "versions": {"python": platform.python_version(), **versions},
-        "machine": {"system": platform.platform(), "cpu_cores": os.cpu_count()},
-    }
-    _write_json(path, origin)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -50,7 +50,9 @@ def draw(
     if records.num_unreadable:
         _log.warning("%d lines of the logs in %s are unreadable", records.num_unreadable, folder)
     found = _figures(records)
-    for name in (name for name, figure in found.items() if figure is None):
+    was_trained = any(record.get("phase") == "train" for record in records.decisions)
+    missing = [name for name, figure in found.items() if figure is None]
+    for name in (name for name in missing if was_trained or name != "learning"):
         _log.warning("%s.png is left out: the logs hold no data for it", name)
     return save_all(found, folder / "figures" if output is None else Path(output))
 
@@ -82,7 +84,7 @@ def _figures(records: Records) -> dict[str, Figure | None]:
 
     colours = arm_colours(records.arms())
     arm = series.find_learner(records.episodes or records.decisions)
-    bands = series.accuracy_by_epoch(records.epochs)
+    bands = series.accuracy_by_rate(records.epochs, records.episodes)
     traces = series.learning_rates(records.decisions)
     actions = series.action_names(records.decisions, arm)
     own = [trace for trace in traces if trace.arm == arm]

@@ -94,14 +94,42 @@ def percent_ticks() -> PercentFormatter:
     return PercentFormatter(xmax=1.0)
 
 
-def accuracy_figure(bands: Sequence[Band], colours: dict[str, str]) -> Figure:
-    """Return accuracy against epoch, a line and a band for each arm (the paper's Figure 1)."""
-    figure, (axes,) = make_figure(1, size=(7.2, 4.5))
+def accuracy_figure(
+    bands: Mapping[float | None, Sequence[Band]], colours: dict[str, str]
+) -> Figure:
+    """Return accuracy against epoch, a line and a band for each arm (the paper's Figure 1).
+
+    Args:
+        bands: of the arms, by initial rate, a panel for each; None for all rates together.
+        colours: of the arms.
+    """
+    size = (7.2, 4.5) if len(bands) == 1 else (7.2, 1.2 + 2.7 * len(bands))
+    figure, panels = make_figure(len(bands), size=size, share=True)
+    first = next(iter(bands.values()))[0]
+    for axes, (rate, own) in zip(panels, bands.items(), strict=True):
+        _draw_bands(axes, own, colours)
+        if rate is not None:
+            axes.set_title(f"from {rate:.4g}", loc="left", fontsize=10)
+    panels[-1].set_xlabel("epoch")
+    title = "Validation accuracy after each epoch"
+    note = f"{_runs(first.phase)}: mean over seeds and its 95 % bootstrap interval"
+    if len(bands) == 1:
+        add_title(panels[0], title, note)
+    else:
+        figure.suptitle(
+            f"{title}, by initial learning rate\n{note}", x=0.01, ha="left", fontsize=10
+        )
+    longest = max(bands, key=lambda rate: len(bands[rate]))
+    handles, labels = panels[list(bands).index(longest)].get_legend_handles_labels()
+    add_legend(panels[0], handles[::-1], labels[::-1])
+    return figure
+
+
+def _draw_bands(axes: Any, bands: Sequence[Band], colours: dict[str, str]) -> None:
     by_arm = {band.arm: band for band in bands}
     # Drawn from the last to the first, so that the learned arm lies on top.
     for arm in reversed(drawing_order(by_arm)):
         band = by_arm[arm]
-        label = f"{arm_label(arm)} ({_count(band.num_runs, 'run')})"
         colour, strong = colours[arm], arm == "qan"
         axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
         axes.plot(
@@ -111,20 +139,11 @@ def accuracy_figure(bands: Sequence[Band], colours: dict[str, str]) -> Figure:
             linewidth=2.4 if strong else 1.5,
             marker="o",
             markersize=4 if strong else 3,
-            label=label,
+            label=f"{arm_label(arm)} ({_count(band.num_runs, 'run')})",
         )
-    axes.set_xlabel("epoch")
     axes.set_ylabel("validation accuracy")
     axes.yaxis.set_major_formatter(percent_ticks())
     axes.xaxis.set_major_locator(integer_ticks())
-    add_title(
-        axes,
-        "Validation accuracy after each epoch",
-        f"{_runs(bands[0].phase)}: mean over seeds and its 95 % bootstrap interval",
-    )
-    handles, labels = axes.get_legend_handles_labels()
-    add_legend(axes, handles[::-1], labels[::-1])
-    return figure
 
 
 def learning_rate_figure(traces: Sequence[RateTrace], colours: dict[str, str]) -> Figure:
@@ -141,7 +160,8 @@ def learning_rate_figure(traces: Sequence[RateTrace], colours: dict[str, str]) -
         axes.set_yscale("log")
         axes.set_title(arm_label(arm), loc="left", fontsize=10, color=colours[arm], weight="bold")
     figure.suptitle(
-        f"Learning rate, {_runs(traces[0].phase)}: a line for each run, one of them strong",
+        f"Learning rate, {_runs(traces[0].phase)}:{' ' if len(arms) > 2 else chr(10)}"
+        "a line for each run, one of them strong",
         x=0.01,
         ha="left",
         fontsize=11,
@@ -201,9 +221,10 @@ def actions_figure(shares: ActionShares | None, raster: ActionRaster | None, arm
         axes.set_xlabel("decision of the episode")
         axes.xaxis.set_major_locator(integer_ticks())
         axes.grid(False)
-    patches = [Patch(facecolor=colour) for colour in colours]
-    # The highest number on top, as in the stack.
-    add_legend(axes_list[0], patches[::-1], list(actions)[::-1], title="action")
+    # The highest number on top, as in the stack; an action that was never taken has no name.
+    named = [n for n, action in enumerate(actions) if action != f"action {n}"][::-1]
+    patches = [Patch(facecolor=colours[n]) for n in named]
+    add_legend(axes_list[0], patches, [actions[n] for n in named], title="action")
     return figure
 
 

@@ -20,6 +20,9 @@ _NUM_RESAMPLES = 2000
 # Training episodes shown in place of the evaluation while there is none.
 _NUM_RECENT = 10
 
+#: More initial rates than this are not shown one by one.
+MOST_RATES = 6
+
 # More columns than this could not be told apart in a figure.
 _MAX_INTERVALS = 120
 
@@ -200,6 +203,44 @@ def accuracy_by_epoch(epochs: Sequence[Record]) -> list[Band]:
             curves = runs.setdefault(str(record.get("arm")), {})
             curves.setdefault(_run_key(record), {})[epoch] = accuracy
     return [_band(arm, list(runs[arm].values()), phase) for arm in sorted(runs)]
+
+
+def accuracy_by_rate(
+    epochs: Sequence[Record], episodes: Sequence[Record]
+) -> dict[float | None, list[Band]]:
+    """Return the bands of `accuracy_by_epoch` for each initial rate of the evaluation.
+
+    An arm with a single initial rate, where others have several, is there at each of them. Where
+    there are more than `MOST_RATES` rates, or they are unknown, the one key is None.
+
+    Args:
+        epochs: records of `epochs.jsonl`.
+        episodes: records of `episodes.jsonl`, which know the initial rates.
+    """
+    begun: dict[tuple[str, int, int], float] = {}
+    for record in episodes:
+        rate = read_number(record, "initial_learning_rate")
+        if record.get("phase") == "evaluate" and np.isfinite(rate):
+            begun[_fit_key(record)] = rate
+    rates_of: dict[str, set[float]] = defaultdict(set)
+    for (arm, *_), rate in begun.items():
+        rates_of[arm].add(rate)
+    most = max(rates_of.values(), key=len, default=set())
+    if not 1 < len(most) <= MOST_RATES:
+        bands = accuracy_by_epoch(epochs)
+        return {None: bands} if bands else {}
+    found: dict[float | None, list[Band]] = {}
+    for rate in sorted(most):
+        own = [
+            record
+            for record in epochs
+            if (key := _fit_key(record)) in begun
+            and record.get("phase") == "evaluate"
+            and (begun[key] == rate or len(rates_of[key[0]]) == 1)
+        ]
+        if bands := accuracy_by_epoch(own):
+            found[rate] = bands
+    return found
 
 
 def learning_rates(decisions: Sequence[Record]) -> list[RateTrace]:
@@ -413,13 +454,16 @@ def _band(arm: str, curves: list[dict[int, float]], phase: str) -> Band:
 def _by_run(records: Iterable[Record]) -> list[tuple[tuple[str, int, int], list[Record]]]:
     runs: dict[tuple[str, int, int], list[Record]] = defaultdict(list)
     for record in records:
-        key = (str(record.get("arm")), *_run_key(record))
-        runs[key].append(record)
+        runs[_fit_key(record)].append(record)
     return [(key, sorted(runs[key], key=lambda r: read_number(r, "step"))) for key in sorted(runs)]
 
 
 def _run_key(record: Record) -> tuple[int, int]:
     return int(record.get("episode") or 0), int(record.get("seed") or 0)
+
+
+def _fit_key(record: Record) -> tuple[str, int, int]:
+    return (str(record.get("arm")), *_run_key(record))
 
 
 def _has_action(record: Record) -> bool:

@@ -12,8 +12,11 @@ _KNOWN = {
     "cosine": "#009E73",
     "one_cycle": "#D55E00",
     "warm_restarts": "#CC79A7",
+    "plateau": "#D55E00",
+    "adamw": "#CC79A7",
 }
 _SPARE = ("#56B4E9", "#B8A900", "#7A4EAB", "#8C5A2B")
+_LABELS = {"qan": "QAN", "plateau": "ReduceLROnPlateau", "adamw": "AdamW, 0.001"}
 
 
 def arm_colours(arms: Iterable[str]) -> dict[str, str]:
@@ -42,7 +45,7 @@ def arm_label(arm: str) -> str:
         >>> arm_label("qan"), arm_label("one_cycle")
         ('QAN', 'one cycle')
     """
-    return "QAN" if arm == "qan" else arm.replace("_", " ")
+    return _LABELS.get(arm, arm.replace("_", " "))
 
 
 def drawing_order(arms: Iterable[str]) -> list[str]:

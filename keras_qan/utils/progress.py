@@ -1,7 +1,8 @@
-"""Progress bars for episodes and epochs; silent where nobody watches."""
+"""Progress of episodes and epochs: bars on a terminal, now and then a line elsewhere."""
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Any
 
@@ -90,8 +91,60 @@ class Bars(Progress):
         )
 
 
-def for_terminal() -> Progress:
-    """Return bars on a terminal, nothing elsewhere."""
+class Lines(Progress):
+    """Lines of text, no more than one in so many seconds, for files and logs.
+
+    Args:
+      seconds: between two lines, at least.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._began = self._last = time.monotonic()
+        self._title, self._done, self._total, self._num_epochs = "", 0, 0, 0
+
+    def start(self, title: str, done: int, total: int, epochs: int) -> None:
+        """Begin a phase, with a line."""
+        self._title, self._done, self._total, self._num_epochs = title, done, total, epochs
+        self._print("")
+
+    def advance(self) -> None:
+        """Count an episode; a line where one is due, and after the last."""
+        self._done += 1
+        if self._done >= self._total or self._is_due():
+            self._print("")
+
+    def epochs(self) -> keras.callbacks.Callback:
+        """Return a callback that prints where a line is due in the middle of a `fit`."""
+        epoch = 0
+
+        def begin_epoch(number: int, logs: Any = None) -> None:  # noqa: ARG001
+            nonlocal epoch
+            epoch = number + 1
+
+        def end_batch(batch: int, logs: Any = None) -> None:  # noqa: ARG001
+            if self._is_due():
+                self._print(f", epoch {epoch} of {self._num_epochs}")
+
+        return keras.callbacks.LambdaCallback(
+            on_epoch_begin=begin_epoch, on_train_batch_end=end_batch
+        )
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._last >= self._seconds
+
+    def _print(self, more: str) -> None:
+        self._last = time.monotonic()
+        seconds = self._last - self._began
+        print(f"{self._title}: {self._done} of {self._total}{more}, {seconds:.0f} s", flush=True)
+
+
+def for_terminal(seconds: float = 20.0) -> Progress:
+    """Return bars on a terminal, lines elsewhere.
+
+    Args:
+      seconds: between two lines, at least. Defaults to 20.
+    """
     from rich.console import Console
 
-    return Bars() if Console().is_terminal else Progress()
+    return Bars() if Console().is_terminal else Lines(seconds)

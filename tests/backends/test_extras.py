@@ -31,7 +31,7 @@ def test_a_data_set_names_the_extra(monkeypatch):
     if "tfds" in vars(keras_qan.data):
         monkeypatch.delattr(keras_qan.data, "tfds")
     with pytest.raises(ImportError, match=r"data\.load needs .*'keras-qan\[data\]'"):
-        keras_qan.data.load("digits")
+        keras_qan.data.load("mnist")
 
 
 def test_a_figure_names_the_extra(monkeypatch):

@@ -1,4 +1,3 @@
-import logging
 import subprocess
 import sys
 
@@ -7,19 +6,11 @@ import pytest
 from sklearn.datasets import load_digits
 
 from keras_qan.data import load
+from keras_qan.data.digits import read_digits
 
 
-def stored(builder, split):
-    from keras_qan.data.tfds import read_images
-
-    return read_images(builder, split)
-
-
-def test_the_builder_holds_all_of_the_source_once(digits_folder):
-    from keras_qan.data.digits import prepared_digits
-
-    builder = prepared_digits(digits_folder)
-    images = [stored(builder, split) for split in ("train", "test")]
+def test_both_splits_together_hold_all_of_the_source_once():
+    images = [read_digits(split) for split in ("train", "test")]
     pixels = np.concatenate([part.pixels for part in images])[..., 0]
     labels = np.concatenate([part.labels for part in images])
     source = load_digits()
@@ -32,92 +23,42 @@ def test_the_builder_holds_all_of_the_source_once(digits_folder):
     assert found == expected
 
 
-def test_a_fifth_of_each_class_is_for_testing(digits_folder):
-    from keras_qan.data.digits import prepared_digits
-
-    labels = stored(prepared_digits(digits_folder), "test").labels
-    assert np.bincount(labels).tolist() == (np.bincount(load_digits().target) // 5).tolist()
+def test_a_fifth_of_each_class_is_for_testing():
+    expected = (np.bincount(load_digits().target) // 5).tolist()
+    assert np.bincount(read_digits("test").labels).tolist() == expected
 
 
-def test_it_is_an_ordinary_tfds_data_set(digits_folder):
-    from keras_qan.data.digits import prepared_digits
-    from keras_qan.data.tfds import tfds
-
-    prepared_digits(digits_folder)
-    loaded = tfds.load("digits", data_dir=digits_folder, split="test", download=False)
-    assert len(loaded) == 355
-
-
-def test_preparing_is_silent_and_leaves_the_log_level_alone(tmp_path, capfd):
-    level = logging.getLogger("absl").level
-    load("digits", data_dir=tmp_path)
-    output = capfd.readouterr()
-    assert output.out == ""
-    assert "ataset" not in output.err
-    assert logging.getLogger("absl").level == level
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_their_order_is_that_of_tensorflow_datasets(split):
+    hashing = pytest.importorskip("tensorflow_datasets.core.hashing")
+    hasher = hashing.Hasher(split)
+    is_test = np.zeros(len(load_digits().target), bool)
+    for label in range(10):
+        is_test[np.flatnonzero(load_digits().target == label)[4::5]] = True
+    members = np.flatnonzero(is_test == (split == "test")).tolist()
+    expected = load_digits().target[sorted(members, key=hasher.hash_key)]
+    assert read_digits(split).labels.tolist() == expected.tolist()
 
 
-def test_a_shared_tfds_folder_is_read_but_not_written(tmp_path, monkeypatch):
-    shared, cache = tmp_path / "shared", tmp_path / "cache"
-    monkeypatch.setenv("TFDS_DATA_DIR", str(shared))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    load("digits")
-    assert not shared.exists()
-    assert list(cache.glob("keras_qan/digits/*/dataset_info.json"))
-    load("digits", data_dir=shared)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-    load("digits")
-    assert not (tmp_path / "other").exists()
-
-
-def test_folders_that_cannot_be_written_are_passed_over(tmp_path, monkeypatch):
-    blocked = tmp_path / "file"
-    blocked.write_text("A folder cannot be made below a file, whoever tries.")
-    monkeypatch.setenv("TFDS_DATA_DIR", str(blocked / "tfds"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked / "cache"))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert load("digits", data_dir=blocked / "mine").num_classes == 10
-    assert list(tmp_path.glob("keras_qan-*/digits/*/dataset_info.json"))
-
-
-def test_no_folder_at_all_says_what_was_tried(tmp_path, monkeypatch):
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    monkeypatch.setenv("TFDS_DATA_DIR", str(blocked))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
-    monkeypatch.setattr("tempfile.tempdir", str(blocked))
-    with pytest.raises(PermissionError, match=r"Received no folder.*file.*Pass data_dir="):
-        load("digits")
-
-
-def test_the_second_of_two_that_prepare_at_once_uses_the_first_ones_files(tmp_path):
-    from keras_qan.data.digits import _prepare
-
-    _prepare(tmp_path)
-    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tfrecord*")}
-    assert len(written) == 2
-    _prepare(tmp_path)
-    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tfrecord*")}
-    assert [path.name for path in tmp_path.iterdir()] == ["digits"]
-
-
-@pytest.mark.slow
-def test_two_processes_may_prepare_at_once(tmp_path):
+def test_they_need_neither_tensorflow_nor_its_datasets():
     code = (
+        "import sys\n"
+        "sys.modules['tensorflow'] = sys.modules['tensorflow_datasets'] = None\n"
         "from keras_qan.data import load\n"
-        f"splits = load('digits', data_dir={str(tmp_path)!r})\n"
-        "print(len(splits.train), splits.train.x.sum(dtype='float64'))"
+        "print(len(load('digits').train))"
     )
-    command = [sys.executable, "-c", code]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate()[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    assert outputs[0] == outputs[1]
-    assert outputs[0].startswith("1202 ")
-    assert [path.name for path in tmp_path.iterdir()] == ["digits"]
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.stdout.strip() == "1202", ran.stderr
 
 
-def test_importing_the_room_loads_nothing_heavy():
+def test_loading_them_writes_nothing(tmp_path, monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME", "TMPDIR", "TFDS_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert load("digits", data_dir=tmp_path / "data").num_classes == 10
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_the_package_loads_nothing_heavy():
     code = (
         "import sys, keras_qan.data\n"
         "print([m for m in ('tensorflow', 'tensorflow_datasets', 'sklearn') if m in sys.modules])"

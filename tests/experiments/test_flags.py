@@ -23,10 +23,12 @@ from keras_qan.experiments.hyperparameters import HyperparameterExperiment
 from keras_qan.experiments.learning_rate import LearningRateExperiment
 from keras_qan.experiments.policy import PolicyExperiment
 from keras_qan.experiments.rally import RallyExperiment
+from keras_qan.experiments.schedules import ScheduleExperiment
 from keras_qan.storage.lock import DirectoryInUseError
 
 EXPERIMENTS = {
     "train_qan": LearningRateExperiment,
+    "compare_schedules": ScheduleExperiment,
     "search_metaqnn": ArchitectureExperiment,
     "tune_drmad": HyperparameterExperiment,
     "rally": RallyExperiment,

@@ -1,0 +1,52 @@
+"""Tables fit the terminal that they are printed on."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from keras_qan.experiments import tables
+from keras_qan.experiments.runner import RunReport
+from keras_qan.plots.report import ReportTable
+
+
+def printed(width, found):
+    console = Console(file=io.StringIO(), width=width)
+    tables.show(console, found)
+    return console.file.getvalue()
+
+
+def comparison(tmp_path):
+    common = {"seeds": 3, "log_val_loss": -2.5, "interval": (-2.6, -2.4), "test_accuracy": 0.975,
+              "steps_to_target": float("inf"), "diverged": 1}  # fmt: skip
+    rows = [
+        common | {"initial_learning_rate": rate, "arm": arm, "minus_reference": 1.25,
+                  "minus_reference_interval": (1.04, 1.46)}
+        for rate in (0.001, 0.24) for arm in ("qan", "constant", "plateau")
+    ]  # fmt: skip
+    return tables.comparison_tables(RunReport(rows, tmp_path, 0))
+
+
+def test_the_demos_table_fits_eighty_columns_with_all_it_has_to_say(tmp_path):
+    text = printed(80, comparison(tmp_path))
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("+1.25 (+1.04 … +1.46)") == 4
+    assert text.count("plateau") == 2
+    assert "…\n" not in text
+
+
+@pytest.mark.parametrize("width", [20, 40, 60])
+def test_a_narrow_terminal_gets_everything_that_is_not_minor(tmp_path, width):
+    text = printed(width, comparison(tmp_path))
+    joined = " ".join(text.split())
+    assert joined.count("+1.25 (+1.04 … +1.46)") == 4
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_markup_in_a_cell_is_text():
+    table = ReportTable("[bold]t", ("[red]a",), (("[1, 2]",),))
+    text = printed(80, [table])
+    assert "[1, 2]" in text
+    assert "[red]a" in text
