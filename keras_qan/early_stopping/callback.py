@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import logging
 import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from keras_qan.early_stopping.curves import Feature, FeatureTable
+from keras_qan.early_stopping.curves import Feature, FeatureTable, plain_feature
 from keras_qan.early_stopping.history import CurveHistory, FinishedCurve
 from keras_qan.early_stopping.intervals import Prediction
 from keras_qan.early_stopping.predictor import CurvePredictor
-from keras_qan.early_stopping.rule import Mode, StopRule, infer_mode
+from keras_qan.early_stopping.rule import Mode, StopRule
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class CurveStopping(keras.callbacks.Callback):
     Every training that runs to its end joins a history. Once that is large enough, the end of the
     present training is predicted after each epoch, and it is stopped if with `confidence` it will
     end behind the `keep_best`-th best: arXiv:1705.10823, with intervals from the residuals.
+    Where a validation comes every few epochs, its last value stands for those in between.
     Trainings of other lengths are compared at the length of this one; one that resumes from a later
     epoch with those that did the same. Copies, as KerasTuner makes them for each trial, share the
     history; so do processes with the same directory.
@@ -47,7 +50,8 @@ class CurveStopping(keras.callbacks.Callback):
       features: further features of a model: a mapping from names to numbers or names, or a
         function of the model that gives one. The number of weights, the number of layers and the
         initial learning rate are always taken. Defaults to none.
-      mode: "max" where larger is better, "min" for losses. Defaults to what the metric's name says.
+      mode: "max" where larger is better, "min" for losses. Defaults to what Keras knows, as in its
+        own callbacks: the direction of the metric's object, and "min" for the loss.
       predictor: Defaults to `CurvePredictor()`.
 
     Attributes:
@@ -57,7 +61,8 @@ class CurveStopping(keras.callbacks.Callback):
       num_missing: the number of finished curves missing before anything can be stopped.
 
     Raises:
-      ValueError: an argument is out of range, or the metric's name does not say its mode.
+      ValueError: an argument is out of range; or, after the first epoch of a `fit`, the metric is
+        not among the logs or no number, or Keras does not know its mode.
       OSError: the directory cannot be made.
 
     Example:
@@ -76,11 +81,13 @@ class CurveStopping(keras.callbacks.Callback):
         margin: float = 0.0,
         *,
         features: FeatureProvider | None = None,
-        mode: Mode | None = None,
+        mode: Mode | Literal["auto"] | None = None,
         predictor: CurvePredictor | None = None,
     ) -> None:
         super().__init__()
-        self.rule = StopRule(confidence, keep_best, margin, mode or infer_mode(monitor))
+        self._knows_mode = mode not in (None, "auto") or monitor in ("loss", "val_loss")
+        usual: Any = mode if mode not in (None, "auto") else "min" if self._knows_mode else "max"
+        self.rule = StopRule(confidence, keep_best, margin, usual)
         if features is not None and not callable(features):
             FeatureTable([features])
         self.history = history if isinstance(history, CurveHistory) else CurveHistory(history)
@@ -133,42 +140,84 @@ class CurveStopping(keras.callbacks.Callback):
         self._features = self._describe_model()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Before the first epoch, learn from the curves that have finished since."""
-        if self._planned:
-            return  # not the first
-        self._planned = int(self.params.get("epochs", epoch + 1)) - epoch
-        self._first_epoch = epoch
-        finished = self.history.finished_curves(self.monitor, epoch)
+        """Before the first epoch, note how many there will be."""
+        if not self._planned:
+            self._planned = int(self.params.get("epochs", epoch + 1)) - epoch
+            self._first_epoch = epoch
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Record the metric, predict the end, and stop if that is behind."""
+        number = epoch + 1 - self._first_epoch
+        value = self._value(logs or {})
+        if value is None:  # no validation in this epoch
+            self._values += self._values[-1:]
+            return
+        is_first = not self._values
+        self._values += [value] * (number - len(self._values))
+        if is_first:
+            self._learn()
+        if not self._is_predicting or len(self._values) >= self._planned:
+            return
+        if not math.isfinite(value):
+            self._give_up(
+                f"{self.monitor} is {value} after epoch {epoch}",
+                "keras.callbacks.TerminateOnNaN ends such trainings.",
+            )
+            return
+        self._predict(epoch)
+
+    def _value(self, logs: Mapping[str, Any]) -> float | None:
+        """The metric in an epoch's logs; None where there was no validation."""
+        found = logs.get(self.monitor)
+        if found is None:
+            has_validated = any(name.startswith("val_") for name in logs)
+            if self.monitor.startswith("val_") and not has_validated and _may_validate():
+                return None
+            raise ValueError(
+                f"Received logs with {sorted(logs)}; expected monitor={self.monitor!r} among "
+                "them. Pass validation_data and the metric to compile, or another monitor."
+            )
+        try:
+            array = np.asarray(keras.ops.convert_to_numpy(found), np.float64)
+        except (TypeError, ValueError):
+            array = np.zeros(0)
+        if array.size != 1:
+            raise ValueError(
+                f"Received {self.monitor}={found!r}; expected a single number, so that trainings "
+                "can be ranked. Give the metric an average, such as "
+                "keras.metrics.F1Score(average='macro'), or take another monitor."
+            )
+        return float(array.reshape(()))
+
+    def _learn(self) -> None:
+        """Learn from the curves that have finished since the last training."""
+        if not self._knows_mode:
+            mode = _direction_of(self.monitor, self.model)
+            self.rule, self._knows_mode = dataclasses.replace(self.rule, mode=mode), True
+        finished = self.history.finished_curves(self.monitor, self._first_epoch)
         missing = self._needed - len(finished)
         if missing > 0:
             _log.info("CurveStopping cannot stop yet: %d finished curves are missing", missing)
         if missing > 0 or self._planned < 2:
             return
         self._threshold = self.rule.threshold(one.values[: self._planned][-1] for one in finished)
-        self._shared.refit(finished, self._planned, set(self._features))
+        try:
+            self._shared.refit(finished, self._planned, self._features)
+        except ValueError as error:
+            self._give_up(str(error))
+            return
         self._is_predicting = True
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Record the metric, predict the end, and stop if that is behind."""
-        value = (logs or {}).get(self.monitor)
-        if value is None:
-            raise ValueError(
-                f"Received logs with {sorted(logs or {})}; expected monitor={self.monitor!r} among "
-                "them. Pass validation_data (with validation_freq=1) and the metric to compile, or "
-                "another monitor."
-            )
-        self._values.append(float(value))
-        if not self._is_predicting or len(self._values) >= self._planned:
-            return
-        if not math.isfinite(self._values[-1]):
-            self._is_predicting = False
-            warnings.warn(
-                f"{self.monitor} is {value} after epoch {epoch}: CurveStopping predicts nothing "
-                "for the rest of this training. keras.callbacks.TerminateOnNaN ends such ones.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return
+    def _give_up(self, why: str, hint: str = "") -> None:
+        self._is_predicting = False
+        warnings.warn(
+            f"{why}: CurveStopping predicts nothing for the rest of this training. {hint}".rstrip(),
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+    def _predict(self, epoch: int) -> None:
+        """Predict the end, and stop the training where it is behind."""
         found = self._shared.predict(self._values, self._features, self._planned)
         if found is None or self._threshold is None:
             return
@@ -213,7 +262,7 @@ class CurveStopping(keras.callbacks.Callback):
         if rate is not None:
             found["learning_rate"] = float(np.asarray(keras.ops.convert_to_numpy(rate)))
         given = self._given(model) if callable(self._given) else self._given
-        found |= dict(given or {})
+        found |= {name: plain_feature(value) for name, value in dict(given or {}).items()}
         FeatureTable([found])  # refuses what it cannot encode, before the training
         return found
 
@@ -226,8 +275,15 @@ class _SharedPredictor:
         self._num_curves = 0
         self._settings: tuple[int, set[str]] = (0, set())
 
-    def refit(self, finished: list[FinishedCurve], planned: int, names: set[str]) -> None:
-        """Fit anew where there are a tenth more curves, or another length or other features."""
+    def refit(
+        self, finished: list[FinishedCurve], planned: int, features: Mapping[str, Feature]
+    ) -> None:
+        """Fit anew where there are a tenth more curves, or another length or other features.
+
+        Raises:
+          ValueError: features do not fit those of the finished trainings.
+        """
+        names = set(features)
         has_grown = len(finished) >= max(1.0, _GROWTH * self._num_curves)
         if has_grown or (planned, names) != self._settings:
             rows = [one.features for one in finished]
@@ -236,6 +292,7 @@ class _SharedPredictor:
             curves = [one.values[:planned] for one in finished]
             self.predictor.fit(curves, self._table.encode(rows))
             self._num_curves, self._settings = len(finished), (planned, names)
+        self._table.encode([features])
 
     def predict(
         self, values: list[float], features: Mapping[str, Feature], planned: int
@@ -243,3 +300,31 @@ class _SharedPredictor:
         if not self.predictor.can_predict(len(values)):
             return None
         return self.predictor.predict([values], self._table.encode([features]), np.array([planned]))
+
+
+def _may_validate() -> bool:
+    """Return whether the running `fit` has validation data, which it does not tell callbacks."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "fit" and "validation_data" in frame.f_locals:
+            return frame.f_locals["validation_data"] is not None
+        frame = frame.f_back
+    return False
+
+
+def _direction_of(monitor: str, model: keras.Model) -> Mode:
+    """Find which way a metric is better, as Keras's own callbacks do: its object says it.
+
+    Raises:
+      ValueError: Keras does not know.
+    """
+    name = monitor.removeprefix("val_")
+    groups = [getattr(one, "metrics", []) for one in getattr(model, "metrics", [])]
+    for metric in (one for group in groups for one in group):
+        direction = getattr(metric, "_direction", None)
+        if metric.name == name and direction in ("up", "down"):
+            return "max" if direction == "up" else "min"
+    raise ValueError(
+        f"Received monitor={monitor!r}, and Keras does not know whether larger is better; expected "
+        'the loss, or a metric of Keras\'s own in compile. Pass mode="max" or mode="min".'
+    )

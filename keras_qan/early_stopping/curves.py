@@ -21,6 +21,17 @@ class CurveError(ValueError):
     """Curves or features that cannot be learned from or predicted for."""
 
 
+def plain_feature(value: Any) -> Any:
+    """Return a feature of NumPy's or of a tensor library as plain Python; others as they are."""
+    if isinstance(value, bool | int | float | str):
+        return value
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        return value
+    return array.item() if array.ndim == 0 and array.dtype.kind in "biuf" else value
+
+
 class TooFewCurvesError(CurveError):
     """Fewer finished curves than needed.
 
@@ -203,7 +214,8 @@ class FeatureTable:
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool | int | float | np.number) and math.isfinite(value):
+    value = plain_feature(value)
+    if isinstance(value, bool | int | float) and math.isfinite(value):
         return float(value)
     raise ValueError(
         f"Received the feature {name}={value!r}; expected a finite number, or a name in every "

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_qan.early_stopping.curves import Feature
+from keras_qan.early_stopping.curves import Feature, plain_feature
 from keras_qan.storage.files import replace_non_finite
 
 
@@ -36,6 +36,15 @@ class FinishedCurve:
     stopped: bool = False
     predictions: tuple[tuple[float, ...], ...] = ()
     first_epoch: int = 0
+
+    def __post_init__(self) -> None:
+        # NumPy's numbers have no place in a file of JSON.
+        plain = {name: plain_feature(value) for name, value in dict(self.features).items()}
+        object.__setattr__(self, "features", plain)
+        object.__setattr__(self, "values", _numbers(self.values))
+        object.__setattr__(self, "predictions", tuple(map(_numbers, self.predictions)))
+        for name in ("planned", "first_epoch"):
+            object.__setattr__(self, name, int(getattr(self, name)))
 
 
 class CurveHistory:
@@ -109,13 +118,7 @@ class CurveHistory:
 
     def _parse(self, found: Any) -> FinishedCurve:
         try:
-            one = FinishedCurve(**found)
-            return dataclasses.replace(
-                one,
-                values=_numbers(one.values),
-                features=dict(one.features),
-                predictions=tuple(_numbers(row) for row in one.predictions),
-            )
+            return FinishedCurve(**found)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"Received a line of {self._path} that is no learning curve ({error}); expected "
@@ -124,5 +127,5 @@ class CurveHistory:
 
 
 def _numbers(values: Any) -> tuple[float, ...]:
-    """Convert a JSON list of numbers, where null stands for a non-finite one."""
+    """Convert a list of numbers, as of JSON, where null stands for a non-finite one."""
     return tuple(math.nan if value is None else float(value) for value in values)

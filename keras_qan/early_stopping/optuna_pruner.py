@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_qan.early_stopping.curves import FeatureTable
+from keras_qan.early_stopping.curves import FeatureTable, plain_feature
 from keras_qan.early_stopping.predictor import CurvePredictor
 from keras_qan.early_stopping.rule import StopRule
 from keras_qan.utils.validation import check_integer
@@ -87,7 +87,7 @@ class CurvePruner(BasePruner):
             return False
         try:
             return self._is_hopeless(trial, values, complete, rule)
-        except ValueError as error:  # a pruner never ends a study
+        except (ValueError, ArithmeticError) as error:  # a pruner never ends a study
             if not self._has_warned:
                 self._has_warned = True
                 warnings.warn(
@@ -143,7 +143,8 @@ def _reported_values(trial: Any) -> list[float]:
 
 def _features(parameters: dict[str, Any]) -> dict[str, Any]:
     """Take Optuna's categories, which may be anything, by their text unless they are numbers."""
+    plain = {name: plain_feature(value) for name, value in parameters.items()}
     return {
         name: value if isinstance(value, int | float) and math.isfinite(value) else str(value)
-        for name, value in parameters.items()
+        for name, value in plain.items()
     }

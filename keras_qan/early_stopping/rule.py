@@ -14,13 +14,6 @@ from keras_qan.utils.validation import check, check_choice, check_integer, check
 
 Mode = Literal["max", "min"]
 
-_HIGHER_IS_BETTER = (
-    "acc", "auc", "precision", "recall", "f1", "fbeta", "iou", "r2", "score", "reward",
-)  # fmt: skip
-_LOWER_IS_BETTER = (
-    "loss", "error", "perplexity", "mae", "mse", "mean_squared", "mean_absolute", "rmse",
-)  # fmt: skip
-
 
 @dataclasses.dataclass(frozen=True)
 class StopRule:
@@ -72,20 +65,3 @@ class StopRule:
     def curves_needed(self, rule: IntervalRule, fewest: int) -> int:
         """Number of finished curves before anything can be stopped."""
         return max(curves_needed(rule, self.confidence, fewest), self.keep_best)
-
-
-def infer_mode(monitor: str) -> Mode:
-    """Infer from a metric's name whether larger is better.
-
-    Raises:
-      ValueError: the name does not say.
-    """
-    name = monitor.lower()
-    if any(part in name for part in _LOWER_IS_BETTER):
-        return "min"
-    if any(part in name for part in _HIGHER_IS_BETTER):
-        return "max"
-    raise ValueError(
-        f"Received monitor={monitor!r}, whose name does not say whether larger is better; "
-        'expected for example an accuracy or a loss. Pass mode="max" or mode="min".'
-    )

@@ -49,6 +49,7 @@ def call_for(trial: Trial) -> Call:
             "confidence": stopper.rule.confidence,
             "keep_best": stopper.rule.keep_best,
             "margin": stopper.rule.margin,
+            "mode": stopper.rule.mode,
         }
     return Call(
         f"{__name__}:run_call",

@@ -281,6 +281,7 @@ class MetaQNN:
             self.stopping.confidence,
             self.stopping.keep_best,
             self.stopping.margin,
+            mode="max",
             predictor=CurvePredictor(["svr_linear", "least_squares"]),
         )
 

@@ -49,7 +49,11 @@ def learned(directory, count=40, monitor="score", **arguments):
     for curve, (best, speed) in zip(curves, features, strict=True):
         named = {"best": best, "speed": speed}
         history.add(FinishedCurve(monitor, tuple(curve.tolist()), named, EPOCHS))
-    arguments = {"confidence": 0.9, "predictor": CurvePredictor(["least_squares"])} | arguments
+    arguments = {
+        "confidence": 0.9,
+        "mode": "max",
+        "predictor": CurvePredictor(["least_squares"]),
+    } | arguments
     return CurveStopping(directory, monitor, **arguments)
 
 
@@ -184,6 +188,101 @@ def test_a_metric_that_is_not_there_is_asked_for(tmp_path):
         fit(CurveStopping(tmp_path), curve(0.5))
 
 
+def compiled(*metrics):
+    model = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(2, activation="softmax"))
+    model.compile("sgd", "categorical_crossentropy", metrics=list(metrics), run_eagerly=True)
+    return model
+
+
+def trained(model, stopper, epochs=2, **more):
+    x, y = data(8)
+    y = np.eye(2, dtype="float32")[y]
+    model.fit(x, y, epochs=epochs, verbose=0, callbacks=[stopper], validation_data=(x, y), **more)
+    return stopper
+
+
+@pytest.mark.parametrize(
+    ("metric", "name", "mode"),
+    [
+        ("accuracy", "val_accuracy", "max"),
+        (keras.metrics.MeanSquaredError(name="precision"), "val_precision", "min"),
+        (keras.metrics.AUC(name="error"), "error", "max"),
+        ("accuracy", "val_loss", "min"),
+    ],
+)
+def test_which_way_is_better_is_what_the_metrics_object_says(tmp_path, metric, name, mode):
+    assert trained(compiled(metric), CurveStopping(tmp_path, name, mode="auto")).rule.mode == mode
+
+
+@pytest.mark.parametrize("name", ["brier_score", "energy_score", "accumulated_cost", "placc"])
+def test_the_name_of_a_metric_alone_asks_for_the_mode(tmp_path, name):
+    own = keras.metrics.MeanMetricWrapper(lambda y, p: keras.ops.mean(y - p), name=name)
+    with pytest.raises(ValueError, match=f'monitor=\'val_{name}\'.*mode="max" or mode="min"'):
+        trained(compiled(own), CurveStopping(tmp_path, f"val_{name}"))
+    stopper = CurveStopping(tmp_path, f"val_{name}", mode="min")
+    assert trained(compiled(own), stopper).rule.mode == "min"
+
+
+def test_a_metric_that_is_a_vector_is_refused_by_name(tmp_path):
+    of_classes = keras.metrics.F1Score(average=None)
+    with pytest.raises(ValueError, match=r"val_f1_score=.*single number.*average='macro'"):
+        trained(compiled(of_classes), CurveStopping(tmp_path, "val_f1_score"))
+
+
+@pytest.mark.parametrize(("freq", "known"), [(2, (1, 1, 1, 3, 3)), ([3], (2, 2, 2, 2, 2))])
+def test_the_last_validation_stands_for_epochs_without(tmp_path, freq, known):
+    seen = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: (
+            logs.update({"val_loss": float(epoch)}) if "val_loss" in logs else None
+        )
+    )
+    stopper = CurveStopping(tmp_path, "val_loss")
+    x, y = data(8)
+    model = compiled()
+    model.fit(
+        x,
+        np.eye(2)[y],
+        epochs=5,
+        verbose=0,
+        validation_data=(x, np.eye(2)[y]),
+        validation_freq=freq,
+        callbacks=[seen, stopper],
+    )
+    found = stopper.history.curves()[0]
+    assert found.planned == 5
+    assert found.values == known
+
+
+def test_numbers_of_numpy_are_kept_as_features(tmp_path):
+    features = {
+        "depth": np.int64(3),
+        "rate": np.float32(0.5),
+        "is_wide": np.bool_(True),
+        "width": np.array(64),
+        "kind": np.str_("a"),
+    }
+    trained(compiled(), CurveStopping(tmp_path, "val_loss", features=lambda _: features))
+    found = CurveHistory(tmp_path).curves()[0].features
+    expected = {"depth": 3, "rate": 0.5, "is_wide": True, "width": 64, "kind": "a"}
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_a_curve_of_numpys_numbers_is_kept(tmp_path):
+    history = CurveHistory(tmp_path)
+    values = np.array([0.5, np.nan, 0.75], np.float32)
+    history.add(FinishedCurve("loss", values, {"a": np.float64(1.5)}, np.int64(3)))
+    found = history.curves()[0]
+    np.testing.assert_array_equal(found.values, [0.5, np.nan, 0.75])
+    assert (found.features, found.planned) == ({"a": 1.5}, 3)
+
+
+def test_a_feature_that_was_a_number_before_ends_the_predicting_and_not_the_training(tmp_path):
+    stopper = learned(tmp_path, features={"best": "very", "speed": 1.0})
+    with pytest.warns(RuntimeWarning, match=r"best='very'.*predicts nothing"):
+        assert fit(stopper, curve(0.5)) == EPOCHS
+
+
 def test_stopping_says_so_where_fit_is_not_silent(tmp_path, capsys):
     x, y = data(8)
     stopper = learned(tmp_path)
@@ -203,7 +302,7 @@ def test_copies_share_history_and_what_was_learned(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"monitor": "val_kappa"}, "mode="),
+        ({"mode": "up"}, "mode is 'up'"),
         ({"confidence": 2}, "confidence is 2"),
         ({"features": {"depth": None}}, "depth=None"),
     ],
@@ -236,6 +335,7 @@ def test_keras_tuner_trials_share_the_history_and_are_stopped(tmp_path):
 
     stopper = CurveStopping(
         tmp_path / "curves",
+        mode="max",
         confidence=0.75,
         predictor=CurvePredictor(["least_squares"], min_curves=6),
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_qan.early_stopping.intervals import Prediction
-from keras_qan.early_stopping.rule import StopRule, infer_mode
+from keras_qan.early_stopping.rule import StopRule
 
 # Nineteen residuals between -0.09 and 0.09: at 0.95 the largest counts.
 RESIDUALS = np.linspace(-0.09, 0.09, 19)
@@ -47,26 +47,6 @@ def test_what_it_takes():
     assert StopRule(confidence=0.99).curves_needed("conformal", 10) == 99
     assert StopRule(confidence=0.99).curves_needed("gaussian", 10) == 10
     assert StopRule(confidence=0.5, keep_best=30).curves_needed("gaussian", 10) == 30
-
-
-@pytest.mark.parametrize(
-    ("name", "mode"),
-    [
-        ("val_accuracy", "max"),
-        ("val_loss", "min"),
-        ("perplexity", "min"),
-        ("val_auc", "max"),
-        ("val_mean_absolute_error", "min"),
-        ("val_sparse_categorical_accuracy", "max"),
-    ],
-)
-def test_a_metrics_name_says_which_way_is_better(name, mode):
-    assert infer_mode(name) == mode
-
-
-def test_a_name_that_says_nothing_asks_for_the_mode():
-    with pytest.raises(ValueError, match='mode="max"'):
-        infer_mode("val_kappa")
 
 
 @pytest.mark.parametrize(
