@@ -8,7 +8,7 @@ PYTHON ?= $(or $(firstword $(PYTHONS)),python3)
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 BIN := .venv/bin
 
-.PHONY: help setup user demo demo-learn test test-fast stress test-lowest test-pythons lint types imports check clean
+.PHONY: help setup user demo demo-learn test coverage test-fast stress test-lowest test-pythons docs package lint types imports check clean
 
 help:
 	@echo "make demo       a bare QANCallback beside other schedules on real digits, with a report; a minute"
@@ -17,6 +17,8 @@ help:
 	@echo "make test-fast  the fast part of them"
 	@echo "make stress     long trials: whole runs killed, files damaged, writers broken off"
 	@echo "make test-pythons  a smoke test on the oldest and the newest Python that is found"
+	@echo "make docs       the documentation as static pages in site/"
+	@echo "make package    wheel and sdist, built, checked and tried in an environment of their own"
 	@echo "make check      lint, types and the import contract"
 
 # What a user needs: Keras on TensorFlow, and matplotlib for the figures.
@@ -49,6 +51,10 @@ demo-learn: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stress"
 
+# The share of lines that the tests run; slower than `make test`.
+coverage: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not stress" --cov --cov-report=term:skip-covered
+
 test-fast: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not stress"
 
@@ -77,6 +83,23 @@ test-lowest:
 	.venv-lowest/bin/uv pip install --python .venv-lowest/bin/python --quiet --no-deps tf-agents==0.19.0
 	.venv-lowest/bin/python -m pytest -m "not slow and not stress"
 
+# The site, in site/: guides, results and the reference of every public name.
+docs: setup
+	$(BIN)/mkdocs build --quiet
+	@echo "Open site/index.html"
+
+# Wheel and sdist: built, checked, and the README's example run with the wheel in an environment of
+# its own, which is kept.
+package: setup
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist . >/dev/null
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	test -x .venv-package/bin/python || $(PYTHON) -m venv .venv-package
+	.venv-package/bin/$(PIP_INSTALL) "$$(ls dist/*.whl)[tensorflow]"
+	.venv-package/bin/$(PIP_INSTALL) --force-reinstall --no-deps dist/*.whl
+	cd tests && PYTHONPATH= TF_CPP_MIN_LOG_LEVEL=3 ../.venv-package/bin/python -m helpers.readme_example
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -90,4 +113,4 @@ imports: setup
 check: lint types imports
 
 clean:
-	rm -rf .venv .venv-smoke-* build *.egg-info
+	rm -rf .venv .venv-smoke-* .venv-package build dist site *.egg-info

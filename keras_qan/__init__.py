@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from keras_qan.rally import Rally, Stage
     from keras_qan.storage.checkpoint import CheckpointError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __path__.append(os.path.join(os.path.dirname(__file__), "_moved"))
 

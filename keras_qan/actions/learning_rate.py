@@ -27,6 +27,9 @@ class Decay(_Scale):
 
     Args:
       factor: in (0, 1). Defaults to the paper's 0.95.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, factor: float = 0.95) -> None:
@@ -40,6 +43,9 @@ class Raise(_Scale):
 
     Args:
       factor: above 1. Defaults to 1.25.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, factor: float = 1.25) -> None:
@@ -67,6 +73,9 @@ class StepBack(_Scale):
     Args:
       factor: in (0, 1); the rate becomes `factor` times the present one, or the one that led to
         the lowest loss where that is less. Defaults to 0.3.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     steps_back = True
@@ -86,6 +95,9 @@ class Restart(Action):
 
     Args:
       rate: the rate to go back to. Defaults to the one `fit` began with.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, rate: float | None = None) -> None:
@@ -105,6 +117,9 @@ class Follow(Action):
 
     Args:
       schedule: a `Schedule`, for example `Cosine()`.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, schedule: Schedule) -> None:
@@ -117,7 +132,11 @@ class Follow(Action):
 
 
 def label(action: Action) -> str:
-    """Return the name of an action in logs and figures: `Decay(0.95)`, `Hold()`, `Push(3)`."""
+    """Return the name of an action in logs and figures: `Decay(0.95)`, `Hold()`, `Push(3)`.
+
+    Args:
+      action: with or without a configuration.
+    """
     config: dict[str, object] = getattr(action, "get_config", dict)()
     values = [
         f"{value:g}" if isinstance(value, int | float) else type(value).__name__
@@ -128,7 +147,7 @@ def label(action: Action) -> str:
 
 
 def default() -> tuple[Action, ...]:
-    """Multiplicative steps both ways, small and large, and none."""
+    """Return multiplicative steps both ways, small and large, and none."""
     return (Decay(0.5), Decay(0.8), Hold(), Raise(1.25), Raise(2.0))
 
 

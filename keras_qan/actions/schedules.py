@@ -43,6 +43,9 @@ class StepDecay:
       factor: in (0, 1), applied at each milestone. Defaults to 0.2.
       milestones: shares of the training in (0, 1). Defaults to theirs, 60, 120 and 160 of 200
         epochs.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -67,6 +70,9 @@ class OneCycle:
       warm_up: the share of the training that leads up to the peak, in (0, 1). Defaults to 0.3.
       start: the first rate's share of the peak. Defaults to 0.04.
       end: the last rate's share of the peak. Defaults to 4e-6.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, warm_up: float = 0.3, start: float = 0.04, end: float = 4e-6) -> None:
@@ -89,6 +95,9 @@ class WarmRestarts:
     Args:
       first: the first cycle's share of the training, in (0, 1]. Defaults to 1/7.
       growth: the length of each cycle relative to the one before, at least 1. Defaults to 2.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, first: float = 1.0 / 7.0, growth: float = 2.0) -> None:

@@ -29,6 +29,9 @@ class Exploration:
       start: ε at the first decision, in [0, 1]. Defaults to 1.
       end: ε after `decisions` decisions, in [0, 1]. Defaults to 0.1.
       decisions: the length of the line, at least 1. Defaults to 1000.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, start: float = 1.0, end: float = 0.1, decisions: int = 1000) -> None:
@@ -54,6 +57,9 @@ class Learning:
       target_tau: the share by which the target network follows at each update, in (0, 1].
         Defaults to 0.01.
       warm_up: transitions to gather before the first update. Defaults to 100.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -104,6 +110,9 @@ class DQN(Agent):
       margin: the margin of `default_action`, at least 0. The values of single decisions are noisy,
         and an agent that follows the noise reverses at one decision the choice of the last.
         Defaults to 0.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(

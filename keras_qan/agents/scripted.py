@@ -52,6 +52,9 @@ class ConstantAgent(_ScriptedAgent):
 
     Args:
       action: the action's index, at least 0. Defaults to 0.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, action: int = 0) -> None:
@@ -86,6 +89,9 @@ class RandomAgent(_ScriptedAgent):
 
     Args:
       seed: seed of its own stream of random numbers. Defaults to 0.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     always_changes = True

@@ -120,7 +120,11 @@ _current: WorkerGroup | None = None
 
 
 def worker_group_of(strategy: tf.distribute.Strategy) -> WorkerGroup | None:
-    """Return the workers of a strategy; None if there is one process."""
+    """Return the workers of a strategy; None if there is one process.
+
+    Args:
+      strategy: any of TensorFlow's.
+    """
     global _current
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return None
@@ -142,6 +146,9 @@ def worker_directory(directory: Path) -> Path:
     """Return the directory itself on the chief, and a temporary one on other workers.
 
     Several workers run the same program, and only the chief writes the run directory.
+
+    Args:
+      directory: of the run.
     """
     group = current_worker_group()
     if group is None or group.is_chief or directory.is_relative_to(group.scratch):

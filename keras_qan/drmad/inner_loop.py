@@ -38,6 +38,9 @@ class Training:
       momentum: γ, in [0, 1). Defaults to the compiled SGD's, or 0.9.
       loss: as for `compile`. Defaults to the compiled one.
       seed: of the order of arrays, of random layers, and for `build_model(seed)`. Defaults to 0.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     epochs: int = 5

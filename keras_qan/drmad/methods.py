@@ -74,6 +74,9 @@ class Drmad:
       max_growth: the reverse pass ends early where δw has grown beyond this many times ∇L. Off the
         training's own path the curvature can exceed what the rate is stable for, and then δw
         doubles at every few steps until it is not finite. None for never. Defaults to 10.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     legs: int | tuple[int, ...] = 1
@@ -135,6 +138,9 @@ class Exact:
     Args:
       segment: number of steps between checkpoints; one as long as the training keeps every step.
         Defaults to √steps, which keeps about 2 √steps copies of the weights.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     segment: int | None = None
@@ -179,6 +185,9 @@ class Implicit:
       batches: number of training batches, the first ones, that g and H are means over. Defaults
         to 8.
       step_size: η. Defaults to 1 / the largest curvature found by power iteration.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     terms: int = 20

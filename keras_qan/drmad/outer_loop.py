@@ -32,6 +32,9 @@ class OuterOptimizer:
         a value by a tenth at each step. Defaults to 0.1.
       beta_1: decay of Adam's mean. Defaults to 0.9.
       beta_2: decay of Adam's mean square. Defaults to 0.99.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     rule: str = "adam"

@@ -104,6 +104,9 @@ def replay(
       seed: of the order. Defaults to 0.
       predictor: Defaults to `CurvePredictor(seed=seed)`.
 
+    Returns:
+      What was stopped, and what that saved and lost.
+
     Raises:
       TooFewCurvesError: there are fewer curves than are to be learned from, or these are too few
         for the confidence.

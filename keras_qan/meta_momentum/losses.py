@@ -221,6 +221,9 @@ class Distillation(_WholeTraining):
 
     Args:
       temperature: T, above 0. Defaults to 2.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, temperature: float = 2.0) -> None:

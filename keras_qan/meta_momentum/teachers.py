@@ -36,6 +36,9 @@ class FixedTeacher:
 
     Args:
       model: a built model; it is not changed.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, model: keras.Model) -> None:

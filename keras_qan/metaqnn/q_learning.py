@@ -43,6 +43,9 @@ class QTable:
       learning_rate: α, in (0, 1]. Defaults to 0.01.
       discount: γ, in [0, 1]. Defaults to 1.
 
+    Raises:
+      ValueError: an argument is out of range.
+
     Example:
       >>> table = QTable(initial=0.0, learning_rate=0.5)
       >>> table.learn([QStep("a", "x", "b", ("y",)), QStep("b", "y", "end")], reward=1.0)
@@ -166,6 +169,9 @@ class QLearning:
       initial: Q₀. Defaults to 0.5.
       replays: trajectories replayed for each new model: 128 in the released code, 100 in the
         paper. Defaults to 128.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     epsilon: EpsilonSchedule = dataclasses.field(default_factory=lambda: EpsilonSchedule.scaled(60))

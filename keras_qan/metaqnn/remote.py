@@ -28,7 +28,11 @@ def run_trials(trials: Sequence[Trial], executor: Executor) -> Iterator[TrialOut
 
 
 def trials_on(executor: Executor) -> Executor:
-    """Return the executor itself, for `MetaQNN(engine=trials_on(executor))` of older code."""
+    """Return the executor itself, for `MetaQNN(engine=trials_on(executor))` of older code.
+
+    Args:
+      executor: of the trials.
+    """
     warnings.warn(
         "keras_qan.metaqnn.trials_on goes with the next version: MetaQNN(engine=...) takes an "
         "executor itself.",

@@ -78,12 +78,19 @@ Architecture = tuple[Layer, ...]
 
 
 def format_architecture(layers: Sequence[Layer]) -> str:
-    """Write an architecture as text: "[C(64,3,1), P(2,2), SM]"."""
+    """Return an architecture as text: "[C(64,3,1), P(2,2), SM]".
+
+    Args:
+      layers: one after the other.
+    """
     return f"[{', '.join(map(str, layers))}]"
 
 
 def parse_architecture(text: str) -> Architecture:
-    """Parse the text that `format_architecture` gives.
+    """Return the layers of the text that `format_architecture` gives.
+
+    Args:
+      text: in brackets, the layers with commas between.
 
     Raises:
       ValueError: a part of it is not a layer.

@@ -86,6 +86,9 @@ class WeightStatistics(Observation):
     Args:
       layers: the names of the layers to watch, or their positions among the model's kernels.
         Defaults to the first convolution, or the first kernel where there is none.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, layers: tuple[str | int, ...] | list[str | int] | None = None) -> None:

@@ -100,6 +100,9 @@ class Push(SelectionAction):
 
     Args:
       label: the class, at least 0.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, label: int) -> None:
@@ -147,6 +150,9 @@ class Press(SelectionAction):
 
     Args:
       factor: above 0; 1 leaves the pressure as it is.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, factor: float) -> None:
@@ -162,6 +168,9 @@ class Drop(SelectionAction):
 
     Args:
       ratio: in [0, 1).
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, ratio: float) -> None:

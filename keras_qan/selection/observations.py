@@ -16,6 +16,9 @@ class SelectionState(SelectorBound, Observation):
 
     Args:
       numbers: how many numbers the summary has: `selector.summary_size`.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, numbers: int) -> None:

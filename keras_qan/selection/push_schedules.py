@@ -30,6 +30,9 @@ class Cycle:
 
     Args:
       every: batches between pushes, at least 1. Defaults to 1.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, every: int = 1) -> None:
@@ -47,6 +50,9 @@ class Draw:
 
     Args:
       every: batches between pushes, at least 1. Defaults to 1.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, every: int = 1) -> None:

@@ -45,6 +45,9 @@ def register_rule(layer_class: type | str, rule: Rule) -> None:
 def rule_for(layer: Any) -> Rule | None:
     """Return the rule for a layer or an operation of `keras.ops`, None where there is none.
 
+    Args:
+        layer: a Keras layer or operation.
+
     Example:
         >>> import keras, net2net
         >>> net2net.rule_for(keras.layers.Dense(3)).width(keras.layers.Dense(3))

@@ -32,6 +32,9 @@ class Hyperparameter:
       transform: map from the unconstrained scale, on which steps are taken, to the values.
       in_loss: whether the training loss depends on it directly.
       once: whether a training can have only one of the class.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     transform: ClassVar[Transform] = Log()

@@ -31,6 +31,9 @@ class LearningRate(GranularHyperparameter):
       initial: rate that all start from. Defaults to the compiled optimizer's, or 0.1.
       bounds: lowest and highest rate. Defaults to 1e-6 to 10.
       search: range that `search_then_descend` looks in. Defaults to 1e-3 to 3.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     default_bounds = (1e-6, 10.0)
@@ -80,6 +83,9 @@ class Momentum(Hyperparameter):
       initial: momentum that all start from. Defaults to the compiled optimizer's, or 0.9.
       bounds: lowest and highest momentum. Defaults to 0.001 to 0.999.
       search: range that `search_then_descend` looks in. Defaults to 0.3 to 0.99.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     transform = Logit()

@@ -119,7 +119,13 @@ class L2(_Penalty):
 class L1(_Penalty):
     """Σ λ_j |w_j|, in the units of `keras.regularizers.L1`; transform log, bounds 1e-8 to 10.
 
-    Its arguments are those of `L2`.
+    Args:
+      per: "weight", "unit", "layer" or "universal". Defaults to "layer".
+      layers: names of the layers to penalise. Defaults to all.
+      biases: penalise weights of one axis (biases, scales) too. Defaults to False.
+      initial: λ that all start from. Defaults to 1e-4.
+      bounds: lowest and highest λ. Defaults to 1e-8 to 10.
+      search: range that `search_then_descend` looks in. Defaults to 1e-7 to 0.1.
     """
 
     def _of(self, weight: tf.Tensor) -> tf.Tensor:

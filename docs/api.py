@@ -1,0 +1,90 @@
+"""Hook of MkDocs: a page of reference for every public package, complete by construction.
+
+The pages follow from `__all__` of the packages, read from the source. A public symbol without a
+docstring ends the build; `tests/flow/test_api_reference.py` checks what docstrings have to say.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: Packages whose `__all__` is public.
+PACKAGES = (
+    "keras_qan",
+    *(
+        f"keras_qan.{name}"
+        for name in (
+            "actions", "agents", "observations", "selection", "early_stopping", "drmad", "metaqnn",
+            "meta_momentum", "rally", "diagnostics", "distribute", "parallel", "data", "models",
+            "plots",
+        )
+    ),
+    "net2net",
+)  # fmt: skip
+
+
+def public_names(package: str) -> list[str]:
+    """Return the names in a package's `__all__`.
+
+    Raises:
+      ValueError: it has none.
+    """
+    path = ROOT / package.replace(".", "/") / "__init__.py"
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    raise ValueError(f"{path} has no __all__; expected the public names of {package}.")
+
+
+def page(package: str) -> str:
+    """Return the text of a package's page."""
+    lines = [f"# {package}", "", f"::: {package}", "    options: {members: false}", ""]
+    for name in public_names(package):
+        if f"{package}.{name}" in PACKAGES:
+            lines += [f"- [`{package}.{name}`]({package}.{name}.md)", ""]
+        elif package == PACKAGES[0] and (owner := _owner(name)):
+            lines += [f"- [`{name}`][{home(package, name)}], of [`{owner}`]({owner}.md)", ""]
+        else:
+            lines += [f"::: {home(package, name)}", ""]
+    return "\n".join(lines)
+
+
+def home(package: str, name: str) -> str:
+    """Return the full name of a public symbol, in the module that defines it.
+
+    Raises:
+      LookupError: no module of the package defines or imports it.
+    """
+    path = ROOT / package.replace(".", "/")
+    tree = ast.parse((path / "__init__.py").read_text(encoding="utf-8"))
+    for node in ast.walk(tree):  # also within TYPE_CHECKING
+        if isinstance(node, ast.ImportFrom) and any(
+            (alias.asname or alias.name) == name for alias in node.names
+        ):
+            module = node.module or package
+            if (ROOT / module.replace(".", "/") / f"{name}.py").exists():
+                return f"{module}.{name}"  # a module
+            if (ROOT / module.replace(".", "/") / "__init__.py").exists() and module != package:
+                return home(module, name)
+            return f"{module}.{name}"
+        if name in (getattr(node, "name", None), *map(ast.unparse, getattr(node, "targets", ()))):
+            return f"{package}.{name}"
+    raise LookupError(f"{package} says that {name} is public, and has no such name.")
+
+
+def _owner(name: str) -> str | None:
+    """Return the package below the first that has the name too."""
+    return next((other for other in PACKAGES[1:] if name in public_names(other)), None)
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages to the site."""
+    from mkdocs.structure.files import File
+
+    for package in PACKAGES:
+        files.append(File.generated(config, f"reference/{package}.md", content=page(package)))
+    return files
