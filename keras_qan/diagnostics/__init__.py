@@ -1,4 +1,4 @@
-"""What a training tells about itself: callbacks that watch it and change nothing."""
+"""Callbacks that watch a training and change nothing: what it tells about itself."""
 
 from keras_qan.diagnostics.slope_ratio import SlopeRatio
 
