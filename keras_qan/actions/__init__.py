@@ -12,7 +12,14 @@ from keras_qan.actions.learning_rate import (
     default,
     label,
 )
-from keras_qan.actions.schedules import Cosine, OneCycle, Schedule, StepDecay, WarmRestarts
+from keras_qan.actions.schedules import (
+    Cosine,
+    LinearFall,
+    OneCycle,
+    Schedule,
+    StepDecay,
+    WarmRestarts,
+)
 
 __all__ = [
     "Action",
@@ -21,6 +28,7 @@ __all__ = [
     "Decay",
     "Follow",
     "Hold",
+    "LinearFall",
     "OneCycle",
     "Raise",
     "Restart",

@@ -63,6 +63,22 @@ class StepDecay:
 
 
 @configurable
+class LinearFall:
+    """The peak rate for a while, and then a straight line to zero.
+
+    Args:
+      begin: the share of the training at which the fall begins, in [0, 1). Defaults to 0.2.
+    """
+
+    def __init__(self, begin: float = 0.2) -> None:
+        self.begin = check_number("LinearFall's begin", begin, minimum=0, below=1)
+
+    def __call__(self, progress: Any) -> Any:
+        """Return the share at `progress`."""
+        return np.minimum(1.0, (1.0 - np.asarray(progress)) / (1.0 - self.begin))
+
+
+@configurable
 class OneCycle:
     """Up to the peak and down to nearly nothing, both along a cosine (Smith & Topin 2018).
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from keras_qan.agents.base import ActionChoice, Agent
 from keras_qan.agents.dqn import DQN, Exploration, Learning
 from keras_qan.agents.scripted import ConstantAgent, RandomAgent
+from keras_qan.agents.slope_rule import SlopeRule
 from keras_qan.agents.thompson import BIASES, ThompsonDQN
 from keras_qan.utils.deprecation import moved_names
 
@@ -17,6 +18,7 @@ __all__ = [
     "Exploration",
     "Learning",
     "RandomAgent",
+    "SlopeRule",
     "ThompsonDQN",
 ]
 

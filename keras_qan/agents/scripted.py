@@ -11,7 +11,7 @@ from keras_qan.storage.serialization import configurable
 from keras_qan.utils.validation import check, check_integer
 
 
-class _ScriptedAgent(Agent):
+class ScriptedAgent(Agent):
     """An agent that knows its sizes, and has nothing to learn or keep."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class _ScriptedAgent(Agent):
 
 
 @configurable
-class ConstantAgent(_ScriptedAgent):
+class ConstantAgent(ScriptedAgent):
     """Take the same action at every decision; with `Follow(schedule)` it follows a schedule.
 
     Args:
@@ -84,7 +84,7 @@ class ConstantAgent(_ScriptedAgent):
 
 
 @configurable
-class RandomAgent(_ScriptedAgent):
+class RandomAgent(ScriptedAgent):
     """Take every action with the same probability, as exploring alone would.
 
     Args:

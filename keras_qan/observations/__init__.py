@@ -20,6 +20,7 @@ from keras_qan.observations.dynamics import (
     motion_numbers,
 )
 from keras_qan.observations.layers import watched_kernels
+from keras_qan.observations.slope import SlopeObservation, SlopeState
 from keras_qan.utils.deprecation import moved_names
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "Generalisation",
     "Observation",
     "ObservationContext",
+    "SlopeObservation",
+    "SlopeState",
     "TrainingDynamics",
     "TrainingState",
     "WeightStatistics",

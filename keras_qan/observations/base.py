@@ -33,6 +33,7 @@ class ObservationContext(NamedTuple):
       optimizer: whether it scales its gradients (1 or 0), and log(1 / (1 - momentum)), `[..., 2]`.
       num_steps: T, as far as is known.
       interval: steps to the next decision.
+      slope: the estimate of the slope ratio, where an observation needs it. Defaults to None.
     """
 
     kernels: Sequence[Any]
@@ -46,6 +47,7 @@ class ObservationContext(NamedTuple):
     optimizer: Any
     num_steps: Any
     interval: Any
+    slope: Any = None
 
 
 class Observation(abc.ABC):
@@ -56,12 +58,14 @@ class Observation(abc.ABC):
         model's kernels; None for the first convolution, or the first kernel where there is none.
         Defaults to (), none.
       needs_motion: whether it reads `ObservationContext.motion`. Defaults to False.
+      needs_slope: whether it reads `ObservationContext.slope`. Defaults to False.
       selector: the selector of mini-batches that it observes, if any. Defaults to None.
       needs_selector: whether it can see nothing without a selector. Defaults to False.
     """
 
     layers: tuple[str | int, ...] | None = ()
     needs_motion: bool = False
+    needs_slope: bool = False
     selector: Any = None
     needs_selector: bool = False
 

@@ -24,7 +24,8 @@ def draw(
     """Draw the figures of a run and write them as PNG.
 
     `accuracy_by_epoch`, `learning_rate` and `learning_rate_detail` (the paper's Figures 1 to 3),
-    `actions`, `learning`, and `selection` where the batches were selected. A figure without data is
+    `actions`, `learning`, `selection` where the batches were selected, and `slope_ratio` where it
+    was measured. A figure without data is
     left out with a warning in the log; lines that cannot be read are counted there.
 
     Args:
@@ -92,7 +93,10 @@ def _figures(records: Records) -> dict[str, Figure | None]:
     raster = series.action_raster(records.decisions, arm)
     curve = series.learning_curve(records.episodes, records.decisions, arm)
     selected = series.selection_shares(records.decisions, arm)
+    slopes = series.slope_ratios(records.decisions)
     drawn: dict[str, Figure | None] = {}
+    if slopes:
+        drawn["slope_ratio"] = figures.slope_ratio_figure(slopes, colours)
     if selected:
         drawn["selection"] = figures.selection_figure(selected)
     return drawn | {

@@ -25,6 +25,7 @@ from keras_qan.plots.series import (
     GroupShares,
     LearningCurve,
     RateTrace,
+    SlopeTrace,
     running_mean,
 )
 from keras_qan.plots.style import arm_label, drawing_order
@@ -204,6 +205,23 @@ def learning_rate_detail_figure(
         f"{_runs(trace.phase)}, seed {trace.seed}; a mark is the rate right after a decision",
     )
     add_legend(axes)
+    return figure
+
+
+def slope_ratio_figure(traces: Sequence[SlopeTrace], colours: dict[str, str]) -> Figure:
+    """Return the slope ratio against step, with a band of its standard error."""
+    figure, (axes,) = make_figure(1, size=(6.4, 3.8))
+    for number, trace in enumerate(traces):
+        name = arm_label(trace.arm) if number == 0 else None
+        axes.plot(trace.step, trace.ratio, color=colours[trace.arm], label=name, linewidth=1.2)
+        band = trace.ratio - trace.error, trace.ratio + trace.error
+        axes.fill_between(trace.step, *band, color=colours[trace.arm], alpha=0.2, linewidth=0.0)
+    axes.axhline(0.0, color="black", linewidth=0.8)
+    axes.set_ylim(-1.2, 1.2)
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel("slope ratio")
+    note = f"{_runs(traces[0].phase)}; above 0 the rate is low, far below it is too high"
+    add_title(axes, "Slope of the loss at a step's end over that at its start", note)
     return figure
 
 

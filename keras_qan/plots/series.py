@@ -72,6 +72,27 @@ class RateTrace:
 
 
 @dataclass(frozen=True, eq=False)
+class SlopeTrace:
+    """The slope ratio of one run.
+
+    Args:
+        arm: name of the arm.
+        seed: seed of the run.
+        step: optimizer steps at which decisions were taken, float64 [N].
+        ratio: the slope ratio before each, float64 [N].
+        error: its standard error, float64 [N].
+        phase: "evaluate" or "train". Defaults to "evaluate".
+    """
+
+    arm: str
+    seed: int
+    step: Array
+    ratio: Array
+    error: Array
+    phase: str = "evaluate"
+
+
+@dataclass(frozen=True, eq=False)
 class ActionShares:
     """Share of each action in the course of the episodes.
 
@@ -262,6 +283,24 @@ def learning_rates(decisions: Sequence[Record]) -> list[RateTrace]:
             actions = tuple(name for name, keep in zip(names, known, strict=True) if keep)
             traces.append(RateTrace(arm, seed, steps[known], rates[known], actions, phase))
     return traces if phase == "evaluate" else traces[::-1]
+
+
+def slope_ratios(decisions: Sequence[Record]) -> list[SlopeTrace]:
+    """Return the slope ratio of each run that measured it, of evaluation runs where there are any.
+
+    Args:
+        decisions: records of `decisions.jsonl`.
+    """
+    traces = []
+    phase, chosen = preferred_phase(decisions)
+    for (arm, _, seed), records in _by_run(chosen):
+        names = ("step", "slope_ratio", "slope_error")
+        rows = np.array([[read_number(record, name) for name in names] for record in records])
+        known = np.isfinite(rows).all(axis=1)
+        if known.any():
+            step, ratio, error = rows[known].T
+            traces.append(SlopeTrace(arm, seed, step, ratio, error, phase))
+    return traces
 
 
 def excerpt(trace: RateTrace, num_decisions: int = 40) -> RateTrace:

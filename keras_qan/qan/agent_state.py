@@ -292,12 +292,15 @@ class AgentState:
             epsilon=decision.epsilon,
             td_loss=decision.td_loss,
             greedy=greedy,
+            **_slope_fields(decision),
             **self._shares(),
         )
         self.scalar("qan/action", decision.action, step)
         for name in ("reward", "loss", "epsilon", "td_loss"):
             self.scalar(f"qan/{name}", getattr(decision, name), step)
         self.scalar("learning_rate", decision.rate, step)
+        for name, value in _slope_fields(decision).items():
+            self.scalar(f"qan/{name}", value, step)
         for index, value in enumerate(decision.q_values):
             self.scalar(f"qan/q_values/{index}", value, step)
 
@@ -378,6 +381,13 @@ class AgentState:
         for observation, action, reward, discount in zip(*transitions.values(), strict=True):
             agent.act(observation, True)
             agent.learn(observation, int(action), float(reward), float(discount))
+
+
+def _slope_fields(decision: Decision) -> dict[str, float]:
+    if decision.slope is None:
+        return {}
+    ratio, error = decision.slope
+    return {"slope_ratio": ratio, "slope_error": error}
 
 
 def _directory_here(directory: Path) -> Path:

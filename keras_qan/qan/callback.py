@@ -19,6 +19,7 @@ from keras_qan.agents import Agent
 from keras_qan.observations import Observation
 from keras_qan.qan import presets
 from keras_qan.qan.agent_state import AgentState
+from keras_qan.qan.best_weights import BestWeights
 from keras_qan.qan.config import CallbackConfig
 from keras_qan.qan.conflicts import ConflictDetector, callbacks_of_same_fit
 from keras_qan.qan.controller import Controller
@@ -36,7 +37,9 @@ from keras_qan.qan.model_access import (
 from keras_qan.qan.policy import UNSET, Policy, starting_policy
 from keras_qan.qan.rewards import Reward
 from keras_qan.qan.rule import Decision
+from keras_qan.qan.slope_ratio import FEWEST_STEPS
 from keras_qan.qan.training_memory import TrainingMemory
+from keras_qan.utils.validation import check
 
 #: Calls of Keras's hook without a loss after which the rate of a training is left as it is.
 PATIENCE = 10
@@ -72,10 +75,14 @@ class QANCallback(keras.callbacks.Callback):
         Defaults to False.
       schedule: a factor of every rate that the actions lead to, for example `Cosine()`; the actions
         then move the whole rest of the schedule up or down. Defaults to none.
-      policy: the policy to start from: "shipped" for the one that comes with the package, the path
-        of a policy file, a `Policy`, or None for no policy. Without a directory a policy is used as
+      policy: the policy to start from: "shipped" for the one that comes with the package, "slope"
+        for the rule that follows the slope ratio and learns nothing, the path of a policy file, a
+        `Policy`, or None for no policy. Without a directory a policy is used as
         it is; with one the agent goes on learning on your own task. Defaults to "shipped" where no
         `actions`, `observations`, `reward` or `agent` is given, else to None.
+
+      restore_best: whether the weights of the lowest validation loss are restored at the end of a
+        `fit`; for small data. Defaults to False.
 
     Where a policy is used, it replaces the defaults of the other arguments.
 
@@ -113,8 +120,16 @@ class QANCallback(keras.callbacks.Callback):
         dense_start: bool | None = None,
         schedule: Schedule | None = None,
         policy: Policy | str | Path | None = UNSET,
+        restore_best: bool = False,
     ) -> None:
         super().__init__()
+        check(
+            isinstance(restore_best, bool),
+            "QANCallback's restore_best",
+            restore_best,
+            "True or False",
+        )
+        self._restores_best = restore_best
         if directory is not None and not isinstance(directory, str | os.PathLike):
             raise TypeError(
                 f"QANCallback got directory={directory!r}; expected the path of a folder, or None "
@@ -136,9 +151,11 @@ class QANCallback(keras.callbacks.Callback):
         if known is None:
             self._adopt(AgentState(given, _default_settings(), directory), explore=True)
             return
-        learns = directory is not None
+        learns = directory is not None and known.learns
         settings = known.learning_settings if learns else known.settings
-        self._adopt(AgentState(CallbackConfig(), settings, directory, known.arrays), explore=learns)
+        self._adopt(
+            AgentState(CallbackConfig(), settings, directory, known.arrays or None), explore=learns
+        )
 
     @classmethod
     def load(cls, directory: str | Path, explore: bool = True, selector: Any = None) -> QANCallback:
@@ -164,6 +181,7 @@ class QANCallback(keras.callbacks.Callback):
         """Return a callback with an existing state."""
         callback = cls.__new__(cls)
         keras.callbacks.Callback.__init__(callback)
+        callback._restores_best = False
         callback._adopt(state, explore)
         return callback
 
@@ -250,6 +268,7 @@ class QANCallback(keras.callbacks.Callback):
     def __deepcopy__(self, memo: dict[int, Any]) -> QANCallback:
         """Return a callback for another training that shares agent, counters and directory."""
         memo[id(self)] = copy = type(self).of(self._state, self.explore)
+        copy._restores_best = self._restores_best
         return copy
 
     def __reduce__(self) -> Any:
@@ -275,11 +294,12 @@ class QANCallback(keras.callbacks.Callback):
         require_trainable(self.model)
         self.join(workers_of(self.model))
         self._state.check_selector()
-        schedule = DecisionSchedule(self.settings.decide_every, bool(self.settings.dense_start))
+        schedule = self._decision_schedule()
         # Before the first step: it moves the optimizer's counters and every bias. An agent that
         # learns is not limited by it.
         was_trained = not self.explore and self.model.built and has_trained_weights(self.model)
         self._fit = FitState(schedule, self._companion(), was_trained)
+        self._fit.best = BestWeights(self.model) if self._restores_best else None
         if self.model.built and not has_own_train_step(self.model):
             self._access(self._fit)
 
@@ -289,12 +309,8 @@ class QANCallback(keras.callbacks.Callback):
         fit.companion.on_epoch_begin(epoch, logs)
         if fit.num_epochs is None and self.selector is not None:
             # The selector's staleness is known once it has begun.
-            fit.schedule = DecisionSchedule(
-                self.settings.decide_every,
-                bool(self.settings.dense_start),
-                self.selector.staleness,
-                int(self.model.steps_per_execution),
-            )
+            calls = int(self.model.steps_per_execution)
+            fit.schedule = self._decision_schedule(self.selector.staleness, calls)
         fit.schedule.begin_epoch()
         fit.begin_epoch()
         if fit.has_begun:
@@ -330,6 +346,7 @@ class QANCallback(keras.callbacks.Callback):
         loss = 0.0 if loss is None else loss
         fit.model.losses.add(loss)
         self._controller.observe_step(fit.step_loss(loss, batch))
+        fit.model.measure_step()
         is_finite = math.isfinite(loss)
         if not is_due and is_finite and fit.first_loss is not None:
             return
@@ -366,6 +383,8 @@ class QANCallback(keras.callbacks.Callback):
         if fit.has_model:
             logs["learning_rate"] = float(fit.model.read_rates()[0])
         validation_loss = number_in(logs, "val_loss")
+        if fit.best is not None and validation_loss is not None:
+            fit.best.note(validation_loss)
         if validation_loss is not None and fit.is_steering:
             fit.validation_loss = validation_loss
             self._controller.observe_validation(validation_loss)
@@ -386,7 +405,7 @@ class QANCallback(keras.callbacks.Callback):
         self._fit = None
         fit.companion.on_train_end(logs)
         if fit.first_loss is None:  # no step was taken, or no loss was found
-            fit.put_rate_back()
+            self._put_back(fit)
             self._controller.abandon()
             return
         fit.model.synchronize()
@@ -401,7 +420,7 @@ class QANCallback(keras.callbacks.Callback):
         )
         if not self.explore:
             self._memory.remember(self.model, self._controller.rates_to_hold(fit.model))
-        fit.put_rate_back()
+        self._put_back(fit)
         fit.add_decision(last)
         self._state.end_episode(
             self.explore,
@@ -418,8 +437,11 @@ class QANCallback(keras.callbacks.Callback):
         )
         if not self._defers_writing:
             self._state.write_episode(self.explore)
-        if self.explore and self.params.get("verbose"):
-            print(f"QAN, training {self.episodes}: {self.gain()}")
+        if self.params.get("verbose"):
+            if self.explore:
+                print(f"QAN, training {self.episodes}: {self.gain()}")
+            elif fit.model.slope is not None:
+                print(fit.summary())
 
     # Parts of the hooks.
 
@@ -457,6 +479,31 @@ class QANCallback(keras.callbacks.Callback):
         self._controller.restore(notes)
         self._running.restore(arrays, data)
         self._running.initial_rates = notes["initial_rates"]
+
+    def _put_back(self, fit: FitState) -> None:
+        """Put the rate back that the `fit` began with, and the best weights where asked for."""
+        fit.put_rate_back()
+        if fit.best is None:
+            return
+        if math.isinf(fit.best.loss):
+            warnings.warn(
+                "QANCallback got restore_best=True, and this fit reported no finite 'val_loss': "
+                "its last weights stay. Give fit validation_data.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        fit.best.restore()
+
+    def _decision_schedule(self, staleness: int = 0, steps_per_call: int = 1) -> DecisionSchedule:
+        settings = self.settings
+        measures = any(part.needs_slope for part in settings.observations or ())
+        return DecisionSchedule(
+            settings.decide_every,
+            bool(settings.dense_start),
+            staleness,
+            steps_per_call,
+            FEWEST_STEPS if measures else 1,
+        )
 
     def _companion(self) -> keras.callbacks.Callback:
         """Return the selector's callback for this fit; one that does nothing without a selector."""

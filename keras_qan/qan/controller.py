@@ -28,6 +28,7 @@ from keras_qan.qan.rule import (
     apply_action,
     schedule_share,
 )
+from keras_qan.qan.slope_ratio import LONGEST_WINDOW, SlopeEstimate
 from keras_qan.qan.step_back_guard import LOWEST_RELATIVE_RATE, StepBackGuard
 
 #: Above this multiple of the first loss, a loss is taken out of Keras's running sums where a
@@ -173,6 +174,7 @@ class Controller:
         self._losses = IntervalLoss()
         self._may_raise = self._may_lower = self._anneals = True
         self._early_share = 1.0
+        self._highest_slope = 0.0
         self.guard = StepBackGuard()
 
     def build(self, num_kernels: int) -> None:
@@ -224,12 +226,18 @@ class Controller:
             Defaults to True.
         """
         self.abandon()
+        self._highest_slope = 0.0
         self._may_raise, self._may_lower, self._anneals = may_raise, may_lower, anneals
         self.guard = StepBackGuard(needs_noise=not may_raise)
         if context.progress > 0.0:  # a resumed training: its rate has fallen already
             self._share = schedule_share(self.schedule if anneals else None, context)
         self._initial_rates = self._kept_rates = model.read_rates()
         model.motion.begin()
+        if model.slope is not None:
+            model.slope.open()
+            model.slope.begin()
+            if model.slope.reason is not None:  # nothing is known: the rate stays as it is
+                self._anneals = False
         if model.snapshot is not None:
             model.snapshot.begin()
         return self._act(model, context, explore)
@@ -418,6 +426,7 @@ class Controller:
             "is_waiting": np.asarray(self._is_waiting),
             "limits": np.array([self._may_raise, self._may_lower, self._anneals]),
             "early_share": np.array(self._early_share),
+            "highest_slope": np.array(self._highest_slope),
             **self.guard.arrays(),
         }
 
@@ -443,6 +452,7 @@ class Controller:
         if "limits" in arrays:  # not in files of earlier versions
             self._may_raise, self._may_lower, self._anneals = map(bool, arrays["limits"])
             self._early_share = float(arrays["early_share"])
+        self._highest_slope = float(arrays.get("highest_slope", 0.0))
         self.guard.restore(arrays)
 
     # One turn.
@@ -489,19 +499,22 @@ class Controller:
           outcome: of the decision before. Defaults to none.
         """
         found = model.read_rates()
+        slope = self._slope_estimate(model)
         state = RateState(
             found / (self._share * self._early_share),
             self._kept_rates,
             self._initial_rates,
             self._history,
         )
-        observation = self._observe(model, context, state)
+        observation = self._observe(model, context, state, slope)
         choice = self.agent.act(observation, explore)
         outcome = outcome or Outcome()
         limits = Limits(
             may_step_back=self._may_step_back(outcome),
             may_raise=self._may_raise,
             may_lower=self._may_lower,
+            # A policy that begins low finds its way up to the rate that it began with.
+            highest_rate=0.0 if model.slope is None else self._initial_rates,
             lowest_rate=LOWEST_RELATIVE_RATE * self._initial_rates
             if math.isfinite(outcome.loss)
             else 0.0,
@@ -514,6 +527,9 @@ class Controller:
         assigned = effect.state.rates * self._share * self._early_share
         model.assign_rates(assigned)
         model.motion.remember()
+        self._reopen_slope(
+            model, context, bool(effect.restores) or not np.allclose(assigned, found)
+        )
         self._kept_rates, self._history = effect.state.kept_rates, effect.state.history
         self._observation, self._action = observation, int(effect.action)
         return Decision(
@@ -526,7 +542,27 @@ class Controller:
             td_loss=outcome.td_loss,
             q_values=np.asarray(choice.q_values, float).tolist(),
             has_stepped_back=bool(effect.restores),
+            slope=None if slope is None else (slope.ratio, slope.error),
         )
+
+    def _slope_estimate(self, model: ModelAccess) -> SlopeEstimate | None:
+        """Return the slope ratio since the rate last changed, and note how high it has been."""
+        if model.slope is None:
+            return None
+        found = model.slope.estimate()
+        if found.is_known:
+            self._highest_slope = max(self._highest_slope, found.ratio - found.error)
+        return found._replace(highest=self._highest_slope)
+
+    @staticmethod
+    def _reopen_slope(model: ModelAccess, context: DecisionContext, changed: bool) -> None:
+        """Measure the steps before the next decision; go on where the rate is still the same."""
+        if model.slope is None:
+            return
+        wait = max(context.interval - LONGEST_WINDOW - 1, 0)
+        if changed or wait:
+            model.slope.open(after=wait)
+            model.slope.begin()
 
     def _may_step_back(self, outcome: Outcome) -> bool:
         if not self._losses.has_steps:
@@ -560,7 +596,11 @@ class Controller:
         return effect._replace(state=effect.state._replace(rates=self.guard.rates_before))
 
     def _observe(
-        self, model: ModelAccess, context: DecisionContext, state: RateState
+        self,
+        model: ModelAccess,
+        context: DecisionContext,
+        state: RateState,
+        slope: SlopeEstimate | None,
     ) -> np.ndarray:
         """Return the agent's state, float32 `[F]`."""
         observed = ObservationContext(
@@ -575,6 +615,7 @@ class Controller:
             optimizer=model.optimizer,
             num_steps=float(context.num_steps),
             interval=float(context.interval),
+            slope=slope,
         )
         parts = [np.asarray(part(observed), np.float32) for part in self.observations]
         # Non-finite weights must not reach the agent's parameters.

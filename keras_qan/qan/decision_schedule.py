@@ -60,6 +60,7 @@ class DecisionSchedule:
         rate that is far off is noticed at once; `decide_every` is None then.
       staleness: batches between a decision and the first one that it shapes.
       steps_per_call: steps between two calls of Keras's hook, as far as is known.
+      fewest: steps between decisions at least. Defaults to 1.
 
     Attributes:
       every: steps between decisions; where the start is dense, to the next one.
@@ -74,11 +75,13 @@ class DecisionSchedule:
         dense_start: bool = False,
         staleness: int = 0,
         steps_per_call: int = 1,
+        fewest: int = 1,
     ) -> None:
         _check_interval(decide_every, staleness)
         self._decide_every = decide_every
         self._dense_start = dense_start
         self._staleness = staleness
+        self._fewest = fewest
         self._call_every = steps_per_call if staleness else 1
         self.every = 2 if dense_start else decide_every or STEPS_WHILE_LENGTH_UNKNOWN
         self.every = max(self.every, self._shortest)
@@ -93,7 +96,7 @@ class DecisionSchedule:
     def _shortest(self) -> int:
         """The fewest steps between decisions."""
         if not self._staleness:
-            return self._call_every
+            return max(self._call_every, self._fewest)
         # Calls until the decision shows, and one more to count its losses.
         return (-(-(1 + self._staleness) // self._call_every) + 1) * self._call_every
 
@@ -223,7 +226,7 @@ class DecisionSchedule:
           KeyError: a counter is missing.
         """
         known = (
-            {"start": 0}
+            {"start": 0, "_fewest": 1}
             | data
             | {new: data[old] for new, old in _FORMER_NAMES.items() if old in data}
         )

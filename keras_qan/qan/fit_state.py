@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from keras_qan.qan.best_weights import BestWeights
 from keras_qan.qan.decision_schedule import DecisionSchedule
 from keras_qan.qan.horizon import EarlyEnd
 from keras_qan.qan.model_access import ModelAccess
@@ -28,6 +29,7 @@ class FitState:
       initial_rates: the learning rates of all optimizers that it began with, `[K]`.
       is_steering: False where no loss or no optimizer was found to steer by.
       early_end: the fall of the rate where `EarlyStopping` will end the training.
+      best: the weights of the best validation loss, where they are asked for.
       num_calls: calls of Keras's hook before a loss was found.
       source_is_confirmed: whether a second step has shown that the loss is read where it moves.
       num_epochs: the number of epochs of this `fit`, once its first has begun.
@@ -37,6 +39,9 @@ class FitState:
       last_rate: the one that was assigned last.
       num_decisions: the number of decisions taken.
       total_reward: the sum of their rewards.
+      peak_rate: the highest rate that was assigned.
+      num_step_backs: the number of roll-backs.
+      num_held: the number of decisions without an estimate of the slope ratio.
       loss_is_kept: whether this epoch's losses were counted before Keras set its sums back.
       has_diverged: whether the training was given up.
       num_rescues: the number of non-finite losses.
@@ -50,6 +55,7 @@ class FitState:
     initial_rates: np.ndarray | None = None
     is_steering: bool = True
     early_end: EarlyEnd | None = None
+    best: BestWeights | None = None
     num_calls: int = 0
     source_is_confirmed: bool = False
     num_epochs: int | None = None
@@ -59,6 +65,9 @@ class FitState:
     last_rate: float = math.nan
     num_decisions: int = 0
     total_reward: float = 0.0
+    peak_rate: float = 0.0
+    num_step_backs: int = 0
+    num_held: int = 0
     loss_is_kept: bool = False
     has_diverged: bool = False
     num_rescues: int = 0
@@ -75,6 +84,9 @@ class FitState:
         "last_rate",
         "num_decisions",
         "total_reward",
+        "peak_rate",
+        "num_step_backs",
+        "num_held",
         "loss_is_kept",
         "has_diverged",
         "num_rescues",
@@ -123,6 +135,20 @@ class FitState:
         """Add a decision's reward to the return."""
         if math.isfinite(decision.reward):
             self.total_reward += decision.reward
+        self.peak_rate = max(self.peak_rate, decision.rate)
+        self.num_step_backs += decision.has_stepped_back
+        if decision.slope is not None:
+            self.num_held += not math.isfinite(sum(decision.slope))
+
+    def summary(self) -> str:
+        """Return one line for the end of a `fit` whose slope ratio was measured."""
+        if self.model.slope is not None and self.model.slope.reason is not None:
+            return f"QAN held the rate of {self.initial_rate:.3g}: {self.model.slope.reason}."
+        return (
+            f"QAN: peak rate {self.peak_rate:.3g}, from {self.initial_rate:.3g}; "
+            f"rolled back {self.num_step_backs} times, held at {self.num_held} of "
+            f"{self.num_decisions} decisions because it was not sure."
+        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return its arrays, by name."""
@@ -150,6 +176,7 @@ class FitState:
             sums.append(float(arrays[f"room/{size + 1}"]))
         self.model.losses.assign(sums[0], sums[1])
         for name in self.KEPT:
-            setattr(self, name, data["fit"][name])
+            # Earlier versions kept fewer of them.
+            setattr(self, name, data["fit"].get(name, getattr(self, name)))
         self.schedule.restore(data["pace"])
         self.started = time.perf_counter() - data["seconds"]

@@ -401,6 +401,13 @@ def _optimizer_traits(model: keras.Model) -> np.ndarray:
     return np.array([0.0, -math.log(1.0 - min(float(optimizer.momentum), 0.999))])
 
 
+def _slope_meter(model: keras.Model) -> Any:
+    # The meter reads a model through this module.
+    from keras_qan.qan.slope_ratio import SlopeMeter
+
+    return SlopeMeter(model)
+
+
 class ModelAccess:
     """Everything that a controller reads and writes of one model in training.
 
@@ -414,6 +421,7 @@ class ModelAccess:
       losses: the running sums of the training loss.
       motion: the motion of the watched kernels; of no kernels if no observation asks for it.
       snapshot: the copy that a step back restores, or None if no action is a step back.
+      slope: the meter of the slope ratio, or None if no observation asks for it.
       optimizer: whether it scales its gradients, and log(1 / (1 - momentum)), float `[2]`.
 
     Raises:
@@ -436,6 +444,7 @@ class ModelAccess:
         self.motion = KernelMotion(self._kernels if needs_motion else [])
         self.snapshot = Snapshot(model) if can_step_back else None
         self.optimizer = _optimizer_traits(model)
+        self.slope = _slope_meter(model) if any(p.needs_slope for p in observations) else None
         self._steps_before = self._optimizer_steps()
 
     def _optimizer_steps(self) -> float:
@@ -459,6 +468,12 @@ class ModelAccess:
         Call it before anything is read or written between two steps; once for each step is enough.
         """
         synchronize(self._model)
+
+    def measure_step(self) -> None:
+        """Let the slope ratio take in a step, where it is measured and this step counts."""
+        if self.slope is not None and self.slope.wants_step():
+            self.synchronize()
+            self.slope.add_step()
 
     def read_kernels(self) -> list[Any]:
         """Return the watched kernels as tensors, each `[..., I, J]`."""

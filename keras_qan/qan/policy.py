@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_qan.agents import DQN, ThompsonDQN
+from keras_qan.qan import presets
 from keras_qan.qan.config import CallbackConfig
 from keras_qan.storage import checkpoint
 
@@ -45,6 +46,11 @@ class Policy:
     settings: CallbackConfig
     arrays: dict[str, np.ndarray]
     provenance: dict[str, Any]
+
+    @property
+    def learns(self) -> bool:
+        """True where its agent can go on learning; a rule learns nothing."""
+        return isinstance(self.settings.agent, DQN)
 
     @property
     def learning_settings(self) -> CallbackConfig:
@@ -146,10 +152,21 @@ def _check_fits(settings: CallbackConfig, arrays: dict[str, np.ndarray]) -> None
         )
 
 
+def slope() -> Policy:
+    """Return the rule that follows the slope ratio: it knows no parameters."""
+    return Policy(CallbackConfig(**presets.slope()), {}, {"rule": "slope"})
+
+
 @functools.cache
 def shipped() -> Policy:
     """Return the policy that ships with the package."""
     return Policy.load(Path(__file__).parents[1] / "policies" / "default.qan")
+
+
+def _by_name(name: str | Path) -> Policy:
+    if name == "slope":
+        return slope()
+    return shipped() if name == "shipped" else Policy.load(name)
 
 
 def starting_policy(asked: Policy | str | Path | None, given: CallbackConfig) -> Policy | None:
@@ -176,7 +193,7 @@ def starting_policy(asked: Policy | str | Path | None, given: CallbackConfig) ->
     if isinstance(asked, Policy):
         found = asked
     else:
-        found = shipped() if asked in (UNSET, "shipped") else Policy.load(asked)
+        found = _by_name("shipped" if asked is UNSET else asked)
     changes = dict(given.explicit)
     if "decide_every" in changes:
         changes.setdefault("dense_start", False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from keras_qan import actions, observations
-from keras_qan.agents import DQN, Exploration, Learning
+from keras_qan.agents import DQN, Exploration, Learning, SlopeRule
+from keras_qan.agents.slope_rule import FACTORS
 from keras_qan.qan.rewards import Equation9, LogLossDrop
 from keras_qan.storage.serialization import from_config, to_config
 
@@ -100,6 +101,30 @@ def transfer(seed: int = 0) -> dict[str, Any]:
         "dense_start": True,
         "schedule": actions.Cosine(),
     }
+
+
+def slope() -> dict[str, Any]:
+    """Return the settings of the rule that follows the slope ratio.
+
+    The rate begins low, rises to where the loss no longer falls at the end of a step, and falls to
+    zero along a line. The rule has no parameters, and its state no units.
+    """
+    step_back, *factors = FACTORS
+    return {
+        "actions": (actions.StepBack(step_back), *(_scale(factor) for factor in factors)),
+        "observations": (observations.SlopeObservation(),),
+        "reward": LogLossDrop(),
+        "agent": SlopeRule(),
+        "rate_bounds": (1e-12, 1e4),
+        "dense_start": True,
+        "schedule": actions.LinearFall(0.2),
+    }
+
+
+def _scale(factor: float) -> actions.Action:
+    if factor == 1.0:
+        return actions.Hold()
+    return actions.Raise(factor) if factor > 1.0 else actions.Decay(factor)
 
 
 def with_selection(

@@ -31,6 +31,7 @@ class Decision(NamedTuple):
       td_loss: the agent's loss; not-a-number where it learned nothing.
       q_values: the estimated value of each action, `[A]`.
       has_stepped_back: whether earlier weights were restored. Defaults to False.
+      slope: the slope ratio and its standard error; None where it is not measured.
     """
 
     action: int
@@ -42,6 +43,7 @@ class Decision(NamedTuple):
     td_loss: float
     q_values: list[float]
     has_stepped_back: bool = False
+    slope: tuple[float, float] | None = None
 
 
 class DecisionContext(NamedTuple):
@@ -85,12 +87,14 @@ class Limits(NamedTuple):
       may_step_back: whether a step back is allowed, bool `[]` or `[P]`. Defaults to True.
       may_raise: whether the rate may rise. Defaults to True.
       may_lower: whether the rate may fall but by a step back. Defaults to True.
+      highest_rate: the rates up to which it may rise all the same, `[K]`. Defaults to 0.
       lowest_rate: the lowest rates that a step back leads to, `[K]`. Defaults to 0.
     """
 
     may_step_back: Any = True
     may_raise: bool = True
     may_lower: bool = True
+    highest_rate: Any = 0.0
     lowest_rate: Any = 0.0
 
 
@@ -141,7 +145,7 @@ def apply_action(
     chosen = np.where(is_refused, rates, chosen)
     chosen = np.where(steps_back, np.maximum(chosen, np.minimum(limits.lowest_rate, rates)), chosen)
     if not limits.may_raise:
-        chosen = np.minimum(chosen, rates)
+        chosen = np.minimum(chosen, np.maximum(rates, limits.highest_rate))
     if not limits.may_lower:
         chosen = np.where(steps_back, chosen, np.maximum(chosen, rates))
     if not actions.can_step_back:

@@ -28,6 +28,9 @@ from keras_qan.utils.backend import compile_function, without_gradients
 #: Steps that an estimate is made of at most: later ones replace the first.
 LONGEST_WINDOW = 32
 
+#: Steps between two decisions that rest on the slope ratio: four pairs.
+FEWEST_STEPS = 5
+
 #: Optimizers that give the gradient as (slot - kept · slot before) / (1 - kept): the names of the
 #: slots and of the share that is kept.
 _AVERAGES: dict[str, tuple[str, str]] = {
@@ -54,6 +57,8 @@ class SlopeEstimate(NamedTuple):
       num_pairs: pairs of steps that it is made of.
       num_steps: steps that were seen, those that changed nothing included.
       relative_step: the length of an update relative to that of the weights.
+      highest: the highest lower bound of the ratio (by its error) so far in this training, or 0.
+      is_measurable: whether the optimizer gives its gradients back.
     """
 
     ratio: float = math.nan
@@ -62,6 +67,8 @@ class SlopeEstimate(NamedTuple):
     num_pairs: int = 0
     num_steps: int = 0
     relative_step: float = math.nan
+    highest: float = 0.0
+    is_measurable: bool = True
 
     @property
     def is_known(self) -> bool:
@@ -401,7 +408,7 @@ class SlopeMeter:
     def estimate(self) -> SlopeEstimate:
         """Return the estimate of the steps since `open`, `LONGEST_WINDOW` at most."""
         if not self._rows:
-            return SlopeEstimate()
+            return SlopeEstimate(is_measurable=self.reason is None)
         return estimate_of(np.array([ops.convert_to_numpy(row) for row in self._rows]))
 
 

@@ -11,6 +11,7 @@ from keras_qan.actions import (
     Decay,
     Follow,
     Hold,
+    LinearFall,
     OneCycle,
     Raise,
     Restart,
@@ -20,7 +21,7 @@ from keras_qan.actions import (
 )
 from keras_qan.storage import serialization
 
-SCHEDULES = [Cosine(), StepDecay(), StepDecay(0.5, ()), OneCycle(), WarmRestarts()]
+SCHEDULES = [Cosine(), LinearFall(), StepDecay(), StepDecay(0.5, ()), OneCycle(), WarmRestarts()]
 ACTIONS = [Decay(), Raise(), Hold(), Restart(), Restart(0.3), StepBack(), *map(Follow, SCHEDULES)]
 
 

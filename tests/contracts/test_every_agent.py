@@ -5,19 +5,32 @@ import json
 import numpy as np
 import pytest
 
-from keras_qan.agents import DQN, Agent, ConstantAgent, Learning, RandomAgent, ThompsonDQN
+from keras_qan.agents import (
+    DQN,
+    Agent,
+    ConstantAgent,
+    Learning,
+    RandomAgent,
+    SlopeRule,
+    ThompsonDQN,
+)
+from keras_qan.agents.slope_rule import FACTORS
+from keras_qan.observations import SlopeState
 from keras_qan.storage import checkpoint, serialization
 
-NUM_FEATURES, NUM_ACTIONS = 3, 4
+# What the rule knows; the others take any.
+NUM_FEATURES, NUM_ACTIONS = len(SlopeState._fields), len(FACTORS)
 _QUICK = Learning(batch_size=4, updates=1, n_step=2, warm_up=2)
 AGENTS = {
     "DQN": lambda: DQN(hidden=(4,), learning=_QUICK, replay_capacity=9, seed=1),
     "DQN, not double": lambda: DQN(hidden=(4,), learning=_QUICK, replay_capacity=9, double=False),
     "Thompson": lambda: ThompsonDQN(
-        DQN(hidden=(4,), learning=_QUICK, replay_capacity=9, seed=1), (-0.7, 0.0, 0.4, 1.6)
+        DQN(hidden=(4,), learning=_QUICK, replay_capacity=9, seed=1),
+        np.linspace(-1.0, 1.0, NUM_ACTIONS).tolist(),
     ),
     "Constant": lambda: ConstantAgent(2),
     "Random": lambda: RandomAgent(7),
+    "Slope rule": SlopeRule,
 }
 
 
@@ -78,7 +91,7 @@ def test_building_twice_for_the_same_sizes_does_nothing(make):
 
 @pytest.mark.parametrize("sizes", [(NUM_FEATURES + 1, NUM_ACTIONS), (NUM_FEATURES, 5)])
 def test_other_sizes_are_refused(make, sizes):
-    with pytest.raises(ValueError, match=r"3|4"):
+    with pytest.raises(ValueError, match=r"10|11"):
         built(make).build(*sizes)
 
 

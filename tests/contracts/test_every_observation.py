@@ -11,11 +11,13 @@ from keras_qan.observations import (
     CurrentLearningRate,
     Generalisation,
     ObservationContext,
+    SlopeObservation,
     TrainingDynamics,
     TrainingState,
     WeightStatistics,
     loss_history,
 )
+from keras_qan.qan.slope_ratio import SlopeEstimate
 from keras_qan.storage import serialization
 
 OBSERVATIONS = [
@@ -25,6 +27,7 @@ OBSERVATIONS = [
     TrainingState(),
     TrainingDynamics(),
     Generalisation(),
+    SlopeObservation(),
 ]
 KERNELS = [
     np.random.default_rng(0).normal(size=shape).astype(np.float32)
@@ -50,6 +53,7 @@ def context(kernels, rate=0.1, log_losses=(-1.0, 0.5, 0.0)):
         optimizer=np.array([0.0, 2.3]),
         num_steps=40.0,
         interval=2.0,
+        slope=SlopeEstimate(0.4, 0.1, -1.0, 4, 5, 1e-3),
     )
 
 

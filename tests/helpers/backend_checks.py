@@ -356,6 +356,16 @@ def check_slope_ratio() -> None:
         assert abs(found - expected) < 2e-3 * max(1.0, abs(expected)), (optimizer, found, expected)
 
 
+def check_slope_policy() -> None:
+    """From a rate that is far too low and one that is far too high the loss falls."""
+    for optimizer in (keras.optimizers.Adam(1e-5), keras.optimizers.SGD(100.0, momentum=0.9)):
+        callback = Watched(policy="slope")
+        losses = fit(student(optimizer), callback, epochs=12)
+        assert losses[-1] < 0.3 * losses[0] or losses[-1] < 0.3, losses
+        ratios = [decision.slope[0] for decision in callback.decisions[1:]]
+        assert sum(math.isfinite(ratio) for ratio in ratios) > len(ratios) / 2, ratios
+
+
 class raises:  # noqa: N801  (pytest is not asked for outside of the tests)
     """Assert that the block raises an error whose message matches."""
 

@@ -1,3 +1,4 @@
+import json
 import logging
 import subprocess
 import sys
@@ -124,3 +125,14 @@ def test_the_script_explains_its_flags():
     ran = script("--help")
     assert "--run" in ran.stdout
     assert "Directory of the run" in ran.stdout
+
+
+def test_a_run_that_measured_the_slope_ratio_gets_its_figure(run):
+    path = run / "decisions.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line |= {"slope_ratio": 0.5 - 0.01 * (number % 60), "slope_error": 0.1}
+    lines[0]["slope_ratio"] = None
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    draw(run)
+    assert is_picture(run / "figures" / "slope_ratio.png")
