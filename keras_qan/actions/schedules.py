@@ -68,6 +68,9 @@ class LinearFall:
 
     Args:
       begin: the share of the training at which the fall begins, in [0, 1). Defaults to 0.2.
+
+    Raises:
+      ValueError: the share is out of range.
     """
 
     def __init__(self, begin: float = 0.2) -> None:

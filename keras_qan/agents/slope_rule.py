@@ -55,6 +55,9 @@ class SlopeRule(ScriptedAgent):
     Args:
       target: the share of q0 that is aimed at, below 1. Defaults to -0.5.
       clear: standard errors that are clear, above 0. Defaults to 1.
+
+    Raises:
+      ValueError: an argument is out of range.
     """
 
     def __init__(self, target: float = -0.5, clear: float = 1.0) -> None:
