@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from typing import Any
 
 from keras_qan.data.errors import DatasetNotPreparedError, UnknownDatasetError
@@ -25,6 +26,10 @@ def prepared_builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
     folder = prepared_folder(data_dir)
     with quiet():
         try:
+            tfds.core.naming.parse_builder_name_kwargs(name)
+        except ValueError:  # no name that could be registered, such as "cifar-10"
+            raise UnknownDatasetError(_unknown(name)) from None
+        try:
             builder = tfds.builder(name, data_dir=folder)
         except tfds.core.registered.DatasetNotFoundError:
             raise UnknownDatasetError(_unknown(name)) from None
@@ -42,7 +47,10 @@ def prepared_builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
 
 def _unknown(name: str) -> str:
     known = [*FAMILIAR, *tfds.list_builders(with_community_datasets=False)]
-    near = list(dict.fromkeys(difflib.get_close_matches(name.lower(), known, n=3)))
+    plain = {re.sub(r"\W|_", "", other): other for other in reversed(known)}
+    same = plain.get(re.sub(r"\W|_", "", name.lower()))
+    close = difflib.get_close_matches(name.lower(), known, n=3)
+    near = [same] if same else list(dict.fromkeys(close))
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Try {', '.join(FAMILIAR)}."
     return (
         f"Received the data set {name!r}; expected `digits`, or a name that TensorFlow Datasets "

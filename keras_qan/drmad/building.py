@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -147,7 +147,8 @@ def check_hyperparameters(hyperparameters: Sequence[Hyperparameter]) -> list[Hyp
     """
     if isinstance(hyperparameters, Hyperparameter):
         hyperparameters = [hyperparameters]
-    found = list(hyperparameters or [])
+    given: Any = hyperparameters
+    found = list(given) if isinstance(given, Iterable) else [given]
     strangers = [h for h in found if not isinstance(h, Hyperparameter)]
     if not found or strangers:
         raise ValueError(

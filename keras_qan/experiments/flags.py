@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,11 +22,15 @@ from absl import app, flags, logging
 from rich.console import Console
 
 from keras_qan.storage import files
+from keras_qan.storage.lock import NAME as LOCK_FILE
 from keras_qan.storage.lock import Lock
 from keras_qan.storage.signals import Stopped, StopRequests
 
 #: The file in a run's directory that holds its flags.
 FLAG_FILE = "flags.txt"
+
+#: Files of a run in which nothing was done yet.
+_NO_WORK = {FLAG_FILE, LOCK_FILE, "run.json"}
 
 #: Width of tables where the output is not a terminal.
 _WIDTH = 132
@@ -130,12 +135,52 @@ def next_directory(stem: str) -> Path:
     return Path("runs") / f"{stem}-{number:03d}"
 
 
+def flag_name(line: str) -> str:
+    """Return the name of the flag that a line of a flag file sets."""
+    name = line.split("=")[0].removeprefix("--")
+    return name.removeprefix("no") if name.startswith("no") and "=" not in line else name
+
+
+def describe_differences(there: Iterable[str], here: Iterable[str]) -> str:
+    """Say how the lines of two flag files differ, flag by flag.
+
+    Args:
+      there: of the run in a directory.
+      here: of this run.
+
+    Example:
+      >>> describe_differences(["--epochs=2", "--seed=0"], ["--epochs=3", "--seed=0"])
+      '--epochs=2 there and --epochs=3 here'
+    """
+    sides = [{flag_name(line): line for line in lines} for lines in (there, here)]
+    names = sorted(
+        n for n in sides[0].keys() | sides[1].keys() if sides[0].get(n) != sides[1].get(n)
+    )
+    return ", ".join(
+        f"{sides[0].get(n, f'no --{n}')} there and {sides[1].get(n, f'no --{n}')} here"
+        for n in names
+    )
+
+
+@contextlib.contextmanager
+def run_directory(directory: Path) -> Iterator[None]:
+    """Make a run's directory; remove a new one again where the block fails with nothing in it."""
+    is_new = not directory.exists()
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except Exception:
+        if is_new and {path.name for path in directory.iterdir()} <= _NO_WORK:
+            shutil.rmtree(directory)
+        raise
+
+
 @contextlib.contextmanager
 def open_run(directory: Path, experiment: Any) -> Iterator[None]:
     """Hold a run's directory, with the experiment's flags in it before the block begins.
 
     Where the block refuses to go on with the run that is there (ValueError), the flags of that run
-    are put back.
+    are put back; a new directory in which nothing was done is removed where the block fails.
 
     Args:
       directory: of the run; made if it is missing.
@@ -144,9 +189,8 @@ def open_run(directory: Path, experiment: Any) -> Iterator[None]:
     Raises:
       DirectoryInUseError: another process writes to the directory.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     path = directory / FLAG_FILE
-    with Lock(directory):
+    with run_directory(directory), Lock(directory):
         before = path.read_bytes() if path.exists() else None
         write_flags(directory, experiment)
         try:

@@ -15,7 +15,17 @@ import tensorflow as tf
 from keras_qan import data, distribute, models, selection
 from keras_qan.experiments import baselines
 from keras_qan.experiments.executor_flags import ExecutorFlags, ThreadFlags
-from keras_qan.experiments.flags import FLAG_FILE, flag, next_directory, to_text, write_flags
+from keras_qan.experiments.flags import (
+    FLAG_FILE,
+    describe_differences,
+    flag,
+    flag_name,
+    next_directory,
+    run_directory,
+    to_text,
+    write_flags,
+)
+from keras_qan.experiments.origin import ORIGIN_FILE
 from keras_qan.experiments.runner import Evaluation, RunReport, Task, run_episodes
 from keras_qan.parallel import Call
 from keras_qan.qan import presets
@@ -171,8 +181,7 @@ class LearningRateExperiment(ExecutorFlags, ThreadFlags):
             aside = str(distribute.worker_directory(Path(self.directory)))
             return dataclasses.replace(self, directory=aside, resume=False).run(progress)
         directory = self._choose_directory()
-        directory.mkdir(parents=True, exist_ok=True)
-        with Lock(directory), self.make_executor() as executor:
+        with run_directory(directory), Lock(directory), self.make_executor() as executor:
             self._open(directory)
             task = self.task()
             return run_episodes(
@@ -296,7 +305,17 @@ class LearningRateExperiment(ExecutorFlags, ThreadFlags):
             )
         if path.exists():
             self._require_same(path.read_text(encoding="utf-8", errors="replace"), directory)
-        elif self.resume and any((directory / name).exists() for name in ("agent", "run.json")):
+        elif (
+            self.resume
+            and (directory / "agent").exists()
+            and not (directory / ORIGIN_FILE).exists()
+        ):
+            raise FileNotFoundError(
+                f"There is no run to resume in {str(directory)!r}: it holds what a QANCallback has "
+                "learned in trainings of its own; expected a run of this script. Go on with it by "
+                f"QANCallback({str(directory)!r}) in your training, or give another --directory."
+            )
+        elif self.resume and any((directory / name).exists() for name in ("agent", ORIGIN_FILE)):
             raise FileNotFoundError(
                 f"There is no run to resume in {str(directory)!r}: its flags.txt is gone; expected "
                 "one. Write down there the flags that it was made with, one a line."
@@ -305,34 +324,27 @@ class LearningRateExperiment(ExecutorFlags, ThreadFlags):
 
     def _require_same(self, saved: str, directory: Path) -> None:
         before, now = _fixed_flags(saved), _fixed_flags(to_text(self))
-        known = {_flag_name(line) for line in before}
+        known = {flag_name(line) for line in before}
         defaults = _fixed_flags(to_text(LearningRateExperiment()))
         # The file of an earlier version lacks later flags.
-        now = {line for line in now if _flag_name(line) in known or line not in defaults}
-        differing = before ^ now
-        if differing:
+        now = {line for line in now if flag_name(line) in known or line not in defaults}
+        if before != now:
             raise ValueError(
                 f"The run in {directory} was made with other flags: "
-                f"{', '.join(sorted(differing))}. Repeat its own with "
+                f"{describe_differences(before, now)}. Repeat its own with "
                 f"--flagfile={directory}/flags.txt, or use another --directory."
             )
 
 
 def _fixed_flags(text: str) -> set[str]:
     """Return the lines of a flag file that a resumed run has to repeat."""
-    return {line for line in text.splitlines() if line and _flag_name(line) not in _MAY_CHANGE}
+    return {line for line in text.splitlines() if line and flag_name(line) not in _MAY_CHANGE}
 
 
 @functools.cache
 def _strategy(name: str) -> tf.distribute.Strategy:
     """Return the process's one strategy of a name: workers meet once, and models share theirs."""
     return distribute.from_name(name)
-
-
-def _flag_name(line: str) -> str:
-    """Return the name of the flag that a line of a flag file sets."""
-    name = line.split("=")[0].removeprefix("--")
-    return name.removeprefix("no") if name.startswith("no") and "=" not in line else name
 
 
 def make_task(fields: dict[str, Any]) -> Task:

@@ -17,7 +17,14 @@ import numpy as np
 from keras_qan import data, models
 from keras_qan.experiments import origin, statistics
 from keras_qan.experiments.executor_flags import ThreadFlags
-from keras_qan.experiments.flags import FLAG_FILE, flag, next_directory, open_run, to_text
+from keras_qan.experiments.flags import (
+    FLAG_FILE,
+    describe_differences,
+    flag,
+    next_directory,
+    open_run,
+    to_text,
+)
 from keras_qan.experiments.model_factory import ModelFactory
 from keras_qan.experiments.runner import FIRST_UNSEEN_SEED, RunReport
 from keras_qan.qan.callback import QANCallback
@@ -300,11 +307,11 @@ def _require_same(directory: Path, experiment: ScheduleExperiment) -> None:
     path = directory / FLAG_FILE
     if not path.exists():
         return
-    before = set(path.read_text(encoding="utf-8", errors="replace").splitlines())
-    differing = before ^ set(to_text(experiment).splitlines())
-    if differing:
+    before = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    now = to_text(experiment).splitlines()
+    if set(before) != set(now):
         raise ValueError(
-            f"The run in {directory} was made with other flags: {', '.join(sorted(differing))}. "
-            f"Go on with its own by --flagfile={path} --directory={directory}, or use another "
-            "--directory."
+            f"The run in {directory} was made with other flags: "
+            f"{describe_differences(before, now)}. Go on with its own by --flagfile={path} "
+            f"--directory={directory}, or use another --directory."
         )

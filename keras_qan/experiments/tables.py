@@ -81,7 +81,7 @@ def comparison_tables(report: RunReport) -> list[ReportTable]:
                 row["arm"],
                 f"{row['log_val_loss']:.2f}",
                 behind,
-                f"{100 * row['test_accuracy']:.1f} %",
+                "–" if math.isnan(row["test_accuracy"]) else f"{100 * row['test_accuracy']:.1f} %",
                 f"{steps:.0f}" if steps < float("inf") else "never",
                 f"{row['seeds']}{diverged}",
             )
@@ -109,6 +109,8 @@ def print_comparison(console: Console, report: RunReport) -> None:
 
 def _with_interval(mean: float, interval: tuple[float, float], form: str) -> str:
     low, high = interval
+    if not math.isfinite(mean):
+        return "–"  # nothing to compare with
     if not math.isfinite(low):
         return f"{mean:{form}}"  # of a single seed
     return f"{mean:{form}} ({low:{form}} … {high:{form}})"

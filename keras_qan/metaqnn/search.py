@@ -30,7 +30,7 @@ from keras_qan.parallel import Executor, LocalExecutor
 from keras_qan.storage import files
 from keras_qan.storage.lock import Lock
 from keras_qan.utils import progress
-from keras_qan.utils.validation import check_integer
+from keras_qan.utils.validation import check, check_integer
 
 #: The search ends after this many known samples in a row.
 _MOST_REPEATS = 200
@@ -83,6 +83,14 @@ class MetaQNN:
         engine: Executor | None = None,
         parallel: int | None = None,
     ) -> None:
+        check(isinstance(space, Space), "MetaQNN's space", space, "Space.small_images()")
+        for name, value, kind in (
+            ("learning", learning, QLearning),
+            ("recipe", recipe, Recipe),
+            ("stopping", stopping, Stopping),
+        ):
+            fits = value is None or isinstance(value, kind)
+            check(fits, f"MetaQNN's {name}", value, f"{kind.__name__}(), or None")
         self._engine = engine or LocalExecutor()
         self._parallel = self._engine.workers if parallel is None else parallel
         check_integer("parallel", self._parallel, 1, hint="It counts models trained at once.")

@@ -298,6 +298,20 @@ class Selector(tf.Module, abc.ABC):
             variable.assign(arrays[name])
         self._stream.resume()
 
+    def set_params(self, params: Any) -> None:
+        """Refuse to be one of `fit`'s callbacks, whose parameters Keras sets first.
+
+        Raises:
+          TypeError: always.
+        """
+        del params
+        raise TypeError(
+            f"fit got a {type(self).__name__} among its callbacks; expected its callback. Write "
+            "callbacks=[selector.callback()], and selector.dataset() for the data."
+        )
+
+    set_model = set_params
+
     # Called by a training loop; `callback()` does it within Keras's `fit`.
 
     def callback(self) -> SelectorCallback:

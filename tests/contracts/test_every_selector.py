@@ -260,6 +260,14 @@ def test_a_pipeline_as_far_ahead_as_declared_is_fine(one_of_two):
     assert selector.staleness == 6
 
 
+def test_a_selector_among_the_callbacks_of_fit_says_what_belongs_there(kind):
+    selector = ready(kind)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    with pytest.raises(TypeError, match=r"callbacks=\[selector\.callback\(\)\]"):
+        model.fit(*examples(), verbose=0, callbacks=[selector])
+
+
 def test_steps_on_other_data_are_reported(kind):
     selector = ready(kind)
     selector.begin()

@@ -117,6 +117,15 @@ def test_a_misspelt_name_gets_near_names():
         load("digit")
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("cifar-10", "cifar10"), ("CIFAR 100", "cifar100"), ("fashion mnist", "fashion_mnist")],
+)
+def test_a_name_in_another_spelling_gets_the_one_that_it_means(name, meant):
+    with pytest.raises(UnknownDatasetError, match=rf"'{name}'.*Did you mean {meant}\?"):
+        load(name)
+
+
 def test_a_name_like_no_other_gets_the_familiar_ones():
     with pytest.raises(UnknownDatasetError, match="Try digits, mnist, cifar10"):
         load("zzzzzzzzqqqqqq")

@@ -14,6 +14,7 @@ from helpers.scripts import ROOT, Script, parse
 from keras_qan.experiments.architecture import ArchitectureExperiment
 from keras_qan.experiments.flags import (
     FLAG_FILE,
+    describe_differences,
     flag,
     open_run,
     to_text,
@@ -230,3 +231,30 @@ def test_a_directory_in_use_is_left_alone(tmp_path):
         assert (tmp_path / "run" / FLAG_FILE).read_text() == before
     finally:
         first.process.kill()
+
+
+def test_flags_that_differ_say_which_side_they_are_of():
+    there, here = ["--a=1", "--nob", "--c=3"], ["--a=2", "--b", "--d=4"]
+    assert describe_differences(there, here) == (
+        "--a=1 there and --a=2 here, --nob there and --b here, --c=3 there and no --c here, "
+        "no --d there and --d=4 here"
+    )
+
+
+@pytest.mark.parametrize("work", [False, True])
+def test_a_new_run_that_fails_before_any_work_is_removed(tmp_path, work):
+    experiment, directory = GrowthExperiment(), tmp_path / "run"
+
+    def fail():
+        with open_run(directory, experiment):
+            if work:
+                (directory / "rows.jsonl").touch()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert directory.exists() == work
+    directory.mkdir(exist_ok=True)
+    with pytest.raises(RuntimeError):
+        fail()
+    assert directory.exists()  # it was there before

@@ -109,13 +109,29 @@ def test_run_can_be_lengthened_but_not_changed(finished, tmp_path):
     directory = shutil.copytree(finished, tmp_path / "longer")
     settings = TINY | {"directory": str(directory), "resume": True}
     assert LearningRateExperiment(**settings | {"episodes": 3}).run().episodes == 3
-    with pytest.raises(ValueError, match=r"--batch_size=32.*--batch_size=64"):
+    with pytest.raises(ValueError, match=r"--batch_size=64 there and --batch_size=32 here"):
         LearningRateExperiment(**settings | {"batch_size": 32}).run()
 
 
 def test_nothing_can_be_resumed_where_nothing_is(tmp_path):
     with pytest.raises(FileNotFoundError, match="no run to resume"):
         LearningRateExperiment(**TINY, directory=str(tmp_path / "empty"), resume=True).run()
+
+
+def test_the_directory_of_a_callback_is_no_run_to_resume(tmp_path):
+    (tmp_path / "agent").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"QANCallback has learned.*QANCallback\("):
+        LearningRateExperiment(**TINY, directory=str(tmp_path), resume=True).run()
+    (tmp_path / "run.json").touch()
+    with pytest.raises(FileNotFoundError, match=r"flags\.txt is gone"):
+        LearningRateExperiment(**TINY, directory=str(tmp_path), resume=True).run()
+
+
+def test_an_unknown_data_set_leaves_no_run_behind(tmp_path):
+    directory = tmp_path / "run"
+    with pytest.raises(ValueError, match="Did you mean cifar10"):
+        LearningRateExperiment(**TINY | {"dataset": "cifar-10"}, directory=str(directory)).run()
+    assert not directory.exists()
 
 
 def test_paper_preset_is_the_papers_setup():

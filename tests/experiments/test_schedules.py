@@ -75,7 +75,7 @@ def test_a_finished_run_is_not_trained_again_and_other_flags_are_refused(finishe
     again = ScheduleExperiment(**SMALL, directory=str(finished.directory)).run()
     assert (finished.directory / "episodes.jsonl").read_text() == before
     assert again.rows == finished.rows
-    with pytest.raises(ValueError, match=r"made with other flags: --epochs=2, --epochs=3\."):
+    with pytest.raises(ValueError, match=r"other flags: --epochs=2 there and --epochs=3 here\."):
         ScheduleExperiment(**SMALL | {"epochs": 3}, directory=str(finished.directory)).run()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import pytest
 from rich.console import Console
@@ -43,6 +44,20 @@ def test_a_narrow_terminal_gets_everything_that_is_not_minor(tmp_path, width):
     joined = " ".join(text.split())
     assert joined.count("+1.25 (+1.04 … +1.46)") == 4
     assert max(map(len, text.splitlines())) <= width
+
+
+def test_one_seed_has_no_interval_and_one_arm_nothing_to_be_behind():
+    none = (math.nan, math.nan)
+    row = {"seeds": 1, "log_val_loss": -2.5, "interval": none, "minus_reference_interval": none,
+           "test_accuracy": math.nan, "steps_to_target": 7.0, "diverged": 0,
+           "initial_learning_rate": 0.1}  # fmt: skip
+    rows = [
+        row | {"arm": "constant", "minus_reference": 0.25},
+        row | {"arm": "cosine", "minus_reference": math.nan},
+    ]
+    text = printed(80, tables.comparison_tables(RunReport(rows, "run", 0)))
+    assert "+0.25" in text
+    assert "nan" not in text
 
 
 def test_markup_in_a_cell_is_text():

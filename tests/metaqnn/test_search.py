@@ -245,3 +245,17 @@ def test_a_real_search_with_everything_switched_on_learns_and_is_combined(tmp_pa
     np.testing.assert_allclose(odds.sum(axis=1), 1.0, atol=1e-6)
     assert together.accuracy(again.task.validation) > 0.5
     assert list(together.scores) == sorted(together.scores, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"space": Space}, r"MetaQNN's space is <class .*Space\.small_images\(\)"),
+        ({"learning": QLearning}, r"MetaQNN's learning is .*QLearning\(\), or None"),
+        ({"recipe": {"epochs": 3}}, r"MetaQNN's recipe is .*Recipe\(\), or None"),
+    ],
+)
+def test_classes_and_dictionaries_in_the_place_of_settings_are_refused(tmp_path, arguments, says):
+    with pytest.raises(ValueError, match=says):
+        MetaQNN(**{"space": SPACE, "data": data(), "directory": tmp_path / "new"} | arguments)
+    assert not (tmp_path / "new").exists()
