@@ -13,6 +13,9 @@ from keras_qan.drmad.hyperparameters import L1, L2, Hyperparameter, LearningRate
 from keras_qan.drmad.model_info import ModelInfo
 from keras_qan.utils.backend import needs_extra
 
+#: A flat input of fewer than its square is a table's, whose features have no places in an image.
+_LEAST_SIDE = 16
+
 
 def draw_search(
     folder: Path,
@@ -84,7 +87,7 @@ def penalty_images(
 
 
 def _image(info: ModelInfo) -> tuple[int, int, int] | None:
-    """Height, width and channels of an input; a flat one may be a square image."""
+    """Height, width and channels of an input; a large flat one may be a square image."""
     shape = info.input_shape
     if shape is None or None in shape:
         return None
@@ -92,8 +95,11 @@ def _image(info: ModelInfo) -> tuple[int, int, int] | None:
         return shape[0], shape[1], shape[2]
     if len(shape) == 2:
         return shape[0], shape[1], 1
-    side = round(float(np.sqrt(shape[0]))) if len(shape) == 1 else 0
-    return (side, side, 1) if side > 1 and side * side == shape[0] else None
+    if len(shape) != 1:
+        return None
+    side = round(float(np.sqrt(shape[0])))
+    is_image = side >= _LEAST_SIDE and side * side == shape[0]
+    return (side, side, 1) if is_image else (1, shape[0], 1)
 
 
 def rates_by_layer(

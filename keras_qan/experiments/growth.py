@@ -15,6 +15,7 @@ import keras
 import net2net
 from keras_qan.data import load
 from keras_qan.experiments.flags import flag, open_run
+from keras_qan.utils.progress import Progress, for_terminal
 from keras_qan.utils.validation import check_integer, check_number
 
 #: The blog's only table: test accuracy of one run each, 75 epochs at 100-100 and 50 more at the
@@ -97,17 +98,20 @@ class GrowthExperiment:
         return GrowthReport(rows, directory)
 
     def _train_all(self) -> list[dict[str, Any]]:
-        return [row for seed in range(self.seeds) for row in self._train(seed)]
+        with for_terminal() as shown:
+            shown.start("networks", 0, self.seeds * (1 + len(self.widths)), 0)
+            return [row for seed in range(self.seeds) for row in self._train(seed, shown)]
 
-    def _train(self, seed: int) -> list[dict[str, Any]]:
+    def _train(self, seed: int, shown: Progress) -> list[dict[str, Any]]:
         keras.utils.set_random_seed(seed)
         splits = load(self.dataset, train_fraction=self.train_fraction, seed=seed)
         train, test = ((part.x, part.y) for part in (splits.train, splits.test))
         grid = parse_widths(self.widths)
         start = min(first for first, _ in grid), min(second for _, second in grid)
         model = build_network(splits.input_shape, start, splits.num_classes, self.learning_rate)
-        fit = {"batch_size": self.batch_size, "verbose": 0}
+        fit = {"batch_size": self.batch_size, "verbose": 0, "callbacks": [shown.epochs()]}
         model.fit(*train, epochs=self._scale(self.first_epochs), **fit)
+        shown.advance()
         rows = []
         for pair in grid:
             growth = {
@@ -118,6 +122,7 @@ class GrowthExperiment:
             wide = net2net.grow(model, growth, seed=seed)
             loss = wide.evaluate(*train, verbose=0)[0]
             wide.fit(*train, epochs=self._scale(self.grid_epochs), **fit)
+            shown.advance()
             rows.append(
                 {
                     "first": pair[0],

@@ -71,6 +71,16 @@ class RunReport:
     directory: Path
     episodes: int
 
+    def __str__(self) -> str:
+        """Return a line for each initial rate and arm, and where the run is."""
+        lines = [
+            f"from {row['initial_learning_rate']:.4g}, {row['arm']}: log validation loss "
+            f"{row['log_val_loss']:.2f} ({row['interval'][0]:.2f} … {row['interval'][1]:.2f}), "
+            f"{row['seeds']} seeds"
+            for row in self.rows
+        ]
+        return "\n".join([*lines, f"{self.episodes} training episodes; run: {self.directory}"])
+
 
 def run_episodes(
     task: Task,

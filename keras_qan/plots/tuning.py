@@ -50,11 +50,14 @@ def losses_figure(
 
 
 def penalties_figure(images: Mapping[str, npt.NDArray[np.floating]]) -> Figure:
-    """Return learned penalties over the input's pixels, an image for each hyperparameter.
+    """Return learned penalties over the input, a panel for each hyperparameter.
 
     Args:
-      images: `[height, width]` of positive numbers, by name.
+      images: `[height, width]` of positive numbers, by name: drawn as an image, or as bars where
+        one of the two is 1, as of a table.
     """
+    if all(1 in image.shape for image in images.values()):
+        return _bars_figure({name: image.ravel() for name, image in images.items()})
     figure, panels = make_figure(
         len(images), size=(0.6 + 4.2 * len(images), 3.9), columns=len(images)
     )
@@ -71,6 +74,19 @@ def penalties_figure(images: Mapping[str, npt.NDArray[np.floating]]) -> Figure:
         axes.set_yticks([])
         add_title(axes, name, "mean over what a pixel feeds")
         figure.colorbar(shown, ax=axes, shrink=0.85, label="penalty (log scale)")
+    return figure
+
+
+def _bars_figure(penalties: Mapping[str, npt.NDArray[np.floating]]) -> Figure:
+    """Return penalties of a table's features as bars, by the feature's number."""
+    figure, panels = make_figure(len(penalties), size=(7.2, 0.6 + 2.8 * len(penalties)))
+    for axes, (name, values) in zip(panels, penalties.items(), strict=True):
+        axes.bar(np.arange(len(values)), values, color=_COLOURS[0])
+        axes.set_yscale("log")
+        axes.set_ylabel("penalty (log scale)")
+        axes.xaxis.set_major_locator(integer_ticks())
+        add_title(axes, name, "mean over what a feature feeds")
+    panels[-1].set_xlabel("feature")
     return figure
 
 

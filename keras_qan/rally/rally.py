@@ -26,6 +26,7 @@ from keras_qan.rally.stage import Stage, check_stages
 from keras_qan.rally.subsets import Subsets, as_examples
 from keras_qan.rally.training import EVALUATION_BATCH, StageRun, Totals, train_stage
 from keras_qan.utils.experimental import experimental
+from keras_qan.utils.progress import for_terminal
 from keras_qan.utils.validation import check, check_choice, check_integer
 from net2net.weights import NewUnits
 
@@ -183,21 +184,24 @@ class Rally:
             # An agent may have learned elsewhere before.
             data["qan_episodes"] = self.qan.episodes
             store.write(model, data)
-        for stage in plan[done:]:
-            started = time.perf_counter()
-            if stage.number > 1:
-                model = grow_through(model, [stage], grower)
-            record, looks = train_stage(
-                model,
-                self._stage_run(plan[stage.number - 1 :], _totals(data), started, first_rate),
-                subsets.take(stage.examples),
-                held_out,
-                [*callbacks, *self._steering(stage)],
-            )
-            data["stages"] = [*data["stages"], record]
-            data["looks"] = [*data["looks"], *looks]
-            data["qan_episodes"] = None if self.qan is None else self.qan.episodes
-            store.write(model, data)
+        with for_terminal() as shown:
+            shown.start("stages", done, len(plan), 0)
+            for stage in plan[done:]:
+                started = time.perf_counter()
+                if stage.number > 1:
+                    model = grow_through(model, [stage], grower)
+                record, looks = train_stage(
+                    model,
+                    self._stage_run(plan[stage.number - 1 :], _totals(data), started, first_rate),
+                    subsets.take(stage.examples),
+                    held_out,
+                    [*callbacks, *self._steering(stage), shown.epochs()],
+                )
+                data["stages"] = [*data["stages"], record]
+                data["looks"] = [*data["looks"], *looks]
+                data["qan_episodes"] = None if self.qan is None else self.qan.episodes
+                store.write(model, data)
+                shown.advance()
         if test is not None and not data["test"]:
             batches = as_examples(test, "test").batches(EVALUATION_BATCH)
             found = model.evaluate(batches, verbose=0, return_dict=True)

@@ -38,9 +38,24 @@ class RallyReport:
         """Cost of all training, forward and backward, without evaluations."""
         return int(self.stages[-1]["multiply_adds_so_far"])
 
+    def __str__(self) -> str:
+        """Return a line for each stage, and the metrics on the test examples."""
+        lines = [
+            f"stage {stage['stage']}: {stage['examples']:,} examples, {stage['parameters']:,} "
+            f"parameters, {stage['steps']:,} steps, {stage['multiply_adds']:.3g} multiply-adds; "
+            + _metrics(stage, "val_")
+            for stage in self.stages
+        ]
+        return "\n".join([*lines, f"test: {_metrics(self.test)}"] if self.test else lines)
+
     def cost_to(self, target: float, metric: str = "val_accuracy") -> float:
         """See `cost_to`."""
         return cost_to(self.looks, target, metric)
+
+
+def _metrics(record: Record, start: str = "") -> str:
+    """Return the metrics of a record whose names start so, as text."""
+    return ", ".join(f"{k} {v:.4g}" for k, v in record.items() if k.startswith(start))
 
 
 def cost_to(looks: Sequence[Record], target: float, metric: str = "val_accuracy") -> float:

@@ -85,6 +85,8 @@ class Bars(Progress):
 
     def epochs(self) -> keras.callbacks.Callback:
         """Return a callback that moves the epochs' bar."""
+        if self._epochs is None:
+            return keras.callbacks.Callback()
         self._bars.reset(self._epochs)
         return keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, _: self._bars.update(self._epochs, completed=epoch + 1)
@@ -124,7 +126,8 @@ class Lines(Progress):
 
         def end_batch(batch: int, logs: Any = None) -> None:  # noqa: ARG001
             if self._is_due():
-                self._print(f", epoch {epoch} of {self._num_epochs}")
+                total = f" of {self._num_epochs}" if self._num_epochs else ""
+                self._print(f", epoch {epoch}{total}")
 
         return keras.callbacks.LambdaCallback(
             on_epoch_begin=begin_epoch, on_train_batch_end=end_batch

@@ -46,7 +46,6 @@ def test_penalties_of_weights_and_channels_are_averaged_geometrically():
     ("input_shape", "shapes", "per"),
     [
         ((4,), ((4, 2), (2, 2)), "layer"),
-        ((5,), ((5, 2), (2, 2)), "unit"),
         ((2, 2, 1), ((3, 3, 1, 2), (8, 2)), "unit"),
         (None, ((4, 2), (2, 2)), "unit"),
     ],
@@ -57,10 +56,20 @@ def test_what_is_no_image_is_not_drawn(input_shape, shapes, per):
     assert penalty_images([penalty], {"l2": np.ones(penalty.shape(own))}, own) == {}
 
 
-def test_a_flat_input_may_be_a_square_image():
-    own = info((4,), ((4, 2), (2, 2)))
-    images = penalty_images([drmad.L1("unit")], {"l1": np.arange(1.0, 7.0)}, own)
-    np.testing.assert_allclose(images["l1"], [[1, 2], [3, 4]])
+def test_a_large_flat_input_may_be_a_square_image():
+    own = info((256,), ((256, 2), (2, 2)))
+    images = penalty_images([drmad.L1("unit")], {"l1": np.arange(1.0, 259.0)}, own)
+    np.testing.assert_allclose(images["l1"], np.arange(1.0, 257.0).reshape(16, 16))
+
+
+@pytest.mark.parametrize("features", [5, 64])
+def test_features_of_a_table_are_bars_one_for_each(features):
+    own = info((features,), ((features, 2), (2, 2)))
+    values = np.arange(1.0, features + 3.0)
+    images = penalty_images([drmad.L2("unit")], {"l2": values}, own)
+    np.testing.assert_allclose(images["l2"], [values[:features]])
+    (axes,) = tuning.penalties_figure(images).axes
+    np.testing.assert_allclose([bar.get_height() for bar in axes.patches], values[:features])
 
 
 def test_rates_are_named_by_layer():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.console import Console
 from keras_qan.experiments import tables
 from keras_qan.experiments.runner import RunReport
 from keras_qan.plots.report import ReportTable
+from keras_qan.rally.report import RallyReport
 
 
 def printed(width, found):
@@ -65,3 +67,22 @@ def test_markup_in_a_cell_is_text():
     text = printed(80, [table])
     assert "[1, 2]" in text
     assert "[red]a" in text
+
+
+def test_a_report_prints_a_line_for_each_arm():
+    row = {"initial_learning_rate": 0.01, "arm": "qan", "log_val_loss": -2.0, "seeds": 3,
+           "interval": (-2.5, -1.5)}  # fmt: skip
+    assert str(RunReport([row], Path("runs/mine"), 7)).splitlines() == [
+        "from 0.01, qan: log validation loss -2.00 (-2.50 … -1.50), 3 seeds",
+        "7 training episodes; run: runs/mine",
+    ]
+
+
+def test_a_rallys_report_prints_a_line_for_each_stage():
+    stage = {"stage": 1, "examples": 1000, "parameters": 50, "steps": 8, "multiply_adds": 12345.0,
+             "val_loss": 0.5, "val_accuracy": 0.75}  # fmt: skip
+    assert str(RallyReport(None, [stage], [], {"accuracy": 0.7})).splitlines() == [
+        "stage 1: 1,000 examples, 50 parameters, 8 steps, 1.23e+04 multiply-adds; val_loss 0.5, "
+        "val_accuracy 0.75",
+        "test: accuracy 0.7",
+    ]
