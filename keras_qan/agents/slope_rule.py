@@ -15,10 +15,11 @@ from keras_qan.utils.validation import check, check_number
 FACTORS = (0.3, 0.01, 0.1, 0.5, 0.75, 1.0, 1.3, 2.0, 3.0, 10.0)
 
 #: The share of a training in which the rate rises to the target, within these numbers of steps.
-RISE = 0.2
+RISE = 0.4
 RISE_STEPS = (30, 150)
 
-#: The share of a training after which the rate is raised no more, but where it is far too low.
+#: The share of a training after which the rate is raised only where q is above half of q0: at the
+#: end of the fall the ratio rises by itself.
 LATE = 0.5
 
 #: Below it (log10) the length of an update relative to the weights is lost in rounding.
@@ -48,19 +49,19 @@ class SlopeRule(ScriptedAgent):
     zero at the rate whose steps end in the minimum along them. So q / q0 = 1 - rate / that rate
     tells by which factor a rate is off. The rule begins at a hundredth of the user's rate and
     rises by up to three times a decision, to where q / q0 is `target`, as far as that is clear by
-    the standard error. After 150 steps, or a fifth of a training, it is raised only while q is
-    clearly above zero. Where nothing can be measured, or the updates do not follow the gradient,
+    the standard error. After 150 steps, or two fifths of a training, it is raised only while q
+    is clearly above zero. Where nothing can be measured, or the updates do not follow the gradient,
     it holds the rate.
 
     Args:
-      target: the share of q0 that is aimed at, below 1. Defaults to -0.5.
+      target: the share of q0 that is aimed at, below 1. Defaults to -0.75.
       clear: standard errors that are clear, above 0. Defaults to 1.
 
     Raises:
       ValueError: an argument is out of range.
     """
 
-    def __init__(self, target: float = -0.5, clear: float = 1.0) -> None:
+    def __init__(self, target: float = -0.75, clear: float = 1.0) -> None:
         super().__init__()
         self.target = check_number("SlopeRule's target", target, above=-1, below=1)
         self.clear = check_number("SlopeRule's clear", clear, above=0)
@@ -116,8 +117,8 @@ class SlopeRule(ScriptedAgent):
             return 0.75 if rises else 1.0
         # Once gradients are mostly noise, the ratio does not fall to the target at any rate: later
         # on a rate counts as too low only where the loss clearly falls at the end of a step.
-        is_late = state.progress > LATE
-        if not rises and (share - error <= 0.0 or (is_late and least < 2.0)):
+        bound = 0.5 if state.progress > LATE else 0.0
+        if not rises and share - error <= bound:
             return 1.0
         largest = 10.0 if state.log_step < SMALL else 3.0
         return max(f for f in FACTORS[1:] if f <= max(1.0, min(1.15 * least, largest)))

@@ -117,7 +117,7 @@ def slope() -> dict[str, Any]:
         "agent": SlopeRule(),
         "rate_bounds": (1e-12, 1e4),
         "dense_start": True,
-        "schedule": actions.LinearFall(0.2),
+        "schedule": actions.LinearFall(0.4),
     }
 
 

@@ -51,12 +51,12 @@ def test_it_holds_where_nothing_is_known(changes):
 
 
 def test_it_holds_at_the_target_and_where_it_is_not_sure():
-    assert factor(ratio=-0.4, error=0.02) == 1.0
-    assert factor(ratio=-0.3, error=0.6) == 1.0
+    assert factor(ratio=-0.6, error=0.02) == 1.0
+    assert factor(ratio=-0.5, error=0.6) == 1.0
 
 
 def test_it_lowers_where_the_ratio_is_clearly_below_the_target():
-    assert factor(ratio=-0.7, error=0.02) == 0.75
+    assert factor(ratio=-1.1, error=0.02) == 0.75
     # So far below that the first steps have overshot: the step back, and after a long look a
     # plain fall.
     assert factor(ratio=-2.0, error=0.02) == FACTORS[0]
@@ -79,8 +79,9 @@ def test_a_gradient_that_is_no_number_lowers_the_rate():
 
 
 def test_after_the_rise_only_a_rate_that_is_clearly_too_low_is_raised():
-    assert factor(progress=0.3, ratio=-0.1, error=0.02) == 1.0
-    assert factor(progress=0.3, ratio=0.2, error=0.02) > 1.0
+    assert factor(progress=0.3, ratio=-0.1, error=0.02, length=2.4) > 1.0
+    assert factor(progress=0.45, ratio=-0.1, error=0.02) == 1.0
+    assert factor(progress=0.45, ratio=0.2, error=0.02) > 1.0
     assert factor(progress=0.6, ratio=0.2, error=0.02) == 1.0
     assert factor(progress=0.6) > 1.0
     # A short training may rise for longer, a long one rises for a smaller share.
