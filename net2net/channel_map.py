@@ -43,6 +43,15 @@ class Structure:
             tuple(sorted({*self.edges, *other.edges})),
         )
 
+    def nest(self, other: Structure) -> Structure:
+        """Return the structure whose every block, and every run, has the other one's."""
+        return Structure(
+            self.blocks * other.blocks,
+            self.runs * other.runs,
+            self.equal or other.equal,
+            tuple(sorted({*self.edges, *other.edges})),
+        )
+
     def step(self, size: int) -> int | None:
         """Return the number of channels by which `size` can grow at a time, None if it cannot."""
         if size % (self.blocks * self.runs):

@@ -17,9 +17,9 @@ from net2net.blocks import (
     is_linear,
     residual_block,
 )
-from net2net.build import build_grown_model
+from net2net.build import Insertions, build_grown_model, strategy_scope
 from net2net.errors import UnsupportedLayerError, renamed_attribute
-from net2net.graph import Graph, LayerCall, find_layer, graph_of
+from net2net.graph import Graph, LayerCall, find_layer, find_models, graph_of
 from net2net.propagate import WideningPlan
 from net2net.rebuild import preserve_global_seed
 from net2net.rules.convolution import channel_axis
@@ -40,6 +40,7 @@ def deepen(
     data: Any = None,
     seed: int = 0,
     learning_rate: float | None = None,
+    check: Any = None,
 ) -> Any:
     """Return a deeper model that computes the same: a new block follows a layer.
 
@@ -57,6 +58,8 @@ def deepen(
             (mean and variance of the channels where the block begins). Defaults to None.
         seed: Seed of the residual block's first weights. Defaults to 0.
         learning_rate: The new optimizer's rate. Defaults to None, the present one.
+        check: Whether to compare both models' outputs, as in `widen`. Defaults to None: where a
+            layer carries state that no rule names.
 
     Returns:
         A new model of the same kind; compiled, with the optimizer's state carried over, if the
@@ -83,6 +86,7 @@ def deepen(
         data=data,
         generator=np.random.default_rng(seed),
         learning_rate=learning_rate,
+        check=check,
     )
 
 
@@ -94,6 +98,7 @@ def deepen_model(
     data: Any,
     generator: np.random.Generator,
     learning_rate: float | None,
+    check: Any = None,
 ) -> Any:
     """Return a model with a block after each of several layers, built at once.
 
@@ -102,13 +107,14 @@ def deepen_model(
     """
     graph = graph_of(model)
     taken = {path.rsplit("/", 1)[-1] for path, _ in graph.layers()}
+    taken |= {one.name for one in find_models(model)}
     blocks: list[tuple[Block, Any]] = []
     insertions: dict[int, list[Any]] = {}
     for one in layers:
         path, layer = find_layer(model, one, graph)
-        point = _insertion_point(graph, path, layer)
+        point = insertion_point(graph, path, layer)
         name = _free_name(layer.name, taken)
-        with preserve_global_seed():
+        with preserve_global_seed(), strategy_scope(model):
             block = _build_block(model, graph, point, name, batch_norm, data, generator)
         blocks.append((block, layer))
         insertions.setdefault(id(point.after.layer), []).extend(block.layers)
@@ -121,17 +127,18 @@ def deepen_model(
                     return layer.trainable_variables[0]
         raise AssertionError(f"{variable.path} was not inserted")
 
-    result = build_grown_model(
+    def initialize() -> None:
+        for block, _ in blocks:
+            block.initialize()
+
+    return build_grown_model(
         model,
         WideningPlan(graph),
         generator=generator,
         learning_rate=learning_rate,
-        insertions=insertions,
-        template=template,
+        insertions=Insertions(insertions, initialize, template),
+        check=check,
     )
-    for block, _ in blocks:
-        block.initialize()
-    return result.model
 
 
 @dataclass(frozen=True)
@@ -181,7 +188,7 @@ def deepenable(model: Any) -> dict[str, Depth]:
         if not can_deepen(layer):
             continue
         try:
-            point = _insertion_point(graph, path, layer)
+            point = insertion_point(graph, path, layer)
         except UnsupportedLayerError as error:
             found[path] = Depth("", "", error.reason)
         else:
@@ -190,14 +197,21 @@ def deepenable(model: Any) -> dict[str, Depth]:
 
 
 @dataclass(frozen=True)
-class _InsertionPoint:
+class InsertionPoint:
+    """Place of a block: the layer, the call that the block follows, and its activation."""
+
     layer: Any
     after: LayerCall
     activation: Any
     exact: bool
 
 
-def _insertion_point(graph: Graph, path: str, layer: Any) -> _InsertionPoint:
+def insertion_point(graph: Graph, path: str, layer: Any) -> InsertionPoint:
+    """Return where a block after a layer goes, or refuse.
+
+    Raises:
+        UnsupportedLayerError: If no block can follow the layer.
+    """
     if not can_deepen(layer):
         raise UnsupportedLayerError(
             path,
@@ -223,7 +237,7 @@ def _insertion_point(graph: Graph, path: str, layer: Any) -> _InsertionPoint:
             "it is an output of the model",
             "Deepen after a layer before it, so that the output stays the model's last layer.",
         )
-    return _InsertionPoint(layer, after, activation, is_idempotent(activation))
+    return InsertionPoint(layer, after, activation, is_idempotent(activation))
 
 
 def _only_consumer(graph: Graph, call: LayerCall) -> LayerCall | None:
@@ -239,7 +253,7 @@ def _only_consumer(graph: Graph, call: LayerCall) -> LayerCall | None:
 def _build_block(
     model: Any,
     graph: Graph,
-    point: _InsertionPoint,
+    point: InsertionPoint,
     name: str,
     batch_norm: bool,
     data: Any,

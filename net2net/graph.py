@@ -7,7 +7,7 @@ model is called. Tensors are numbered, so that one number names one tensor of on
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from inspect import signature
@@ -34,6 +34,7 @@ class LayerCall:
         constants: Arrays of one or more dimensions among the call's other arguments. Defaults to
             none.
         arguments: For each input, the name of the argument it is passed as. Defaults to none.
+        settings: The call's other arguments, by name. Defaults to none.
     """
 
     layer: Any
@@ -43,6 +44,7 @@ class LayerCall:
     index: int
     constants: tuple[Any, ...] = ()
     arguments: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -56,6 +58,7 @@ class Graph:
         outputs: Numbers of the model's outputs, with the names of their layers.
         symbols: The symbolic tensors of the outermost model, by number.
         entries: The tensors that each model in it was first called with, by its identity.
+        masks: Numbers of the tensors that nested models are handed as masks.
     """
 
     calls: list[LayerCall] = field(default_factory=list)
@@ -64,6 +67,7 @@ class Graph:
     outputs: dict[int, str] = field(default_factory=dict)
     symbols: dict[int, Any] = field(default_factory=dict)
     entries: dict[int, list[int]] = field(default_factory=dict)
+    masks: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._touching: dict[int, list[LayerCall]] = defaultdict(list)
@@ -135,6 +139,16 @@ def is_model(layer: Any) -> bool:
     return isinstance(layer, keras.Model)
 
 
+def find_models(model: Any) -> list[Any]:
+    """Return a model and all models nested in it, each once."""
+    found = [model]
+    for one in found:
+        for layer in one.layers:
+            if is_model(layer) and not any(layer is known for known in found):
+                found.append(layer)
+    return found
+
+
 def input_layer_of(tensor: Any) -> Any:
     """Return the InputLayer of a model's input."""
     return tensor._keras_history.operation
@@ -168,6 +182,8 @@ def _add_calls(functional: Any, tensors: dict[int, int], graph: Graph, prefix: s
             path = prefix + node.operation.name
             if is_model(node.operation):
                 inner = functional_of(node.operation)
+                entering, rest = _inputs_and_rest(node, tensors)
+                graph.masks.update(rest)
                 if len(inner.inputs) != len(entering):
                     raise UnsupportedLayerError(
                         path,
@@ -189,6 +205,7 @@ def _add_calls(functional: Any, tensors: dict[int, int], graph: Graph, prefix: s
                         index=len(graph.calls),
                         constants=_constants(node),
                         arguments=_argument_names(node),
+                        settings=_settings(node),
                     )
                 )
             if not prefix:
@@ -196,15 +213,35 @@ def _add_calls(functional: Any, tensors: dict[int, int], graph: Graph, prefix: s
             tensors.update({id(t): n for t, n in zip(node.outputs, leaving, strict=True)})
 
 
-def _argument_names(node: Any) -> tuple[str, ...]:
+def _inputs_and_rest(node: Any, tensors: dict[int, int]) -> tuple[list[int], list[int]]:
+    """Return the tensors that a nested model's call hands in, and those beside them: masks."""
+    args, kwargs = node.arguments.args, dict(node.arguments.kwargs)
+    first = args[0] if args else kwargs.pop("inputs", [])
+    symbols = [one for one in keras.tree.flatten(first) if isinstance(one, keras.KerasTensor)]
+    rest = [one for one in keras.tree.flatten([args[1:], kwargs]) if id(one) in tensors]
+    return [tensors[id(one)] for one in symbols], [tensors[id(one)] for one in rest]
+
+
+def _named_arguments(node: Any) -> list[tuple[str, Any]]:
     call = getattr(node.operation, "call", None)
     named = list(signature(call).parameters) if call else []
     args, kwargs = node.arguments.args, node.arguments.kwargs
     pairs = [(named[k] if k < len(named) else "", arg) for k, arg in enumerate(args)]
-    pairs += [(name, kwargs[name]) for name in sorted(kwargs)]
+    return pairs + [(name, kwargs[name]) for name in sorted(kwargs)]
+
+
+def _settings(node: Any) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in _named_arguments(node)
+        if not any(isinstance(one, keras.KerasTensor) for one in keras.tree.flatten(value))
+    }
+
+
+def _argument_names(node: Any) -> tuple[str, ...]:
     names = [
         name
-        for name, value in pairs
+        for name, value in _named_arguments(node)
         for tensor in keras.tree.flatten(value)
         if isinstance(tensor, keras.KerasTensor)
     ]

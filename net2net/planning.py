@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from net2net.channel_map import ChannelMap, Structure, draw_map
-from net2net.errors import StructureRequest, UnsupportedLayerError
+from net2net.errors import RefusalError, StructureRequest, UnsupportedLayerError
 from net2net.graph import LayerCall
 from net2net.propagate import TensorAxis, WideningPlan, missing_rule, ports, propagate
 from net2net.rules.base import MappedAxis, Rule, WidthAxis
 from net2net.rules.registry import rule_for
 from net2net.weights import NewUnits
+
+_LARGEST = 2**20
 
 
 def plan_width(
@@ -67,7 +69,7 @@ def plan_width(
             return replace(one, share=np.where(one.fresh, 0.0, 1.0))
         return replace(one, share=np.ones(one.new_size)) if new == "random" else one
 
-    plan.add(_fit_structure(plan, call, place, draw)[1])
+    plan.add(_fit_structure(plan, call, place, draw)[1], call.path)
 
 
 def smallest_step(plan: WideningPlan, layer: Any) -> tuple[int, dict[TensorAxis, ChannelMap]]:
@@ -103,7 +105,7 @@ def planned_width(plan: WideningPlan, layer: Any) -> int:
 def width_location(plan: WideningPlan, layer: Any) -> TensorAxis | None:
     """Return the tensor and axis that show a layer's width, None where it has none."""
     rule = rule_for(layer)
-    if rule is None or rule.width(layer) is None:
+    if rule is None or not rule.width(layer):
         return None
     call, _, place = _find_width(plan, layer)
     return dict(ports(plan.graph, call))[place.port], place.axis
@@ -125,7 +127,10 @@ def _find_width(plan: WideningPlan, layer: Any) -> tuple[LayerCall, Rule, WidthA
             f"{type(layer).__name__} has no width of its own",
             "Widen the layer that makes its channels.",
         )
-    return call, rule, rule.width_axis(plan.view_call(call))
+    try:
+        return call, rule, rule.width_axis(plan.view_call(call))
+    except RefusalError as refusal:
+        raise UnsupportedLayerError(call.path, refusal.reason, refusal.hint) from None
 
 
 def _fit_structure(
@@ -143,7 +148,10 @@ def _fit_structure(
             return one, propagate(plan, call, MappedAxis(place.port, place.axis, one))
         except StructureRequest as request:
             stricter = structure.combine(request.structure)
-        if stricter == structure:
+            if stricter == structure:
+                # What asks may see a part of the channels only, such as one of two halves.
+                stricter = structure.nest(request.structure)
+        if stricter == structure or stricter.blocks * stricter.runs > _LARGEST:
             raise UnsupportedLayerError(
                 call.path,
                 "a layer behind it treats its channels in groups together with others",

@@ -14,6 +14,10 @@ from net2net.rules.registry import rule_for
 
 TensorAxis = tuple[int, int]
 """A tensor's number and an axis of it."""
+_MASK = (
+    "the channels to be copied are its mask",
+    "Widen a layer that is mixed by another before a mask is made of it.",
+)
 
 
 @dataclass
@@ -23,10 +27,12 @@ class WideningPlan:
     Args:
         graph: The model as it is.
         maps: The maps so far. Defaults to none.
+        causes: The layers that were asked to grow, by the axes that have a map for it.
     """
 
     graph: Graph
     maps: dict[TensorAxis, ChannelMap] = field(default_factory=dict)
+    causes: dict[TensorAxis, list[str]] = field(default_factory=dict)
 
     def shape(self, tensor: int) -> Shape:
         """Return a tensor's planned shape."""
@@ -40,9 +46,10 @@ class WideningPlan:
         one = self.maps.get((self.graph.internal_tensor(layer), 0))
         return one.new_size if one else rule.width(layer)
 
-    def add(self, maps: dict[TensorAxis, ChannelMap]) -> None:
-        """Apply more maps after those that are there."""
+    def add(self, maps: dict[TensorAxis, ChannelMap], cause: str) -> None:
+        """Apply more maps after those that are there, because of a layer that was to grow."""
         for key, one in maps.items():
+            self.causes.setdefault(key, []).append(cause)
             self.maps[key] = self.maps[key].then(one) if key in self.maps else one
 
     def view_call(
@@ -56,6 +63,7 @@ class WideningPlan:
             constants=call.constants,
             arguments=call.arguments,
             known=maps_of_call(self.graph, call, maps or {}),
+            settings=call.settings,
         )
 
     def grown_layer(self, layer: Any) -> GrownLayer:
@@ -155,6 +163,8 @@ class _Propagation:
                 )
             return
         self._refuse_border(tensor, path)
+        if tensor in self.graph.masks:
+            raise self._refusal(path, *_MASK)
         self.found[key] = one
         for call in self.graph.calls_touching(tensor) if tensor >= 0 else []:
             for port, number in ports(self.graph, call):
@@ -174,11 +184,7 @@ class _Propagation:
             raise self._refusal(call.path, *missing_rule(call))
         view = self.plan.view_call(call, self.found)
         if mapped.port.side == "in" and view.is_mask(mapped.port.index):
-            raise self._refusal(
-                call.path,
-                "the channels to be copied are its mask",
-                "Widen a layer that is mixed by another before a mask is made of it.",
-            )
+            raise self._refusal(call.path, *_MASK)
         try:
             for following in rule.propagate(view, mapped):
                 self._push(call, following)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ import keras
 
 from net2net.errors import UnsupportedLayerError
 from net2net.graph import input_layer_of, is_model
+from net2net.model_state import carry_attributes, new_of_class
 from net2net.propagate import WideningPlan
 from net2net.rules.base import Rule
 from net2net.rules.registry import rule_for
@@ -23,11 +26,17 @@ class RebuiltModel:
 
     Args:
         model: The new model.
-        layers: Pairs of an old layer and the new one in its place, without nested models.
+        layers: Pairs of an old layer and the new one in its place, without nested models; those
+            that are attributes of a model beside its graph are there too.
+        variables: Pairs of an old variable and the new one, of models' own weights.
+        optimizers: Models with the attributes that hold an optimizer beside `compile`'s: the new
+            model, the attribute's name, the old optimizer.
     """
 
     model: Any
     layers: list[tuple[Any, Any]]
+    variables: list[tuple[Any, Any]]
+    optimizers: list[tuple[Any, str, Any]]
 
 
 def rebuild(
@@ -46,11 +55,19 @@ def rebuild(
     builder = _Builder(plan, insertions or {})
     with preserve_global_seed():
         new = builder.build_model(model)
+        builder.made[id(model)] = new
+        beside: list[tuple[Any, Any]] = []
+        optimizers = []
+        for old, made in builder.models:
+            found = carry_attributes(old, made, builder.made, beside)
+            optimizers += [(made, name, optimizer) for name, optimizer in found]
     # A frozen model freezes all in it, so the outer ones come first.
     for old, made in [*builder.models, *builder.layers]:
         if old.trainable != made.trainable:
             made.trainable = old.trainable
-    return RebuiltModel(new, builder.layers)
+    variables = [pair for pair in beside if isinstance(pair[0], keras.Variable)]
+    layers = [pair for pair in beside if not isinstance(pair[0], keras.Variable)]
+    return RebuiltModel(new, [*builder.layers, *layers], variables, optimizers)
 
 
 @contextmanager
@@ -98,7 +115,9 @@ class _Builder:
         for one in old.layers:
             new = self.build_layer(one)
             layers += [new, *self._insertions_after(new)]
-        return _same_class(old, lambda kind: kind(layers, name=old.name))
+        if type(old) is keras.Sequential:
+            return keras.Sequential(layers, name=old.name)
+        return new_of_class(old, lambda new: keras.Sequential.__init__(new, layers, name=old.name))
 
     def _functional(self, old: Any, shapes: list[tuple[int | None, ...]]) -> Any:
         flat = [
@@ -113,8 +132,9 @@ class _Builder:
         )
         if type(old) is type(view):
             return new
-        return _same_class(
-            old, lambda kind: kind(new._inputs_struct, new._outputs_struct, name=old.name)
+        inputs, outputs = new._inputs_struct, new._outputs_struct
+        return new_of_class(
+            old, lambda one: type(new).__init__(one, inputs, outputs, name=old.name)
         )
 
     def _call(self, new: Any, *args: Any, **kwargs: Any) -> Any:
@@ -129,28 +149,91 @@ class _Builder:
     def _build_layer(self, old: Any) -> Any:
         calls = self.plan.graph.calls_of(old)
         rule = rule_for(old) or Rule()
-        config = {key: _without_build_config(value) for key, value in old.get_config().items()}
-        if not isinstance(old, keras.layers.Layer):  # an operation of `keras.ops`
-            return type(old).from_config(rule.configure(config, self.plan.grown_layer(old)))
-        objects = {key: getattr(old, key) for key in config if _is_object(config[key], old, key)}
-        initializers = {key: one for key, one in objects.items() if key.endswith("_initializer")}
-        # Values are set later, so nothing is drawn now: that costs time and global randomness.
-        config |= objects | dict.fromkeys(initializers, "zeros")
-        config = rule.configure(config, self.plan.grown_layer(old))
-        try:
-            if type(old) is keras.layers.Lambda:
-                new = _lambda_like(old)
-            else:
-                new = rule.rebuild(old, config)
-        except (TypeError, ValueError) as error:
-            raise UnsupportedLayerError(
-                calls[0].path if calls else old.name,
-                f"it cannot be made again from its config ({error})",
-                "Register its class with `keras.saving.register_keras_serializable`.",
-            ) from error
-        for key, one in initializers.items():
-            setattr(new, key, one)
-        return new
+        grown = self.plan.grown_layer(old)
+        path = calls[0].path if calls else old.name
+        return copy_of_layer(old, path, rule, lambda config: rule.configure(config, grown))
+
+
+def copy_of_layer(
+    old: Any,
+    path: str | None = None,
+    rule: Rule | None = None,
+    configure: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> Any:
+    """Return a new layer or operation with an old one's settings, not built.
+
+    Args:
+        old: The layer.
+        path: Its path. Defaults to None, its name.
+        rule: Its rule. Defaults to None: it has none.
+        configure: Returns the new config from the old one. Defaults to None: the old one.
+
+    Raises:
+        UnsupportedLayerError: If it cannot be made again from its config.
+    """
+    path = path or old.name
+    configure = configure or (lambda config: config)
+    config = {key: _without_build_config(value) for key, value in _config_of(old, path).items()}
+    if not isinstance(old, keras.layers.Layer):  # an operation of `keras.ops`
+        return type(old).from_config(configure(config))
+    objects = {key: getattr(old, key) for key in config if _is_object(config[key], old, key)}
+    initializers = {key: one for key, one in objects.items() if key.endswith("_initializer")}
+    # Values are set later, so nothing is drawn now: that costs time and global randomness.
+    config = configure(config | objects | dict.fromkeys(initializers, "zeros"))
+    try:
+        if type(old) is keras.layers.Lambda:
+            new = _lambda_like(old)
+        else:
+            new = (rule or Rule()).rebuild(old, config)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise _unmakeable(path, error) from error
+    carry_vocabulary(old, new)
+    for key, one in initializers.items():
+        setattr(new, key, one)
+    return new
+
+
+def carry_vocabulary(old: Any, new: Any) -> None:
+    """Set what a layer keeps in files of its own, such as an adapted vocabulary."""
+    for before, after in zip(old._flatten_layers(), new._flatten_layers(), strict=False):
+        if not hasattr(before, "save_assets"):
+            continue
+        _carry_own_variables(before, after)
+        with tempfile.TemporaryDirectory() as folder:
+            before.save_assets(folder)
+            if os.listdir(folder):
+                after.load_assets(folder)
+
+
+def carry_derived_state(old: Any, new: Any) -> None:
+    """Set what a layer without a rule computes from its variables, as loading a file does."""
+    for before, after in zip(old._flatten_layers(), new._flatten_layers(), strict=False):
+        own = type(before).load_own_variables is not keras.layers.Layer.load_own_variables
+        if own and rule_for(before) is None and not hasattr(before, "save_assets"):
+            _carry_own_variables(before, after)
+
+
+def _carry_own_variables(old: Any, new: Any) -> None:
+    store: dict[str, Any] = {}
+    old.save_own_variables(store)
+    new.load_own_variables(store)
+
+
+def _config_of(layer: Any, path: str) -> dict[str, Any]:
+    try:
+        return dict(layer.get_config())
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise _unmakeable(path, error) from error
+
+
+def _unmakeable(path: str, error: Exception) -> UnsupportedLayerError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return UnsupportedLayerError(
+        path,
+        f"it cannot be made again from its config ({reason})",
+        "Complete its `get_config`, and register its class with "
+        "`keras.saving.register_keras_serializable`.",
+    )
 
 
 def _lambda_like(old: Any) -> Any:
@@ -190,14 +273,3 @@ def _input_like(old: Any, shape: tuple[int | None, ...]) -> Any:
     # Inside a nested model the batch size may be known where around it, it is not.
     size = (old.batch_shape[0], *shape[1:])
     return keras.layers.InputLayer(**{**old.get_config(), "batch_shape": size})
-
-
-def _same_class(old: Any, make: Callable[[Any], Any]) -> Any:
-    try:
-        return make(type(old))
-    except TypeError as error:
-        raise UnsupportedLayerError(
-            old.name,
-            f"its class {type(old).__name__} cannot be made from inputs and outputs ({error})",
-            "Give it a constructor that takes `inputs, outputs, name`, or use `keras.Model`.",
-        ) from error

@@ -33,6 +33,7 @@ def widen(
     noise: float = 0.0,
     seed: int = 0,
     learning_rate: float | None = None,
+    check: Any = None,
 ) -> Any:
     """Return a model that computes the same and has one wider layer.
 
@@ -51,13 +52,17 @@ def widen(
             weight's own; above 0 the function is kept only approximately. Defaults to 0.
         seed: Seed of all random choices. Defaults to 0.
         learning_rate: The new optimizer's rate. Defaults to None, the present one.
+        check: True to compare the outputs of both models on a few made-up inputs, or the inputs to
+            compare on; False not to. Defaults to None: where a layer carries state that no rule
+            names, such as one of your own classes.
 
     Returns:
         A new model of the same kind, with the same names; compiled, with the optimizer's state
         mapped along, if the given one was.
 
     Raises:
-        UnsupportedLayerError: If the layer cannot grow, or not to this width.
+        UnsupportedLayerError: If the layer cannot grow, or not to this width, or if the grown
+            model computes something else.
         ValueError: If there is no such layer, or the width is not larger than the present one.
 
     Example:
@@ -76,6 +81,7 @@ def widen(
         noise=noise,
         seed=seed,
         learning_rate=learning_rate,
+        check=check,
     )
 
 
@@ -88,6 +94,7 @@ def grow(
     noise: float = 0.0,
     seed: int = 0,
     learning_rate: float | None = None,
+    check: Any = None,
 ) -> Any:
     """Return a model that computes the same and has many wider layers and new layers.
 
@@ -100,6 +107,7 @@ def grow(
         noise: Noise on new units' outgoing weights, as in `widen`. Defaults to 0.
         seed: Seed of all random choices. Defaults to 0.
         learning_rate: The new optimizer's rate. Defaults to None, the present one.
+        check: Whether to compare both models' outputs, as in `widen`. Defaults to None.
 
     Returns:
         A new model, as from `widen`.
@@ -116,12 +124,47 @@ def grow(
         >>> [layer.name for layer in big.layers[:3]], [layer.units for layer in big.layers[:3]]
         (['a', 'b', 'b_deeper'], [6, 8, 8])
     """
+    generator = np.random.default_rng(seed)
+    plan = plan_widths(model, widths, new, noise, generator)[0]
+    paths = [find_layer(model, name, plan.graph)[0] for name in deepen]
+    wide = build_grown_model(
+        model,
+        plan,
+        generator=generator,
+        new=new,
+        noise=noise,
+        learning_rate=learning_rate,
+        check=check,
+    )
+    if not paths:
+        return wide
+    return deepen_model(
+        wide,
+        paths,
+        batch_norm=False,
+        data=None,
+        generator=generator,
+        learning_rate=None,
+        check=check,
+    )
+
+
+def plan_widths(
+    model: Any,
+    widths: Mapping[str, int] | Iterable[tuple[Any, int]],
+    new: NewUnits,
+    noise: float,
+    generator: np.random.Generator,
+) -> tuple[WideningPlan, list[str]]:
+    """Return the maps by which a model gets the widths asked for, and the layers asked for.
+
+    The arguments are those of `grow`, but for `generator`, the source of the maps.
+    """
     if new not in get_args(NewUnits):
         raise ValueError(f"Expected new to be one of {get_args(NewUnits)}, received {new!r}.")
     if not noise >= 0:
         raise ValueError(f"Expected noise to be 0 or more, received {noise!r}.")
     plan = WideningPlan(graph_of(model))
-    generator = np.random.default_rng(seed)
     asked: list[tuple[str, Any, int]] = []
     for name, units in widths.items() if isinstance(widths, Mapping) else widths:
         path, layer = find_layer(model, name, plan.graph)
@@ -134,15 +177,7 @@ def grow(
                 f"Layer '{path}' was to get {units} units, but another layer of its group asks "
                 f"for {planned_width(plan, layer)}, and their channels meet. Ask for one width."
             )
-    paths = [find_layer(model, name, plan.graph)[0] for name in deepen]
-    wide = build_grown_model(
-        model, plan, generator=generator, new=new, noise=noise, learning_rate=learning_rate
-    ).model
-    if not paths:
-        return wide
-    return deepen_model(
-        wide, paths, batch_norm=False, data=None, generator=generator, learning_rate=None
-    )
+    return plan, [path for path, _, _ in asked]
 
 
 @dataclass(frozen=True)

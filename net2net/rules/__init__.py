@@ -23,6 +23,7 @@ for _module in (
     "normalization",
     "merging",
     "reshaping",
+    "operations",
     "recurrent",
     "attention",
 ):

@@ -78,6 +78,7 @@ class CallView:
         constants: Array arguments of the call that are no tensors of the graph. Defaults to none.
         arguments: For each input, the name of the argument it is passed as. Defaults to none.
         known: The maps that are already on this call's tensors. Defaults to none.
+        settings: The call's arguments that are no tensors, by name. Defaults to none.
     """
 
     layer: Any
@@ -86,6 +87,7 @@ class CallView:
     constants: tuple[Any, ...] = ()
     arguments: tuple[str, ...] = ()
     known: Mapping[tuple[Port, int], ChannelMap] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def shape(self, port: Port) -> Shape:
         """Return the shape of one tensor."""

@@ -72,7 +72,7 @@ class ConvolutionRule(_ChannelAxisRule):
         if mapped.axis != channel_axis(call.layer, len(call.inputs[0])):
             raise refuse_axis(call, mapped)
         if mapped.port.side == "out":
-            require_elementwise(call.layer.activation)
+            require_elementwise(call.layer.activation, len(call.outputs[0]), mapped.axis)
         require_structure(mapped.map, Structure(blocks=getattr(call.layer, "groups", 1)))
         return []
 
@@ -132,7 +132,7 @@ class DepthwiseRule(_ChannelAxisRule):
         layer = call.layer
         if mapped.axis != channel_axis(layer, len(call.inputs[0])):
             raise refuse_axis(call, mapped)
-        require_elementwise(layer.activation)
+        require_elementwise(layer.activation, len(call.outputs[0]), mapped.axis)
         if mapped.port.side == "in":
             other: ChannelMap | None = mapped.map.repeat(layer.depth_multiplier)
         else:

@@ -45,7 +45,7 @@ class DenseRule(Rule):
         require_plain_kernel(call.layer)
         passes = mapped.axis != len(call.inputs[0]) - 1
         if passes or mapped.port.side == "out":
-            require_elementwise(call.layer.activation)
+            require_elementwise(call.layer.activation, len(call.outputs[0]), mapped.axis)
         return [MappedAxis(mapped.port.opposite, mapped.axis, mapped.map)] if passes else []
 
     def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class EinsumDenseRule(Rule):
         here, there = (entering, output) if mapped.port.side == "in" else (output, entering)
         letter = here[mapped.axis]
         if letter in output:
-            require_elementwise(layer.activation)
+            require_elementwise(layer.activation, len(output), output.index(letter))
         if letter not in there:
             return []
         if letter not in kernel and layer.bias_axes and letter in layer.bias_axes:

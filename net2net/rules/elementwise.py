@@ -39,7 +39,7 @@ class ActivationRule(ElementwiseRule):
 
     def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Return the same map on the other side, or refuse softmax and its like."""
-        require_elementwise(call.layer.activation)
+        require_elementwise(call.layer.activation, len(call.outputs[0]), mapped.axis)
         return super().propagate(call, mapped)
 
 
@@ -84,36 +84,57 @@ def axes_of(axis: Any, rank: int) -> list[int]:
     return [one % rank for one in (axis if isinstance(axis, list | tuple) else [axis])]
 
 
-def require_elementwise(activation: Any) -> None:
-    """Refuse an activation that mixes channels.
+def require_elementwise(activation: Any, rank: int = 2, axis: int = -1) -> None:
+    """Refuse an activation that mixes what lies on an axis.
 
     Args:
-        activation: The function; Keras's own are known, others are tried on a small array.
+        activation: The function, or an activation layer; Keras's own are known, others are tried
+            on a small array.
+        rank: Rank of the tensor that it is applied to. Defaults to 2.
+        axis: The axis that must not be mixed. Defaults to -1.
 
     Raises:
-        RefusalError: If an output depends on another channel.
+        RefusalError: If an output depends on another place of the axis.
     """
-    if activation is None:
+    if isinstance(activation, keras.layers.Activation):
+        activation = activation.activation
+    if activation is None or isinstance(activation, _ELEMENTWISE_LAYERS):
         return
-    if isinstance(activation, keras.layers.Layer):
-        inner = getattr(activation, "activation", None)
-        if inner is None and not isinstance(activation, _ELEMENTWISE_LAYERS):
-            raise RefusalError(f"its activation is the layer {type(activation).__name__}")
-        return
-    name = getattr(activation, "__name__", repr(activation))
-    mixes = activation in _MIXING
-    if not mixes and getattr(keras.activations, name, None) is not activation:
-        # Doubled channels give doubled outputs exactly where no channel sees another.
-        row = np.linspace(-2.0, 2.0, 30, dtype="float32").reshape(2, 3, 5)
-        single = _apply(activation, row)
-        double = _apply(activation, np.concatenate([row, row[..., :2]], axis=-1))
-        expected = np.concatenate([single, single[..., :2]], axis=-1)
-        mixes = double.shape != expected.shape or not np.allclose(double, expected, atol=1e-6)
-    if mixes:
+    name = getattr(activation, "__name__", None) or type(activation).__name__
+    if isinstance(activation, keras.layers.Layer) and activation.weights:
+        raise RefusalError(
+            f"its activation is the layer {name}, which has weights of its own",
+            "Put it behind the layer as a layer, instead of into it.",
+        )
+    known = getattr(keras.activations, name, None) is activation and activation not in _MIXING
+    if not known and _mixes(activation, name, rank, axis):
         raise RefusalError(
             f"its activation '{name}' mixes the channels, so copies would change the result",
             "Widen a layer with an elementwise activation such as ReLU.",
         )
+
+
+def _mixes(activation: Any, name: str, rank: int, axis: int) -> bool:
+    """Return whether a function of a tensor mixes an axis, tried on numbers."""
+    # Doubled channels give doubled outputs exactly where no channel sees another.
+    size = 6
+    shape = [2, 4, 3, 2, 2, 2][: rank - 1]
+    values = np.linspace(-2.0, 2.0, int(np.prod(shape)) * size, dtype="float32")
+    values = np.moveaxis(values.reshape(*shape, size), -1, axis)
+    order = [*range(size), *range(0, size, 3)]
+    try:
+        single = _apply(activation, values)
+        double = _apply(activation, np.take(values, order, axis=axis))
+    except Exception as error:  # the user's own function may raise anything
+        raise RefusalError(
+            f"its activation '{name}' cannot be tried on a small array, to see whether it mixes "
+            f"channels ({type(error).__name__}: {error})",
+            "Let it take arrays of any size.",
+        ) from error
+    if single.shape != values.shape:
+        return True
+    expected = np.take(single, order, axis=axis)
+    return double.shape != expected.shape or not np.allclose(double, expected, atol=1e-6)
 
 
 def _apply(activation: Any, values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Layers and operations that combine tensors: Add and its kin, Concatenate, `keras.ops`.
+"""Layers that combine tensors: Add and its kin, Concatenate.
 
 The layers that `keras.applications` brings along for itself are here too.
 """
@@ -21,10 +21,9 @@ from net2net.rules.base import (
     Rule,
     Weight,
     copy_axis,
-    require_structure,
     weight,
 )
-from net2net.rules.elementwise import ElementwiseRule, axes_of
+from net2net.rules.elementwise import ElementwiseRule
 from net2net.rules.registry import register_rule
 
 
@@ -94,25 +93,6 @@ class ConcatenationRule(Rule):
         ]
 
 
-class ReductionRule(Rule):
-    """A maximum over channels does not see copies; a mean needs equally many of each."""
-
-    def __init__(self, *, equal: bool = False) -> None:
-        self.equal = equal
-
-    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
-        """Take maps on the reduced axes, pass others through."""
-        rank, axis = len(call.inputs[0]), call.layer.axis
-        reduced = list(range(rank)) if axis is None else axes_of(axis, rank)
-        kept = [one for one in range(rank) if call.layer.keepdims or one not in reduced]
-        if mapped.port.side == "out":
-            return [MappedAxis(Port("in"), kept[mapped.axis], mapped.map)]
-        if mapped.axis in reduced:
-            require_structure(mapped.map, Structure(equal=self.equal))
-            return []
-        return [MappedAxis(Port("out"), kept.index(mapped.axis), mapped.map)]
-
-
 class LayerScaleRule(ElementwiseRule):
     """ConvNeXt's LayerScale: one factor a channel, copied."""
 
@@ -138,31 +118,9 @@ for _layer in (
     register_rule(_layer, MergingRule())
 register_rule(keras.layers.Concatenate, ConcatenationRule())
 
-# Operations and these layers have no public class names, so they are named as Keras spells them.
-_OPERATIONS: tuple[tuple[Rule, str, str], ...] = (
-    (
-        ElementwiseRule(),
-        "ops.numpy",
-        "Absolute Negative Square Sqrt Exp Log Tanh Sigmoid Clip",
-    ),
-    (
-        ElementwiseRule(),
-        "ops.nn",
-        "Relu Relu6 Sigmoid Silu Gelu Elu Selu Softplus Softsign HardSigmoid HardSilu LeakyRelu",
-    ),
-    (
-        MergingRule(),
-        "ops.numpy",
-        "Add Subtract Multiply Maximum Minimum TrueDivide Divide NotEqual Equal Greater Less "
-        "LogicalAnd LogicalOr",
-    ),
-    (ReductionRule(), "ops.numpy", "Any All Max Min Amax Amin"),
-    (ReductionRule(equal=True), "ops.numpy", "Mean"),
-    (LayerScaleRule(), "applications.convnext", "LayerScale"),
-    (ElementwiseRule(), "applications.convnext", "StochasticDepth"),
-    # y = a + scale · b, a residual sum.
-    (MergingRule(), "applications.inception_resnet_v2", "CustomScaleLayer"),
-)
-for _rule, _module, _names in _OPERATIONS:
-    for _name in _names.split():
-        register_rule(f"keras.src.{_module}.{_name}", _rule)
+# These layers have no public class names, so they are named as Keras spells them.
+_APPLICATIONS = "keras.src.applications."
+register_rule(f"{_APPLICATIONS}convnext.LayerScale", LayerScaleRule())
+register_rule(f"{_APPLICATIONS}convnext.StochasticDepth", ElementwiseRule())
+# y = a + scale · b, a residual sum.
+register_rule(f"{_APPLICATIONS}inception_resnet_v2.CustomScaleLayer", MergingRule())

@@ -62,12 +62,7 @@ def _map_units(call: CallView, units: ChannelMap) -> list[MappedAxis]:
 
 
 def require_elementwise_gates(layer: Any) -> None:
-    """Refuse a layer that keeps its state between batches, or whose activations mix channels."""
-    if layer.stateful:
-        raise RefusalError(
-            "it is stateful, and a state kept between batches has no rule",
-            "Use stateful=False, or grow the model before training it.",
-        )
+    """Refuse a layer whose activations mix channels."""
     require_elementwise(layer.activation)
     require_elementwise(getattr(layer, "recurrent_activation", None))
 
@@ -87,7 +82,9 @@ def gate_weights(layer: Any, entering: ChannelMap | None, made: ChannelMap | Non
     if cell.bias is not None:
         # A GRU with reset_after has two biases, one above the other.
         found.append(weight(cell.bias, cell.bias_initializer, {-1: gates}))
-    return found
+    # The states that a stateful layer keeps between batches.
+    states = keras.tree.flatten(getattr(layer, "states", None) or [])
+    return found + [weight(state, None, {-1: copy_axis(made)}) for state in states]
 
 
 class ConvolutionalRecurrentRule(RecurrentRule):
@@ -173,9 +170,11 @@ class TimeDistributedRule(Rule):
     ties_calls = True
 
     def width(self, layer: Any) -> int | None:
-        """Return the wrapped layer's width."""
+        """Return the wrapped layer's width; 0 where it has weights that no rule knows."""
         rule = rule_for(layer.layer)
-        return rule.width(layer.layer) if rule else None
+        if rule is None or is_model(layer.layer):
+            return 0 if layer.weights else None
+        return rule.width(layer.layer)
 
     def width_axis(self, call: CallView) -> WidthAxis:
         """Return the axis that shows the wrapped layer's width, counted with that of time."""

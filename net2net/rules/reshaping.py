@@ -34,50 +34,81 @@ def reshape_map(dims: Shape, new_dims: Shape, axis: int, one: ChannelMap) -> tup
         >>> axis, one.old_size
         (0, 6)
     """
-    before = [d for d in dims[:axis] if d != 1]
-    after = [d for d in dims[axis + 1 :] if d != 1]
-    wide = [place for place, d in enumerate(new_dims) if d != 1]
-    new = [new_dims[place] for place in wide]
-    size = dims[axis]
-    if new == [*before, size, *after] and size != 1:
-        return wide[len(before)], one
-    if after == [] and new and new[-1] == size and _product(before) == _product(new[:-1]):
-        return wide[-1], one
-    if None in before or None in after or None in new:
-        raise RefusalError(
-            "it folds axes of unknown length", "Give the model's input a fixed shape."
-        )
-    if len(new) == 1:
-        return wide[0], one.repeat(_product(after) or 1).tile(_product(before) or 1)
-    if not before and not after:
-        blocks = _product(new[:-1]) or 1
-        block = one.untile(blocks)
-        if block is None:
-            raise StructureRequest(Structure(blocks=blocks))
-        return wide[-1], block
+    ahead, size, behind = (
+        _product(part) for part in (dims[:axis], dims[axis : axis + 1], dims[axis + 1 :])
+    )
+    found: list[tuple[int, int, int]] = []
+    request: StructureRequest | None = None
+    # Where several axes could have the map, the last is the one that models mean by channels.
+    for place in reversed(range(len(new_dims))):
+        new_ahead, new_behind = _product(new_dims[:place]), _product(new_dims[place + 1 :])
+        width = _product(new_dims[place : place + 1])
+        if dims[axis:] == new_dims[place:] and None not in dims[axis:]:
+            return place, one
+        if ahead % new_ahead == 0 and behind % new_behind == 0:
+            # The channels stay whole, and become blocks of runs on one axis.
+            tiles, runs = ahead // new_ahead, behind // new_behind
+            if width == tiles * size * runs and (tiles * runs) % _ANY:
+                found.append((tiles * runs, place, tiles))
+        elif new_ahead % ahead == 0 and new_behind % behind == 0:
+            # The axis is cut into blocks and runs, which must be mapped alike.
+            blocks, runs = new_ahead // ahead, new_behind // behind
+            if size == blocks * width * runs and (blocks * runs) % _ANY:
+                block = one.untile(blocks)
+                whole = block.unrepeat(runs) if block is not None else None
+                if whole is not None:
+                    return place, whole
+                request = request or StructureRequest(Structure(blocks=blocks, runs=runs))
+    if found:
+        times, place, tiles = min(found, key=lambda each: each[0])
+        return place, one.repeat(times // tiles).tile(tiles)
+    if request is not None:
+        raise request
     raise RefusalError(
         f"it turns the shape {dims} into {new_dims}, in which the channels are torn apart",
         "Widen a layer that is mixed by another before it is reshaped.",
     )
 
 
-def _product(dims: Iterable[int | None]) -> int | None:
-    sizes = list(dims)
-    return None if None in sizes else prod(one for one in sizes if one)
+_ANY = 1_000_003
+"""Stands for an axis of any length: a prime, so that it divides only itself."""
 
 
-class ReshapeRule(Rule):
+def _product(dims: Iterable[int | None]) -> int:
+    return prod(_ANY if one is None else one for one in dims)
+
+
+class _MovingRule(Rule):
+    """Channels move from an input to an output; the way back is the way that they came."""
+
+    def move(self, call: CallView, mapped: MappedAxis) -> MappedAxis:
+        """Return the map on the other side."""
+        raise NotImplementedError
+
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
+        """Return the map on the other side, the one that is there if it led to this one."""
+        for (port, axis), one in call.known.items():
+            known = MappedAxis(port, axis, one)
+            if port.side == mapped.port.side or port.side == "internal":
+                continue
+            there = self.move(call, known)
+            if there.axis == mapped.axis and there.map.equals(mapped.map):
+                return [known]
+        return [self.move(call, mapped)]
+
+
+class ReshapeRule(_MovingRule):
     """Follows channels through a row-major reshape, forward and backward."""
 
     ties_calls = True
 
-    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
+    def move(self, call: CallView, mapped: MappedAxis) -> MappedAxis:
         """Return the map on the other side."""
         other = mapped.port.opposite
         axis, one = reshape_map(
             call.shape(mapped.port)[1:], call.shape(other)[1:], mapped.axis - 1, mapped.map
         )
-        return [MappedAxis(other, axis + 1, one)]
+        return MappedAxis(other, axis + 1, one)
 
     def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:
         """Return the config with the new target shape."""
@@ -87,10 +118,10 @@ class ReshapeRule(Rule):
         return {**config, "target_shape": tuple(o if o == -1 or n is None else n for o, n in shape)}
 
 
-class FlattenRule(Rule):
+class FlattenRule(_MovingRule):
     """Keras flattens in channels-last order whatever the data format, so channels come last."""
 
-    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
+    def move(self, call: CallView, mapped: MappedAxis) -> MappedAxis:
         """Return the map on the other side, repeated for every place."""
         rank = len(call.inputs[0])
         first = getattr(call.layer, "data_format", None) == "channels_first" and rank > 2
@@ -100,9 +131,9 @@ class FlattenRule(Rule):
         flat = call.outputs[0][1:]
         if mapped.port.side == "in":
             axis, one = reshape_map(dims, flat, order.index(mapped.axis) - 1, mapped.map)
-            return [MappedAxis(Port("out"), axis + 1, one)]
+            return MappedAxis(Port("out"), axis + 1, one)
         axis, one = reshape_map(flat, dims, 0, mapped.map)
-        return [MappedAxis(Port("in"), order[axis + 1], one)]
+        return MappedAxis(Port("in"), order[axis + 1], one)
 
 
 class PermuteRule(Rule):

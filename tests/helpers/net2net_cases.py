@@ -226,6 +226,24 @@ def _scaled() -> Any:
     return keras.Model(inputs, L.Dense(2)(CustomScaleLayer(0.3)([x, y])))
 
 
+def _tensor_operations() -> Any:
+    ops = keras.ops
+    inputs = keras.Input((5, 6))
+    x = L.Dense(8, name="wide")(inputs)
+    one, two = ops.split(ops.transpose(ops.transpose(x, (0, 2, 1)), (0, 2, 1)), 2, axis=-1)
+    x = ops.reshape(one * two, (-1, 5, 2, 2))
+    x = ops.reshape(ops.normalize(x, axis=1), (-1, 5, 4))
+    keys = L.Dense(3)(inputs)
+    made = [
+        ops.sum(x, axis=1),
+        x[:, -1],
+        ops.einsum("bti,btj->bij", keys, x)[:, 0],
+        ops.matmul(ops.transpose(keys, (0, 2, 1)), x)[:, 1],
+        L.Dot(axes=1)([keys, x])[:, 2],
+    ]
+    return keras.Model(inputs, L.Dense(2)(L.Concatenate()(made)))
+
+
 def _noisy() -> Any:
     layers = [L.Dropout(0.0), L.SpatialDropout1D(0.0), L.GaussianNoise(0.0), L.AlphaDropout(0.0)]
     rest = [L.GaussianDropout(0.0), L.Identity(), L.LeakyReLU(), L.Rescaling(0.5)]
@@ -332,6 +350,7 @@ CASES = {
     ),
     "merging": Case(_residual, "wide", 7),
     "operations": Case(_operations, "wide", 7),
+    "tensor_operations": Case(_tensor_operations, "wide", 12),
     "spatial_gate": Case(_spatial_gate, "wide", 8, exact_slots=False),
     "squeeze_and_excitation": Case(_squeeze, "wide", 7),
     "concatenation": Case(_branches, "wide", 7),

@@ -6,6 +6,7 @@ import pytest
 from helpers.net2net_cases import largest_difference, some_inputs
 
 import net2net
+from net2net import optimizer_state
 
 L = keras.layers
 
@@ -102,12 +103,113 @@ def test_a_loss_scaled_optimizer_goes_on():
     )
 
 
-def test_an_optimizer_without_a_known_rule_starts_afresh_and_says_so():
-    model, x = trained(keras.optimizers.Ftrl())
-    with pytest.warns(UserWarning, match=r"slots of Ftrl"):
+def test_nadams_running_product_goes_on():
+    model, _ = trained(keras.optimizers.Nadam())
+    wide = net2net.widen(model, "a", 7)
+    assert float(wide.optimizer._u_product) == float(model.optimizer._u_product) < 1
+
+
+def test_what_has_no_weight_decay_goes_on_having_none():
+    optimizer = keras.optimizers.AdamW(weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    by_name, _ = trained(optimizer)
+    by_object, x = trained(keras.optimizers.AdamW(weight_decay=0.1), steps=0)
+    by_object.optimizer.exclude_from_weight_decay(var_list=[by_object.layers[0].kernel])
+    by_object.train_on_batch(x, x[:, :2])
+    for model in (by_name, by_object):
         wide = net2net.widen(model, "a", 7)
-    assert largest_difference(model, wide, x) <= 1e-6
-    wide.train_on_batch(x, x[:, :2])
+        decayed = [
+            [one.optimizer._use_weight_decay(v) for v in one.trainable_variables]
+            for one in (model, wide)
+        ]
+        assert decayed[0] == decayed[1]
+        assert not all(decayed[0])
+
+
+@pytest.mark.parametrize("settings", [{"use_ema": True}, {}])
+def test_the_average_of_an_inserted_block_starts_at_the_block(settings):
+    optimizer = keras.optimizers.Adam(ema_momentum=0.5, **settings)
+    model, _x = trained(optimizer if settings else keras.optimizers.ScheduleFreeAdamW())
+    deep = net2net.deepen(model, "a")
+    name = "_model_variables_moving_average" if settings else "_momentums"
+    for place, variable in enumerate(deep.optimizer._trainable_variables):
+        if "deeper" in variable.path:
+            np.testing.assert_array_equal(getattr(deep.optimizer, name)[place], variable)
+
+
+@pytest.mark.parametrize("grow", ["widen", "deepen"])
+def test_ftrl_keeps_the_weights_that_its_slots_stand_for(grow):
+    """FTRL makes the weights from its slots, so that a step without a gradient must keep them."""
+    model, _x = trained(keras.optimizers.Ftrl(0.1))
+    grown = net2net.widen(model, "a", 7) if grow == "widen" else net2net.deepen(model, "a")
+    before = [array(v) for v in grown.trainable_variables]
+    zeros = [keras.ops.zeros_like(v) for v in grown.trainable_variables]
+    grown.optimizer.apply(zeros, grown.trainable_variables)
+    for one, other in zip(before, grown.trainable_variables, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6, err_msg=other.path)
+
+
+def test_adafactors_means_stand_for_the_grown_matrix():
+    model, _ = trained(keras.optimizers.Adafactor())
+    wide = net2net.widen(model, "a", 7)
+    share, source = shares_and_source(model, wide)
+
+    def matrix(one, place):
+        rows, columns = array(one.optimizer._r[place]), array(one.optimizer._c[place])
+        return np.outer(rows, columns) / rows.mean()
+
+    np.testing.assert_allclose(
+        matrix(wide, 0), matrix(model, 0)[:, source] * share**2, rtol=1e-4
+    )  # fmt: skip
+    np.testing.assert_allclose(matrix(wide, 4), matrix(model, 4)[source], rtol=1e-4)
+
+
+def test_muons_slots_go_on():
+    model, _ = trained(keras.optimizers.Muon(0.01))
+    wide = net2net.widen(model, "a", 7)
+    share, source = shares_and_source(model, wide)
+    old = array(model.optimizer.momentums[0])
+    np.testing.assert_allclose(wide.optimizer.momentums[0], old[:, source] * share, rtol=1e-5)
+
+
+class Drifting(keras.optimizers.SGD):
+    """Has a slot that net2net does not know, and a counter that it can carry."""
+
+    def build(self, variables):
+        if not self.built:
+            super().build(variables)
+            self.drifts = self.add_optimizer_variables(variables, "drift")
+            self.seen = self.add_variable((), name="seen")
+
+
+def test_a_slot_that_is_not_known_is_named_until_it_is(monkeypatch):
+    monkeypatch.setattr("net2net.optimizer_state._SLOTS", dict(optimizer_state._SLOTS))
+    model, _ = trained(Drifting(0.01, momentum=0.9))
+    model.optimizer.seen.assign(5.0)
+    model.optimizer.drifts[0].assign(np.ones((6, 4)))
+    with pytest.raises(net2net.UnsupportedLayerError, match=r"'drifts\[0\]' of the .*Drifting"):
+        net2net.widen(model, "a", 7)
+    net2net.register_slots(Drifting, {"drifts": 1})
+    wide = net2net.widen(model, "a", 7)
+    share, _ = shares_and_source(model, wide)
+    np.testing.assert_allclose(wide.optimizer.drifts[0], np.ones((6, 1)) * share, rtol=1e-5)
+    assert float(wide.optimizer.seen) == 5.0
+
+
+def test_slots_are_registered_for_classes_with_known_kinds():
+    with pytest.raises(TypeError, match=r"Expected an optimizer class"):
+        net2net.register_slots(keras.optimizers.SGD(), {})
+    with pytest.raises(ValueError, match=r"'a' of SGD was to grow as 'twice'"):
+        net2net.register_slots(keras.optimizers.SGD, {"a": "twice"})
+
+
+def test_slots_of_a_layer_that_was_frozen_later_come_along():
+    model, _ = trained(keras.optimizers.Adam())
+    model.layers[-1].trainable = False
+    wide = net2net.widen(model, "a", 7)
+    place = wide.optimizer._get_variable_index(wide.layers[-1].bias)
+    old = model.optimizer._velocities[model.optimizer._get_variable_index(model.layers[-1].bias)]
+    np.testing.assert_array_equal(wide.optimizer._velocities[place], old)
 
 
 def test_a_frozen_layers_slots_are_found_by_variable_not_by_place():

@@ -1,0 +1,316 @@
+"""What a layer or a model has beside its weights comes along, or is missed by name."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from helpers.net2net_cases import largest_difference, sequential, some_inputs
+
+import net2net
+
+L = keras.layers
+Refused = net2net.UnsupportedLayerError
+tensorflow_only = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="Keras's lookup layers need TensorFlow"
+)
+
+
+def both(model, layer="a", units=9):
+    return net2net.widen(model, layer, units), net2net.deepen(model, layer)
+
+
+def test_an_adapted_normalization_keeps_its_statistics():
+    data = (3 + 4 * np.random.default_rng(0).normal(size=(200, 5))).astype("float32")
+    norm = L.Normalization()
+    norm.adapt(data)
+    model = sequential(norm, L.Dense(6, "relu", name="a"), L.Dense(2), shape=(5,))
+    for grown in both(model):
+        assert largest_difference(model, grown, data) <= 1e-6
+        np.testing.assert_allclose(grown.layers[0].mean, data.mean(axis=0)[None], rtol=1e-4)
+
+
+@tensorflow_only
+@pytest.mark.parametrize("mode", ["multi_hot", "tf_idf"])
+@pytest.mark.parametrize("kind", ["StringLookup", "IntegerLookup", "TextVectorization"])
+def test_an_adapted_vocabulary_comes_along(kind, mode):
+    words = [1, 2, 3] if kind == "IntegerLookup" else ["good day", "hello you", "you"]
+    layer = getattr(L, kind)(output_mode=mode)
+    data = np.array([[word] for word in words])
+    layer.adapt(data)
+    inputs = keras.Input((1,), dtype="int64" if kind == "IntegerLookup" else "string")
+    outputs = L.Dense(2)(L.Dense(6, "relu", name="a")(layer(inputs)))
+    model = keras.Model(inputs, outputs)
+    for grown in both(model):
+        assert largest_difference(model, grown, keras.ops.convert_to_tensor(data)) <= 1e-6
+
+
+def test_the_state_of_a_recurrent_layer_comes_along_and_grows():
+    model = keras.Sequential(
+        [
+            keras.Input(batch_shape=(4, 5, 3)),
+            L.LSTM(4, stateful=True, return_sequences=True, name="a"),
+            L.Bidirectional(L.GRU(3, stateful=True), name="both"),
+            L.Dense(2),
+        ]
+    )
+    first, second = np.random.default_rng(0).normal(size=(2, 4, 5, 3)).astype("float32")
+    model(first)
+    wide = net2net.grow(model, {"a": 7, "both": 5})
+    assert largest_difference(model, wide, second) <= 1e-5
+    assert tuple(wide.get_layer("a").states[0].shape) == (4, 7)
+
+
+def test_variables_frozen_one_by_one_stay_frozen():
+    model = sequential(L.Dense(6, name="a"), L.Dense(4, name="b"), L.Dense(2))
+    model.get_layer("b").kernel.trainable = False
+    for grown in both(model):
+        assert not grown.get_layer("b").kernel.trainable
+        assert grown.get_layer("b").bias.trainable
+        assert grown.get_layer("a").kernel.trainable
+
+
+class Scaled(keras.Model):
+    """Has a weight, an attribute, a layer beside its graph, and a `compile` of its own."""
+
+    def __init__(self, inputs, outputs, name=None):
+        super().__init__(inputs, outputs, name=name)
+        self.temperature = self.add_weight(shape=(), initializer="ones", name="temperature")
+        self.beside = {"head": [L.Dense(3, name="head")]}
+        self.beside["head"][0].build((None, 2))
+        self.first = self.layers[1]
+
+    def compile(self, alpha=0.1, **settings):
+        super().compile(**settings)
+        self.alpha = alpha
+
+
+def scaled():
+    inputs = keras.Input((6,))
+    model = Scaled(inputs, L.Dense(2)(L.Dense(4, "relu", name="a")(inputs)))
+    model.temperature.assign(7.0)
+    model.compile(alpha=0.7, optimizer="adam", loss="mse")
+    return model
+
+
+def test_a_subclass_made_from_inputs_and_outputs_keeps_what_is_its_own():
+    model = scaled()
+    for grown in both(model):
+        assert type(grown) is Scaled
+        assert float(grown.temperature) == 7.0
+        assert grown.alpha == 0.7
+        assert grown.temperature is not model.temperature
+        assert any(v is grown.temperature for v in grown.trainable_variables)
+        assert grown.first is grown.get_layer("a")
+        head, old = grown.beside["head"][0], model.beside["head"][0]
+        assert head is not old
+        np.testing.assert_array_equal(head.kernel, old.kernel)
+        assert len(grown.weights) >= len(model.weights)
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_slots_of_a_models_own_weight_come_along():
+    class Tempered(Scaled):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return keras.ops.mean((y - y_pred * self.temperature) ** 2)
+
+    inputs = keras.Input((6,))
+    model = Tempered(inputs, L.Dense(2)(L.Dense(4, "tanh", name="a")(inputs)))
+    model.compile(optimizer="adam", run_eagerly=True)
+    x = np.ones((4, 6), "float32")
+    model.fit(x, x[:, :2], verbose=0)
+    wide = net2net.widen(model, "a", 7)
+
+    def slot(one):
+        place = one.optimizer._get_variable_index(one.temperature)
+        return float(one.optimizer._velocities[place])
+
+    assert slot(wide) == slot(model) > 0
+
+
+class Deep(keras.Model):
+    def __init__(self, width, depth=2, name=None):
+        inputs = keras.Input((6,))
+        x = inputs
+        for k in range(depth):
+            x = L.Dense(width, "relu", name=f"h{k}")(x)
+        super().__init__(inputs, L.Dense(2)(x), name=name)
+        self.depth = depth
+
+
+def test_a_class_whose_constructor_takes_other_arguments_grows_and_says_how_to_save_it(tmp_path):
+    model = Deep(4)
+    assert net2net.widenable(model)["h0"]
+    wide = net2net.widen(model, "h0", 8)
+    assert type(wide) is Deep
+    assert wide.depth == 2
+    assert largest_difference(model, wide, some_inputs(model)) <= 1e-6
+    with pytest.raises(NotImplementedError, match=r"save_weights.*keras.Model\(model.input"):
+        wide.save(tmp_path / "wide.keras")
+    keras.Model(wide.input, wide.output).save(tmp_path / "wide.keras")
+    again = keras.models.load_model(tmp_path / "wide.keras")
+    assert largest_difference(model, again, some_inputs(model)) <= 1e-6
+
+
+def test_a_model_with_a_compile_of_its_own_is_compiled_as_it_was():
+    class Student(keras.Model):
+        def compile(self, optimizer, student_loss):
+            super().compile(optimizer=optimizer)
+            self.student_loss = student_loss
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return self.student_loss(y, y_pred)
+
+    inputs = keras.Input((6,))
+    model = Student(inputs, L.Dense(2)(L.Dense(4, "relu", name="a")(inputs)))
+    model.compile("adam", keras.losses.MeanSquaredError())
+    x = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
+    wide = net2net.widen(model, "a", 9)
+    before, after = (one.train_on_batch(x, x[:, :2]) for one in (model, wide))
+    assert before == pytest.approx(after, rel=1e-5)
+
+
+class Forgetful(L.Layer):
+    """Its config leaves out the factor."""
+
+    def __init__(self, factor=1.0, **settings):
+        super().__init__(**settings)
+        self.factor = factor
+
+    def call(self, inputs):
+        return self.factor * inputs
+
+    def get_config(self):
+        return super().get_config()
+
+
+def forgetful():
+    return sequential(L.Dense(6, "relu", name="a"), L.Dense(3), Forgetful(3.0, name="odd"))
+
+
+def test_a_layer_whose_config_leaves_something_out_is_named():
+    for grow in (net2net.widen, lambda m, *_, **k: net2net.deepen(m, "a", **k)):
+        with pytest.raises(Refused, match=r"'odd' cannot grow.*computes something else"):
+            grow(forgetful(), "a", 9)
+        assert grow(forgetful(), "a", 9, check=False) is not None
+    inputs = np.ones((2, 6), "float32")
+    with pytest.raises(Refused, match=r"'odd'"):
+        net2net.widen(forgetful(), "a", 9, check=inputs)
+
+
+def test_a_check_on_request_compares_any_model_and_leaves_it_as_it_is():
+    inputs = keras.Input((None,), dtype="int32")
+    x = L.Embedding(7, 4, name="a")(inputs)
+    model = keras.Model(inputs, L.Dense(2)(L.Dropout(0.5)(L.GRU(3)(x))))
+    before = [np.array(v) for v in map(keras.ops.convert_to_numpy, model.variables)]
+    wide = net2net.widen(model, "a", 6, check=True)
+    assert wide.get_layer("a").output_dim == 6
+    after = [keras.ops.convert_to_numpy(v) for v in model.variables]
+    assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def test_where_no_inputs_can_be_made_up_it_is_said():
+    class Picky(L.Layer):
+        wants = 3
+
+        def call(self, inputs):
+            if inputs.shape[-1] != self.wants or inputs.shape[0] not in (None, self.wants):
+                raise ValueError("not these")
+            return inputs
+
+        def compute_output_spec(self, inputs):
+            return keras.KerasTensor(inputs.shape)
+
+    model = sequential(L.Dense(4, name="a"), L.Dense(3), Picky())
+    with pytest.warns(UserWarning, match=r"was not compared.*check=inputs"):
+        net2net.widen(model, "a", 6)
+    with pytest.raises(ValueError, match=r"was not compared"):
+        net2net.widen(model, "a", 6, check=True)
+
+
+def test_a_schedule_without_config_is_kept():
+    class Warm(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.25
+
+    model = sequential(L.Dense(4, name="a"), L.Dense(2))
+    model.compile(keras.optimizers.Adam(Warm()), "mse")
+    wide = net2net.widen(model, "a", 6)
+    assert isinstance(wide.optimizer._learning_rate, Warm)
+    assert isinstance(model.optimizer._learning_rate, Warm)
+    assert float(wide.optimizer.learning_rate) == 0.25
+
+
+def test_metrics_are_made_again_or_shared_with_a_warning():
+    class Hits(keras.metrics.Metric):
+        def __init__(self, k, name="hits"):
+            super().__init__(name=name)
+
+        def update_state(self, *values, sample_weight=None):
+            pass
+
+        def result(self):
+            return 0.0
+
+    mean = keras.metrics.MeanMetricWrapper(lambda a, b: keras.ops.abs(a - b), name="mean")
+    hits = Hits(3)
+    model = sequential(L.Dense(4, name="a"), L.Dense(2))
+    model.compile("adam", "mse", metrics=[mean, hits])
+    with pytest.warns(UserWarning, match=r"'hits'.*both models share it"):
+        wide = net2net.widen(model, "a", 6)
+    made = wide._compile_config.config["metrics"]
+    assert made[1] is hits
+    assert made[0] is not mean
+    assert made[0]._fn is mean._fn
+
+
+@pytest.mark.parametrize("part", ["layer", "optimizer"])
+def test_what_cannot_be_made_again_is_refused_by_name(part):
+    class Odd(L.Layer):
+        def __init__(self, function):
+            super().__init__(name="odd")
+            self.function = function
+
+        def call(self, inputs):
+            return self.function(inputs)
+
+    class Own(keras.optimizers.SGD):
+        def __init__(self, way):
+            super().__init__(0.1)
+
+    last = Odd(abs) if part == "layer" else L.ReLU()
+    model = sequential(L.Dense(4, name="a"), L.Dense(2), last)
+    model.compile(Own(3) if part == "optimizer" else "sgd", "mse")
+    with pytest.raises(Refused, match=r"odd.*get_config" if part == "layer" else r"Own.*get_conf"):
+        net2net.widen(model, "a", 6)
+
+
+def test_a_wrapped_optimizer_is_not_wrapped_again():
+    model = sequential(L.Dense(4, name="a"), L.Dense(2))
+    model.compile("adam", "mse", auto_scale_loss=False)
+    assert type(net2net.widen(model, "a", 6).optimizer) is keras.optimizers.Adam
+
+
+PENALISED = {
+    "lstm": lambda: [L.LSTM(4, kernel_regularizer="l2", name="a")],
+    "bidirectional": lambda: [L.Bidirectional(L.LSTM(4, kernel_constraint="max_norm"), name="a")],
+    "activity": lambda: [L.Dense(4, name="a"), L.ActivityRegularization(l2=0.1)],
+    "time_distributed": lambda: [L.TimeDistributed(L.Dense(4, kernel_regularizer="l1"), name="a")],
+}
+
+
+@pytest.mark.parametrize("kind", PENALISED)
+def test_every_penalty_that_changes_is_warned_of(kind):
+    model = sequential(*PENALISED[kind](), L.Dense(2), shape=(5, 3))
+    with pytest.warns(UserWarning, match=r"regularisers or constraints"):
+        net2net.widen(model, "a", 8)
+
+
+def test_penalties_that_do_not_change_are_not_warned_of():
+    model = sequential(
+        L.Dense(4, name="a"), L.ActivityRegularization(), L.Dense(2),
+        L.Dense(3, kernel_regularizer="l2"),
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        net2net.widen(model, "a", 8)
