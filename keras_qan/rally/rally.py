@@ -24,10 +24,16 @@ from keras_qan.rally.plan import (
 from keras_qan.rally.report import RallyReport
 from keras_qan.rally.stage import Stage, check_stages
 from keras_qan.rally.subsets import Subsets, as_examples
-from keras_qan.rally.training import EVALUATION_BATCH, StageRun, Totals, train_stage
+from keras_qan.rally.training import (
+    EVALUATION_BATCH,
+    StageRun,
+    Totals,
+    falling_rates,
+    train_stage,
+)
 from keras_qan.utils.experimental import experimental
 from keras_qan.utils.progress import for_terminal
-from keras_qan.utils.validation import check, check_choice, check_integer
+from keras_qan.utils.validation import check, check_choice, check_integer, check_number
 from net2net.weights import NewUnits
 
 
@@ -61,6 +67,9 @@ class Rally:
       rule: ends a stage early when growth is expected to bring more. Defaults to never.
       new: kind of new units: "net2net" for copies; "zero_out" and "random" for controls. Defaults
         to "net2net".
+      final_learning_rate: rate that the last stage ends with: from the one that the model was
+        compiled with it falls linearly in the steps of all stages. Where a rule ends a stage early,
+        it goes on from there. Defaults to each stage's own rates.
 
     Raises:
       ValueError: an argument is out of range, or the stages shrink.
@@ -94,6 +103,7 @@ class Rally:
         seed: int = 0,
         rule: GrowthRule | None = None,
         new: NewUnits = "net2net",
+        final_learning_rate: float | None = None,
     ) -> None:
         self.stages = check_stages(stages)
         check_integer("batch_size", batch_size, 1)
@@ -118,6 +128,18 @@ class Rally:
                 f"{self.stages[falling[0] - 1].final_learning_rate}; expected one of both, since "
                 "each would undo what the other does to the rate. Leave one out."
             )
+        if final_learning_rate is not None:
+            hint = "None leaves the rates to the stages."
+            check_number("final_learning_rate", final_learning_rate, above=0, hint=hint)
+            own = [n for n, s in enumerate(self.stages, 1) if s.learning_rate is not None]
+            if qan is not None or falling or own:
+                other = "a QANCallback" if qan is not None else f"stage {min(falling + own)}"
+                raise ValueError(
+                    f"Rally got final_learning_rate={final_learning_rate}, and {other} sets the "
+                    "rate too; expected one of both, since each would undo what the other does. "
+                    "Leave one out."
+                )
+        self.final_learning_rate = final_learning_rate
         self.qan = qan
         self.batch_size, self.look_every, self.seed = batch_size, look_every, seed
         self.rule, self.new = rule, new
@@ -177,6 +199,8 @@ class Rally:
         held_out = as_examples(validation, "validation").batches(EVALUATION_BATCH)
         grower = NetworkGrower(self.seed, self.new)
         model = grow_through(call_build_model(build_model, self.seed), plan[:done], grower)
+        if self.final_learning_rate is not None:
+            rate_variables(model)  # a schedule of the model's own is refused
         first_rate = _rate(model)
         if done:
             store.restore(model)
@@ -192,7 +216,7 @@ class Rally:
                     model = grow_through(model, [stage], grower)
                 record, looks = train_stage(
                     model,
-                    self._stage_run(plan[stage.number - 1 :], _totals(data), started, first_rate),
+                    self._stage_run(plan, data, started, first_rate),
                     subsets.take(stage.examples),
                     held_out,
                     [*callbacks, *self._steering(stage), shown.epochs()],
@@ -211,22 +235,29 @@ class Rally:
 
     def _stage_run(
         self,
-        plans: Sequence[PlannedStage],
-        before: Totals,
+        plan: Sequence[PlannedStage],
+        data: dict[str, Any],
         started: float,
         first_rate: float | None,
     ) -> StageRun:
-        """Settings of the first of these stages."""
-        asked = self.stages[plans[0].number - 1]
+        """Settings of the first stage that is not done."""
+        done = len(data["stages"])
+        asked = self.stages[done]
+        first = first_rate if asked.learning_rate is None else asked.learning_rate
+        final = asked.final_learning_rate
+        if self.final_learning_rate is not None and first_rate is not None:
+            steps = [int(record["steps"]) for record in data["stages"]]
+            planned = [stage.steps for stage in plan]
+            first, final = falling_rates(first_rate, self.final_learning_rate, planned, steps)
         return StageRun(
-            plan=plans[0],
-            following=plans[1] if len(plans) > 1 else None,
-            before=before,
+            plan=plan[done],
+            following=plan[done + 1] if done + 1 < len(plan) else None,
+            before=_totals(data),
             started=started,
             batch_size=self.batch_size,
             seed=self.seed,
-            learning_rate=first_rate if asked.learning_rate is None else asked.learning_rate,
-            final_learning_rate=asked.final_learning_rate,
+            learning_rate=first,
+            final_learning_rate=final,
             rule=self.rule,
         )
 
@@ -254,6 +285,7 @@ class Rally:
             "seed": self.seed,
             "rule": None if self.rule is None else dataclasses.asdict(self.rule),
             "new": self.new,
+            "final_learning_rate": self.final_learning_rate,
             "steered": self.qan is not None,
         }
 

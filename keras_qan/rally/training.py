@@ -149,6 +149,28 @@ class LinearDecay(keras.callbacks.Callback):
             variable.assign(tf.cast(rate, variable.dtype))
 
 
+def falling_rates(
+    first: float, final: float, planned: Sequence[int], done: Sequence[int]
+) -> tuple[float, float]:
+    """Return the rates that a stage begins and ends with, where one falls through all stages.
+
+    Args:
+      first: rate of the first step of all.
+      final: rate after the last.
+      planned: steps of all stages.
+      done: steps of those before, fewer than planned where a rule ended one early.
+
+    Example:
+      >>> falling_rates(1.0, 0.0, planned=[30, 10], done=[30])
+      (0.25, 0.0)
+    """
+    rate = first
+    for stage, steps in enumerate(done):
+        rate += (final - rate) / sum(planned[stage:]) * steps
+    left = planned[len(done) :]
+    return rate, rate + (final - rate) * left[0] / sum(left)
+
+
 def train_stage(
     model: keras.Model,
     run: StageRun,

@@ -15,12 +15,15 @@ from helpers.rally_cases import (
     build_model,
     data,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keras_qan import QANCallback, Rally, Stage
 from keras_qan import rally as rally_package
 from keras_qan.agents.scripted import RandomAgent
 from keras_qan.rally import GrowthRule, cost_to
 from keras_qan.rally.subsets import Subsets, as_examples
+from keras_qan.rally.training import falling_rates
 
 STAGES = [
     Stage(0.25, epochs=2),
@@ -158,6 +161,54 @@ def test_a_stages_rate_falls_linearly_to_its_last_whatever_the_looks_are():
     first = [0.01 + (0.004 - 0.01) * t / 12 for t in range(12)]
     second = [0.005 + (0.001 - 0.005) * t / 12 for t in range(12)]
     assert falls.rates == pytest.approx(first + second, rel=1e-5)
+
+
+def test_one_rate_falls_linearly_through_all_stages_and_a_kill(tmp_path):
+    stages = [Stage(0.5, 2), Stage(1.0, 1, {"hidden": 8}), Stage(1.0, 1)]
+    whole, broken = Falls(), Falls()
+    Rally(stages, batch_size=20, final_learning_rate=0.001).run(
+        build_eager_model, TRAIN, VALIDATION, callbacks=[whole]
+    )
+    assert whole.rates == pytest.approx([0.01 - 0.009 * t / 36 for t in range(36)], rel=1e-5)
+    with pytest.raises(KilledError):
+        Rally(stages, tmp_path, batch_size=20, final_learning_rate=0.001).run(
+            build_eager_model, TRAIN, VALIDATION, callbacks=[Kill(1)]
+        )
+    Rally(stages, tmp_path, batch_size=20, final_learning_rate=0.001).run(
+        build_eager_model, TRAIN, VALIDATION, callbacks=[broken]
+    )
+    assert broken.rates == whole.rates[-len(broken.rates) :]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.floats(0.01, 1)), min_size=1, max_size=5),
+    st.floats(1e-4, 1),
+)
+def test_a_falling_rate_has_no_jumps_and_ends_where_it_is_to(stages, final):
+    """Also where a rule ends stages early."""
+    planned = [steps for steps, _ in stages]
+    done, rate = [], 1.0
+    for steps, share in stages:
+        first, last = falling_rates(1.0, final, planned, done)
+        assert first == pytest.approx(rate)
+        assert min(rate, final) - 1e-9 <= last <= max(rate, final) + 1e-9
+        done.append(max(1, round(share * steps)))
+        rate = first + (last - first) * done[-1] / steps
+    assert last == pytest.approx(final)
+
+
+@pytest.mark.parametrize(
+    ("stage", "more"),
+    [
+        (Stage(1.0, learning_rate=0.1), {}),
+        (Stage(1.0, final_learning_rate=0.1), {}),
+        (Stage(1.0), {"qan": QANCallback}),
+    ],
+)
+def test_one_falling_rate_and_another_hand_at_the_rate_are_refused(stage, more):
+    more = {name: make() for name, make in more.items()}
+    with pytest.raises(ValueError, match="sets the rate too; expected one of both"):
+        Rally([stage], final_learning_rate=0.01, **more)
 
 
 def test_an_agent_and_a_falling_rate_are_not_both_at_the_wheel():
