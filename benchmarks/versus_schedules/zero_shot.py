@@ -176,6 +176,10 @@ def report(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def _text(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else "–"
+
+
 def _line(name: str, rows: list[Row]) -> tuple[list[str], dict[tuple[str, str], list[float]]]:
     default = DEFAULT_RATES[name]
 
@@ -188,13 +192,13 @@ def _line(name: str, rows: list[Row]) -> tuple[list[str], dict[tuple[str, str], 
     best = min(known, key=known.__getitem__) if known else np.nan
     tuned, none = known.get(best, np.nan), mean("none", default)
     adamw = mean("adamw", ADAMW_RATE)
-    cells = [f"{none:.3f}", f"{mean('plateau', default):.3f}", f"{adamw:.3f}"]
-    cells.append(f"{tuned:.3f} ({default * best:.2g})")
+    cells = [_text(none), _text(mean("plateau", default)), _text(adamw)]
+    cells.append(f"{_text(tuned)} ({default * best:.2g})")
     gaps: dict[tuple[str, str], list[float]] = {}
     for arm in ("slope", "shipped"):
         for factor in sorted(ARMS[arm]):
             found = mean(arm, default * factor)
-            cells.append(f"{found:.3f}")
+            cells.append(_text(found))
             if np.isfinite(found - tuned):
                 gaps.setdefault((arm, "tuned cosine"), []).append(found - tuned)
             if factor == 1.0 and np.isfinite(found - none):

@@ -479,6 +479,8 @@ class QANCallback(keras.callbacks.Callback):
         self._controller.restore(notes)
         self._running.restore(arrays, data)
         self._running.initial_rates = notes["initial_rates"]
+        if self._running.model.slope is not None:
+            self._running.model.slope.open()  # what was measured since is not of these weights
 
     def _put_back(self, fit: FitState) -> None:
         """Put the rate back that the `fit` began with, and the best weights where asked for."""

@@ -237,7 +237,7 @@ class Controller:
             model.slope.open()
             model.slope.begin()
             if model.slope.reason is not None:  # nothing is known: the rate stays as it is
-                self._anneals = False
+                self._anneals, self._share = False, 1.0
         if model.snapshot is not None:
             model.snapshot.begin()
         return self._act(model, context, explore)
@@ -528,7 +528,9 @@ class Controller:
         model.assign_rates(assigned)
         model.motion.remember()
         self._reopen_slope(
-            model, context, bool(effect.restores) or not np.allclose(assigned, found)
+            model,
+            context,
+            bool(effect.restores) or not np.allclose(assigned, found, rtol=1e-6, atol=0.0),
         )
         self._kept_rates, self._history = effect.state.kept_rates, effect.state.history
         self._observation, self._action = observation, int(effect.action)

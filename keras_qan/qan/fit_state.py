@@ -137,7 +137,7 @@ class FitState:
             self.total_reward += decision.reward
         self.peak_rate = max(self.peak_rate, decision.rate)
         self.num_step_backs += decision.has_stepped_back
-        if decision.slope is not None:
+        if decision.slope is not None and self.num_decisions:
             self.num_held += not math.isfinite(sum(decision.slope))
 
     def summary(self) -> str:
@@ -147,7 +147,7 @@ class FitState:
         return (
             f"QAN: peak rate {self.peak_rate:.3g}, from {self.initial_rate:.3g}; "
             f"rolled back {self.num_step_backs} times, held at {self.num_held} of "
-            f"{self.num_decisions} decisions because it was not sure."
+            f"{self.num_decisions} decisions for want of a slope ratio."
         )
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -132,3 +132,20 @@ def test_a_training_that_begins_too_high_is_rolled_back():
     callback = slope()
     losses = fit(network("sgd", 1e4), callback, epochs=10).history["loss"]
     assert losses[-1] < 0.6
+
+
+def test_a_resumed_fit_whose_slope_is_unknown_keeps_its_rate():
+    rates, model = Rates(), network("ftrl", 0.05)
+    fit(model, slope(), rates, epochs=4, initial_epoch=3)
+    np.testing.assert_allclose(rates.rates, 0.05, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_window_begins_anew_at_every_change_of_however_small_a_rate(tmp_path):
+    callback = QANCallback(tmp_path, policy="slope")
+    fit(network(rate=1e-8), callback, epochs=2)
+    lines = [json.loads(line) for line in (tmp_path / "decisions.jsonl").read_text().splitlines()]
+    rates = [line["learning_rate"] for line in lines]
+    # Five steps apart, raised each time; an old window would bring other ratios with it.
+    assert rates == sorted(rates)
+    assert rates[-1] > 100 * rates[0]
