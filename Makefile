@@ -11,7 +11,7 @@ BIN := .venv/bin
 .PHONY: help setup user demo demo-learn test coverage test-fast stress test-lowest test-pythons bench-fast docs package lint types imports check clean
 
 help:
-	@echo "make demo       a bare QANCallback beside other schedules on real digits, with a report; a minute"
+	@echo "make demo       a bare QANCallback beside other schedules on real digits, with a report"
 	@echo "make demo-learn  QAN learns from nothing on digits, and is compared; many minutes"
 	@echo "make test       all tests but the stress trials"
 	@echo "make test-fast  the fast part of them"
