@@ -31,6 +31,9 @@ class Growth:
             Defaults to None. One of both is needed.
         patience: Epochs without a fall. Defaults to 3.
         min_delta: What counts as a fall. Defaults to 0.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
     grow: Callable[[Any], Any]
