@@ -40,7 +40,7 @@ def public_names(package: str) -> list[str]:
     raise ValueError(f"{path} has no __all__; expected the public names of {package}.")
 
 
-def page(package: str) -> str:
+def reference_page(package: str) -> str:
     """Return the text of a package's page."""
     lines = [f"# {package}", "", f"::: {package}", "    options: {members: false}", ""]
     for name in public_names(package):
@@ -82,9 +82,21 @@ def _owner(name: str) -> str | None:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages to the site."""
+    """Add the reference, and the results of the benchmarks, to the site."""
     from mkdocs.structure.files import File
 
     for package in PACKAGES:
-        files.append(File.generated(config, f"reference/{package}.md", content=page(package)))
+        files.append(
+            File.generated(config, f"reference/{package}.md", content=reference_page(package))
+        )
+    for results in sorted((ROOT / "benchmarks").glob("*/RESULTS.md")):
+        text = results.read_text(encoding="utf-8").replace("](../../docs/", "](../../")
+        name = str(results.relative_to(ROOT))
+        files.append(File.generated(config, name, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Lead links to the benchmarks' results to their pages of the site."""
+    depth = page.file.src_uri.count("/")
+    return markdown.replace(f"]({'../' * (depth + 1)}benchmarks/", f"]({'../' * depth}benchmarks/")

@@ -82,7 +82,7 @@ def test_a_public_name_says_what_it_takes_gives_and_raises(full_name):
 
 @pytest.mark.parametrize("package", api.PACKAGES)
 def test_every_public_name_is_on_its_packages_page(package):
-    text = api.page(package)
+    text = api.reference_page(package)
     for name in api.public_names(package):
         assert f"{package}.{name}" in text or api.home(package, name) in text
 
