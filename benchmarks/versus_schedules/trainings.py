@@ -53,9 +53,16 @@ def _witness(policy: Policy) -> Witness:
     settings = policy.settings
     agent = settings.agent
     witness = Witness(
-        agent.hidden, agent.exploration, agent.learning, agent.replay_capacity,
-        agent.double, agent.averaged, agent.seed, agent.default_action, agent.margin,
-    )  # fmt: skip
+        agent.hidden,
+        exploration=agent.exploration,
+        learning=agent.learning,
+        replay_capacity=agent.replay_capacity,
+        double=agent.double,
+        averaged=agent.averaged,
+        seed=agent.seed,
+        default_action=agent.default_action,
+        margin=agent.margin,
+    )
     size = sum(part.size(2) for part in settings.observations)
     witness.build(size, len(settings.actions))
     witness.prepare()
@@ -160,7 +167,7 @@ class Runner:
             self._qan(arm).agent.begin(states, seed)
         row = self._fit(arm, self.callbacks(arm, seed), rate, seed)
         if arm == "qan":
-            row["states"] = self._qan(arm).agent.seen.numpy().round(5).tolist()
+            row["states"] = self._qan(arm).agent.seen.round(5).tolist()
         return row
 
     def train_with(self, callback: QANCallback, rate: float, seed: int) -> dict[str, Any]:
