@@ -177,10 +177,28 @@ class ActionSet:
         """Return the actions, with the step back, if there is one, where the condition holds."""
         return action if self.step_back is None else np.where(condition, self.step_back, action)
 
-    def with_hold(self, action: Any, condition: Any) -> Any:
-        """Return the actions, with the first that holds the rate, if any, where condition holds."""
-        holds = [number for number, each in enumerate(self._actions) if isinstance(each, Hold)]
-        return np.where(condition, holds[0], action) if holds else action
+    def without_step_back(
+        self, values: Any, rates: Any, initial_rates: Any, progress: float
+    ) -> int | None:
+        """Return the index of the action to take where a step back is not allowed.
+
+        Args:
+          values: the actions' values, `[A]`; not-a-number where they are not known.
+          rates: the present rates, `[K]`.
+          initial_rates: those that the training began with, `[K]`.
+          progress: the share of the training's steps that are done.
+
+        Returns:
+          Of the others that do not raise the rate, the one of the highest value; of unknown values,
+          the one that changes the rate least. None where there is no such action.
+        """
+        best, best_value = None, -np.inf
+        for number, (action, value) in enumerate(zip(self._actions, values, strict=True)):
+            change = float(action.next_rate(rates, initial_rates, progress)[0] / rates[0])
+            value = change if np.isnan(value) else float(value)
+            if not action.steps_back and change <= 1.0 and value > best_value:
+                best, best_value = number, value
+        return best
 
     def is_step_back(self, action: Any) -> Any:
         """Return whether actions are the step back, bool of their shape."""

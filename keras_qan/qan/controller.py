@@ -109,13 +109,11 @@ class Outcome(NamedTuple):
       reward: its reward. Defaults to not-a-number.
       loss: the mean loss since. Defaults to not-a-number.
       td_loss: the agent's loss. Defaults to not-a-number.
-      size: the number of step losses in the mean, as far as is known. Defaults to 0.
     """
 
     reward: float = math.nan
     loss: float = math.nan
     td_loss: float = math.nan
-    size: int = 0
 
 
 class Controller:
@@ -228,7 +226,7 @@ class Controller:
         self.abandon()
         self._highest_slope = 0.0
         self._may_raise, self._may_lower, self._anneals = may_raise, may_lower, anneals
-        self.guard = StepBackGuard(needs_noise=not may_raise)
+        self.guard = StepBackGuard()
         if context.progress > 0.0:  # a resumed training: its rate has fallen already
             self._share = schedule_share(self.schedule if anneals else None, context)
         self._initial_rates = self._kept_rates = model.read_rates()
@@ -248,12 +246,12 @@ class Controller:
 
     def observe_step(self, loss: float) -> None:
         """Take in the loss of one step, or the mean loss of a call of several."""
-        self.guard.noise.add(loss)
+        self.guard.observe_step(loss)
 
     def start_counting(self, model: ModelAccess) -> None:
         """Count the loss of the last decision from here on: earlier losses do not depend on it."""
         self._take_loss(model)
-        self.guard.noise.end_interval()
+        self.guard.end_interval()
 
     def decide(
         self,
@@ -273,7 +271,6 @@ class Controller:
         """
         learns = explore and (self._is_waiting or not credit_is_delayed)
         loss = self._take_loss(model)
-        size = self.guard.noise.end_interval()
         log_loss = loss_history.relative_log(loss, self._first_loss)
         if not self._losses.has_steps:  # nothing is known of the interval, good or bad
             log_loss = self._history.now
@@ -286,7 +283,7 @@ class Controller:
         self._history = loss_history.with_loss(self._history, log_loss)
         self._is_waiting = credit_is_delayed
         self._open_transitions += int(learns)
-        return self._act(model, context, explore, Outcome(reward, loss, td_loss, size))
+        return self._act(model, context, explore, Outcome(reward, loss, td_loss))
 
     def end(
         self,
@@ -348,7 +345,7 @@ class Controller:
         history = loss_history.with_loss(self._history, last)
         has_jumped = bool(loss_history.has_jumped(history))
         interval_loss = _mean(self._losses.left_over)
-        has_jumped &= self.guard.allows(interval_loss, self.guard.noise.end_interval())
+        has_jumped &= self.guard.allows(interval_loss, has_jumped, model.snapshot.distance)
         if has_jumped and loss_history.is_copy_bad(history):
             model.snapshot.forget()
         if has_diverged or has_jumped:
@@ -510,7 +507,10 @@ class Controller:
         choice = self.agent.act(observation, explore)
         outcome = outcome or Outcome()
         limits = Limits(
-            may_step_back=self._may_step_back(outcome),
+            may_step_back=self._may_step_back(model, outcome),
+            instead=self._action_set.without_step_back(
+                choice.q_values, state.rates, state.initial_rates, context.progress
+            ),
             may_raise=self._may_raise,
             may_lower=self._may_lower,
             # A policy that begins low finds its way up to the rate that it began with.
@@ -566,18 +566,24 @@ class Controller:
             model.slope.open(after=wait)
             model.slope.begin()
 
-    def _may_step_back(self, outcome: Outcome) -> bool:
-        if not self._losses.has_steps:
+    def _may_step_back(self, model: ModelAccess, outcome: Outcome) -> bool:
+        if model.snapshot is None or not self._losses.has_steps:
             return False
-        return not outcome.size or self.guard.allows(outcome.loss, outcome.size)
+        if self._may_raise and self._history.now <= self._history.best:
+            return True  # nothing is rolled back, only the rate falls
+        has_jumped = bool(loss_history.has_jumped(self._history))
+        return self.guard.allows(outcome.loss, has_jumped, model.snapshot.distance)
 
     def _note_step_back(
         self, effect: Effect, state: RateState, context: DecisionContext, outcome: Outcome
     ) -> Effect:
         """Tell the guard of a new best loss or a step back; restore the rates if it gives up."""
         step = round(context.progress * context.num_steps)
-        if effect.keeps and outcome.size:
-            self.guard.note_best(outcome.loss, outcome.size, step)
+        if effect.forgets:
+            self.guard.forget_best()
+        if effect.keeps:
+            self.guard.note_best(step)
+        self.guard.end_interval()
         if not effect.restores:
             return effect
         is_plain = outcome.loss < FAR_ABOVE * self._first_loss

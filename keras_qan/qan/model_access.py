@@ -330,9 +330,8 @@ class Snapshot:
                 if variable.dtype.startswith(("float", "bfloat")) and id(variable) not in left_out
             ]
 
-        weights = usable(model.variables)
-        self._num_weights = len(weights)
-        self._variables = [*weights, *usable(model.optimizer.variables)]
+        self._weights = usable(model.variables)
+        self._variables = [*self._weights, *usable(model.optimizer.variables)]
         self._initial: list[Any] = []
         self._copies: list[Any] = []
 
@@ -347,16 +346,30 @@ class Snapshot:
     def begin(self) -> None:
         """Take the first snapshot, and remember its weights as the initial ones."""
         self.take()
-        self._initial = self._copies[: self._num_weights]
+        self._initial = self._copies[: len(self._weights)]
 
     def take(self) -> None:
         """Copy the present weights and slots."""
         with without_gradients():
             self._copies = [copy_of(_replicas(v)[number]) for v, number in self._variables]
 
+    def distance(self) -> float:
+        """Return ‖w - w₀‖ / ‖w₀‖ of all kernels together, with w₀ the snapshot's."""
+        sums = []
+        with without_gradients():
+            for (variable, number), kept in zip(self._weights, self._copies, strict=False):
+                if variable.trainable and len(variable.shape) > 1 and number == 0:
+                    was = ops.cast(kept, "float32")
+                    change = ops.cast(_value(variable), "float32") - was
+                    sums.append(ops.stack([ops.sum(change * change), ops.sum(was * was)]))
+            if not sums:
+                return 0.0
+            moved, size = ops.convert_to_numpy(ops.sum(ops.stack(sums), axis=0))
+        return math.sqrt(float(moved) / max(float(size), 1e-30))
+
     def forget(self) -> None:
         """Overwrite the snapshot's weights with the initial ones."""
-        self._copies[: self._num_weights] = self._initial
+        self._copies[: len(self._weights)] = self._initial
 
     def restore(self) -> None:
         """Assign the snapshot to the model, and set velocities to zero."""

@@ -85,6 +85,8 @@ class Limits(NamedTuple):
 
     Attributes:
       may_step_back: whether a step back is allowed, bool `[]` or `[P]`. Defaults to True.
+      instead: the action to take where a step back is not allowed, of one training. Defaults to
+        None.
       may_raise: whether the rate may rise. Defaults to True.
       may_lower: whether the rate may fall but by a step back. Defaults to True.
       highest_rate: the rates up to which it may rise all the same, `[K]`. Defaults to 0.
@@ -92,6 +94,7 @@ class Limits(NamedTuple):
     """
 
     may_step_back: Any = True
+    instead: int | None = None
     may_raise: bool = True
     may_lower: bool = True
     highest_rate: Any = 0.0
@@ -125,7 +128,7 @@ def apply_action(
     """Return the effect of an action.
 
     Where the loss has jumped, the step back is taken in its place, if the set has one. A step back
-    that is not allowed holds the rate.
+    that is not allowed gives way to `limits.instead`, or else holds the rate.
 
     Args:
       actions: the actions to choose from.
@@ -137,8 +140,9 @@ def apply_action(
     rates, kept_rates, initial_rates, history = state
     jumped = loss_history.has_jumped(history) & limits.may_step_back
     action = actions.with_step_back_forced(action, jumped)
+    if limits.instead is not None and actions.is_step_back(action) and not limits.may_step_back:
+        action = np.asarray(limits.instead)
     is_refused = actions.is_step_back(action) & ~np.asarray(limits.may_step_back)
-    action = actions.with_hold(action, is_refused)
     steps_back = actions.is_step_back(action) & limits.may_step_back
     led_here = np.where(history.now <= history.best, rates, kept_rates)
     chosen = actions.next_rates(action, rates, led_here, initial_rates, progress)

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-#: Standard errors of the difference of two intervals' losses that a rise has to exceed.
+#: Standard errors of the difference of two mean losses that a rise has to exceed, where many
+#: losses are known.
 STANDARD_ERRORS = 3.0
 
-#: Differences of steps' losses that a noise estimate needs.
-FEWEST_STEPS = 4
+#: More of them for each degree of freedom that a noise estimate lacks: few losses vary by chance.
+MORE_FOR_FEW = 2.5
+
+#: Losses since the snapshot without which nothing is known of their noise.
+FEWEST_LOSSES = 4
+
+#: The way of the weights since the snapshot, in sizes of their own, that no training takes that
+#: goes well: a jump of the loss is then the rate's doing, however few losses are known.
+LONG_WAY = 1.0
+
+#: Losses on each side of the snapshot that are looked at.
+MOST_LOSSES = 64
 
 #: Step backs in a row, without a new lowest loss between them, before they are given up.
 MOST_IN_A_ROW = 8
@@ -19,101 +32,166 @@ MOST_IN_A_ROW = 8
 #: The largest share of a training's steps that step backs may take back.
 LARGEST_SHARE_LOST = 0.1
 
-#: Steps that may be taken back however short the training.
-FEWEST_STEPS_LOST = 40
+#: The share, and the most steps, that they may take back of a short training.
+SHORT_SHARE_LOST, SHORT_STEPS_LOST = 0.25, 40
 
 #: The lowest rate that a step back leads to, relative to the one that the user compiled with.
 LOWEST_RELATIVE_RATE = 1e-5
 
 
-class BatchNoise:
-    """The variance of losses from one batch to the next, within intervals of constant rate."""
+class Rise(NamedTuple):
+    """The difference of the losses since the snapshot and those up to it.
+
+    They are logarithms where all losses are positive: noise is then a factor.
+
+    Attributes:
+      height: the difference of the means.
+      error: its standard error.
+      threshold: standard errors above which it is no chance.
+    """
+
+    height: float
+    error: float
+    threshold: float
+
+    @property
+    def is_clear(self) -> bool:
+        """True where the noise between batches does not explain the rise."""
+        return self.height > self.threshold * self.error
+
+
+class StepLosses:
+    """The losses of the last steps up to the snapshot, and of those since.
+
+    A step's loss is that of the weights before its update, so the first loss after a snapshot, or
+    after a roll-back to it, is one of the snapshot's weights.
+    """
 
     def __init__(self) -> None:
-        self._squares = 0.0
-        self._degrees = 0
-        self._losses: list[float] = []
+        self._before: deque[float] = deque(maxlen=MOST_LOSSES)
+        self._since: deque[float] = deque(maxlen=MOST_LOSSES)
+        self._is_of_snapshot = True
 
     def add(self, loss: float) -> None:
         """Add the loss of a step, or the mean loss of a call of several."""
         if math.isfinite(loss):
-            self._losses.append(loss)
+            (self._before if self._is_of_snapshot else self._since).append(loss)
+        self._is_of_snapshot = False
 
-    def end_interval(self) -> int:
-        """Close an interval; return how many losses it had."""
-        count = len(self._losses)
-        if count > 1:
-            self._squares += float(np.var(self._losses)) * count
-            self._degrees += count - 1
-        self._losses = []
-        return count
+    def keep(self) -> None:
+        """Note that the present weights became the snapshot."""
+        self._before.extend(self._since)
+        self.restore_weights()
+
+    def restore_weights(self) -> None:
+        """Note that the snapshot was restored: the losses since are of no weights that are left."""
+        self._since.clear()
+        self._is_of_snapshot = True
+
+    def forget_snapshot(self) -> None:
+        """Note that the training's first weights took the snapshot's place."""
+        self._before.clear()
+        self.restore_weights()
+
+    def rise(self, size: int) -> Rise | None:
+        """Compare the last losses with those up to the snapshot, by the difference of their means.
+
+        Args:
+          size: the number of the last losses to take; at least `FEWEST_LOSSES` are.
+
+        Returns:
+          The rise, or None where too few losses are known.
+        """
+        since = np.array(self._since)[-max(size, FEWEST_LOSSES) :]
+        before = np.array(self._before)
+        if len(since) < FEWEST_LOSSES or not len(before):
+            return None
+        if min(since.min(), before.min()) > 0.0:
+            since, before = np.log(since), np.log(before)
+        # Few losses may be alike by chance: the larger of both variances is that of both.
+        variance = max(_variance(since), _variance(before))
+        error = math.sqrt(variance * (1.0 / len(since) + 1.0 / len(before)))
+        degrees = len(since) + len(before) - 2
+        threshold = STANDARD_ERRORS * (1.0 + MORE_FOR_FEW / degrees)
+        return Rise(float(since.mean() - before.mean()), error, threshold)
 
     def as_data(self) -> list[float]:
-        """Return the sums so far, and then the losses of the open interval."""
-        return [self._squares, float(self._degrees), *self._losses]
+        """Return what it holds as numbers."""
+        counts = [float(self._is_of_snapshot), float(len(self._before))]
+        return [*counts, *self._before, *self._since]
 
     def restore(self, data: list[float]) -> None:
         """Take over what `as_data` gave."""
-        self._squares, self._degrees, self._losses = data[0], int(data[1]), list(data[2:])
+        self._is_of_snapshot = bool(data[0])
+        self._before.extend(data[2 : 2 + int(data[1])])
+        self._since.extend(data[2 + int(data[1]) :])
 
-    @property
-    def variance(self) -> float | None:
-        """The pooled variance, or None where too few steps were seen."""
-        if self._degrees < FEWEST_STEPS:
-            return None
-        return self._squares / self._degrees
+
+def _variance(losses: np.ndarray) -> float:
+    return float(np.var(losses, ddof=1)) if len(losses) > 1 else 0.0
 
 
 class StepBackGuard:
     """Decides whether a step back is allowed.
 
-    A finite loss must have risen beyond the noise between batches, as far as that is known. After
-    `MOST_IN_A_ROW` step backs without a new lowest loss, or once a tenth of the training's steps
-    is lost to them, they are given up: lower rates did not help, so the rate was not the cause.
-
-    Args:
-      needs_noise: whether a finite loss is no reason while the noise is not known; True for a
-        network that is trained already, whose low losses vary by much. Defaults to False.
+    A finite loss must have risen beyond the noise between batches, or jumped on steps as large as
+    the weights themselves. After `MOST_IN_A_ROW` step backs
+    without a new lowest loss, or once a tenth of the training's steps is lost to them, they are
+    given up: lower rates did not help, so the rate was not the cause.
 
     Attributes:
+      losses: of the steps around the snapshot.
       is_open: False once step backs are given up for the rest of the training.
       count: step backs that restored weights so far.
       was_in_vain: whether the last one was the last of a row that did not lower the loss.
     """
 
-    def __init__(self, needs_noise: bool = False) -> None:
-        self._needs_noise = needs_noise
-        self.noise = BatchNoise()
+    def __init__(self) -> None:
+        self.losses = StepLosses()
         self.is_open = True
         self.count = 0
         self.was_in_vain = False
+        self._size = 0
         self._in_a_row = 0
         self._rates_before: Any = None
-        self._best_loss, self._best_size = math.inf, 0
         self._kept_at = 0
         self._steps_lost = 0
 
-    def allows(self, loss: float, size: int) -> bool:
+    def observe_step(self, loss: float) -> None:
+        """Take in the loss of one step, or the mean loss of a call of several."""
+        self.losses.add(loss)
+        self._size += 1
+
+    def end_interval(self) -> None:
+        """Start counting the losses of another interval."""
+        self._size = 0
+
+    def allows(self, loss: float, has_jumped: bool, way: Callable[[], float]) -> bool:
         """Return whether a step back is allowed after an interval.
 
         Args:
-          loss: the mean loss of the interval.
-          size: the number of its losses.
+          loss: its mean loss.
+          has_jumped: whether that is far above the lowest and the first one.
+          way: returns ‖w - w₀‖ / ‖w₀‖, where w₀ are the weights of the snapshot.
         """
         if not math.isfinite(loss):
             return True
         if not self.is_open:
             return False
-        variance = self.noise.variance
-        if variance is None or not size or not self._best_size:
-            return not self._needs_noise
-        error = math.sqrt(variance * (1.0 / size + 1.0 / self._best_size))
-        return loss - self._best_loss > STANDARD_ERRORS * error
+        rise = self.losses.rise(self._size)
+        if rise is not None and rise.is_clear:
+            return True
+        return has_jumped and way() > LONG_WAY
 
-    def note_best(self, loss: float, size: int, step: int) -> None:
-        """Note that the present weights became the snapshot."""
-        self._best_loss, self._best_size, self._kept_at = loss, size, step
+    def note_best(self, step: int) -> None:
+        """Note that the present weights became the snapshot, after so many steps."""
+        self.losses.keep()
+        self._kept_at = step
         self._in_a_row = 0
+
+    def forget_best(self) -> None:
+        """Note that the training's first weights took the snapshot's place."""
+        self.losses.forget_snapshot()
 
     def note_step_back(self, rates: Any, step: int, num_steps: int, is_plain: bool) -> None:
         """Note a step back that restored weights.
@@ -126,13 +204,16 @@ class StepBackGuard:
         """
         if self._in_a_row == 0:
             self._rates_before = rates
+        self.losses.restore_weights()
         self.count += 1
         self._in_a_row = self._in_a_row + 1 if is_plain else 0
         self._steps_lost += max(step - self._kept_at, 0)
         self._kept_at = step
         self.was_in_vain = is_plain and self._in_a_row >= MOST_IN_A_ROW
-        allowed = max(LARGEST_SHARE_LOST * num_steps, FEWEST_STEPS_LOST)
-        if self.was_in_vain or (is_plain and self._steps_lost > allowed):
+        short = min(SHORT_SHARE_LOST * num_steps, SHORT_STEPS_LOST)
+        if self.was_in_vain or (
+            is_plain and self._steps_lost > max(LARGEST_SHARE_LOST * num_steps, short)
+        ):
             self.is_open = False
 
     @property
@@ -142,18 +223,12 @@ class StepBackGuard:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return its state by name, for a checkpoint of a running training."""
-        numbers: list[float] = [
-            self._needs_noise,
-            self.is_open,
-            self.was_in_vain,
-            self.count,
-            self._in_a_row,
-        ]
-        numbers += [self._best_loss, self._best_size, self._kept_at, self._steps_lost]
+        numbers: list[float] = [self.is_open, self.was_in_vain, self.count, self._in_a_row]
+        numbers += [self._size, self._kept_at, self._steps_lost]
         rates = np.zeros(0) if self._rates_before is None else np.asarray(self._rates_before)
         return {
             "guard": np.array(numbers, float),
-            "guard_noise": np.array(self.noise.as_data()),
+            "guard_losses": np.array(self.losses.as_data()),
             "guard_rates": rates,
         }
 
@@ -161,11 +236,9 @@ class StepBackGuard:
         """Take over what `arrays` gave; files of earlier versions hold none of it."""
         if "guard" not in arrays:
             return
-        needs_noise, is_open, was_in_vain, count, in_a_row, *rest = arrays["guard"].tolist()
-        self._needs_noise, self.is_open = bool(needs_noise), bool(is_open)
-        self.was_in_vain, self.count, self._in_a_row = bool(was_in_vain), int(count), int(in_a_row)
-        self._best_loss = rest[0]
-        self._best_size, self._kept_at, self._steps_lost = map(int, rest[1:])
-        self.noise.restore(arrays["guard_noise"].tolist())
+        is_open, was_in_vain, *counts = arrays["guard"].tolist()
+        self.is_open, self.was_in_vain = bool(is_open), bool(was_in_vain)
+        self.count, self._in_a_row, self._size, self._kept_at, self._steps_lost = map(int, counts)
+        self.losses.restore(arrays["guard_losses"].tolist())
         rates = arrays["guard_rates"]
         self._rates_before = rates if rates.size else None
