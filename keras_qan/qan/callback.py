@@ -21,7 +21,11 @@ from keras_qan.qan import presets
 from keras_qan.qan.agent_state import AgentState
 from keras_qan.qan.best_weights import BestWeights
 from keras_qan.qan.config import CallbackConfig
-from keras_qan.qan.conflicts import ConflictDetector, callbacks_of_same_fit
+from keras_qan.qan.conflicts import (
+    ConflictDetector,
+    callbacks_of_same_fit,
+    move_reporters_behind,
+)
 from keras_qan.qan.controller import Controller
 from keras_qan.qan.convergence import ReturnTrend, return_trend
 from keras_qan.qan.decision_schedule import DecisionSchedule
@@ -104,7 +108,7 @@ class QANCallback(keras.callbacks.Callback):
       >>> x, y = np.ones((64, 4)), np.ones((64, 1))
       >>> history = model.fit(x, y, epochs=5, verbose=0, callbacks=[QANCallback()])
       >>> sorted(history.history)
-      ['learning_rate', 'loss']
+      ['learning_rate', 'loss', 'step_backs']
     """
 
     def __init__(
@@ -291,6 +295,7 @@ class QANCallback(keras.callbacks.Callback):
         if self._fit is not None:
             self._fit.put_rate_back()  # the last fit was interrupted
         self._fit = None
+        move_reporters_behind(self)
         require_trainable(self.model)
         self.join(workers_of(self.model))
         self._state.check_selector()
@@ -313,6 +318,7 @@ class QANCallback(keras.callbacks.Callback):
             fit.schedule = self._decision_schedule(self.selector.staleness, calls)
         fit.schedule.begin_epoch()
         fit.begin_epoch()
+        fit.is_last_epoch = epoch + 1 >= self.params.get("epochs", 1)
         if fit.has_begun:
             self._controller.begin_epoch(fit.model)
         if fit.num_epochs is None:
@@ -326,6 +332,7 @@ class QANCallback(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Take a decision when one is due."""
         fit = self._running
+        fit.is_validated = False
         # The batches that were trained on are counted before the next ones are chosen.
         fit.companion.on_train_batch_end(batch, logs)
         # With several steps in a call, the last call of an epoch counts beyond its end.
@@ -351,9 +358,8 @@ class QANCallback(keras.callbacks.Callback):
         if not is_due and is_finite and fit.first_loss is not None:
             return
         fit.model.synchronize()
-        if fit.first_loss is None:
-            fit.first_loss = self._first_loss(fit)
-            self._controller.start_from(fit.first_loss)
+        if fit.first_loss is None and not self._takes_first_loss(fit):
+            return
         if not is_due and is_finite:
             return
         if not is_finite and not self._can_roll_back(fit):
@@ -365,10 +371,19 @@ class QANCallback(keras.callbacks.Callback):
             fit.schedule.counting_started()
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Keep the epoch's last losses before validation begins its own sums."""
+        """Keep the epoch's last losses before validation begins its own sums.
+
+        Before the last validation the weights become those that the training ends with, so that
+        its losses are theirs.
+        """
         self._keep_loss()
-        if self._fit is not None:
-            self._fit.companion.on_test_begin(logs)
+        fit = self._fit
+        if fit is None:
+            return
+        if fit.first_loss is not None and (fit.is_last_epoch or self.model.stop_training):
+            self._settle_weights(fit)
+        fit.is_validated = True
+        fit.companion.on_test_begin(logs)
 
     def on_test_end(self, logs: dict[str, float] | None = None) -> None:
         """Tell a selector that the validation is over."""
@@ -382,6 +397,8 @@ class QANCallback(keras.callbacks.Callback):
         logs = {} if logs is None else logs
         if fit.has_model:
             logs["learning_rate"] = float(fit.model.read_rates()[0])
+            if fit.model.snapshot is not None:
+                logs["step_backs"] = fit.num_step_backs
         validation_loss = number_in(logs, "val_loss")
         if fit.best is not None and validation_loss is not None:
             fit.best.note(validation_loss)
@@ -408,6 +425,7 @@ class QANCallback(keras.callbacks.Callback):
             self._put_back(fit)
             self._controller.abandon()
             return
+        self._settle_weights(fit)
         fit.model.synchronize()
         final_loss = fit.validation_loss if self._controller.reward.uses_validation else None
         if final_loss is not None and not math.isfinite(final_loss):
@@ -432,6 +450,7 @@ class QANCallback(keras.callbacks.Callback):
             last_reward=last.reward,
             td_loss=last.td_loss,
             diverged=fit.has_diverged,
+            step_backs=fit.num_step_backs,
             seconds=time.perf_counter() - fit.started,
             **{"return": fit.total_reward},
         )
@@ -594,16 +613,32 @@ class QANCallback(keras.callbacks.Callback):
         fit.schedule.note_decision()
         self._conflicts.compare(fit.last_rate, decision.rate_found)
         self._record(decision)
+        if decision.loss <= 0.0 and not fit.holds_still:
+            fit.holds_still = True
+            self._controller.hold_still()
+            self._warn_of_loss(decision.loss, "holds the rate from here on, along its schedule")
 
     def _can_roll_back(self, fit: FitState) -> bool:
         """Return whether a training whose loss is non-finite can be rolled back and go on."""
         fit.num_rescues += 1
         return self._controller.can_step_back and fit.num_rescues <= MAX_ROLLBACKS
 
+    def _report_step_back(self, fit: FitState, why: str) -> None:
+        fit.num_step_backs += 1
+        if self.params.get("verbose"):
+            at = fit.schedule.step
+            print(f"\nQAN, step {at}: the weights of the lowest loss are restored {why}.")
+
     def _record(self, decision: Decision) -> None:
         fit = self._running
         fit.last_rate = decision.rate
         fit.add_decision(decision)
+        if decision.has_stepped_back:
+            self._report_step_back(
+                fit,
+                f"after a loss of {decision.loss:.4g}, and the learning rate falls from "
+                f"{decision.rate_found:.3g} to {decision.rate:.3g}",
+            )
         self._state.record_decision(
             decision,
             number=fit.num_decisions,
@@ -612,16 +647,27 @@ class QANCallback(keras.callbacks.Callback):
         )
         fit.num_decisions += 1
 
-    def _first_loss(self, fit: FitState) -> float:
+    def _takes_first_loss(self, fit: FitState) -> bool:
+        """Take the loss that all later ones are compared with; return whether it is a measure."""
         loss = self._controller.mean_loss(fit.model)
         if loss <= 0.0:
-            warnings.warn(
-                f"The first training loss is {loss:.4g}; expected a positive one, as QAN's state "
-                "and reward use its logarithm. Add a constant to the loss.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        return loss
+            fit.is_steering = False
+            fit.put_rate_back()
+            if fit.model.snapshot is not None:  # the first step was taken at another rate
+                fit.model.snapshot.restore()
+            self._warn_of_loss(loss, "steers nothing in this fit")
+            return False
+        fit.first_loss = loss
+        self._controller.start_from(loss)
+        return True
+
+    def _warn_of_loss(self, loss: float, what: str) -> None:
+        warnings.warn(
+            f"QANCallback {what}: the training loss is {loss:.4g}; expected a positive one, as its "
+            "state and reward are logarithms. Add a constant to the loss.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
     def _stop_diverged(self, fit: FitState) -> None:
         if fit.has_diverged:
@@ -635,6 +681,12 @@ class QANCallback(keras.callbacks.Callback):
             RuntimeWarning,
             stacklevel=3,
         )
+
+    def _settle_weights(self, fit: FitState) -> None:
+        if fit.is_steering and not fit.is_validated:
+            fit.model.synchronize()
+            if self._controller.settle_weights(fit.model):
+                self._report_step_back(fit, "for the end")
 
     def _keep_loss(self) -> None:
         fit = self._fit

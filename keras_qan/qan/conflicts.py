@@ -12,6 +12,9 @@ import keras
 #: Callbacks of Keras that set the learning rate.
 CONFLICTING = ("ReduceLROnPlateau", "LearningRateScheduler")
 
+#: Callbacks of Keras that write an epoch's logs and change nothing.
+REPORTERS = (keras.callbacks.CSVLogger, keras.callbacks.TensorBoard)
+
 
 class ConflictDetector:
     """Warn of callbacks that set the learning rate too, once in a `fit`.
@@ -59,12 +62,34 @@ def class_names(value: object) -> set[str]:
     return {cls.__name__ for cls in type(value).__mro__}
 
 
+def move_reporters_behind(own: keras.callbacks.Callback) -> None:
+    """Move Keras's own reporters behind ours, so that they see what we add to an epoch's logs.
+
+    To be called from `on_train_begin`: every callback before ours has begun by then.
+    """
+    found = _callback_list()
+    if found is None or own not in found.callbacks:
+        return
+    neighbours = found.callbacks
+    before = neighbours[: neighbours.index(own)]
+    reporters = [each for each in before if type(each) in REPORTERS]
+    for reporter in reporters:
+        neighbours.remove(reporter)
+    place = neighbours.index(own) + 1
+    neighbours[place:place] = reporters
+
+
 def callbacks_of_same_fit() -> list[Any]:
     """Return the callbacks beside ours; Keras tells a callback its model but not its neighbours."""
+    found = _callback_list()
+    return [] if found is None else list(found.callbacks)
+
+
+def _callback_list() -> Any:
     frame = inspect.currentframe()
     while frame is not None:
         container = frame.f_locals.get("self")
         if isinstance(container, keras.callbacks.CallbackList):
-            return list(container.callbacks)
+            return container
         frame = frame.f_back
-    return []
+    return None

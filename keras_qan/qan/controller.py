@@ -173,6 +173,7 @@ class Controller:
         self._may_raise = self._may_lower = self._anneals = True
         self._early_share = 1.0
         self._highest_slope = 0.0
+        self._holds_still = False
         self.guard = StepBackGuard()
 
     def build(self, num_kernels: int) -> None:
@@ -240,6 +241,10 @@ class Controller:
             model.snapshot.begin()
         return self._act(model, context, explore)
 
+    def hold_still(self) -> None:
+        """Hold the rate from here on, along the schedule; only what has diverged is taken back."""
+        self._holds_still = True
+
     def start_from(self, loss: float) -> None:
         """Take the loss of the first step, which every later loss is compared with."""
         self._first_loss = loss if math.isfinite(loss) and loss > 0.0 else 1.0
@@ -294,9 +299,7 @@ class Controller:
     ) -> Decision:
         """Close an episode: reward and learning for its last decision.
 
-        `keep_loss` comes before it: by now Keras's sums may be those of the validation. Where the
-        training can be rolled back and its last losses have jumped, the weights that it ends with
-        are those of the lowest loss.
+        `keep_loss` comes before it: by now Keras's sums may be those of the validation.
 
         Args:
           model: the model in training.
@@ -309,14 +312,13 @@ class Controller:
         # Without a step since counting started, the outcome of the last decision is unknown, and
         # counts as no change; a non-finite loss counts as divergence.
         has_steps = self._losses.left_over[1] > 0.0
-        last = self._log_loss
-        if has_steps:
-            last = loss_history.relative_log(interval_loss, self._first_loss)
+        last = self._last_log_loss()
         loss, final = interval_loss, last
         if final_loss is not None:
             loss, final = final_loss, loss_history.relative_log(final_loss, self._first_loss)
         has_diverged = not math.isfinite(loss) and (final_loss is not None or has_steps)
-        self._roll_back_at_end(model, last, has_diverged)
+        if has_diverged and model.snapshot is not None:
+            model.snapshot.restore()
         earlier_reward, learns = 0.0, explore
         if self._is_waiting:
             # Two decisions are open. Where the training diverged, the earlier one's outcome is the
@@ -339,17 +341,33 @@ class Controller:
             q_values=[],
         )
 
-    def _roll_back_at_end(self, model: ModelAccess, last: Any, has_diverged: bool) -> None:
-        if model.snapshot is None:
-            return
-        history = loss_history.with_loss(self._history, last)
+    def settle_weights(self, model: ModelAccess) -> bool:
+        """Let a training end with the weights of its lowest loss if its last losses have jumped.
+
+        `keep_loss` comes before it, and the last validation after it.
+
+        Returns:
+          Whether weights were restored.
+        """
+        loss = _mean(self._losses.left_over)
+        has_steps = self._losses.left_over[1] > 0.0
+        if model.snapshot is None or not has_steps:
+            return False
+        history = loss_history.with_loss(self._history, self._last_log_loss())
         has_jumped = bool(loss_history.has_jumped(history))
-        interval_loss = _mean(self._losses.left_over)
-        has_jumped &= self.guard.allows(interval_loss, has_jumped, model.snapshot.distance)
+        has_jumped &= self.guard.allows(loss, has_jumped, model.snapshot.distance)
         if has_jumped and loss_history.is_copy_bad(history):
             model.snapshot.forget()
-        if has_diverged or has_jumped:
+        if has_jumped or not math.isfinite(loss):
             model.snapshot.restore()
+            return True
+        return False
+
+    def _last_log_loss(self) -> Any:
+        """Return the log loss of the steps since the last decision; the one before without any."""
+        if not self._losses.left_over[1]:
+            return self._log_loss
+        return loss_history.relative_log(_mean(self._losses.left_over), self._first_loss)
 
     def rates_to_hold(self, model: ModelAccess) -> np.ndarray:
         """Return the learning rates to hold where the training goes on without an end, `[K]`.
@@ -421,7 +439,9 @@ class Controller:
             "left_over": self._losses.left_over,
             "open_transitions": np.asarray(self._open_transitions),
             "is_waiting": np.asarray(self._is_waiting),
-            "limits": np.array([self._may_raise, self._may_lower, self._anneals]),
+            "limits": np.array(
+                [self._may_raise, self._may_lower, self._anneals, self._holds_still]
+            ),
             "early_share": np.array(self._early_share),
             "highest_slope": np.array(self._highest_slope),
             **self.guard.arrays(),
@@ -447,7 +467,8 @@ class Controller:
         self._open_transitions = int(arrays["open_transitions"])
         self._is_waiting = bool(arrays["is_waiting"])
         if "limits" in arrays:  # not in files of earlier versions
-            self._may_raise, self._may_lower, self._anneals = map(bool, arrays["limits"])
+            limits = map(bool, arrays["limits"])
+            self._may_raise, self._may_lower, self._anneals, self._holds_still = limits
             self._early_share = float(arrays["early_share"])
         self._highest_slope = float(arrays.get("highest_slope", 0.0))
         self.guard.restore(arrays)
@@ -511,8 +532,8 @@ class Controller:
             instead=self._action_set.without_step_back(
                 choice.q_values, state.rates, state.initial_rates, context.progress
             ),
-            may_raise=self._may_raise,
-            may_lower=self._may_lower,
+            may_raise=self._may_raise and not self._holds_still,
+            may_lower=self._may_lower and not self._holds_still,
             # A policy that begins low finds its way up to the rate that it began with.
             highest_rate=0.0 if model.slope is None else self._initial_rates,
             lowest_rate=LOWEST_RELATIVE_RATE * self._initial_rates
@@ -568,6 +589,8 @@ class Controller:
 
     def _may_step_back(self, model: ModelAccess, outcome: Outcome) -> bool:
         if model.snapshot is None or not self._losses.has_steps:
+            return False
+        if self._holds_still and math.isfinite(outcome.loss):
             return False
         if self._may_raise and self._history.now <= self._history.best:
             return True  # nothing is rolled back, only the rate falls

@@ -43,6 +43,10 @@ class FitState:
       num_step_backs: the number of roll-backs.
       num_held: the number of decisions without an estimate of the slope ratio.
       loss_is_kept: whether this epoch's losses were counted before Keras set its sums back.
+      num_step_backs: the number of roll-backs.
+      holds_still: whether the rate is held because the loss is no longer positive.
+      is_last_epoch: whether this is the last of the epochs that were asked for.
+      is_validated: whether a validation has followed the last step.
       has_diverged: whether the training was given up.
       num_rescues: the number of non-finite losses.
       started: the time of its start by the performance counter, in seconds.
@@ -69,6 +73,10 @@ class FitState:
     num_step_backs: int = 0
     num_held: int = 0
     loss_is_kept: bool = False
+    num_step_backs: int = 0
+    holds_still: bool = False
+    is_last_epoch: bool = False
+    is_validated: bool = False
     has_diverged: bool = False
     num_rescues: int = 0
     started: float = dataclasses.field(default_factory=time.perf_counter)
@@ -88,6 +96,8 @@ class FitState:
         "num_step_backs",
         "num_held",
         "loss_is_kept",
+        "num_step_backs",
+        "holds_still",
         "has_diverged",
         "num_rescues",
     )

@@ -173,6 +173,7 @@ def test_following_the_shipped_policy_needs_nothing_of_tf_agents():
     code = """
 import numpy as np, keras
 from keras_qan import QANCallback
+keras.utils.set_random_seed(0)
 model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
 model.compile(keras.optimizers.Adam(0.01), "mse")
 x = np.random.default_rng(0).normal(size=(64, 4))

@@ -209,3 +209,83 @@ def test_with_early_stopping_the_rate_falls_after_the_losses_have_stopped_fallin
     for _ in range(10):
         last = end.end_epoch(0.6)
     assert last == pytest.approx(1e-3)
+
+
+class Jump(keras.callbacks.Callback):
+    """Makes the weights useless in the middle of an epoch, as too large a step does."""
+
+    def __init__(self, epoch, batch):
+        super().__init__()
+        self.at = (epoch, batch)
+        self.epoch = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            self.model.set_weights([100.0 * w for w in self.model.get_weights()])
+
+
+def test_a_step_back_is_told_and_stands_in_the_history(capsys):
+    model = network()
+    history = model.fit(*TRAIN, epochs=4, verbose=2, callbacks=[Jump(2, 5), QANCallback()]).history
+    assert history["step_backs"][:2] == [0, 0]
+    assert history["step_backs"][-1] >= 1
+    printed = capsys.readouterr().out
+    assert printed.count("the weights of the lowest loss are restored") == history["step_backs"][-1]
+
+
+def test_the_last_validation_loss_is_that_of_the_weights_that_the_user_gets():
+    model = network()
+    # The jump comes when no decision is left that could take it back.
+    callbacks = [Jump(3, 36), QANCallback()]
+    history = model.fit(
+        *TRAIN, epochs=4, verbose=0, validation_data=TEST, callbacks=callbacks
+    ).history
+    assert history["val_loss"][-1] == pytest.approx(model.evaluate(*TEST, verbose=0)[0], rel=1e-5)
+    assert accuracy(model) > 0.8
+
+
+def test_a_loss_below_zero_is_held_still_and_told_once():
+    def fit(callbacks):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
+        model.compile(keras.optimizers.SGD(0.01), keras.losses.CosineSimilarity())
+        targets = X[:1280] @ np.random.default_rng(0).normal(size=(64, 10))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            loss = model.fit(X[:1280], targets, epochs=5, verbose=0, callbacks=callbacks).history
+        return loss["loss"][-1], [w for w in caught if "expected a positive one" in str(w.message)]
+
+    without, _ = fit([])
+    with_callback, told = fit([QANCallback()])
+    assert len(told) == 1
+    assert with_callback <= without + 0.02
+
+
+def test_a_loss_that_becomes_negative_holds_the_rate_along_its_schedule():
+    def likelihood(y, outputs):
+        mean, scale = outputs[:, :1], keras.ops.softplus(outputs[:, 1:]) + 1e-3
+        return keras.ops.log(scale) + 0.5 * ((y - mean) / scale) ** 2
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(2)])
+    model.compile(keras.optimizers.Adam(0.01), likelihood)
+    targets = 0.05 * X[:1280, :10].sum(axis=1, keepdims=True)
+    with pytest.warns(RuntimeWarning, match="holds the rate from here on"):
+        history = model.fit(X[:1280], targets, epochs=12, verbose=0, callbacks=[QANCallback()])
+    losses, rates = history.history["loss"], history.history["learning_rate"]
+    below = next(n for n, loss in enumerate(losses) if loss < 0)
+    assert losses[-1] < losses[below]
+    assert all(a >= b for a, b in zip(rates[below + 1 :], rates[below + 2 :], strict=False))
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_reporters_of_keras_write_the_learning_rate_wherever_they_stand(behind, tmp_path):
+    reporter = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    callbacks = [reporter, QANCallback()]
+    network().fit(*TRAIN, epochs=2, verbose=0, callbacks=callbacks[:: -1 if behind else 1])
+    header, *rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert "learning_rate" in header
+    assert len(rows) == 2
