@@ -360,7 +360,7 @@ class Snapshot:
             for (variable, number), kept in zip(self._weights, self._copies, strict=False):
                 if variable.trainable and len(variable.shape) > 1 and number == 0:
                     was = ops.cast(kept, "float32")
-                    change = ops.cast(_value(variable), "float32") - was
+                    change = ops.cast(value_of(variable), "float32") - was
                     sums.append(ops.stack([ops.sum(change * change), ops.sum(was * was)]))
             if not sums:
                 return 0.0
