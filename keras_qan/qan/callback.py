@@ -613,7 +613,7 @@ class QANCallback(keras.callbacks.Callback):
         fit.schedule.note_decision()
         self._conflicts.compare(fit.last_rate, decision.rate_found)
         self._record(decision)
-        if decision.loss <= 0.0 and not fit.holds_still:
+        if decision.loss < 0.0 and not fit.holds_still:
             fit.holds_still = True
             self._controller.hold_still()
             self._warn_of_loss(decision.loss, "holds the rate from here on, along its schedule")

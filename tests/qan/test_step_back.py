@@ -74,6 +74,7 @@ class Training:
 
     def end(self):
         self.controller.keep_loss(self.model)
+        self.controller.settle_weights(self.model)
         return self.controller.end(self.model, self.context(), explore=False)
 
     @property
