@@ -42,7 +42,7 @@ from keras_qan.qan.policy import UNSET, Policy, starting_policy
 from keras_qan.qan.rewards import Reward
 from keras_qan.qan.rule import Decision
 from keras_qan.qan.slope_ratio import FEWEST_STEPS
-from keras_qan.qan.training_memory import TrainingMemory
+from keras_qan.qan.training_memory import rates_to_go_on_with, remember_fit
 from keras_qan.utils.validation import check
 
 #: Calls of Keras's hook without a loss after which the rate of a training is left as it is.
@@ -196,7 +196,6 @@ class QANCallback(keras.callbacks.Callback):
         self.context: dict[str, Any] = {}
         self._defers_writing = False
         self._conflicts = ConflictDetector(self)
-        self._memory = TrainingMemory()
         self._patience: int | None = None
         self._fit: FitState | None = None
 
@@ -300,10 +299,7 @@ class QANCallback(keras.callbacks.Callback):
         self.join(workers_of(self.model))
         self._state.check_selector()
         schedule = self._decision_schedule()
-        # Before the first step: it moves the optimizer's counters and every bias. An agent that
-        # learns is not limited by it.
-        was_trained = not self.explore and self.model.built and has_trained_weights(self.model)
-        self._fit = FitState(schedule, self._companion(), was_trained)
+        self._fit = FitState(schedule, self._companion())
         self._fit.best = BestWeights(self.model) if self._restores_best else None
         if self.model.built and not has_own_train_step(self.model):
             self._access(self._fit)
@@ -323,6 +319,13 @@ class QANCallback(keras.callbacks.Callback):
             self._controller.begin_epoch(fit.model)
         if fit.num_epochs is None:
             fit.num_epochs = self.params.get("epochs", 1) - epoch
+            # By now BackupAndRestore has brought a broken training back, and no step was taken. An
+            # agent that learns is not limited: it has to see the outcome of all its actions.
+            fit.was_trained = (
+                not self.explore
+                and self.model.built
+                and (epoch > 0 or has_trained_weights(self.model))
+            )
             steps = self.params.get("steps")
             if steps is not None:
                 fit.schedule.set_length(steps, fit.num_epochs + epoch, steps * epoch)
@@ -436,9 +439,10 @@ class QANCallback(keras.callbacks.Callback):
             self.explore,
             math.nan if fit.has_diverged else final_loss,
         )
-        if not self.explore:
-            self._memory.remember(self.model, self._controller.rates_to_hold(fit.model))
+        rates_to_hold = self._controller.rates_to_hold(fit.model)
         self._put_back(fit)
+        if not self.explore:
+            remember_fit(self.model, fit.model.read_rates(), rates_to_hold)
         fit.add_decision(last)
         self._state.end_episode(
             self.explore,
@@ -457,10 +461,9 @@ class QANCallback(keras.callbacks.Callback):
         if not self._defers_writing:
             self._state.write_episode(self.explore)
         if self.params.get("verbose"):
+            print(fit.summary())
             if self.explore:
                 print(f"QAN, training {self.episodes}: {self.gain()}")
-            elif fit.model.slope is not None:
-                print(fit.summary())
 
     # Parts of the hooks.
 
@@ -557,22 +560,24 @@ class QANCallback(keras.callbacks.Callback):
     def _begin(self, fit: FitState) -> None:
         """Take the first decision."""
         fit.initial_rates = fit.model.read_rates()
-        # An agent that learns is not limited: it has to see the outcome of all its actions.
-        is_free = self.explore or not fit.was_trained
         if self._patience is not None and not self.explore:
             fit.early_end = EarlyEnd(self._patience)
-        held = None if self.explore else self._memory.rates_of(self.model)
+        held = None if self.explore else rates_to_go_on_with(self.model, fit.initial_rates)
         if held is not None:
             # A further `fit` of the same training, whose end is not known: it holds the rate that
             # was found, and the schedule does not take it to zero in each `fit`.
             fit.model.assign_rates(held)
+        context = fit.schedule.context()
+        # A network that was trained elsewhere keeps the rate that it was compiled with: nothing is
+        # known of how far it has to go. One that is resumed in its middle goes on falling.
+        is_held = held is not None or (fit.was_trained and context.progress == 0.0)
         decision = self._controller.begin(
             fit.model,
-            fit.schedule.context(),
+            context,
             self.explore,
-            may_raise=is_free and held is None,
-            may_lower=held is None,
-            anneals=held is None and fit.early_end is None,
+            may_raise=not (fit.was_trained or is_held),
+            may_lower=not is_held or fit.model.slope is not None,
+            anneals=not is_held and fit.early_end is None,
         )
         fit.initial_rate = decision.rate_found
         self._record(decision)
@@ -613,7 +618,7 @@ class QANCallback(keras.callbacks.Callback):
         fit.schedule.note_decision()
         self._conflicts.compare(fit.last_rate, decision.rate_found)
         self._record(decision)
-        if decision.loss < 0.0 and not fit.holds_still:
+        if decision.loss < 0.0 and fit.model.slope is None and not fit.holds_still:
             fit.holds_still = True
             self._controller.hold_still()
             self._warn_of_loss(decision.loss, "holds the rate from here on, along its schedule")
@@ -624,7 +629,6 @@ class QANCallback(keras.callbacks.Callback):
         return self._controller.can_step_back and fit.num_rescues <= MAX_ROLLBACKS
 
     def _report_step_back(self, fit: FitState, why: str) -> None:
-        fit.num_step_backs += 1
         if self.params.get("verbose"):
             at = fit.schedule.step
             print(f"\nQAN, step {at}: the weights of the lowest loss are restored {why}.")
@@ -650,7 +654,7 @@ class QANCallback(keras.callbacks.Callback):
     def _takes_first_loss(self, fit: FitState) -> bool:
         """Take the loss that all later ones are compared with; return whether it is a measure."""
         loss = self._controller.mean_loss(fit.model)
-        if loss <= 0.0:
+        if loss <= 0.0 and fit.model.slope is None:
             fit.is_steering = False
             fit.put_rate_back()
             if fit.model.snapshot is not None:  # the first step was taken at another rate
@@ -686,6 +690,7 @@ class QANCallback(keras.callbacks.Callback):
         if fit.is_steering and not fit.is_validated:
             fit.model.synchronize()
             if self._controller.settle_weights(fit.model):
+                fit.num_step_backs += 1
                 self._report_step_back(fit, "for the end")
 
     def _keep_loss(self) -> None:

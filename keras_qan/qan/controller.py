@@ -29,7 +29,11 @@ from keras_qan.qan.rule import (
     schedule_share,
 )
 from keras_qan.qan.slope_ratio import LONGEST_WINDOW, SlopeEstimate
-from keras_qan.qan.step_back_guard import LOWEST_RELATIVE_RATE, StepBackGuard
+from keras_qan.qan.step_back_guard import (
+    LOWEST_DECAYED_RATE,
+    LOWEST_RELATIVE_RATE,
+    StepBackGuard,
+)
 
 #: Above this multiple of the first loss, a loss is taken out of Keras's running sums where a
 #: training can be rolled back.
@@ -539,6 +543,7 @@ class Controller:
             lowest_rate=LOWEST_RELATIVE_RATE * self._initial_rates
             if math.isfinite(outcome.loss)
             else 0.0,
+            lowest_decayed=LOWEST_DECAYED_RATE * self._initial_rates,
         )
         effect = apply_action(self._action_set, choice.action, state, context.progress, limits)
         effect = self._note_step_back(effect, state, context, outcome)

@@ -43,7 +43,6 @@ class FitState:
       num_step_backs: the number of roll-backs.
       num_held: the number of decisions without an estimate of the slope ratio.
       loss_is_kept: whether this epoch's losses were counted before Keras set its sums back.
-      num_step_backs: the number of roll-backs.
       holds_still: whether the rate is held because the loss is no longer positive.
       is_last_epoch: whether this is the last of the epochs that were asked for.
       is_validated: whether a validation has followed the last step.
@@ -73,7 +72,6 @@ class FitState:
     num_step_backs: int = 0
     num_held: int = 0
     loss_is_kept: bool = False
-    num_step_backs: int = 0
     holds_still: bool = False
     is_last_epoch: bool = False
     is_validated: bool = False
@@ -96,7 +94,6 @@ class FitState:
         "num_step_backs",
         "num_held",
         "loss_is_kept",
-        "num_step_backs",
         "holds_still",
         "has_diverged",
         "num_rescues",
@@ -151,14 +148,18 @@ class FitState:
             self.num_held += not math.isfinite(sum(decision.slope))
 
     def summary(self) -> str:
-        """Return one line for the end of a `fit` whose slope ratio was measured."""
-        if self.model.slope is not None and self.model.slope.reason is not None:
-            return f"QAN held the rate of {self.initial_rate:.3g}: {self.model.slope.reason}."
-        return (
-            f"QAN: peak rate {self.peak_rate:.3g}, from {self.initial_rate:.3g}; "
-            f"rolled back {self.num_step_backs} times, held at {self.num_held} of "
-            f"{self.num_decisions} decisions for want of a slope ratio."
-        )
+        """Return one line for the end of a `fit`."""
+        slope = None if self.access is None else self.access.slope
+        if slope is not None and slope.reason is not None:
+            return f"QAN held the rate of {self.initial_rate:.3g}: {slope.reason}."
+        told = f"QAN: peak rate {self.peak_rate:.3g}, from {self.initial_rate:.3g}; rolled back "
+        told += "once" if self.num_step_backs == 1 else f"{self.num_step_backs} times"
+        if slope is not None:
+            told += (
+                f", held at {self.num_held} of {self.num_decisions} decisions for want of a "
+                "slope ratio"
+            )
+        return f"{told}."
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return its arrays, by name."""

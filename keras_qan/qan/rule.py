@@ -91,6 +91,7 @@ class Limits(NamedTuple):
       may_lower: whether the rate may fall but by a step back. Defaults to True.
       highest_rate: the rates up to which it may rise all the same, `[K]`. Defaults to 0.
       lowest_rate: the lowest rates that a step back leads to, `[K]`. Defaults to 0.
+      lowest_decayed: the lowest rates that other actions lead to, `[K]`. Defaults to 0.
     """
 
     may_step_back: Any = True
@@ -99,6 +100,7 @@ class Limits(NamedTuple):
     may_lower: bool = True
     highest_rate: Any = 0.0
     lowest_rate: Any = 0.0
+    lowest_decayed: Any = 0.0
 
 
 NO_LIMITS = Limits()
@@ -147,7 +149,8 @@ def apply_action(
     led_here = np.where(history.now <= history.best, rates, kept_rates)
     chosen = actions.next_rates(action, rates, led_here, initial_rates, progress)
     chosen = np.where(is_refused, rates, chosen)
-    chosen = np.where(steps_back, np.maximum(chosen, np.minimum(limits.lowest_rate, rates)), chosen)
+    lowest = np.where(steps_back, limits.lowest_rate, limits.lowest_decayed)
+    chosen = np.maximum(chosen, np.minimum(lowest, rates))
     if not limits.may_raise:
         chosen = np.minimum(chosen, np.maximum(rates, limits.highest_rate))
     if not limits.may_lower:

@@ -38,6 +38,9 @@ SHORT_SHARE_LOST, SHORT_STEPS_LOST = 0.25, 40
 #: The lowest rate that a step back leads to, relative to the one that the user compiled with.
 LOWEST_RELATIVE_RATE = 1e-5
 
+#: The lowest rate that other actions lead to, likewise; a schedule's share comes on top.
+LOWEST_DECAYED_RATE = 1e-3
+
 
 class Rise(NamedTuple):
     """The difference of the losses since the snapshot and those up to it.

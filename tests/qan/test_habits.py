@@ -68,6 +68,66 @@ def test_many_fits_of_one_epoch_are_one_training():
     assert len(set(np.round(rates[-9:], 6))) == 1
 
 
+def test_a_rate_that_the_user_sets_between_fits_is_the_rate():
+    model, callback = network(), QANCallback()
+    model.fit(*TRAIN, epochs=1, verbose=0, callbacks=[callback])
+    model.optimizer.learning_rate = 1e-4
+    history = model.fit(*TRAIN, epochs=3, verbose=0, callbacks=[callback]).history
+    assert max(history["learning_rate"]) <= 1.01e-4
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["one_callback", "a_new_one_each_time"])
+def test_models_that_are_trained_in_turn_are_trainings_of_their_own(fresh):
+    models, callback = [network(0.01), network(0.02)], QANCallback()
+    rates = []
+    for _ in range(3):
+        for model in models:
+            callbacks = [QANCallback() if fresh else callback]
+            history = model.fit(*TRAIN, epochs=1, verbose=0, callbacks=callbacks).history
+            rates.append(history["learning_rate"][-1])
+    # From the second fit on, each holds the rate that its own first one found.
+    assert rates[4:] == pytest.approx(rates[2:4])
+
+
+def test_weights_set_between_fits_make_another_training_at_the_users_rate():
+    model, callback = network(), QANCallback()
+    model.fit(*TRAIN, epochs=1, verbose=0, callbacks=[callback])
+    model.set_weights([0.9 * w for w in model.get_weights()])
+    history = model.fit(*TRAIN, epochs=2, verbose=0, callbacks=[callback]).history
+    assert history["learning_rate"] == pytest.approx([0.1, 0.1])
+
+
+def test_a_network_trained_elsewhere_keeps_its_rate_but_for_step_backs():
+    model = network()
+    model.fit(*TRAIN, epochs=3, verbose=0)
+    history = model.fit(*TRAIN, epochs=3, verbose=0, callbacks=[QANCallback()]).history
+    assert history["learning_rate"] == pytest.approx([0.1] * 3)
+
+
+@pytest.mark.parametrize("first", ["backup", "qan"])
+def test_a_training_that_is_resumed_goes_on_falling_and_does_not_rise(first, tmp_path):
+    class Break(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+    def callbacks(*more):
+        both = [keras.callbacks.BackupAndRestore(tmp_path / "backup"), QANCallback()]
+        return [*both[:: 1 if first == "backup" else -1], *more]
+
+    with pytest.raises(KeyboardInterrupt):
+        network().fit(*TRAIN, epochs=8, verbose=0, callbacks=callbacks(Break()))
+    model = network()
+    seen = []
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(rate_of(model))
+    )
+    history = model.fit(*TRAIN, epochs=8, verbose=0, callbacks=callbacks(note)).history
+    assert len(history["loss"]) == 4
+    assert seen == sorted(seen, reverse=True)
+    assert accuracy(model) > 0.9
+
+
 def test_a_train_step_that_reports_its_own_loss_is_steered_by_it():
     class Own(keras.Model):
         def __init__(self):

@@ -23,6 +23,7 @@ from keras_qan.observations.loss_history import LOG_LOSS_BOUNDS, NO_CEILING, Los
 from keras_qan.qan.rule import (
     SMALLEST_SHARE,
     DecisionContext,
+    Limits,
     RateState,
     apply_action,
     schedule_share,
@@ -238,3 +239,18 @@ def test_a_share_is_never_zero_as_the_next_decision_divides_by_it(progress, inte
     context = DecisionContext(progress, 10, num_steps=100, interval=interval, taken=1)
     assert SMALLEST_SHARE <= schedule_share(Cosine(), context) <= 1.0
     assert schedule_share(lambda progress: 0.0, context) == SMALLEST_SHARE
+
+
+@given(st.lists(st.sampled_from([0, 1]), min_size=1, max_size=60))
+def test_no_row_of_actions_starves_a_training(plays):
+    actions = ActionSet([StepBack(0.3), Decay(0.5)], (1e-12, 1e3))
+    one = np.ones(1)
+    history = loss_history.with_loss(loss_history.start_history(), 1.0)
+    state = RateState(one, one, one, history)
+    limits = Limits(lowest_rate=np.array([1e-5]), lowest_decayed=np.array([1e-3]))
+    for action in plays:
+        before = state.rates
+        state = apply_action(actions, action, state, 0.5, limits).state
+        assert state.rates[0] >= 1e-5
+        if action == 1:  # a decay holds what a step back has taken further down
+            assert state.rates[0] >= min(1e-3, before[0])
