@@ -211,6 +211,11 @@ def carry_derived_state(old: Any, new: Any) -> None:
         own = type(before).load_own_variables is not keras.layers.Layer.load_own_variables
         if own and rule_for(before) is None and not hasattr(before, "save_assets"):
             _carry_own_variables(before, after)
+        if isinstance(before, keras.layers.Normalization):
+            # What it computes with, which values set by `set_weights` have not reached.
+            for name in ("mean", "variance"):
+                if hasattr(before, name):
+                    setattr(after, name, getattr(before, name))
 
 
 def _carry_own_variables(old: Any, new: Any) -> None:

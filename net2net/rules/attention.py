@@ -67,6 +67,10 @@ class MultiHeadAttentionRule(Rule):
         changed["output_shape"] = (grown.outputs[0][-1],)
         return changed
 
+    def heads_of(self, layer: Any, name: str, heads: ChannelMap | None) -> ChannelMap | None:  # noqa: ARG002
+        """Return the map of a projection's heads, by its name."""
+        return heads
+
     def weights(self, grown: GrownLayer) -> list[Weight]:
         """Return the kernels and biases of all projections."""
         layer, heads = grown.layer, grown.internal()
@@ -77,16 +81,51 @@ class MultiHeadAttentionRule(Rule):
         entering = {"query": query, "key": key, "value": value, "gate": query}
         found = []
         for name, dense in _projections(layer).items():
+            own = self.heads_of(layer, name, heads)
             if name == "output":
                 bias = {-1: copy_axis(grown.output(-1))}
-                kernel = {0: divide_axis(heads), **bias}
+                kernel = {0: divide_axis(own), **bias}
             else:
-                kernel = {0: divide_axis(entering[name]), 1: copy_axis(heads)}
-                bias = {0: copy_axis(heads)}
+                kernel = {0: divide_axis(entering[name]), 1: copy_axis(own)}
+                bias = {0: copy_axis(own)}
             found.append(weight(dense.kernel, dense.kernel_initializer, kernel))
             if dense.bias is not None:
                 found.append(weight(dense.bias, dense.bias_initializer, bias))
         return found
+
+
+class GroupQueryAttentionRule(MultiHeadAttentionRule):
+    """Its width is the number of key and value heads; each is copied with its query heads.
+
+    The output is as wide as the query, so both have one map.
+    """
+
+    def width(self, layer: Any) -> int:
+        """Return the number of key and value heads."""
+        return int(layer.num_key_value_heads)
+
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
+        """Take maps on features and heads; the query's and the output's are the same."""
+        super().propagate(call, mapped)
+        query = Port("in", call.arguments.index("query"))
+        if mapped.port not in (query, Port("out")):
+            return []
+        axis = len(call.outputs[0]) - 1
+        return [MappedAxis(port, axis, mapped.map) for port in (query, Port("out"))]
+
+    def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:
+        """Return the config with the new numbers of heads."""
+        heads = grown.internal()
+        if heads is None:
+            return config
+        query = heads.new_size * grown.layer.num_repeats
+        return {**config, "num_key_value_heads": heads.new_size, "num_query_heads": query}
+
+    def heads_of(self, layer: Any, name: str, heads: ChannelMap | None) -> ChannelMap | None:
+        """Return the map of a projection's heads: a run of query heads for each key head."""
+        if heads is None or name in ("key", "value"):
+            return heads
+        return heads.repeat(layer.num_repeats)
 
 
 class AttentionRule(Rule):
@@ -114,4 +153,5 @@ def _projections(layer: Any) -> dict[str, Any]:
 
 
 register_rule(keras.layers.MultiHeadAttention, MultiHeadAttentionRule())
+register_rule(keras.layers.GroupQueryAttention, GroupQueryAttentionRule())
 register_rule(keras.layers.Attention, AttentionRule())

@@ -201,6 +201,18 @@ def _attention(layer: str, heads: int = 2) -> Callable[[], Any]:
     return build
 
 
+def _grouped_attention(layer: str) -> Callable[[], Any]:
+    def build() -> Any:
+        inputs = keras.Input((5, 6))
+        x = L.Dense(6, name="stream")(inputs)
+        y = L.GroupQueryAttention(3, 4, 2, use_gate=True, name="attention")(x, x)
+        x = L.Add()([x, y])
+        x = x if layer == "attention" else L.RMSNormalization()(x)
+        return keras.Model(inputs, L.Dense(2)(x))
+
+    return build
+
+
 def _plain_attention() -> Any:
     inputs = keras.Input((5, 6))
     query, key = L.Dense(4)(inputs), L.Dense(4)(inputs)
@@ -423,6 +435,10 @@ CASES = {
     ),
     "attention_heads": Case(_attention("attention"), "attention", 5),
     "attention_stream": Case(_attention("stream"), "stream", 12, exact_slots=False),
+    "grouped_attention_heads": Case(_grouped_attention("attention"), "attention", 5),
+    "grouped_attention_stream": Case(
+        _grouped_attention("stream"), "stream", 12, exact_slots=False
+    ),
     "attention_without_weights": Case(_plain_attention, "wide", 7),
     "places_as_channels": Case(_last_places, "wide", 8),
     "einsum_dense": Case(

@@ -30,6 +30,13 @@ def test_an_adapted_normalization_keeps_its_statistics():
         np.testing.assert_allclose(grown.layers[0].mean, data.mean(axis=0)[None], rtol=1e-4)
 
 
+def test_values_that_have_not_reached_a_normalization_do_not_reach_the_grown_one():
+    model = sequential(L.Normalization(), L.Dense(6, name="a"), L.Dense(2), shape=(5,))
+    model.layers[0].adapt(np.ones((4, 5)) * np.arange(4)[:, None])
+    model.layers[0].set_weights([one + 3 for one in model.layers[0].get_weights()])
+    assert largest_difference(model, net2net.widen(model, "a", 9), some_inputs(model)) <= 1e-6
+
+
 @tensorflow_only
 @pytest.mark.parametrize("mode", ["multi_hot", "tf_idf"])
 @pytest.mark.parametrize("kind", ["StringLookup", "IntegerLookup", "TextVectorization"])
