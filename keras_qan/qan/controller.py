@@ -618,12 +618,15 @@ class Controller:
         self.guard.note_step_back(state.rates, step, context.num_steps, is_plain)
         if self.guard.is_open:
             return effect
-        why = "a tenth of its steps is taken back"
+        why = "they have taken back a tenth of its steps. Compile with a lower learning rate"
         if self.guard.was_in_vain:
-            why = "the loss rises again at lower rates, so that the rate is not its cause"
+            why = (
+                "the loss rises again at lower rates, so that the rate is not its cause. Shuffle "
+                "the data, or use larger batches"
+            )
         warnings.warn(
-            f"QANCallback takes no more steps back in this training after {self.guard.count} of "
-            f"them: {why}. Shuffle the data, or use larger batches.",
+            f"QANCallback takes no more steps back in this training, after {self.guard.count}: "
+            f"{why}.",
             RuntimeWarning,
             stacklevel=5,
         )
