@@ -9,10 +9,11 @@ import keras
 
 from keras_qan.qan.model_access import require_trainable, synchronize
 from keras_qan.qan.slope_ratio import LONGEST_WINDOW, SlopeEstimate, SlopeMeter
+from keras_qan.utils.backend import Keras3Callback
 from keras_qan.utils.validation import check_integer
 
 
-class SlopeRatio(keras.callbacks.Callback):
+class SlopeRatio(Keras3Callback, keras.callbacks.Callback):
     """Logs the slope ratio, which tells whether the learning rate is too low or too high.
 
     The slope ratio is the slope of the loss along an update at its end, on the next batch, over

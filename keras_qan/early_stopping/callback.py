@@ -19,6 +19,7 @@ from keras_qan.early_stopping.history import CurveHistory, FinishedCurve
 from keras_qan.early_stopping.intervals import Prediction
 from keras_qan.early_stopping.predictor import CurvePredictor
 from keras_qan.early_stopping.rule import Mode, StopRule
+from keras_qan.utils.backend import Keras3Callback
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ FeatureProvider = Mapping[str, Feature] | Callable[[keras.Model], Mapping[str, F
 _GROWTH = 1.1
 
 
-class CurveStopping(keras.callbacks.Callback):
+class CurveStopping(Keras3Callback, keras.callbacks.Callback):
     """Stops trainings that are predicted to end behind the best finished ones.
 
     Every training that runs to its end joins a history. Once that is large enough, the end of the

@@ -16,6 +16,7 @@ from keras_qan.meta_momentum.losses import Pull, TeacherLoss
 from keras_qan.meta_momentum.teachers import Teacher, make_teacher
 from keras_qan.meta_momentum.train_step import TrainStepPatch
 from keras_qan.storage.serialization import configurable
+from keras_qan.utils.backend import Keras3Callback
 from keras_qan.utils.experimental import experimental
 from keras_qan.utils.fit_patch import detach_leftovers
 from keras_qan.utils.validation import check, check_integer, check_number
@@ -43,7 +44,7 @@ class ConstantStrength:
     "our own figures show no gain yet. Agents with the pull were level with those without it, or "
     "behind (`benchmarks/rally`, part teachers)."
 )
-class MetaMomentum(keras.callbacks.Callback):
+class MetaMomentum(Keras3Callback, keras.callbacks.Callback):
     """Pulls a model in training toward a teacher, for a time.
 
     After each update t the watched weights move toward the teacher's,

@@ -43,6 +43,7 @@ from keras_qan.qan.rewards import Reward
 from keras_qan.qan.rule import Decision
 from keras_qan.qan.slope_ratio import FEWEST_STEPS
 from keras_qan.qan.training_memory import rates_to_go_on_with, remember_fit
+from keras_qan.utils.backend import Keras3Callback
 from keras_qan.utils.validation import check
 
 #: Calls of Keras's hook without a loss after which the rate of a training is left as it is.
@@ -52,7 +53,7 @@ PATIENCE = 10
 MAX_ROLLBACKS = 20
 
 
-class QANCallback(keras.callbacks.Callback):
+class QANCallback(Keras3Callback, keras.callbacks.Callback):
     """Tunes the learning rate while a model trains, and learns to do it better with each `fit`.
 
     Every `fit` is one episode: at each decision an agent observes the statistics of the model's

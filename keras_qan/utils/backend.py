@@ -16,6 +16,18 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 
 
+class Keras3Callback:
+    """A mixin for callbacks that says so where Keras 2 is given one of them."""
+
+    def _implements_train_batch_hooks(self) -> bool:
+        # Keras 2 asks this before it shows its model; Keras 3 never does.
+        raise TypeError(
+            f"{type(self).__name__} got a model of Keras 2; expected one of Keras 3. If "
+            "TF_USE_LEGACY_KERAS is set, tf.keras is Keras 2: build the model with `import keras` "
+            "instead."
+        )
+
+
 def backend_name() -> str:
     """Return the name of Keras's backend: "tensorflow", "jax", "torch" or another."""
     import keras
