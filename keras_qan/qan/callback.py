@@ -330,6 +330,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
             steps = self.params.get("steps")
             if steps is not None:
                 fit.schedule.set_length(steps, fit.num_epochs + epoch, steps * epoch)
+                self._check_interval(steps * fit.num_epochs)
             if fit.has_model:
                 self._begin(fit)
 
@@ -558,9 +559,26 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         self._state.begin_episode(fit.model.num_kernels, self.explore, self.context)
         return fit.model
 
+    def _check_interval(self, num_steps: int) -> None:
+        every = self.settings.decide_every
+        if every is not None and every >= num_steps > 1 and not self.settings.dense_start:
+            warnings.warn(
+                f"QANCallback got decide_every={every}, and this fit has {num_steps} steps: no "
+                "decision follows the first one. Expected fewer steps between decisions, for "
+                f"example {max(num_steps // 20, 1)}.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
     def _begin(self, fit: FitState) -> None:
         """Take the first decision."""
         fit.initial_rates = fit.model.read_rates()
+        if not np.all(fit.initial_rates > 0.0):
+            raise ValueError(
+                f"The optimizer's learning rate is {float(np.min(fit.initial_rates)):g}; expected "
+                "one above 0, since QAN multiplies it. Compile with, for example, "
+                "learning_rate=0.001, or set model.optimizer.learning_rate."
+            )
         if self._patience is not None and not self.explore:
             fit.early_end = EarlyEnd(self._patience)
         held = None if self.explore else rates_to_go_on_with(self.model, fit.initial_rates)

@@ -552,7 +552,7 @@ class Controller:
         self._share = schedule_share(self.schedule if self._anneals else None, context)
         assigned = effect.state.rates * self._share * self._early_share
         model.assign_rates(assigned)
-        model.motion.remember()
+        model.motion.remember(restored=bool(effect.restores))
         self._reopen_slope(
             model,
             context,

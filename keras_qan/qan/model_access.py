@@ -246,11 +246,20 @@ class KernelMotion:
         self._start: list[Any] = []
         self._before: list[Any] = []
         self._moved: list[Any] = []
+        self._now: list[Any] = []
+        self._squares: list[tuple[Any, Any]] = []
 
     def begin(self) -> None:
         """Remember the kernels at the start of a training."""
         self._start = self._before = self._present()
         self._moved = [ops.zeros_like(kernel) for kernel in self._start]
+        self._keep_squares()
+
+    def _keep_squares(self) -> None:
+        """Keep ‖Δw'‖² and ‖w₀‖², which the next reading needs."""
+        with without_gradients():
+            pairs = zip(self._moved, self._start, strict=True)
+            self._squares = [(ops.sum(m * m), ops.sum(start * start)) for m, start in pairs]
 
     def _present(self) -> list[Any]:
         with without_gradients():
@@ -264,25 +273,29 @@ class KernelMotion:
         """
         if not self._kernels:
             return np.zeros(NUM_MOTIONS)
-        now = self._present()
-        rows, moved = [], []
+        self._now = self._present()
+        rows, moved, squares = [], [], []
         with without_gradients():
-            for kernel, before, last, start in zip(
-                now, self._before, self._moved, self._start, strict=True
+            for kernel, before, last, start, (last_square, start_square) in zip(
+                self._now, self._before, self._moved, self._start, self._squares, strict=True
             ):
-                change = kernel - before
+                change, distance = kernel - before, kernel - start
+                square = ops.sum(change * change)
+                row = [square, ops.sum(change * last), last_square, ops.sum(kernel * kernel)]
+                rows.append(ops.stack([*row, ops.sum(distance * distance), start_square]))
                 moved.append(change)
-                pairs = [(change, change), (change, last), (last, last), (kernel, kernel)]
-                distance = kernel - start
-                pairs += [(distance, distance), (start, start)]
-                rows.append(ops.stack([ops.sum(a * b) for a, b in pairs]))
+                squares.append((square, start_square))
             sums = ops.convert_to_numpy(ops.stack(rows))
-        self._moved = moved
+        self._moved, self._squares = moved, squares
         return np.mean(motion_numbers(sums, max(steps, 1)), axis=0)
 
-    def remember(self) -> None:
-        """Remember the kernels that a decision leaves: the next motion counts from here."""
-        self._before = self._present()
+    def remember(self, restored: bool = True) -> None:
+        """Remember the kernels that a decision leaves: the next motion counts from here.
+
+        Args:
+          restored: whether they have changed since they were read. Defaults to True.
+        """
+        self._before = self._present() if restored else self._now
 
     def arrays(self) -> list[np.ndarray]:
         """Return its state, three arrays for each kernel."""
@@ -293,6 +306,7 @@ class KernelMotion:
         """Take over what `arrays` gave."""
         parts = [ops.convert_to_tensor(array) for array in arrays]
         self._before, self._moved, self._start = parts[0::3], parts[1::3], parts[2::3]
+        self._keep_squares()
 
 
 def copy_of(value: Any, dtype: str | None = None) -> Any:

@@ -34,7 +34,7 @@ class FakeMotion:
     def begin(self) -> None:
         """Remember nothing."""
 
-    def remember(self) -> None:
+    def remember(self, restored: bool = True) -> None:
         """Remember nothing."""
 
     def read(self, steps: int) -> np.ndarray:

@@ -349,3 +349,13 @@ def test_reporters_of_keras_write_the_learning_rate_wherever_they_stand(behind, 
     header, *rows = (tmp_path / "log.csv").read_text().splitlines()
     assert "learning_rate" in header
     assert len(rows) == 2
+
+
+def test_a_rate_of_zero_is_an_error_that_says_what_to_do():
+    with pytest.raises(ValueError, match="learning rate is 0; expected one above 0"):
+        network(0.0).fit(*TRAIN, verbose=0, callbacks=[QANCallback()])
+
+
+def test_an_interval_longer_than_the_training_is_told():
+    with pytest.warns(RuntimeWarning, match="decide_every=10000, and this fit has 40 steps"):
+        network().fit(*TRAIN, verbose=0, callbacks=[QANCallback(policy=None, decide_every=10_000)])
