@@ -95,17 +95,18 @@ docs: setup
 	$(BIN)/mkdocs build --quiet
 	@echo "Open site/index.html"
 
-# Wheel and sdist: built, checked, and the README's example run with the wheel in an environment of
-# its own, which is kept.
+# Wheel and sdist: built, checked, and the README's example run with the wheel in an environment that
+# holds TensorFlow and nothing of ours; `make test-pythons` goes on with it.
 package: setup
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist . >/dev/null
 	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
-	test -x .venv-package/bin/python || $(PYTHON) -m venv .venv-package
-	.venv-package/bin/$(PIP_INSTALL) "$$(ls dist/*.whl)[tensorflow]"
-	.venv-package/bin/$(PIP_INSTALL) --force-reinstall --no-deps dist/*.whl
-	cd tests && PYTHONPATH= TF_CPP_MIN_LOG_LEVEL=3 ../.venv-package/bin/python -m helpers.readme_example
+	set -e; venv=.venv-smoke-$$($(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])"); \
+	test -x $$venv/bin/python || $(PYTHON) -m venv $$venv; \
+	$$venv/bin/$(PIP_INSTALL) "$$(ls dist/*.whl)[tensorflow]"; \
+	$$venv/bin/$(PIP_INSTALL) --force-reinstall --no-deps dist/*.whl; \
+	cd tests && PYTHONPATH= TF_CPP_MIN_LOG_LEVEL=3 ../$$venv/bin/python -m helpers.readme_example
 
 lint: setup
 	$(BIN)/ruff check .
@@ -120,4 +121,4 @@ imports: setup
 check: lint types imports
 
 clean:
-	rm -rf .venv .venv-smoke-* .venv-package build dist site *.egg-info
+	rm -rf .venv .venv-smoke-* build dist site *.egg-info
