@@ -35,7 +35,9 @@ class BestWeights:
         with without_gradients():
             self._copies = [copy_of(value_of(weight)) for weight in self._model.weights]
 
-    def restore(self) -> None:
-        """Assign the weights that were kept, if any were."""
+    def restore(self) -> bool:
+        """Assign the weights that were kept; return whether any were."""
+        synchronize(self._model)
         for weight, value in zip(self._model.weights, self._copies, strict=False):
-            weight.assign(value)
+            weight.assign(copy_of(value))  # JAX donates what it is given
+        return bool(self._copies)

@@ -413,9 +413,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         if not fit.schedule.knows_length:
             fit.schedule.set_length(fit.schedule.steps_in_epoch, fit.num_epochs or 1)
         if fit.early_end is not None and fit.has_begun and fit.is_steering:
-            loss = number_in(logs, "loss") if validation_loss is None else validation_loss
-            share = fit.early_end.end_epoch(loss)
-            fit.last_rate = self._controller.set_early_share(fit.model, share)
+            self._end_epoch_early(fit, number_in(logs, "loss"), validation_loss)
         step = fit.schedule.step
         numbers = {name: number_in(logs, name) for name in logs}
         values = {name: value for name, value in numbers.items() if value is not None}
@@ -581,6 +579,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
             )
         if self._patience is not None and not self.explore:
             fit.early_end = EarlyEnd(self._patience)
+            fit.early_best = BestWeights(self.model) if self._controller.can_step_back else None
         held = None if self.explore else rates_to_go_on_with(self.model, fit.initial_rates)
         if held is not None:
             # A further `fit` of the same training, whose end is not known: it holds the rate that
@@ -704,6 +703,21 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
             RuntimeWarning,
             stacklevel=3,
         )
+
+    def _end_epoch_early(
+        self, fit: FitState, training_loss: float | None, validation_loss: float | None
+    ) -> None:
+        """Let the rate fall where `EarlyStopping` is near, from the best weights so far."""
+        assert fit.early_end is not None
+        share = fit.early_end.end_epoch(training_loss, validation_loss)
+        fit.last_rate = self._controller.set_early_share(fit.model, share)
+        if fit.early_best is None:
+            return
+        if validation_loss is not None:
+            fit.early_best.note(validation_loss)
+        if fit.early_end.falls_from_here and fit.early_best.restore():
+            fit.num_step_backs += 1
+            self._report_step_back(fit, "before the learning rate falls to its end")
 
     def _settle_weights(self, fit: FitState) -> None:
         if fit.is_steering and not fit.is_validated:

@@ -29,6 +29,7 @@ class FitState:
       initial_rates: the learning rates of all optimizers that it began with, `[K]`.
       is_steering: False where no loss or no optimizer was found to steer by.
       early_end: the fall of the rate where `EarlyStopping` will end the training.
+      early_best: the weights that it begins from, where weights can be taken back.
       best: the weights of the best validation loss, where they are asked for.
       num_calls: calls of Keras's hook before a loss was found.
       source_is_confirmed: whether a second step has shown that the loss is read where it moves.
@@ -58,6 +59,7 @@ class FitState:
     initial_rates: np.ndarray | None = None
     is_steering: bool = True
     early_end: EarlyEnd | None = None
+    early_best: BestWeights | None = None
     best: BestWeights | None = None
     num_calls: int = 0
     source_is_confirmed: bool = False

@@ -20,6 +20,7 @@ class EarlyEnd:
 
     Its rate does not fall by the calendar of `epochs`, which will not be reached: it falls to zero
     along a cosine over half of the patience, once the loss has not improved for two fifths of it.
+    The fall begins from the weights of the lowest validation loss.
 
     Args:
       patience: of the `EarlyStopping` callback, in epochs.
@@ -29,20 +30,33 @@ class EarlyEnd:
         self._wait = max(1, round(WAIT * patience))
         self._length = max(1, round(FALL * patience))
         self._best = math.inf
+        self._is_validated = False
         self._epochs_without = 0
         self._epochs_falling = 0
 
-    def end_epoch(self, loss: float | None) -> float:
+    @property
+    def falls_from_here(self) -> bool:
+        """True right after the epoch with which the fall begins."""
+        return self._epochs_falling == 1
+
+    def end_epoch(self, training_loss: float | None, validation_loss: float | None) -> float:
         """Return the share of the rate for the next epoch.
 
         Args:
-          loss: the epoch's validation loss, or its training loss where there is none.
+          training_loss: the epoch's, which counts while there was no validation.
+          validation_loss: the epoch's; None where it was not validated.
         """
+        loss = validation_loss
+        if validation_loss is not None and not self._is_validated:
+            self._is_validated, self._best = True, math.inf
+        elif not self._is_validated:
+            loss = training_loss
         if self._epochs_falling:
             self._epochs_falling += 1
-        elif loss is not None:
-            self._epochs_without = 0 if loss < self._best else self._epochs_without + 1
-            self._best = min(self._best, loss)
+        else:
+            self._epochs_without += 1
+            if loss is not None and loss < self._best:
+                self._epochs_without, self._best = 0, loss
             self._epochs_falling = int(self._epochs_without >= self._wait)
         progress = min(self._epochs_falling / (self._length + 1), 1.0)
         return max(float(Cosine()(progress)), 1e-3)

@@ -262,13 +262,36 @@ def test_bounds_and_intervals_of_ones_own_keep_the_shipped_policy():
 def test_with_early_stopping_the_rate_falls_after_the_losses_have_stopped_falling():
     end = EarlyEnd(patience=10)
     losses = [1.0, 0.8, 0.7, 0.71, 0.72, 0.73, 0.74, 0.69]
-    shares = [end.end_epoch(loss) for loss in losses]
+    shares = [end.end_epoch(0.0, loss) for loss in losses]
     # Four epochs without a lower loss; then the fall goes on whatever comes.
     assert shares[:6] == [1.0] * 6
     assert 1.0 > shares[6] > shares[7] > 0.0
     for _ in range(10):
-        last = end.end_epoch(0.6)
+        last = end.end_epoch(0.0, 0.6)
     assert last == pytest.approx(1e-3)
+
+
+def test_epochs_without_a_validation_are_epochs_without_a_lower_loss():
+    # A training loss counts while there was no validation at all; it is no measure beside one.
+    end = EarlyEnd(patience=10)
+    assert [end.end_epoch(0.1, None), end.end_epoch(0.05, 0.9)] == [1.0, 1.0]
+    for validation in (None, 0.8, None, None, None):
+        assert end.end_epoch(0.01, validation) == 1.0
+    assert not end.falls_from_here
+    assert end.end_epoch(0.01, 0.85) < 1.0
+    assert end.falls_from_here
+
+
+def test_with_early_stopping_the_fall_begins_from_the_best_weights(capsys):
+    x, y = X[:60], Y[:60]  # so few that the network learns their noise
+    model = network(1.0)
+    stop = keras.callbacks.EarlyStopping(patience=10)
+    history = model.fit(
+        x, y, epochs=100, verbose=2, validation_data=TEST, callbacks=[stop, QANCallback()]
+    ).history
+    losses = history["val_loss"]
+    assert "before the learning rate falls to its end" in capsys.readouterr().out
+    assert losses[-1] == pytest.approx(min(losses), abs=0.05)
 
 
 class Jump(keras.callbacks.Callback):
