@@ -63,5 +63,7 @@ def _steps_of(model: keras.Model) -> float:
 
 
 def _mark_of(model: keras.Model) -> tuple[float, float]:
+    if not model.trainable_variables:
+        return 0.0, 0.0
     values = np.asarray(keras.ops.convert_to_numpy(value_of(model.trainable_variables[0])), float)
     return float(values.sum()), float((values**2).sum())

@@ -87,7 +87,11 @@ class Rally:
       ...     model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
       ...     return model
       >>> rally = Rally([Stage(0.25, epochs=2), Stage(1.0, epochs=2, widths={"hidden": 32})])
-      >>> report = rally.run(build_model, splits.train, splits.validation)
+      >>> report = rally.run(  # doctest: +ELLIPSIS
+      ...     build_model, splits.train, splits.validation
+      ... )
+      stages: 0 of 2, 0 s
+      stages: 2 of 2, ... s
       >>> [(stage["examples"], stage["parameters"]) for stage in report.stages]
       [(301, 610), (1202, 2410)]
     """

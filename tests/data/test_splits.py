@@ -151,11 +151,31 @@ def test_a_data_set_without_classes_of_images_is_refused(tmp_path):
 
 
 def test_files_cut_short_are_reported_as_damaged(tmp_path):
-    load("digits", data_dir=tmp_path)
-    (record,) = tmp_path.glob("digits/*/digits-train.tfrecord*")
+    from keras_qan.data import tfds
+
+    class Shapes(tfds.tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.tfds.core.Version("1.0.0")
+
+        def _info(self):
+            label = tfds.tfds.features.ClassLabel(num_classes=2)
+            image = tfds.tfds.features.Image(shape=(4, 4, 1))
+            features = tfds.tfds.features.FeaturesDict({"image": image, "label": label})
+            return self.dataset_info_from_configs(
+                features=features, supervised_keys=("image", "label")
+            )
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples(), "test": self._generate_examples()}
+
+        def _generate_examples(self):
+            for number in range(100):
+                yield number, {"image": np.full((4, 4, 1), number, np.uint8), "label": number % 2}
+
+    Shapes(data_dir=tmp_path).download_and_prepare()
+    (record,) = tmp_path.glob("shapes/*/shapes-train.tfrecord*")
     record.write_bytes(record.read_bytes()[:-1000])
-    with pytest.raises(DatasetDamagedError, match=r"'train' of 'digits'.*Delete that folder"):
-        load("digits", data_dir=tmp_path)
+    with pytest.raises(DatasetDamagedError, match=r"'train' of 'shapes'.*Delete that folder"):
+        load("shapes", data_dir=tmp_path)
 
 
 @pytest.mark.slow

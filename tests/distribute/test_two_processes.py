@@ -236,7 +236,7 @@ class TestTwoWorkers:
             )
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.parametrize("starts", [1, pytest.param(2, marks=pytest.mark.stress)])
 def test_an_experiment_is_run_by_both_written_by_the_chief_and_gone_on_with(tmp_path, starts):
     """In the same processes, and by `make stress` in new ones."""

@@ -112,7 +112,7 @@ class Worker:
 SOURCE = Call("helpers.drmad_cases:averages_tuner", {})
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_trials_are_the_same_for_any_workers_and_after_a_kill(tmp_path, monkeypatch):
     options = {"trials": 7, "trials_at_once": 3, "outer_steps": 1}
     here = search(**options)

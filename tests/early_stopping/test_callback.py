@@ -312,7 +312,7 @@ def test_bad_arguments_are_refused(tmp_path, arguments, says):
         CurveStopping(tmp_path, **arguments)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_keras_tuner_trials_share_the_history_and_are_stopped(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -45,7 +45,7 @@ def test_bad_flags_are_refused(arguments, says):
         ArchitectureExperiment(**arguments)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_search_on_digits_from_the_first_model_to_the_table(tmp_path):
     experiment = ArchitectureExperiment(
         directory=str(tmp_path / "run"), models=2, epochs=1, restart_after=0, retrain=2, ensemble=2,

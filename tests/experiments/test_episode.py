@@ -43,7 +43,7 @@ def test_an_evaluation_is_the_same_whatever_the_number_of_workers(tmp_path, two)
     assert_same_run(tmp_path / "here", tmp_path / "two")
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_ray_gives_the_same_evaluation_and_the_same_episode_as_processes(tmp_path, rounds):
     pytest.importorskip("ray", reason="Ray is an extra: pip install -e .[ray]")
     with make_executor("ray", 1) as engine:
@@ -54,7 +54,7 @@ def test_ray_gives_the_same_evaluation_and_the_same_episode_as_processes(tmp_pat
         assert records(tmp_path, file) == expected
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_learning_in_rounds_is_the_same_after_a_kill_and_with_workers_that_die(
     tmp_path, two, rounds
 ):

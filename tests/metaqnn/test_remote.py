@@ -36,7 +36,7 @@ def plain(row):
     return {name: value for name, value in found.items() if value == value}
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_search_on_two_workers_is_the_one_that_trains_two_at_a_time_here(tmp_path):
     def found(name, **more):
         learning = QLearning(EpsilonSchedule.scaled(6), replays=4)

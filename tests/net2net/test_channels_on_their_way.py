@@ -71,7 +71,9 @@ def test_an_activation_that_fails_on_a_small_array_is_refused_by_name():
 
 def test_a_model_in_time_distributed_is_reported_with_a_reason():
     inner = keras.Sequential([keras.Input((4,)), L.Dense(3)])
-    model = sequential(L.TimeDistributed(inner, name="td"), L.GRU(3), L.Dense(2), shape=(5, 4))
+    model = sequential(
+        L.TimeDistributed(inner, name="td"), L.GRU(3, name="gru"), L.Dense(2), shape=(5, 4)
+    )
     found = net2net.widenable(model)
     assert not found["td"]
     assert "Sequential" in found["td"].reason

@@ -57,7 +57,7 @@ def run_on_jax(*tests):
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @needs_jax
 def test_rules_of_every_kind_keep_their_contract_on_jax():
     assert f"{len(CHOSEN)} passed" in run_on_jax("-v", *CHOSEN)

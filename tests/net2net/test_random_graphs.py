@@ -89,6 +89,7 @@ def check(chain, seed):
 relaxed = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
+@pytest.mark.stress
 @given(chain=chains, seed=st.integers(0, 9))
 @settings(max_examples=4, derandomize=True, **relaxed)
 def test_random_chains_keep_their_function(chain, seed):

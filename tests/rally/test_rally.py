@@ -180,6 +180,7 @@ def test_one_rate_falls_linearly_through_all_stages_and_a_kill(tmp_path):
     assert broken.rates == whole.rates[-len(broken.rates) :]
 
 
+@pytest.mark.stress
 @given(
     st.lists(st.tuples(st.integers(1, 50), st.floats(0.01, 1)), min_size=1, max_size=5),
     st.floats(1e-4, 1),
