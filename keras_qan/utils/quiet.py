@@ -27,8 +27,11 @@ def without_tensorflow_noise() -> Iterator[None]:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        descriptor = sys.__stderr__.fileno()
+        stream = sys.__stderr__
+        descriptor = None if stream is None else stream.fileno()
     except (AttributeError, OSError, ValueError):
+        descriptor = None
+    if descriptor is None:
         yield  # there is no such stream to hold back
         return
     sys.stderr.flush()
