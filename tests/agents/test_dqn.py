@@ -96,6 +96,7 @@ def solve_chain(agent, num_steps, policy):
     return np.stack([acts(np.eye(3)[s], explore=False).q_values for s in range(3)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("double", [True, False])
 def test_a_chain_of_three_states_is_solved_to_its_known_values(double):
     # With γ = 0.9 going on to the end is worth 0.9², 0.9 and 1.
@@ -106,6 +107,7 @@ def test_a_chain_of_three_states_is_solved_to_its_known_values(double):
     assert [int(acts(np.eye(3)[s], explore=False).action) for s in range(3)] == [FORWARD] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_step", [2, 3])
 def test_longer_steps_discount_what_comes_later(n_step):
     agent = built(hidden=(32,), rate=5e-3, batch_size=32, target_tau=0.1, updates=2, n_step=n_step)
@@ -113,6 +115,7 @@ def test_longer_steps_discount_what_comes_later(n_step):
     np.testing.assert_allclose(found[:, FORWARD], [0.81, 0.9, 1.0], atol=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("double", [True, False])
 @pytest.mark.parametrize("n_step", [1, 2])
 def test_the_loss_is_hubers_of_the_documented_target(double, n_step):
@@ -312,6 +315,7 @@ def test_arrays_of_another_agent_are_refused_and_nothing_changed(other):
     same(before, agent.arrays())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["network/0", "optimizer/1", "counters/1", "replay/written", "replay"]
 )
@@ -382,6 +386,7 @@ def values_by_tf_agents(agent, states):
     return [network(standard)[0].numpy() for network in networks]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden", [(8,), (16, 5), (128, 128)])
 def test_the_network_in_numpy_is_the_one_that_tf_agents_trains(hidden):
     agent = built(num_actions=4, hidden=hidden, rate=0.01)

@@ -104,6 +104,7 @@ def test_n_step_returns_by_hand():
     story.check(draws=100)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=6),
@@ -120,6 +121,7 @@ def test_samples_equal_a_plain_list_of_all_transitions(lengths, n_step, gamma, c
     story.check()
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     steps=st.lists(

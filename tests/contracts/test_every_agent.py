@@ -95,6 +95,7 @@ def test_other_sizes_are_refused(make, sizes):
         built(make).build(*sizes)
 
 
+@pytest.mark.slow
 def test_what_it_knows_is_plain_arrays_that_a_checkpoint_holds(make, tmp_path):
     agent = built(make)
     live(agent, 6)
@@ -127,6 +128,7 @@ def test_a_missing_array_is_refused(make):
             agent.restore(rest)
 
 
+@pytest.mark.slow
 def test_the_same_settings_live_the_same_life(make):
     assert live(built(make), 12) == live(built(make), 12)
 
@@ -139,6 +141,7 @@ def test_abandoning_is_possible_at_any_time(make):
     live(agent, 12)
 
 
+@pytest.mark.slow
 def test_its_settings_make_an_equal_agent(make):
     config = json.loads(json.dumps(serialization.to_config(make())))
     again = serialization.from_config(config)

@@ -64,6 +64,7 @@ def test_every_registered_observation_is_tested_here():
     assert {type(part) for part in OBSERVATIONS} == set(room)
 
 
+@pytest.mark.slow
 @all_observations
 @pytest.mark.parametrize("num_kernels", [1, 2])
 def test_an_observation_is_as_long_as_it_says(observation, num_kernels):

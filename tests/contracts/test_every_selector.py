@@ -72,6 +72,7 @@ def test_batches_are_full_and_whole_examples_of_the_data(kind):
     assert selector.num_examples == 60
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_batches_and_another_seed_others(kind):
     runs = [
         Training(ready(kind, number, seed)).steps(24) for number, seed in [(0, 0), (1, 0), (1, 1)]
@@ -139,6 +140,7 @@ def test_a_restart_is_as_good_as_a_new_selector(kind, make):
     np.testing.assert_array_equal(Training(used, num_steps=40).steps(20), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [pytest.param(3, marks=pytest.mark.slow), 13])
 def test_its_arrays_go_on_with_the_very_same_batches(kind, stop, tmp_path):
     """In the middle of an epoch, with batches made ahead and an action that has not shown yet."""
@@ -209,6 +211,7 @@ def test_no_pipeline_is_rebuilt_by_an_action(steered_kind):
     assert traces == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prefetch", "buffered"),
     [
@@ -317,6 +320,7 @@ def test_moves_is_a_deprecated_name_of_actions(steered_kind):
     assert [actions.label(a) for a in moves] == [actions.label(a) for a in selector.actions()]
 
 
+@pytest.mark.slow
 def test_what_all_data_lose_is_summed_up_for_an_agent(steered_kind):
     """With one loss for every example there is nothing to be wrong about, however many steps."""
     selector = ready(steered_kind)
@@ -499,6 +503,7 @@ def test_a_negative_seed_or_number_of_batches_is_refused(kind, make):
             ready(kind).dataset(**arguments)
 
 
+@pytest.mark.slow
 def test_weights_need_a_place_in_the_examples(kind):
     cls = type(ready(kind))
     more = {"num_classes": NUM_CLASSES, "label": lambda e: e["y"], "slots": 3}

@@ -21,6 +21,7 @@ def fit(optimizer, *callbacks, epochs=3, **compiled):
     )
 
 
+@pytest.mark.slow
 def test_a_fit_with_it_is_bit_for_bit_the_fit_without():
     plain, history = fit(keras.optimizers.Adam(0.01))
     watched, watched_history = fit(keras.optimizers.Adam(0.01), SlopeRatio(every=8, window=4))
@@ -29,6 +30,7 @@ def test_a_fit_with_it_is_bit_for_bit_the_fit_without():
         np.testing.assert_array_equal(first.numpy(), second.numpy())
 
 
+@pytest.mark.slow
 def test_its_values_stand_in_the_history_and_in_what_later_callbacks_write(tmp_path):
     table = tmp_path / "log.csv"
     watch = SlopeRatio(every=10, window=5)
@@ -50,6 +52,7 @@ def test_the_ratio_tells_a_rate_that_is_too_low_from_one_that_is_too_high(rate, 
     assert low < found.ratio < high
 
 
+@pytest.mark.slow
 def test_an_optimizer_without_gradients_is_warned_of_once():
     with pytest.warns(RuntimeWarning, match="logs nothing in this fit: Ftrl has no slot") as seen:
         _, history = fit("ftrl", SlopeRatio())

@@ -27,6 +27,7 @@ def flat(found):
     return np.concatenate([np.ravel(part) for part in found])
 
 
+@pytest.mark.slow
 def test_exact_is_the_gradient_through_the_unrolled_training(everything, by_tape):
     found = everything.hypergradient()
     assert [part.shape for part in found.values()] == [part.shape for part in by_tape]

@@ -19,6 +19,7 @@ def searched(tmp_path_factory):
     return found.search(outer_steps=6)
 
 
+@pytest.mark.slow
 def test_the_validation_loss_falls(searched):
     losses = [record["val_loss"] for record in searched.history]
     assert len(losses) == 6

@@ -113,6 +113,7 @@ def test_with_too_few_finished_curves_it_trains_on_and_says_how_many_are_missing
     assert stopper.num_missing == 5
 
 
+@pytest.mark.slow
 def test_it_learns_from_nothing_over_fits(tmp_path):
     stopper = CurveStopping(
         tmp_path,
@@ -202,6 +203,7 @@ def trained(model, stopper, epochs=2, **more):
     return stopper
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("metric", "name", "mode"),
     [
@@ -215,6 +217,7 @@ def test_which_way_is_better_is_what_the_metrics_object_says(tmp_path, metric, n
     assert trained(compiled(metric), CurveStopping(tmp_path, name, mode="auto")).rule.mode == mode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["brier_score", "energy_score", "accumulated_cost", "placc"])
 def test_the_name_of_a_metric_alone_asks_for_the_mode(tmp_path, name):
     own = keras.metrics.MeanMetricWrapper(lambda y, p: keras.ops.mean(y - p), name=name)

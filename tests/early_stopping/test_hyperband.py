@@ -56,6 +56,7 @@ def test_whoever_is_spared_is_never_stopped():
     assert result.stopped == []
 
 
+@pytest.mark.slow
 def test_losses_are_the_mirror_image():
     def loss(configuration):
         return (1 - value for value in train(configuration))

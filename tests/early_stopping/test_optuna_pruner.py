@@ -100,6 +100,7 @@ def test_without_optuna_the_message_says_what_to_install():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", ["value", "choice", "late name"])
 def test_a_study_goes_on_whatever_its_trials_hold(odd):
     def run(trial):

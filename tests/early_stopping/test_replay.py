@@ -55,6 +55,7 @@ def test_losses_are_the_mirror_image_of_accuracies():
     assert up.best == down.best
 
 
+@pytest.mark.slow
 def test_keeping_more_of_the_best_spends_more():
     curves, features = saturating(150)
     spent = [
@@ -84,6 +85,7 @@ def test_same_seed_same_replay_and_another_seed_another_order():
     assert one.order.tolist() != other.order.tolist()
 
 
+@pytest.mark.slow
 def test_it_works_with_what_it_has_by_default():
     curves, features = saturating(130, epochs=4)
     assert replay(curves, features).epochs_spent <= 130 * 4

@@ -78,6 +78,7 @@ def assert_resumes(task, directory, whole, trainings, save_every_epochs=1):
     assert not (directory / FOLDER).exists()
 
 
+@pytest.mark.slow
 def test_broken_off_within_its_first_training_it_ends_with_the_same_bits(task, whole, tmp_path):
     with pytest.raises(BaseException, match="Killed"):
         run_episodes(killing(task, 1), learner(tmp_path), **OPTIONS, save_every_epochs=1)

@@ -145,6 +145,7 @@ def start(name, *arguments, folder):
     return Script(name, *arguments, output=folder / "output.txt", before=before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -127,6 +127,7 @@ def test_the_directory_of_a_callback_is_no_run_to_resume(tmp_path):
         LearningRateExperiment(**TINY, directory=str(tmp_path), resume=True).run()
 
 
+@pytest.mark.slow
 def test_an_unknown_data_set_leaves_no_run_behind(tmp_path):
     directory = tmp_path / "run"
     with pytest.raises(ValueError, match="Did you mean cifar10"):

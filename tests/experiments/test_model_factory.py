@@ -88,6 +88,7 @@ def test_a_fresh_model_starts_with_its_own_rate_and_nothing_of_the_last_ones_mom
     assert not any(v.numpy().any() for v in again.optimizer.variables[2:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     [

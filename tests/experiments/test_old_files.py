@@ -66,6 +66,7 @@ def assert_close(found, expected):
                 np.testing.assert_allclose(*pair, 1e-4, 1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dqn", "leaning"])
 def test_a_run_that_was_killed_is_resumed_in_the_midst_of_a_training(kind, tmp_path):
     directory = shutil.copytree(OLD / kind / "run", tmp_path / "run")

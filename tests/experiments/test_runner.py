@@ -52,6 +52,7 @@ def test_evaluation_uses_seeds_that_no_training_episode_had(finished):
     assert seeds["evaluate"] == {FIRST_UNSEEN_SEED + SEED, FIRST_UNSEEN_SEED + SEED + 1}
 
 
+@pytest.mark.slow
 def test_evaluation_is_greedy_and_leaves_the_agent_as_it_was(tmp_path):
     callback = learner(tmp_path)
     run_episodes(task(), callback, episodes=1, evaluation=Evaluation(("constant",), 1))

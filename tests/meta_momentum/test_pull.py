@@ -37,6 +37,7 @@ def still(seed=0, **more):
     return student(keras.optimizers.SGD(0.0), seed=seed, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps_per_execution", [1, 2])
 def test_after_each_update_the_kernels_move_toward_the_teachers(steps_per_execution):
     model, teacher = still(steps_per_execution=steps_per_execution), student(seed=1)
@@ -69,6 +70,7 @@ def test_it_lasts_for_one_over_its_strength_where_nothing_is_said():
         np.testing.assert_allclose(w - target, 0.75**4 * (start - target), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_only_the_named_layers_are_pulled_and_the_update_comes_first():
     plain, pulled, teacher = student(), student(), student(seed=1)
     fit(plain, batch_size=64)
@@ -78,6 +80,7 @@ def test_only_the_named_layers_are_pulled_and_the_update_comes_first():
     np.testing.assert_array_equal(kernels(pulled)[1], last)
 
 
+@pytest.mark.slow
 def test_a_strength_of_zero_leaves_a_training_bit_for_bit_as_it_is():
     plain, pulled = student(), student()
     losses = [

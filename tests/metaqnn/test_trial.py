@@ -44,6 +44,7 @@ def a_trial(recipe, validation=None, **more):
 QUICK = Recipe(stages=((0.03, 3),), batch_size=16, dropout=False, restart_after=0)
 
 
+@pytest.mark.slow
 def test_it_trains_to_the_end_and_is_worth_its_best_validation_accuracy():
     outcome = run_trial(a_trial(QUICK))
     assert outcome.status == "trained"
@@ -61,6 +62,7 @@ def test_same_seed_same_curve_with_everything_switched_on():
     assert run_trial(a_trial(recipe)).curve == run_trial(a_trial(recipe)).curve
 
 
+@pytest.mark.slow
 def test_a_model_no_better_than_chance_starts_anew_at_lower_rates_then_counts_as_chance():
     # Every validation label is a class that the training labels never are.
     hopeless = Trial(
@@ -107,6 +109,7 @@ def test_the_time_budget_ends_a_training():
     assert len(outcome.curve) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reward", ["predicted", "observed"])
 def test_a_stopped_trial_is_worth_what_was_asked_for(tmp_path, reward):
     history = CurveHistory(tmp_path)
@@ -122,6 +125,7 @@ def test_a_stopped_trial_is_worth_what_was_asked_for(tmp_path, reward):
     assert outcome.reward == (expected if reward == "predicted" else outcome.score)
 
 
+@pytest.mark.slow
 def test_weights_are_given_back_and_taken_over():
     given = run_trial(a_trial(QUICK, keep_weights=True)).weights
     assert set(given) == {f"{n}/{k}" for n in ("layer_1", "logits") for k in ("kernel", "bias")}

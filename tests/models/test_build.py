@@ -148,6 +148,7 @@ def test_logits_stay_float32_in_mixed_precision():
     assert model.get_layer("conv_1").compute_dtype == "float16"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

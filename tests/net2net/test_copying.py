@@ -35,6 +35,7 @@ def resnet(normalised=True):
     return randomise(keras.Model(inputs, L.Dense(2)(x)))
 
 
+@pytest.mark.slow
 def test_a_range_of_transformer_blocks_is_copied_in_one_call_and_trains():
     model = transformer()
     deep = net2net.copy_blocks(model, [("norm0", "sum0"), ("norm1", "sum1")])

@@ -22,6 +22,7 @@ def test_the_examples_in_docstrings(name):
     assert found.failed == 0
 
 
+@pytest.mark.slow
 def test_the_examples_in_the_guide():
     guide = Path(net2net.__file__).parents[1] / "docs" / "net2net.md"
     names: dict = {}

@@ -51,6 +51,7 @@ def test_growths_at_epochs_are_one_training():
     assert float(done.model.optimizer.learning_rate) == pytest.approx(0.01 / 2**4, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_first_epoch_after_a_growth_begins_where_the_model_was():
     plain = make()
     plain.fit(X, Y, epochs=2, verbose=0, shuffle=False, batch_size=16)
@@ -66,6 +67,7 @@ def test_the_first_epoch_after_a_growth_begins_where_the_model_was():
     assert seen[1] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_growth_waits_until_the_loss_no_longer_falls():
     done = fit([wider(6, monitor="loss", patience=2)], 6, model=make(rate=1e-12))
     # The first epoch is the best; two more without a fall of the given size end the wait.
@@ -96,6 +98,7 @@ def test_a_callback_of_ones_own_sees_a_training_for_each_size():
     assert seen.begun == [4, 6]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_after", [1, 3])
 def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path, killed_after):
     growths = [wider(6, at_epoch=2)]

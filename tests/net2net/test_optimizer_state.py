@@ -35,6 +35,7 @@ def shares_and_source(model, wide):
     return (out_new / out_old[source])[:, 0], source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "powers"),
     [

@@ -48,10 +48,12 @@ def growth(request):
         yield Growth(CASES[request.param])
 
 
+@pytest.mark.slow
 def test_the_grown_model_computes_the_same_in_inference(growth):
     assert largest_difference(growth.model, growth.wide, growth.inputs) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_grown_model_computes_the_same_in_training(growth):
     assert largest_difference(growth.model, growth.wide, growth.inputs, training=True) <= TOLERANCE
 
@@ -90,6 +92,7 @@ def test_the_grown_model_can_be_made_again_from_its_config(growth):
     assert [v.shape for v in again.weights] == [v.shape for v in growth.wide.weights]
 
 
+@pytest.mark.slow
 def test_momentum_is_mapped_to_what_the_grown_model_would_have_gathered(growth):
     """With momentum from zero, one step leaves -rate · gradient in the slots.
 
@@ -124,6 +127,7 @@ def test_momentum_is_mapped_to_what_the_grown_model_would_have_gathered(growth):
         )
 
 
+@pytest.mark.slow
 def test_every_registered_rule_has_a_case():
     met = set()
     for case in CASES.values():

@@ -53,6 +53,7 @@ def reference(kernel):
     return np.concatenate([g(kernel), h(rows), h(columns), h(singles)])
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(SHAPES, st.integers(0, 10_000))
 def test_features_equal_equations_5_to_8_whatever_the_kernel(shape, seed):
@@ -62,6 +63,7 @@ def test_features_equal_equations_5_to_8_whatever_the_kernel(shape, seed):
     np.testing.assert_allclose(found, reference(kernel), rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.slow
 @given(SHAPES, st.integers(0, 10_000))
 def test_features_ignore_the_order_of_inputs_and_outputs(shape, seed):
     generator = np.random.default_rng(seed)
@@ -93,6 +95,7 @@ def test_features_are_finite_for_constant_tiny_and_large_kernels(shape, scale):
         assert np.isfinite(features(kernel.astype(np.float32))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [

@@ -37,6 +37,7 @@ def test_drawing_twice_gives_the_same_pictures(run):
     assert first == {path: path.read_bytes() for path in draw(run)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("missing", "left_out"),
     [
@@ -67,6 +68,7 @@ def test_a_run_with_a_single_record_of_each_kind_is_drawn(run):
     assert [path.stem for path in draw(run)] == ALL
 
 
+@pytest.mark.slow
 def test_lines_that_are_cut_are_skipped_and_counted(run, caplog):
     whole = len(read_records(run).epochs)
     path = run / "epochs.jsonl"
@@ -92,6 +94,7 @@ def test_a_directory_without_logs_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_importing_the_package_does_not_load_matplotlib_and_drawing_leaves_pyplot_alone(run):
     code = (
         "import sys, keras_qan.plots\n"
@@ -108,6 +111,7 @@ def script(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_script_prints_where_the_figures_are(run, tmp_path):
     ran = script(f"--run={run}", f"--output={tmp_path / 'out'}")
     assert ran.returncode == 0, ran.stderr
@@ -127,6 +131,7 @@ def test_the_script_explains_its_flags():
     assert "Directory of the run" in ran.stdout
 
 
+@pytest.mark.slow
 def test_a_run_that_measured_the_slope_ratio_gets_its_figure(run):
     path = run / "decisions.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]

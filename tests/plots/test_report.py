@@ -52,6 +52,7 @@ def report(run):
     return reports.write(run, "train_qan", "QAN & co", tables=[TABLE], figures=draw(run))
 
 
+@pytest.mark.slow
 def test_it_holds_tables_figures_flags_versions_seeds_and_the_command(report, run):
     page = Page(report.read_text(encoding="utf-8"))
     text = " ".join(page.words)
@@ -65,6 +66,7 @@ def test_it_holds_tables_figures_flags_versions_seeds_and_the_command(report, ru
     assert page.tags.count("tr") == 1 + 3 + 1 + 2
 
 
+@pytest.mark.slow
 def test_it_needs_nothing_from_outside(report):
     text = report.read_text(encoding="utf-8")
     assert all(address.startswith("data:image/png;base64,") for address in Page(text).addresses)

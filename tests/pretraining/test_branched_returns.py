@@ -61,6 +61,7 @@ def test_a_checkpoint_brings_back_all_branches(noisy):
     np.testing.assert_array_equal(again.returns, branches.returns)
 
 
+@pytest.mark.slow
 def test_a_network_that_is_fitted_to_values_acts_by_them(noisy):
     branches, truth = noisy
     agent = DQN((32,), seed=1)

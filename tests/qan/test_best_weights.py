@@ -41,6 +41,7 @@ def test_copies_restore_them_too():
     assert last == pytest.approx(min(history["val_loss"]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_without_a_validation_loss_the_last_weights_stay_with_a_warning():
     with pytest.warns(RuntimeWarning, match="restore_best=True.*no finite 'val_loss'"):
         fit(QANCallback(restore_best=True), validate=False, epochs=1)

@@ -61,12 +61,14 @@ def records(directory, file):
 # Deciding.
 
 
+@pytest.mark.slow
 def test_bare_callback_works_on_a_compiled_model_and_reports_the_rate_as_keras_does():
     history = fit(QANCallback())
     assert len(history["learning_rate"]) == 2
     assert all(1e-7 <= rate <= 10.0 for rate in history["learning_rate"])  # the policy's bounds
 
 
+@pytest.mark.slow
 def test_model_written_with_tf_keras_works():
     model = tf.keras.Sequential([tf.keras.layers.Input((6, 6, 1)), tf.keras.layers.Flatten()])
     model.add(tf.keras.layers.Dense(2))
@@ -99,6 +101,7 @@ def test_rate_stays_within_its_bounds():
     assert history["learning_rate"] == pytest.approx([0.2, 0.2])
 
 
+@pytest.mark.slow
 def test_holding_leaves_the_training_bit_for_bit_as_it_is_without_us():
     x, y = data()
     plain, steered = student(), student()
@@ -110,6 +113,7 @@ def test_holding_leaves_the_training_bit_for_bit_as_it_is_without_us():
         np.testing.assert_array_equal(alone.numpy(), beside.numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps_per_execution", [1, 4])
 def test_decisions_are_counted_in_steps(tmp_path, steps_per_execution):
     callback = QANCallback(
@@ -120,12 +124,14 @@ def test_decisions_are_counted_in_steps(tmp_path, steps_per_execution):
     assert [r["step"] for r in records(tmp_path, "decisions")] == [0, 8, 16]
 
 
+@pytest.mark.slow
 def test_a_twentieth_of_the_training_lies_between_decisions_by_default(tmp_path):
     callback = QANCallback(tmp_path, actions=[Hold()], agent=ConstantAgent(0), **SMALL)
     fit(callback, epochs=10)  # 120 steps
     assert [r["step"] for r in records(tmp_path, "decisions")] == list(range(0, 120, 6))
 
 
+@pytest.mark.slow
 def test_a_resumed_training_goes_on_where_initial_epoch_says(tmp_path):
     callback = QANCallback(
         tmp_path, actions=[Hold()], agent=ConstantAgent(0), decide_every=6, **SMALL
@@ -137,6 +143,7 @@ def test_a_resumed_training_goes_on_where_initial_epoch_says(tmp_path):
     assert episode["steps"] == 24
 
 
+@pytest.mark.slow
 def test_data_of_unknown_length_is_steered_from_the_first_epoch_on(tmp_path):
     x, y = data()
     batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(2).filter(lambda x, y: True)
@@ -153,6 +160,7 @@ def test_data_of_unknown_length_is_steered_from_the_first_epoch_on(tmp_path):
 # Rewards.
 
 
+@pytest.mark.slow
 def test_rewards_add_up_to_the_fall_of_the_log_loss_down_to_the_validation_loss(tmp_path):
     x, y = data()
     callback = QANCallback(
@@ -184,6 +192,7 @@ class LossOfEachStep(keras.callbacks.Callback):
         self._sum = total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validation", [None, data(seed=1)])
 def test_reward_leaves_out_the_step_whose_loss_the_decision_could_not_change(tmp_path, validation):
     callback = QANCallback(
@@ -211,6 +220,7 @@ def test_reward_leaves_out_the_step_whose_loss_the_decision_could_not_change(tmp
     assert rewards == pytest.approx(list(logs[:-1] - logs[1:]), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_decision_at_every_step_is_credited_with_the_loss_after_its_own_update(tmp_path):
     callback = QANCallback(
         tmp_path,
@@ -237,6 +247,7 @@ def test_decision_at_every_step_is_credited_with_the_loss_after_its_own_update(t
     assert episode["return"] == pytest.approx((logs[0] - logs[-1]) / 4, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_loss_that_is_no_number_ends_the_training_with_a_bounded_penalty(tmp_path):
     x, y = data()
     x[40] = np.nan
@@ -252,6 +263,7 @@ def test_loss_that_is_no_number_ends_the_training_with_a_bounded_penalty(tmp_pat
     assert all(np.isfinite(array).all() for array in callback.agent.arrays().values())
 
 
+@pytest.mark.slow
 def test_loss_that_is_not_positive_is_said_to_be_unusable():
     model = student(loss=lambda target, output: keras.ops.mean(output) * 0.0 - 1.0, metrics=[])
     with pytest.warns(RuntimeWarning, match="expected a positive one"):
@@ -261,6 +273,7 @@ def test_loss_that_is_not_positive_is_said_to_be_unusable():
 # Learning across trainings.
 
 
+@pytest.mark.slow
 def test_it_learns_from_one_fit_after_another_and_keeps_it(tmp_path):
     callback = QANCallback(tmp_path, agent=quick_agent(), **SMALL)
     for _ in range(3):
@@ -320,6 +333,7 @@ def test_run_that_goes_on_from_its_directory_equals_one_that_was_not_broken_off(
         np.testing.assert_array_equal(array, others[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_training_that_is_broken_off_leaves_nothing_in_memory_or_log(tmp_path):
     class Breaks(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -376,6 +390,7 @@ def multi_input_model():
     return model
 
 
+@pytest.mark.slow
 def test_multi_input_models_are_steered():
     rng = np.random.default_rng(0)
     inputs = {"left": rng.normal(size=(64, 3)), "right": rng.normal(size=(64, 2))}
@@ -386,6 +401,7 @@ def test_multi_input_models_are_steered():
     assert len(history.history["learning_rate"]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "RMSprop", "Adagrad", "Lion"])
 def test_every_optimizer_with_a_rate_is_steered(name):
     callback = QANCallback(actions=[Decay(0.5)], agent=ConstantAgent(0), decide_every=12, **SMALL)
@@ -533,6 +549,7 @@ def test_keras_2_model_is_refused_with_the_reason():
         callback.on_train_begin()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
 @pytest.mark.parametrize("is_trainable", [True, False])
 def test_a_model_without_a_kernel_is_steered_by_its_losses(is_trainable):
@@ -559,6 +576,7 @@ def test_layer_that_does_not_exist_is_refused_and_a_near_name_suggested():
         fit(callback)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rival",
     [
@@ -623,12 +641,14 @@ def test_directory_that_cannot_be_written_is_refused(tmp_path):
         QANCallback(file / "below")
 
 
+@pytest.mark.slow
 def test_directory_of_a_run_with_other_actions_is_refused(tmp_path):
     fit(QANCallback(tmp_path, agent=quick_agent(), **SMALL))
     with pytest.raises(ValueError, match="holds a run with actions"):
         QANCallback(tmp_path, actions=[Hold()])
 
 
+@pytest.mark.slow
 def test_directory_of_a_run_with_another_state_size_is_refused(tmp_path):
     observations = [WeightStatistics([0])]
     fit(QANCallback(tmp_path, agent=quick_agent(), observations=observations))
@@ -641,6 +661,7 @@ def test_directory_without_a_run_cannot_be_loaded(tmp_path):
         QANCallback.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_damaged_checkpoint_is_named_and_the_one_before_used(tmp_path):
     callback = QANCallback(tmp_path, agent=quick_agent(), **SMALL)
     for _ in range(2):

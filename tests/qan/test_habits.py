@@ -55,6 +55,7 @@ def test_the_rate_is_put_back_after_a_fit_that_was_broken_off():
     assert rate_of(model) == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 def test_many_fits_of_one_epoch_are_one_training():
     scores, rates = [], []
     for callbacks in ([], [QANCallback()]):
@@ -76,6 +77,7 @@ def test_a_rate_that_the_user_sets_between_fits_is_the_rate():
     assert max(history["learning_rate"]) <= 1.01e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fresh", [False, True], ids=["one_callback", "a_new_one_each_time"])
 def test_models_that_are_trained_in_turn_are_trainings_of_their_own(fresh):
     models, callback = [network(0.01), network(0.02)], QANCallback()
@@ -97,6 +99,7 @@ def test_weights_set_between_fits_make_another_training_at_the_users_rate():
     assert history["learning_rate"] == pytest.approx([0.1, 0.1])
 
 
+@pytest.mark.slow
 def test_a_network_trained_elsewhere_keeps_its_rate_but_for_step_backs():
     model = network()
     model.fit(*TRAIN, epochs=3, verbose=0)
@@ -104,6 +107,7 @@ def test_a_network_trained_elsewhere_keeps_its_rate_but_for_step_backs():
     assert history["learning_rate"] == pytest.approx([0.1] * 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["backup", "qan"])
 def test_a_training_that_is_resumed_goes_on_falling_and_does_not_rise(first, tmp_path):
     class Break(keras.callbacks.Callback):
@@ -128,6 +132,7 @@ def test_a_training_that_is_resumed_goes_on_falling_and_does_not_rise(first, tmp
     assert accuracy(model) > 0.9
 
 
+@pytest.mark.slow
 def test_a_train_step_that_reports_its_own_loss_is_steered_by_it():
     class Own(keras.Model):
         def __init__(self):
@@ -194,6 +199,7 @@ def test_where_no_loss_is_found_it_says_so_once_and_changes_nothing():
     assert [len(each) for each in told] == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_loop_of_ones_own_over_train_on_batch_is_steered():
     scores = []
     for make in (list, lambda: [QANCallback()]):
@@ -214,6 +220,7 @@ def test_a_loop_of_ones_own_over_train_on_batch_is_steered():
     assert scores[1] >= scores[0] - 0.01
 
 
+@pytest.mark.slow
 def test_a_validation_loss_that_is_nan_changes_no_weight():
     x = TEST[0].copy()
     x[0] = np.nan
@@ -233,6 +240,7 @@ def test_a_validation_loss_that_is_nan_changes_no_weight():
         np.testing.assert_array_equal(last, final)
 
 
+@pytest.mark.slow
 def test_a_trained_model_goes_on_gently():
     model = network()
     model.fit(*TRAIN, epochs=15, verbose=0)
@@ -242,6 +250,7 @@ def test_a_trained_model_goes_on_gently():
     assert max(history["learning_rate"]) <= 0.1 * (1 + 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["text", None, [1, 2], np.eye(2)])
 def test_logs_of_other_callbacks_may_hold_anything(value, tmp_path):
     class Put(keras.callbacks.Callback):
@@ -319,6 +328,7 @@ def test_a_step_back_is_told_and_stands_in_the_history(capsys):
     assert printed.count("the weights of the lowest loss are restored") == history["step_backs"][-1]
 
 
+@pytest.mark.slow
 def test_the_last_validation_loss_is_that_of_the_weights_that_the_user_gets():
     model = network()
     # The jump comes when no decision is left that could take it back.
@@ -330,6 +340,7 @@ def test_the_last_validation_loss_is_that_of_the_weights_that_the_user_gets():
     assert accuracy(model) > 0.8
 
 
+@pytest.mark.slow
 def test_a_loss_below_zero_is_held_still_and_told_once():
     def fit(callbacks):
         keras.utils.set_random_seed(0)
@@ -347,6 +358,7 @@ def test_a_loss_below_zero_is_held_still_and_told_once():
     assert with_callback <= without + 0.02
 
 
+@pytest.mark.slow
 def test_a_loss_that_becomes_negative_holds_the_rate_along_its_schedule():
     def likelihood(y, outputs):
         mean, scale = outputs[:, :1], keras.ops.softplus(outputs[:, 1:]) + 1e-3
@@ -364,6 +376,7 @@ def test_a_loss_that_becomes_negative_holds_the_rate_along_its_schedule():
     assert all(a >= b for a, b in zip(rates[below + 1 :], rates[below + 2 :], strict=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behind", [False, True])
 def test_reporters_of_keras_write_the_learning_rate_wherever_they_stand(behind, tmp_path):
     reporter = keras.callbacks.CSVLogger(tmp_path / "log.csv")

@@ -39,6 +39,7 @@ def test_a_bare_callback_follows_the_shipped_policy_and_learns_nothing():
         np.testing.assert_array_equal(found[name], value)
 
 
+@pytest.mark.slow
 def test_with_a_directory_it_goes_on_learning_from_the_shipped_policy(tmp_path):
     callback = QANCallback(tmp_path)
     fit(callback)

@@ -62,6 +62,7 @@ def test_the_policy_takes_the_recorded_actions_in_the_recorded_states(name):
     assert scores.argmax(axis=1).tolist() == [decisions[n]["action"] for n in free]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="recorded on TensorFlow")
 @names
 def test_a_bare_callback_steers_the_recorded_trainings_as_it_did(name):

@@ -46,6 +46,7 @@ def slope():
     return QANCallback(policy="slope")
 
 
+@pytest.mark.slow
 def test_it_begins_low_rises_to_a_good_rate_and_falls_to_nothing():
     rates, model = Rates(), network(rate=1e-3)
     history = fit(model, slope(), rates).history
@@ -69,6 +70,7 @@ def test_from_any_rate_it_ends_where_it_ends_from_a_good_one(optimizer):
     assert max(losses.values()) < start - 1.0, losses
 
 
+@pytest.mark.slow
 def test_where_no_gradient_comes_back_the_fit_is_bit_for_bit_the_fit_without():
     plain, steered = network("ftrl", 0.05), network("ftrl", 0.05)
     fit(plain, epochs=2)
@@ -77,6 +79,7 @@ def test_where_no_gradient_comes_back_the_fit_is_bit_for_bit_the_fit_without():
         np.testing.assert_array_equal(first.numpy(), second.numpy())
 
 
+@pytest.mark.slow
 def test_one_line_at_the_end_says_what_it_did(capsys):
     fit(network(rate=1e-3), slope(), epochs=2, verbose=2)
     assert "QAN: peak rate" in capsys.readouterr().out.splitlines()[-1]

@@ -255,6 +255,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_a_rate_that_is_far_too_high_is_survived(kind, batch_norm):

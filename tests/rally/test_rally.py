@@ -69,6 +69,7 @@ def test_subsets_are_nested_and_stratified():
     assert set(Subsets(examples, seed=4).members(60)) != small
 
 
+@pytest.mark.slow
 def test_data_and_network_grow_and_the_costs_add_up(whole):
     report = whole
     # 6·w + w·3 multiply-adds forward, and 6·w + 2·w·3 backward; deepened by w·w and 2·w·w.
@@ -97,6 +98,7 @@ def test_growing_changes_neither_function_nor_the_optimizers_count(whole):
     assert int(whole.model.optimizer.iterations) == 6 + 12 + 24
 
 
+@pytest.mark.slow
 def test_random_padding_does_change_it():
     report = run_eagerly(Rally(STAGES[:2], batch_size=20, new="random"))
     assert report.stages[1]["val_loss_at_start"] != pytest.approx(
@@ -104,6 +106,7 @@ def test_random_padding_does_change_it():
     )
 
 
+@pytest.mark.slow
 def test_it_learns():
     report = run(Rally([Stage(0.5, epochs=10), Stage(1.0, 10, {"hidden": 16})], batch_size=20))
     first, last = report.looks[0]["val_accuracy"], report.looks[-1]["val_accuracy"]
@@ -112,6 +115,7 @@ def test_it_learns():
     assert 0.0 < cost < report.multiply_adds
 
 
+@pytest.mark.slow
 def test_one_stage_of_everything_is_an_ordinary_training():
     report = run(Rally([Stage(1.0, epochs=3)], batch_size=20, seed=5))
     model = build_model(5)
@@ -124,6 +128,7 @@ def test_one_stage_of_everything_is_an_ordinary_training():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_each_stage_begins_with_its_own_rate():
     seen = []
 
@@ -150,6 +155,7 @@ class Falls(keras.callbacks.Callback):
         self.rates.append(float(self.model.optimizer.learning_rate.numpy()))
 
 
+@pytest.mark.slow
 def test_a_stages_rate_falls_linearly_to_its_last_whatever_the_looks_are():
     falls = Falls()
     stages = [
@@ -163,6 +169,7 @@ def test_a_stages_rate_falls_linearly_to_its_last_whatever_the_looks_are():
     assert falls.rates == pytest.approx(first + second, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_one_rate_falls_linearly_through_all_stages_and_a_kill(tmp_path):
     stages = [Stage(0.5, 2), Stage(1.0, 1, {"hidden": 8}), Stage(1.0, 1)]
     whole, broken = Falls(), Falls()
@@ -218,6 +225,7 @@ def test_an_agent_and_a_falling_rate_are_not_both_at_the_wheel():
         Rally(stages, qan=QANCallback())
 
 
+@pytest.mark.slow
 def test_noise_parts_the_copies_of_its_stage_alone():
     def grown(noise):
         stages = [Stage(0.5, learning_rate=1e-12), Stage(1.0, 1, {"hidden": 8}, (), 1e-12)]
@@ -333,6 +341,7 @@ def test_the_rule_grows_when_the_gain_per_cost_falls_below_what_growth_brings():
     assert not GrowthRule(window=2).says_grow([0.9, 0.6, 0.5], 50.0, 0.2, 100.0)
 
 
+@pytest.mark.slow
 def test_a_stage_ends_early_by_the_rule_and_the_last_one_never():
     stages = [Stage(0.25, epochs=40), Stage(1.0, epochs=3, widths={"hidden": 12})]
     report = run(Rally(stages, batch_size=20, rule=GrowthRule(width_gain=0.5)))
@@ -350,6 +359,7 @@ def test_looks_can_be_closer_than_passes():
     assert [look["step"] for look in report.looks] == [0, 5, 10, 15, 20, 25]
 
 
+@pytest.mark.slow
 def test_a_stage_may_be_part_of_a_pass():
     # A pass has 12 steps.
     report = run(Rally([Stage(1.0, epochs=0.25), Stage(1.0, epochs=1.5)], batch_size=20))

@@ -158,6 +158,7 @@ def test_a_schedule_without_the_delay_would_credit_the_wrong_decision(monkeypatc
     assert np.abs(told[:, 1] - 0.5 * told[:, 0]).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over_all_data", [True, False])
 def test_choosing_what_is_easy_pays_only_where_the_chosen_batches_are_rewarded(over_all_data):
     """Whatever is trained on, all data lose the same here: no choice is worth anything."""

@@ -43,6 +43,7 @@ def path(tmp_path):
     return tmp_path / "one.ckpt"
 
 
+@pytest.mark.slow
 @given(arrays=ARRAYS, data=st.dictionaries(st.text(max_size=5), PLAIN, max_size=4))
 def test_arrays_and_data_come_back_bit_for_bit(tmp_path, arrays, data):
     path = tmp_path / "some.ckpt"

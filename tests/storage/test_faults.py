@@ -37,6 +37,7 @@ def _in_child(function, *arguments):
         return pool.apply(function, arguments)
 
 
+@pytest.mark.slow
 def test_a_directory_has_one_writer_and_a_killed_one_holds_nothing(tmp_path):
     context = multiprocessing.get_context("spawn")
     ready, process = context.Event(), None
@@ -62,6 +63,7 @@ def _hold(directory, ready):
     lock.release()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["policy, small", "run", "log", "flags"])
 @settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1))

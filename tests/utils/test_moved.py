@@ -77,6 +77,7 @@ def test_every_former_module_is_among_them():
     assert modules == {name.partition(".")[0] for name in FORMER if not name.startswith("rally")}
 
 
+@pytest.mark.slow
 def test_the_snippets_of_the_former_guides_go_on_working():
     code = (
         "from keras_qan.engine import Call, engine_by_name\n"
