@@ -26,7 +26,7 @@ from keras_qan.qan.conflicts import (
     callbacks_of_same_fit,
     move_reporters_behind,
 )
-from keras_qan.qan.controller import Controller
+from keras_qan.qan.controller import PARTS_OF_TRAINING, Controller
 from keras_qan.qan.convergence import ReturnTrend, return_trend
 from keras_qan.qan.decision_schedule import DecisionSchedule
 from keras_qan.qan.fit_state import FitState
@@ -559,7 +559,14 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
 
     def _check_interval(self, num_steps: int) -> None:
         every = self.settings.decide_every
-        if every is not None and every >= num_steps > 1 and not self.settings.dense_start:
+        # A few steps are a trial or a stream; nobody expects decisions of them.
+        is_training = num_steps >= PARTS_OF_TRAINING
+        if (
+            every is not None
+            and every >= num_steps
+            and is_training
+            and not self.settings.dense_start
+        ):
             warnings.warn(
                 f"QANCallback got decide_every={every}, and this fit has {num_steps} steps: no "
                 "decision follows the first one. Expected fewer steps between decisions, for "
