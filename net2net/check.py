@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from net2net.errors import UnsupportedLayerError
-from net2net.graph import Graph, find_models, functional_of, graph_of
+from net2net.graph import Graph, find_models, functional_of, graph_of, plain_functional
 from net2net.propagate import WideningPlan
 from net2net.rules.registry import rule_for
 
@@ -59,7 +59,7 @@ def check_function(old: Any, new: Any, plan: WideningPlan, check: Any) -> None:
 
 def has_unnamed_state(model: Any, graph: Graph) -> bool:
     """Return whether a part of a model may carry state that neither a rule nor a config tells."""
-    plain = (keras.Sequential, type(_plain_functional()))
+    plain = (keras.Sequential, type(plain_functional()))
     if any(type(one) not in plain for one in find_models(model)):
         return True
     return any(_may_have_unnamed_state(layer) for _, layer in graph.layers())
@@ -74,11 +74,6 @@ def _may_have_unnamed_state(layer: Any) -> bool:
         hasattr(one, "save_assets") for one in layer._flatten_layers()
     )
     return "call" in vars(layer) or (rule_for(layer) is None and kept)
-
-
-def _plain_functional() -> Any:
-    inputs = keras.Input((1,))
-    return keras.Model(inputs, keras.layers.Identity(name="same")(inputs))
 
 
 def _say_that_nothing_was_compared(model: Any, error: Exception, check: Any) -> None:

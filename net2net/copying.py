@@ -16,7 +16,7 @@ import numpy as np
 from net2net.blocks import is_idempotent, is_linear
 from net2net.build import Insertions, build_grown_model, strategy_scope
 from net2net.errors import UnsupportedLayerError
-from net2net.graph import Graph, find_models, functional_of, graph_of, is_model
+from net2net.graph import Graph, find_models, free_name, functional_of, graph_of, is_model
 from net2net.propagate import WideningPlan
 from net2net.rebuild import copy_of_layer, preserve_global_seed
 
@@ -72,7 +72,7 @@ def copy_blocks(
     with preserve_global_seed(), strategy_scope(model):
         for block in blocks:
             region = _find_region(model, block)
-            one = _copy_region(region, _free_name(region.last.name, taken))
+            one = _copy_region(region, free_name(f"{region.last.name}_copy", taken))
             copies.append(one)
             after.setdefault(id(region.last), []).append(one.model)
 
@@ -296,13 +296,3 @@ def _copy_region(region: _Region, name: str) -> _Copy:
             new.trainable = old.trainable
 
     return _Copy(model, pairs, initialize)
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    wanted = found = f"{name}_copy"
-    count = 0
-    while found in taken:
-        count += 1
-        found = f"{wanted}_{count}"
-    taken.add(found)
-    return found

@@ -19,7 +19,7 @@ from net2net.blocks import (
 )
 from net2net.build import Insertions, build_grown_model, strategy_scope
 from net2net.errors import UnsupportedLayerError, renamed_attribute
-from net2net.graph import Graph, LayerCall, find_layer, find_models, graph_of
+from net2net.graph import Graph, LayerCall, find_layer, find_models, free_name, graph_of
 from net2net.propagate import WideningPlan
 from net2net.rebuild import preserve_global_seed
 from net2net.rules.convolution import channel_axis
@@ -113,7 +113,7 @@ def deepen_model(
     for one in layers:
         path, layer = find_layer(model, one, graph)
         point = insertion_point(graph, path, layer)
-        name = _free_name(layer.name, taken)
+        name = free_name(f"{layer.name}_deeper", taken)
         with preserve_global_seed(), strategy_scope(model):
             block = _build_block(model, graph, point, name, batch_norm, data, generator)
         blocks.append((block, layer))
@@ -289,13 +289,3 @@ def _moments(model: Any, symbol: Any, data: Any, layer: Any) -> tuple[Any, Any]:
     channels = channel_axis(layer, values.ndim)
     axes = tuple(axis for axis in range(values.ndim) if axis != channels)
     return values.mean(axis=axes), values.var(axis=axes)
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    wanted = found = f"{name}_deeper"
-    count = 0
-    while found in taken:
-        count += 1
-        found = f"{wanted}_{count}"
-    taken.add(found)
-    return found

@@ -319,3 +319,19 @@ def _unsuitable_message(model: Any, layer: Any, name: str) -> str:
         inner = ", ".join(f"{name}/{one.name}" for one in layer.layers)
         return f"'{name}' is a nested model with no width of its own. Name a layer in it: {inner}."
     return f"Layer '{name}' is not part of model '{model.name}'. Name one of the model's layers."
+
+
+def free_name(wanted: str, taken: set[str]) -> str:
+    """Return a name that is not taken, numbered where it has to be, and add it to those taken."""
+    found, count = wanted, 0
+    while found in taken:
+        count += 1
+        found = f"{wanted}_{count}"
+    taken.add(found)
+    return found
+
+
+def plain_functional() -> Any:
+    """Return a functional model of Keras's own class that computes nothing."""
+    inputs = keras.Input((1,))
+    return keras.Model(inputs, keras.layers.Identity(name="same")(inputs))

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from net2net.errors import UnsupportedLayerError
-from net2net.graph import is_model
+from net2net.graph import is_model, plain_functional
 
 # What Keras sets on a model that has been trained, evaluated or saved.
 _SET_BY_KERAS = (
@@ -190,14 +190,9 @@ def _takes_inputs_and_outputs(kind: Any) -> bool:
 
 def _attributes_of_keras(model: Any) -> set[str]:
     """Return the names of the attributes that Keras itself sets on a model of this kind."""
-    plain = keras.Sequential() if isinstance(model, keras.Sequential) else _plain_model()
+    plain = keras.Sequential() if isinstance(model, keras.Sequential) else plain_functional()
     plain.compile("sgd")
     return {*vars(plain), *_SET_BY_KERAS, "get_config"}
-
-
-def _plain_model() -> Any:
-    inputs = keras.Input((1,))
-    return keras.Model(inputs, keras.layers.Identity(name="same")(inputs))
 
 
 def _set_attribute(model: Any, name: str, value: Any) -> None:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_qan.meta_momentum.losses import BoundLoss
 from keras_qan.meta_momentum.teachers import Teacher
-from keras_qan.utils.fit_patch import FitPatch
+from keras_qan.utils.fit_patch import FitPatch, loss_followed_by
 
 
 class TrainStepPatch:
@@ -100,20 +100,8 @@ class TrainStepPatch:
         return train_step
 
     def _compute_loss(self) -> Any:
-        original = self.model.compute_loss
-        knows_training = self.model._compute_loss_has_training_arg
-
-        def compute_loss(
-            x: Any = None,
-            y: Any = None,
-            y_pred: Any = None,
-            sample_weight: Any = None,
-            training: bool = True,
-        ) -> Any:
-            if knows_training:
-                loss = original(x, y, y_pred, sample_weight, training=training)
-            else:
-                loss = original(x, y, y_pred, sample_weight)
+        def pull(loss: Any, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
+            del y, sample_weight
             if not training or self._is_paused:
                 return loss
             term = tf.cast(self._present_strength * self._bound.loss(x, y_pred), loss.dtype)
@@ -121,4 +109,4 @@ class TrainStepPatch:
             # comparable, and fading is no progress to anybody who is rewarded by the loss.
             return loss + (term - tf.stop_gradient(term))
 
-        return compute_loss
+        return loss_followed_by(self.model, pull)

@@ -559,18 +559,14 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
 
     def _check_interval(self, num_steps: int) -> None:
         every = self.settings.decide_every
+        if every is None or self.settings.dense_start:
+            return
         # A few steps are a trial or a stream; nobody expects decisions of them.
-        is_training = num_steps >= PARTS_OF_TRAINING
-        if (
-            every is not None
-            and every >= num_steps
-            and is_training
-            and not self.settings.dense_start
-        ):
+        if every >= num_steps >= PARTS_OF_TRAINING:
             warnings.warn(
                 f"QANCallback got decide_every={every}, and this fit has {num_steps} steps: no "
                 "decision follows the first one. Expected fewer steps between decisions, for "
-                f"example {max(num_steps // 20, 1)}.",
+                f"example {num_steps // PARTS_OF_TRAINING}.",
                 RuntimeWarning,
                 stacklevel=4,
             )
@@ -586,7 +582,8 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
             )
         if self._patience is not None and not self.explore:
             fit.early_end = EarlyEnd(self._patience)
-            fit.early_best = BestWeights(self.model) if self._controller.can_step_back else None
+            if self._controller.can_step_back:
+                fit.early_best = fit.best or BestWeights(self.model)
         held = None if self.explore else rates_to_go_on_with(self.model, fit.initial_rates)
         if held is not None:
             # A further `fit` of the same training, whose end is not known: it holds the rate that

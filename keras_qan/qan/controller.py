@@ -531,11 +531,14 @@ class Controller:
         observation = self._observe(model, context, state, slope)
         choice = self.agent.act(observation, explore)
         outcome = outcome or Outcome()
-        limits = Limits(
-            may_step_back=self._may_step_back(model, outcome),
-            instead=self._action_set.without_step_back(
+        may_step_back, instead = self._may_step_back(model, outcome), None
+        if not may_step_back and self._action_set.is_step_back(choice.action):
+            instead = self._action_set.without_step_back(
                 choice.q_values, state.rates, state.initial_rates, context.progress
-            ),
+            )
+        limits = Limits(
+            may_step_back=may_step_back,
+            instead=instead,
             may_raise=self._may_raise and not self._holds_still,
             may_lower=self._may_lower and not self._holds_still,
             # A policy that begins low finds its way up to the rate that it began with.

@@ -85,8 +85,8 @@ class Limits(NamedTuple):
 
     Attributes:
       may_step_back: whether a step back is allowed, bool `[]` or `[P]`. Defaults to True.
-      instead: the action to take where a step back is not allowed, of one training. Defaults to
-        None.
+      instead: the action that takes the place of a step back that is not allowed, of one
+        training. Defaults to None.
       may_raise: whether the rate may rise. Defaults to True.
       may_lower: whether the rate may fall but by a step back. Defaults to True.
       highest_rate: the rates up to which it may rise all the same, `[K]`. Defaults to 0.
@@ -142,7 +142,7 @@ def apply_action(
     rates, kept_rates, initial_rates, history = state
     jumped = loss_history.has_jumped(history) & limits.may_step_back
     action = actions.with_step_back_forced(action, jumped)
-    if limits.instead is not None and actions.is_step_back(action) and not limits.may_step_back:
+    if limits.instead is not None:
         action = np.asarray(limits.instead)
     is_refused = actions.is_step_back(action) & ~np.asarray(limits.may_step_back)
     steps_back = actions.is_step_back(action) & limits.may_step_back

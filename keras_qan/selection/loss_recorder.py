@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_qan.distribute import worker_group_of
 from keras_qan.utils.example_losses import ExampleLosses
-from keras_qan.utils.fit_patch import FitPatch
+from keras_qan.utils.fit_patch import FitPatch, loss_followed_by
 
 
 class LossRecorder:
@@ -129,27 +129,19 @@ class LossRecorder:
         ]
 
     def _recording_loss(self, model: keras.Model) -> Any:
-        original, per_example = model.compute_loss, ExampleLosses(model._compile_loss)
-        knows_training = model._compute_loss_has_training_arg
+        per_example = ExampleLosses(model._compile_loss)
 
-        def compute_loss(
-            x: Any = None,
-            y: Any = None,
-            y_pred: Any = None,
-            sample_weight: Any = None,
-            training: bool = True,
+        def record(
+            loss: Any, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool
         ) -> Any:
-            if knows_training:
-                loss = original(x, y, y_pred, sample_weight, training=training)
-            else:
-                loss = original(x, y, y_pred, sample_weight)
+            del x
             if training and not self.is_evaluating:
                 self.is_weighted = sample_weight is not None
                 losses = tf.cast(per_example(y, y_pred, sample_weight), tf.float32)
                 self._write(tf.stop_gradient(losses))
             return loss
 
-        return compute_loss
+        return loss_followed_by(model, record)
 
     def _write(self, losses: tf.Tensor) -> None:
         slot, width = tf.identity(self._slot), self._widths[0]

@@ -127,3 +127,31 @@ def _unwrap(model: keras.Model, name: str) -> None:
 
 def _is_over(attachment: FitPatch | None) -> bool:
     return attachment is not None and not attachment.is_attached
+
+
+def loss_followed_by(
+    model: keras.Model, then: Callable[[Any, Any, Any, Any, Any, bool], Any]
+) -> Callable[..., Any]:
+    """Return a `compute_loss` that goes on where the model's own ends.
+
+    Args:
+      model: a compiled model.
+      then: called with the loss, x, y, y_pred, sample_weight and training; returns the loss.
+    """
+    original = model.compute_loss
+    knows_training = model._compute_loss_has_training_arg
+
+    def compute_loss(
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        if knows_training:
+            loss = original(x, y, y_pred, sample_weight, training=training)
+        else:
+            loss = original(x, y, y_pred, sample_weight)
+        return then(loss, x, y, y_pred, sample_weight, training)
+
+    return compute_loss
