@@ -196,7 +196,7 @@ def measure_cnn() -> None:
         return time.perf_counter() - start
 
     row(f"CNN, {epochs * -(-len(x) // batch)} steps, s", alternate(fit, _LONG_PAIRS.value, False))
-    from keras_qan.qan.model_access import Snapshot
+    from keras_qan.qan.snapshot import Snapshot
 
     kib = Snapshot(model).num_bytes / 1024
     print(f"| snapshot of the CNN, KiB ({model.count_params()} parameters) | | {kib:.0f} | | |")

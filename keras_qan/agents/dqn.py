@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_qan.agents.base import ActionChoice, Agent, check_shapes, random_stream
 from keras_qan.agents.normalizer import Normalizer
+from keras_qan.agents.saved_arrays import check_memory, check_optimizer
 from keras_qan.agents.tf_agents import require_tf_agents
 from keras_qan.storage.serialization import configurable
 
@@ -360,7 +361,10 @@ class DQN(Agent):
         counters = {f"counters/{number}": () for number in range(3)}
         check_shapes(self._parameter_shapes() | counters, arrays)
         assert self._sizes is not None
-        check_memory(arrays, self._sizes[0], self.replay_capacity)
+        memory = {
+            n.removeprefix("replay/"): a for n, a in arrays.items() if n.startswith("replay/")
+        }
+        check_memory(memory, self._sizes[0], self.replay_capacity)
         check_optimizer(arrays, self._parameter_shapes())
         self._take_parameters(arrays)
         self._draws, self._explored = int(arrays["counters/0"]), int(arrays["counters/1"])
@@ -368,35 +372,3 @@ class DQN(Agent):
             self._restored = {name: np.array(array) for name, array in arrays.items()}
         else:
             self._learner.restore(arrays)
-
-
-def check_optimizer(arrays: dict[str, np.ndarray], parameters: dict[str, tuple[int, ...]]) -> None:
-    """Raise ValueError where saved arrays hold no state of Adam for these parameters."""
-    network = [shape for name, shape in parameters.items() if name.startswith("network/")]
-    # Adam's count of steps, then two moments of each parameter.
-    shapes = [(), *(shape for shape in network for _ in range(2))]
-    check_shapes({f"optimizer/{number}": shape for number, shape in enumerate(shapes)}, arrays)
-
-
-def check_memory(arrays: dict[str, np.ndarray], num_features: int, capacity: int) -> None:
-    """Raise ValueError where saved arrays are no replay buffer of this size."""
-    rows: dict[str, tuple[int, ...]] = {
-        "observation": (num_features,),
-        "action": (),
-        "reward": (),
-        "discount": (),
-    }
-    for name in [*rows, "written", "ended", "oldest"]:
-        if f"replay/{name}" not in arrays:
-            raise ValueError(f"The kept replay memory has no {name!r}: it is not whole.")
-    written, oldest = int(arrays["replay/written"]), int(arrays["replay/oldest"])
-    went_round = oldest > 0 or written > capacity
-    for name, shape in rows.items():
-        found, full = arrays[f"replay/{name}"].shape, (capacity, *shape)
-        too_many = len(found) == 0 or found[0] > capacity
-        if found[1:] != shape or too_many or (went_round and found != full):
-            expected = "exactly" if went_round else "at most"
-            raise ValueError(
-                f"The kept replay memory holds {name!r} of shape {found}; expected {expected} "
-                f"{full}. Build the agent with the settings it was saved with."
-            )

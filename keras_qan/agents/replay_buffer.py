@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_qan.agents.saved_arrays import check_memory
 from keras_qan.agents.tf_agents import import_tf_agents
 
 
@@ -151,22 +152,7 @@ class ReplayBuffer:
         """
         columns = self._columns()
         counters = {"written": self._written, "ended": self._ended, "oldest": self._oldest}
-        for name in [*columns, *counters]:
-            if name not in arrays:
-                raise ValueError(f"The kept replay memory has no {name!r}: it is not whole.")
-        went_round = int(arrays["oldest"]) > 0 or int(arrays["written"]) > self.capacity
-        for name, column in columns.items():
-            found, full = arrays[name].shape, tuple(column.shape)
-            if (
-                found[1:] != full[1:]
-                or len(arrays[name]) > full[0]
-                or (went_round and found != full)
-            ):
-                expected = "exactly" if went_round else "at most"
-                raise ValueError(
-                    f"The kept replay memory holds {name!r} of shape {found}; expected {expected} "
-                    f"{full}. Build the agent with the settings it was saved with."
-                )
+        check_memory(arrays, int(columns["observation"].shape[1]), self.capacity)
         for name, column in columns.items():
             value = np.zeros(column.shape, column.dtype.as_numpy_dtype)
             value[: len(arrays[name])] = arrays[name]

@@ -7,8 +7,9 @@ from typing import Any
 
 import keras
 
-from keras_qan.qan.model_access import require_trainable, synchronize
+from keras_qan.qan.model_access import require_trainable
 from keras_qan.qan.slope_ratio import LONGEST_WINDOW, SlopeEstimate, SlopeMeter
+from keras_qan.qan.variables import synchronize
 from keras_qan.utils.backend import Keras3Callback
 from keras_qan.utils.validation import check_integer
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_qan.qan.model_access import copy_of, synchronize, value_of
+from keras_qan.qan.variables import copy_of, synchronize, value_of
 from keras_qan.utils.backend import without_gradients
 
 

@@ -6,7 +6,6 @@ import contextlib
 import math
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from keras_qan.actions import Action, Schedule
 from keras_qan.agents import Agent
 from keras_qan.observations import Observation
-from keras_qan.qan import presets
+from keras_qan.qan import messages, presets
 from keras_qan.qan.agent_state import AgentState
 from keras_qan.qan.best_weights import BestWeights
 from keras_qan.qan.config import CallbackConfig
@@ -26,7 +25,7 @@ from keras_qan.qan.conflicts import (
     callbacks_of_same_fit,
     move_reporters_behind,
 )
-from keras_qan.qan.controller import PARTS_OF_TRAINING, Controller
+from keras_qan.qan.controller import Controller
 from keras_qan.qan.convergence import ReturnTrend, return_trend
 from keras_qan.qan.decision_schedule import DecisionSchedule
 from keras_qan.qan.fit_state import FitState
@@ -36,15 +35,15 @@ from keras_qan.qan.model_access import (
     has_own_train_step,
     has_trained_weights,
     require_trainable,
-    workers_of,
 )
 from keras_qan.qan.policy import UNSET, Policy, starting_policy
 from keras_qan.qan.rewards import Reward
 from keras_qan.qan.rule import Decision
 from keras_qan.qan.slope_ratio import FEWEST_STEPS
 from keras_qan.qan.training_memory import rates_to_go_on_with, remember_fit
+from keras_qan.qan.variables import workers_of
 from keras_qan.utils.backend import Keras3Callback
-from keras_qan.utils.validation import check
+from keras_qan.utils.validation import check, check_integer
 
 #: Calls of Keras's hook without a loss after which the rate of a training is left as it is.
 PATIENCE = 10
@@ -85,9 +84,11 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         `Policy`, or None for no policy. Without a directory a policy is used as
         it is; with one the agent goes on learning on your own task. Defaults to "shipped" where no
         `actions`, `observations`, `reward` or `agent` is given, else to None.
-
       restore_best: whether the weights of the lowest validation loss are restored at the end of a
         `fit`; for small data. Defaults to False.
+      total_steps: optimizer steps of a training that takes several calls of `fit`, for example one
+        an epoch or one a batch. They are then one episode, whose rate falls once: it ends with
+        these steps, or where a callback stops a `fit`. Defaults to None: each `fit` is a training.
 
     Where a policy is used, it replaces the defaults of the other arguments.
 
@@ -126,6 +127,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         schedule: Schedule | None = None,
         policy: Policy | str | Path | None = UNSET,
         restore_best: bool = False,
+        total_steps: int | None = None,
     ) -> None:
         super().__init__()
         check(
@@ -134,7 +136,9 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
             restore_best,
             "True or False",
         )
-        self._restores_best = restore_best
+        if total_steps is not None:
+            total_steps = check_integer("QANCallback's total_steps", total_steps, 1)
+        self._restores_best, self._total_steps = restore_best, total_steps
         if directory is not None and not isinstance(directory, str | os.PathLike):
             raise TypeError(
                 f"QANCallback got directory={directory!r}; expected the path of a folder, or None "
@@ -186,7 +190,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         """Return a callback with an existing state."""
         callback = cls.__new__(cls)
         keras.callbacks.Callback.__init__(callback)
-        callback._restores_best = False
+        callback._restores_best, callback._total_steps = False, None
         callback._adopt(state, explore)
         return callback
 
@@ -199,6 +203,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         self._conflicts = ConflictDetector(self)
         self._patience: int | None = None
         self._fit: FitState | None = None
+        self._paused: FitState | None = None
 
     @property
     def state(self) -> AgentState:
@@ -272,7 +277,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
     def __deepcopy__(self, memo: dict[int, Any]) -> QANCallback:
         """Return a callback for another training that shares agent, counters and directory."""
         memo[id(self)] = copy = type(self).of(self._state, self.explore)
-        copy._restores_best = self._restores_best
+        copy._restores_best, copy._total_steps = self._restores_best, self._total_steps
         return copy
 
     def __reduce__(self) -> Any:
@@ -299,6 +304,9 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         require_trainable(self.model)
         self.join(workers_of(self.model))
         self._state.check_selector()
+        self._fit = self._go_on_with_paused()
+        if self._fit is not None:
+            return
         schedule = self._decision_schedule()
         self._fit = FitState(schedule, self._companion())
         self._fit.best = BestWeights(self.model) if self._restores_best else None
@@ -311,15 +319,19 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         fit.companion.on_epoch_begin(epoch, logs)
         if fit.num_epochs is None and self.selector is not None:
             # The selector's staleness is known once it has begun.
-            calls = int(self.model.steps_per_execution)
-            fit.schedule = self._decision_schedule(self.selector.staleness, calls)
+            fit.schedule.note_staleness(
+                self.selector.staleness, int(self.model.steps_per_execution)
+            )
         fit.schedule.begin_epoch()
         fit.begin_epoch()
-        fit.is_last_epoch = epoch + 1 >= self.params.get("epochs", 1)
+        epochs, steps = self.params.get("epochs", 1), self.params.get("steps")
+        fit.is_last_epoch = epoch + 1 >= epochs and (
+            self._total_steps is None or fit.schedule.step + (steps or 0) >= self._total_steps
+        )
         if fit.has_begun:
             self._controller.begin_epoch(fit.model)
         if fit.num_epochs is None:
-            fit.num_epochs = self.params.get("epochs", 1) - epoch
+            fit.num_epochs = epochs - epoch
             # By now BackupAndRestore has brought a broken training back, and no step was taken. An
             # agent that learns is not limited: it has to see the outcome of all its actions.
             fit.was_trained = (
@@ -327,12 +339,16 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
                 and self.model.built
                 and (epoch > 0 or has_trained_weights(self.model))
             )
-            steps = self.params.get("steps")
-            if steps is not None:
+            if self._total_steps is not None:
+                fit.schedule.set_length(self._total_steps, 1, (steps or 0) * epoch)
+            elif steps is not None:
                 fit.schedule.set_length(steps, fit.num_epochs + epoch, steps * epoch)
-                self._check_interval(steps * fit.num_epochs)
+                if self.settings.decide_every and not self.settings.dense_start:
+                    messages.warn_of_interval(self.settings.decide_every, steps * fit.num_epochs)
             if fit.has_model:
                 self._begin(fit)
+        if self._total_steps is not None and steps is not None:
+            self._note_longer_training(fit.schedule.step + steps * (epochs - epoch))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Take a decision when one is due."""
@@ -428,6 +444,8 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
             self._put_back(fit)
             self._controller.abandon()
             return
+        if self._pauses(fit):
+            return
         self._settle_weights(fit)
         fit.model.synchronize()
         final_loss = fit.validation_loss if self._controller.reward.uses_validation else None
@@ -504,28 +522,56 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         if self._running.model.slope is not None:
             self._running.model.slope.open()  # what was measured since is not of these weights
 
+    def _pauses(self, fit: FitState) -> bool:
+        """Keep a training that goes on in the next `fit`; return whether it does."""
+        if self._total_steps is None or self.model.stop_training:
+            return False
+        if fit.schedule.step >= self._total_steps:
+            return False
+        fit.model.synchronize()
+        rates = fit.model.read_rates()
+        fit.put_rate_back()
+        remember_fit(self.model, fit.model.read_rates(), rates)
+        self._paused, fit.episode = fit, self._controller.num_begun
+        return True
+
+    def _go_on_with_paused(self) -> FitState | None:
+        """Return the state of the last `fit` where this one goes on with its training."""
+        fit, self._paused = self._paused, None
+        if fit is None or fit.episode != self._controller.num_begun:
+            return None
+        if not fit.model.is_of(self.model):
+            return None
+        rates = rates_to_go_on_with(self.model, fit.model.read_rates())
+        if rates is None:
+            return None
+        fit.model.assign_rates(rates)
+        fit.companion = self._companion()
+        return fit
+
+    def _note_longer_training(self, num_steps: int) -> None:
+        """Take a training for longer where this `fit` goes beyond `total_steps`."""
+        fit, total = self._running, self._total_steps
+        if total is None or num_steps <= fit.schedule.length:
+            return
+        messages.warn_of_total_steps(total, num_steps)
+        fit.schedule.extend(num_steps)
+
     def _put_back(self, fit: FitState) -> None:
         """Put the rate back that the `fit` began with, and the best weights where asked for."""
         fit.put_rate_back()
         if fit.best is None:
             return
         if math.isinf(fit.best.loss):
-            warnings.warn(
-                "QANCallback got restore_best=True, and this fit reported no finite 'val_loss': "
-                "its last weights stay. Give fit validation_data.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+            messages.warn_of_no_validation()
         fit.best.restore()
 
-    def _decision_schedule(self, staleness: int = 0, steps_per_call: int = 1) -> DecisionSchedule:
+    def _decision_schedule(self) -> DecisionSchedule:
         settings = self.settings
         measures = any(part.needs_slope for part in settings.observations or ())
         return DecisionSchedule(
             settings.decide_every,
             bool(settings.dense_start),
-            staleness,
-            steps_per_call,
             FEWEST_STEPS if measures else 1,
         )
 
@@ -556,20 +602,6 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         )
         self._state.begin_episode(fit.model.num_kernels, self.explore, self.context)
         return fit.model
-
-    def _check_interval(self, num_steps: int) -> None:
-        every = self.settings.decide_every
-        if every is None or self.settings.dense_start:
-            return
-        # A few steps are a trial or a stream; nobody expects decisions of them.
-        if every >= num_steps >= PARTS_OF_TRAINING:
-            warnings.warn(
-                f"QANCallback got decide_every={every}, and this fit has {num_steps} steps: no "
-                "decision follows the first one. Expected fewer steps between decisions, for "
-                f"example {num_steps // PARTS_OF_TRAINING}.",
-                RuntimeWarning,
-                stacklevel=4,
-            )
 
     def _begin(self, fit: FitState) -> None:
         """Take the first decision."""
@@ -621,13 +653,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
             return True
         if fit.num_calls >= PATIENCE:
             fit.is_steering = False
-            what = "its optimizer takes no steps" if has_loss else "no training loss can be read"
-            warnings.warn(
-                f"QANCallback steers nothing in this fit: {what}. Expected a train step that "
-                "updates model.optimizer and reports a number as 'loss' in its logs.",
-                RuntimeWarning,
-                stacklevel=4,
-            )
+            messages.warn_of_nothing_to_steer(has_loss)
         return False
 
     def _decide(self, fit: FitState) -> None:
@@ -643,7 +669,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         if decision.loss < 0.0 and fit.model.slope is None and not fit.holds_still:
             fit.holds_still = True
             self._controller.hold_still()
-            self._warn_of_loss(decision.loss, "holds the rate from here on, along its schedule")
+            messages.warn_of_loss(decision.loss, "holds the rate from here on, along its schedule")
 
     def _can_roll_back(self, fit: FitState) -> bool:
         """Return whether a training whose loss is non-finite can be rolled back and go on."""
@@ -681,32 +707,18 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
             fit.put_rate_back()
             if fit.model.snapshot is not None:  # the first step was taken at another rate
                 fit.model.snapshot.restore()
-            self._warn_of_loss(loss, "steers nothing in this fit")
+            messages.warn_of_loss(loss, "steers nothing in this fit")
             return False
         fit.first_loss = loss
         self._controller.start_from(loss)
         return True
-
-    def _warn_of_loss(self, loss: float, what: str) -> None:
-        warnings.warn(
-            f"QANCallback {what}: the training loss is {loss:.4g}; expected a positive one, as its "
-            "state and reward are logarithms. Add a constant to the loss.",
-            RuntimeWarning,
-            stacklevel=4,
-        )
 
     def _stop_diverged(self, fit: FitState) -> None:
         if fit.has_diverged:
             return
         fit.has_diverged = True
         self.model.stop_training = True
-        warnings.warn(
-            f"The training loss is not finite at step {fit.schedule.step}, with learning rate "
-            f"{fit.last_rate:.3g}: QAN ends this training, and counts it as its worst outcome. "
-            "Lower the upper one of rate_bounds if this keeps happening.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+        messages.warn_of_divergence(fit.schedule.step, fit.last_rate)
 
     def _end_epoch_early(
         self, fit: FitState, training_loss: float | None, validation_loss: float | None

@@ -17,6 +17,7 @@ from keras_qan.actions import Action, ActionSet, Schedule
 from keras_qan.agents import Agent
 from keras_qan.observations import Observation, ObservationContext, loss_history
 from keras_qan.observations.loss_history import LossHistory
+from keras_qan.qan.interval_loss import IntervalLoss, mean_of
 from keras_qan.qan.model_access import ModelAccess
 from keras_qan.qan.rewards import Reward
 from keras_qan.qan.rule import (
@@ -44,66 +45,6 @@ FAR_ABOVE = 10.0
 
 #: The number of parts of a training: over one part the log loss is smoothed and its slope taken.
 PARTS_OF_TRAINING = 20
-
-
-class IntervalLoss:
-    """The mean loss since it was last taken.
-
-    An interval's losses are a difference of Keras's running sums plus what was kept of epochs that
-    ended within it.
-
-    Attributes:
-      counted: total and count in Keras's sums when counting began, `[2]`.
-      left_over: total and count kept of epochs that ended since, `[2]`.
-      has_steps: whether the interval that was last taken held a step.
-    """
-
-    def __init__(self) -> None:
-        self.counted, self.left_over = np.zeros(2), np.zeros(2)
-        self.has_steps = True
-
-    def keep(self, model: ModelAccess) -> None:
-        """Keep what was counted before Keras sets its sums back to zero."""
-        self.left_over = self._since(model.losses.read())
-        self.counted = np.zeros(2)
-
-    def begin_epoch(self, model: ModelAccess) -> None:
-        """Start from the sums of a new epoch, which a loop of one's own may not have set back."""
-        self.counted = model.losses.read()
-
-    def read(self, model: ModelAccess) -> float:
-        """Return the mean loss so far; not-a-number where no step was taken."""
-        return _mean(self._since(model.losses.read()))
-
-    def take(self, model: ModelAccess, largest: float) -> float:
-        """Return the mean loss so far, and start counting anew.
-
-        Args:
-          model: the model in training.
-          largest: above it, or where it is non-finite, a loss is taken out of Keras's sums.
-        """
-        sums = model.losses.read()
-        since = self._since(sums)
-        self.has_steps = bool(since[1] > 0.0)
-        loss = _mean(since)
-        # In float32, later losses are lost beside a sum that is non-finite or very large. The
-        # epoch's mean goes on without the losses that were rolled back.
-        usable = math.isfinite(sums[0]) and (since[1] == 0.0 or loss < largest)
-        if not usable and largest < math.inf:
-            model.losses.assign(0.0, 0.0)
-            sums = np.zeros(2)
-        self.counted, self.left_over = sums, np.zeros(2)
-        return loss
-
-    def _since(self, sums: np.ndarray) -> np.ndarray:
-        """Return total and count of the losses since the last call of `take`, `[2]`."""
-        # A smaller count than before means that the sums were reset in between.
-        before = self.counted if sums[1] >= self.counted[1] else np.zeros(2)
-        return sums - before + self.left_over
-
-
-def _mean(sums: np.ndarray) -> float:
-    return float(sums[0] / sums[1]) if sums[1] else math.nan
 
 
 class Outcome(NamedTuple):
@@ -140,6 +81,9 @@ class Controller:
       schedule: a factor of the rate that the actions lead to, taken at the middle of the
         interval that follows. State and actions know the rate before it is multiplied. Defaults
         to none.
+
+    Attributes:
+      num_begun: episodes that began so far.
     """
 
     def __init__(
@@ -161,6 +105,7 @@ class Controller:
         self._num_features: int | None = None
         self._num_kernels = 0
         self._open_transitions = 0
+        self.num_begun = 0
         self._forget_episode()
 
     def _forget_episode(self) -> None:
@@ -229,6 +174,7 @@ class Controller:
             Defaults to True.
         """
         self.abandon()
+        self.num_begun += 1
         self._highest_slope = 0.0
         self._may_raise, self._may_lower, self._anneals = may_raise, may_lower, anneals
         self.guard = StepBackGuard()
@@ -312,7 +258,7 @@ class Controller:
           final_loss: the loss that the last reward is reckoned to; not-a-number where the training
             diverged. Defaults to the mean training loss since the last decision.
         """
-        interval_loss = _mean(self._losses.left_over)
+        interval_loss = mean_of(self._losses.left_over)
         # Without a step since counting started, the outcome of the last decision is unknown, and
         # counts as no change; a non-finite loss counts as divergence.
         has_steps = self._losses.left_over[1] > 0.0
@@ -353,7 +299,7 @@ class Controller:
         Returns:
           Whether weights were restored.
         """
-        loss = _mean(self._losses.left_over)
+        loss = mean_of(self._losses.left_over)
         has_steps = self._losses.left_over[1] > 0.0
         if model.snapshot is None or not has_steps:
             return False
@@ -371,7 +317,7 @@ class Controller:
         """Return the log loss of the steps since the last decision; the one before without any."""
         if not self._losses.left_over[1]:
             return self._log_loss
-        return loss_history.relative_log(_mean(self._losses.left_over), self._first_loss)
+        return loss_history.relative_log(mean_of(self._losses.left_over), self._first_loss)
 
     def rates_to_hold(self, model: ModelAccess) -> np.ndarray:
         """Return the learning rates to hold where the training goes on without an end, `[K]`.

@@ -58,8 +58,6 @@ class DecisionSchedule:
       decide_every: steps between decisions, or None for a twentieth of the training.
       dense_start: whether the first decisions lie close together (`dense_decisions`), so that a
         rate that is far off is noticed at once; `decide_every` is None then.
-      staleness: batches between a decision and the first one that it shapes.
-      steps_per_call: steps between two calls of Keras's hook, as far as is known.
       fewest: steps between decisions at least. Defaults to 1.
 
     Attributes:
@@ -73,16 +71,13 @@ class DecisionSchedule:
         self,
         decide_every: int | None,
         dense_start: bool = False,
-        staleness: int = 0,
-        steps_per_call: int = 1,
         fewest: int = 1,
     ) -> None:
-        _check_interval(decide_every, staleness)
         self._decide_every = decide_every
         self._dense_start = dense_start
-        self._staleness = staleness
+        self._staleness = 0
         self._fewest = fewest
-        self._call_every = steps_per_call if staleness else 1
+        self._call_every = 1
         self.every = 2 if dense_start else decide_every or STEPS_WHILE_LENGTH_UNKNOWN
         self.every = max(self.every, self._shortest)
         self.num_decisions = PARTS_OF_TRAINING
@@ -132,11 +127,36 @@ class DecisionSchedule:
         if self._next_call > self._count_from:
             self._next_call = self._last_decision + self.every
 
+    @property
+    def length(self) -> int:
+        """The number of steps in the training, as far as is known; else 0."""
+        return self._num_steps or 0
+
+    def extend(self, num_steps: int) -> None:
+        """Take a training that has begun for so many steps long."""
+        self._num_steps = num_steps
+
     def _count_decisions(self) -> None:
         if self._num_steps is not None:
             # One more where enough of an interval is left, as `wants_decision` has it.
             more = math.floor((self._num_steps - self._fewest_left) / self.every)
             self.num_decisions = max(1, more + 1)
+
+    def note_staleness(self, staleness: int, steps_per_call: int) -> None:
+        """Note, before the first step, how many batches late a decision shows.
+
+        Args:
+          staleness: batches between a decision and the first one that it shapes.
+          steps_per_call: steps between two calls of Keras's hook.
+
+        Raises:
+          ValueError: no interval of `decide_every` steps has losses of its own then.
+        """
+        _check_interval(self._decide_every, staleness)
+        self._staleness = staleness
+        self._call_every = steps_per_call if staleness else 1
+        self.every = max(self.every, self._shortest)
+        self._next_call = self._count_from
 
     def begin_epoch(self) -> None:
         """Count batches from zero again."""

@@ -49,6 +49,7 @@ class FitState:
       is_validated: whether a validation has followed the last step.
       has_diverged: whether the training was given up.
       num_rescues: the number of non-finite losses.
+      episode: the controller's number of this training, where it goes on in another `fit`.
       started: the time of its start by the performance counter, in seconds.
     """
 
@@ -79,6 +80,7 @@ class FitState:
     is_validated: bool = False
     has_diverged: bool = False
     num_rescues: int = 0
+    episode: int = 0
     started: float = dataclasses.field(default_factory=time.perf_counter)
     _epoch_mean: float = 0.0
     _epoch_calls: int = 0

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_qan.qan.model_access import optimizer_parts, read_number, value_of
+from keras_qan.qan.variables import optimizer_parts, read_number, value_of
 from keras_qan.utils.backend import compile_function, without_gradients
 
 #: Steps that an estimate is made of at most: later ones replace the first.

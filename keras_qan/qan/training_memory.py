@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_qan.qan.model_access import optimizer_parts, read_number, value_of
+from keras_qan.qan.variables import optimizer_parts, read_number, value_of
 
 #: The end of each optimizer's last `fit`, whichever callback steered it; forgotten with it.
 _ENDS: weakref.WeakKeyDictionary[Any, FitEnd] = weakref.WeakKeyDictionary()

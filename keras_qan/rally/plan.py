@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import keras
 
 import net2net
-from keras_qan.qan.model_access import rate_variables
+from keras_qan.qan.variables import rate_variables
 from keras_qan.rally.flops import Cost, multiply_adds
 from keras_qan.rally.stage import Stage
 from keras_qan.rally.subsets import Subsets

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import keras
 
 from keras_qan.qan.callback import QANCallback
-from keras_qan.qan.model_access import rate_variables
+from keras_qan.qan.variables import rate_variables
 from keras_qan.rally.checkpoint import RallyStore, roll_back
 from keras_qan.rally.growth_rule import GrowthRule
 from keras_qan.rally.plan import (

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qan.data import Examples
-from keras_qan.qan.model_access import rate_variables
+from keras_qan.qan.variables import rate_variables
 from keras_qan.rally.growth_rule import GrowthCallback, GrowthRule
 from keras_qan.rally.plan import PlannedStage
 

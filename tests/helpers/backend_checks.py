@@ -33,7 +33,8 @@ from keras_qan import DQN, CurveStopping, Decay, Hold, QANCallback, Raise, Train
 from keras_qan.agents import ConstantAgent
 from keras_qan.diagnostics import SlopeRatio
 from keras_qan.early_stopping import CurveHistory
-from keras_qan.qan.model_access import ModelAccess, synchronize
+from keras_qan.qan.model_access import ModelAccess
+from keras_qan.qan.variables import synchronize
 from keras_qan.utils.backend import backend_name
 
 #: How far the log validation loss may end from the recorded one: initial weights are other ones.

@@ -174,9 +174,15 @@ def test_no_more_decisions_are_announced_than_keras_calls():
     assert schedule.num_decisions == 8
 
 
+def delayed(every, staleness, per_call=1, dense=False):
+    schedule = DecisionSchedule(every, dense)
+    schedule.note_staleness(staleness, per_call)
+    return schedule
+
+
 def test_losses_are_counted_later_where_decisions_show_later():
     # What is decided after step 4 shapes batches from step 7 on, and shows in losses from step 8.
-    schedule = DecisionSchedule(4, staleness=2)
+    schedule = delayed(4, 2)
     assert walk(schedule, 12, 1) == ([0, 4, 8], [3, 7, 11])
     assert schedule.num_decisions == 3
     assert not schedule.credit_is_delayed
@@ -184,7 +190,7 @@ def test_losses_are_counted_later_where_decisions_show_later():
 
 def test_a_decision_that_could_not_show_any_more_is_not_taken():
     # At 10 five steps would be left, half an interval; it would show in the seventh.
-    schedule = DecisionSchedule(10, staleness=5)
+    schedule = delayed(10, 5)
     assert walk(schedule, 15, 1) == ([0], [6])
     assert schedule.num_decisions == 1
 
@@ -200,7 +206,7 @@ def test_whatever_the_delay_every_interval_has_losses_of_its_own(
     every, steps_an_epoch, num_epochs, per_call, staleness, dense
 ):
     per_call = min(per_call, steps_an_epoch)
-    schedule = DecisionSchedule(every, dense, staleness, per_call)
+    schedule = delayed(every, staleness, per_call, dense)
     decisions, counts = walk(schedule, steps_an_epoch, num_epochs, per_call)
     assert not schedule.credit_is_delayed
     for start, end in itertools.pairwise(decisions):
@@ -211,4 +217,4 @@ def test_whatever_the_delay_every_interval_has_losses_of_its_own(
 
 def test_an_interval_that_is_shorter_than_the_delay_is_refused():
     with pytest.raises(ValueError, match=r"decide_every is 3.*2 batches later.*at least 4"):
-        DecisionSchedule(3, staleness=2)
+        delayed(3, 2)

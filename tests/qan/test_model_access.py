@@ -6,8 +6,11 @@ import pytest
 import tensorflow as tf
 
 from keras_qan.observations import TrainingDynamics, TrainingState, WeightStatistics, motion_numbers
-from keras_qan.qan import model_access
-from keras_qan.qan.model_access import KernelMotion, LossSums, ModelAccess, Snapshot
+from keras_qan.qan import loss_sums
+from keras_qan.qan.kernel_motion import KernelMotion
+from keras_qan.qan.loss_sums import LossSums
+from keras_qan.qan.model_access import ModelAccess
+from keras_qan.qan.snapshot import Snapshot
 
 
 @pytest.fixture
@@ -93,7 +96,7 @@ def test_losses_are_summed_over_devices(model):
 
 
 def test_losses_are_summed_over_workers(model, monkeypatch):
-    monkeypatch.setattr(model_access, "workers_of", lambda model: TwoWorkers())
+    monkeypatch.setattr(loss_sums, "workers_of", lambda model: TwoWorkers())
     sums = LossSums(model, (Mirrored(3.0, 5.0), Mirrored(2.0, 2.0)))
     assert values(sums) == (18.0, 8.0)
     # A checkpoint of this worker holds its own losses alone.

@@ -12,9 +12,10 @@ from keras_qan.agents import ActionChoice, ConstantAgent
 from keras_qan.observations import TrainingDynamics, TrainingState
 from keras_qan.qan.callback import MAX_ROLLBACKS
 from keras_qan.qan.controller import Controller
-from keras_qan.qan.model_access import ModelAccess, Snapshot, _velocities
+from keras_qan.qan.model_access import ModelAccess
 from keras_qan.qan.rewards import LogLossDrop
 from keras_qan.qan.rule import DecisionContext
+from keras_qan.qan.snapshot import Snapshot, _velocities
 
 BACK, HOLD, UP = 0, 1, 2
 

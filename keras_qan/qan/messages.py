@@ -1,0 +1,64 @@
+"""Warnings of a callback about the training that it is in."""
+
+from __future__ import annotations
+
+import warnings
+
+from keras_qan.qan.controller import PARTS_OF_TRAINING
+
+
+def warn_of_interval(every: int, num_steps: int) -> None:
+    """Warn that no decision follows the first one in a `fit` of so many steps."""
+    # A few steps are a trial or a stream; nobody expects decisions of them.
+    if every >= num_steps >= PARTS_OF_TRAINING:
+        _warn(
+            f"QANCallback got decide_every={every}, and this fit has {num_steps} steps: no "
+            "decision follows the first one. Expected fewer steps between decisions, for "
+            f"example {num_steps // PARTS_OF_TRAINING}."
+        )
+
+
+def warn_of_nothing_to_steer(has_loss: bool) -> None:
+    """Warn that nothing is steered, for want of an optimizer that moves, or of a loss."""
+    what = "its optimizer takes no steps" if has_loss else "no training loss can be read"
+    _warn(
+        f"QANCallback steers nothing in this fit: {what}. Expected a train step that "
+        "updates model.optimizer and reports a number as 'loss' in its logs."
+    )
+
+
+def warn_of_loss(loss: float, what: str) -> None:
+    """Warn of a training loss that is not positive, and say what is done for it."""
+    _warn(
+        f"QANCallback {what}: the training loss is {loss:.4g}; expected a positive one, as its "
+        "state and reward are logarithms. Add a constant to the loss."
+    )
+
+
+def warn_of_divergence(step: int, rate: float) -> None:
+    """Warn that a training is ended because its loss is not finite."""
+    _warn(
+        f"The training loss is not finite at step {step}, with learning rate {rate:.3g}: QAN ends "
+        "this training, and counts it as its worst outcome. Lower the upper one of rate_bounds "
+        "if this keeps happening."
+    )
+
+
+def warn_of_total_steps(total: int, num_steps: int) -> None:
+    """Warn that a training is longer than it was said to be."""
+    _warn(
+        f"QANCallback got total_steps={total}, and its fits, this one included, have {num_steps} "
+        "steps: they are taken for its length. Expected the steps of all fits together."
+    )
+
+
+def warn_of_no_validation() -> None:
+    """Warn that there are no best weights to restore."""
+    _warn(
+        "QANCallback got restore_best=True, and this fit reported no finite 'val_loss': its last "
+        "weights stay. Give fit validation_data."
+    )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=5)
