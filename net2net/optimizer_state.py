@@ -7,6 +7,7 @@ that is linear in the gradient follows that, a slot that is quadratic follows it
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -236,9 +237,11 @@ def _carry_exclusions(old: Any, new: Any, pairs: list[tuple[Any, Any, Weight | N
 def _variables_to_build_for(
     old: Any, pairs: list[tuple[Any, Any, Weight | None]], trainable: list[Any]
 ) -> list[Any]:
-    """Return the new model's trainable variables, and those that were frozen after `compile`."""
-    if keras.backend.backend() == "jax":  # which takes them by their places alone
-        return trainable
+    """Return the new model's trainable variables, and those that were frozen after `compile`.
+
+    On JAX without the latter, with a warning: Keras's training takes variables by their places
+    there, and no optimizer that has others than the trainable ones.
+    """
     present = {id(one) for one in trainable}
     known = set(getattr(old, "_trainable_variables_indices", ()))
     late = [
@@ -246,7 +249,17 @@ def _variables_to_build_for(
         for before, after, _ in pairs
         if id(after) not in present and old._var_key(before) in known
     ]
-    return [*trainable, *late]
+    if not late or keras.backend.backend() != "jax":
+        return [*trainable, *late]
+    layers = dict.fromkeys(one.path.rpartition("/")[0] for one in late)
+    warnings.warn(
+        f"The optimizer's slots of {', '.join(layers)} are left out: frozen after `compile`, and "
+        "on JAX an optimizer has slots for trainable variables alone. Compile the model anew if "
+        "you unfreeze them.",
+        UserWarning,
+        stacklevel=7,
+    )
+    return trainable
 
 
 def _parts(optimizer: Any) -> list[Any]:
