@@ -3,25 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from net2net.channel_map import ChannelMap, Structure, draw_map
 from net2net.errors import RefusalError, StructureRequest, UnsupportedLayerError
-from net2net.graph import LayerCall
+from net2net.graph import Graph, LayerCall, find_layer
 from net2net.propagate import TensorAxis, WideningPlan, missing_rule, ports, propagate
-from net2net.rules.base import MappedAxis, Rule, WidthAxis
+from net2net.rules.base import MappedAxis, Port, Rule, WidthAxis
 from net2net.rules.registry import rule_for
 from net2net.weights import NewUnits
 
 _LARGEST = 2**20
 
 
+@dataclass(frozen=True)
+class Target:
+    """A width that can be asked for: a layer's own, or one that it has inside.
+
+    Args:
+        path: Path of the layer, with the inner width's name behind it.
+        layer: The layer.
+        inner: Name of the width inside the layer. Defaults to "", the layer's own width.
+    """
+
+    path: str
+    layer: Any
+    inner: str = ""
+
+
+def find_target(model: Any, name: Any, graph: Graph) -> Target:
+    """Return the width that is named by a layer, or by "layer/key_dim" and the like.
+
+    Args:
+        model: The model.
+        name: What `find_layer` takes, or a layer's path with the name of a width inside it.
+        graph: The model's graph.
+
+    Raises:
+        ValueError: If there is no such layer or width.
+    """
+    before, _, inner = name.rpartition("/") if isinstance(name, str) else ("", "", "")
+    if before and name not in dict(graph.layers()):
+        held = [
+            (path, layer)
+            for path, layer in graph.layers()
+            if before in (path, path.rsplit("/", 1)[-1]) and inner_widths(layer)
+        ]
+        if held and inner not in inner_widths(held[0][1]):
+            raise ValueError(
+                f"Layer '{before}' has no width '{inner}' inside. It has "
+                f"{', '.join(inner_widths(held[0][1]))}."
+            )
+        if held:
+            path, layer = find_layer(model, before, graph)
+            return Target(f"{path}/{inner}", layer, inner)
+    return Target(*find_layer(model, name, graph))
+
+
+def inner_widths(layer: Any) -> dict[str, int]:
+    """Return the widths inside a layer that no tensor shows, by name."""
+    rule = rule_for(layer)
+    return rule.inner_widths(layer) if rule else {}
+
+
 def plan_width(
     plan: WideningPlan,
-    layer: Any,
+    target: Target,
     units: int,
     generator: np.random.Generator,
     new: NewUnits = "net2net",
@@ -30,7 +80,7 @@ def plan_width(
 
     Args:
         plan: The plan; unchanged if this fails.
-        layer: The layer.
+        target: The layer, or a width in it.
         units: Its new width.
         generator: Source of the maps.
         new: Kind of the new units. Defaults to "net2net".
@@ -39,12 +89,12 @@ def plan_width(
         UnsupportedLayerError: If the layer cannot grow, or not to this width.
         ValueError: If the width is not larger than the present one.
     """
-    call, _, place = _find_width(plan, layer)
-    width = planned_width(plan, layer)
+    call, _, place = _find_width(plan, target)
+    width = planned_width(plan, target)
     if isinstance(units, bool) or not isinstance(units, int | np.integer) or units <= width:
         raise ValueError(
-            f"Layer '{call.path}' has {width} units and was to get {units!r}. Growth needs a whole "
-            f"number above {width}; net2net cannot make a layer narrower."
+            f"Layer '{target.path}' has {width} units and was to get {units!r}. Growth needs a "
+            f"whole number above {width}; net2net cannot make a layer narrower."
         )
     old, wanted = width * place.blocks, int(units) * place.blocks
 
@@ -69,21 +119,21 @@ def plan_width(
             return replace(one, share=np.where(one.fresh, 0.0, 1.0))
         return replace(one, share=np.ones(one.new_size)) if new == "random" else one
 
-    plan.add(_fit_structure(plan, call, place, draw)[1], call.path)
+    plan.add(_fit_structure(plan, call, place, draw)[1], target.path)
 
 
-def smallest_step(plan: WideningPlan, layer: Any) -> tuple[int, dict[TensorAxis, ChannelMap]]:
+def smallest_step(plan: WideningPlan, target: Target) -> tuple[int, dict[TensorAxis, ChannelMap]]:
     """Return the number of units by which a layer can grow at a time, and the maps of one step.
 
     Args:
         plan: The plan, which stays unchanged.
-        layer: The layer.
+        target: The layer, or a width in it.
 
     Raises:
         UnsupportedLayerError: If the layer cannot grow.
     """
-    call, _, place = _find_width(plan, layer)
-    width = planned_width(plan, layer)
+    call, _, place = _find_width(plan, target)
+    width = planned_width(plan, target)
     old = width * place.blocks
 
     def draw(structure: Structure) -> ChannelMap:
@@ -94,33 +144,37 @@ def smallest_step(plan: WideningPlan, layer: Any) -> tuple[int, dict[TensorAxis,
     return (one.new_size - old) // place.blocks, maps
 
 
-def planned_width(plan: WideningPlan, layer: Any) -> int:
-    """Return a layer's width as planned so far."""
-    call, rule, place = _find_width(plan, layer)
+def planned_width(plan: WideningPlan, target: Target) -> int:
+    """Return a width as planned so far."""
+    call, rule, place = _find_width(plan, target)
     if place.port.side == "internal":
-        return plan.internal_width(layer, rule) or 0
+        return plan.internal_width(target.layer, rule, place.axis) or 0
     return (plan.view_call(call).shape(place.port)[place.axis] or 0) // place.blocks
 
 
-def width_location(plan: WideningPlan, layer: Any) -> TensorAxis | None:
-    """Return the tensor and axis that show a layer's width, None where it has none."""
-    rule = rule_for(layer)
-    if rule is None or not rule.width(layer):
+def width_location(plan: WideningPlan, target: Target) -> TensorAxis | None:
+    """Return the tensor and axis that show a width, None where it has none."""
+    rule = rule_for(target.layer)
+    if rule is None or not rule.width(target.layer):
         return None
-    call, _, place = _find_width(plan, layer)
+    call, _, place = _find_width(plan, target)
     return dict(ports(plan.graph, call))[place.port], place.axis
 
 
-def has_width(plan: WideningPlan, layer: Any, units: int) -> bool:
+def has_width(plan: WideningPlan, target: Target, units: int) -> bool:
     """Return whether another layer's growth has brought this one to the width already."""
-    return width_location(plan, layer) in plan.maps and planned_width(plan, layer) == units
+    return width_location(plan, target) in plan.maps and planned_width(plan, target) == units
 
 
-def _find_width(plan: WideningPlan, layer: Any) -> tuple[LayerCall, Rule, WidthAxis]:
+def _find_width(plan: WideningPlan, target: Target) -> tuple[LayerCall, Rule, WidthAxis]:
+    layer = target.layer
     call = plan.graph.calls_of(layer)[0]
     rule = rule_for(layer)
     if rule is None:
         raise UnsupportedLayerError(call.path, *missing_rule(call))
+    if target.inner:
+        place = 1 + list(rule.inner_widths(layer)).index(target.inner)
+        return call, rule, WidthAxis(Port("internal"), place)
     if rule.width(layer) is None:
         raise UnsupportedLayerError(
             call.path,

@@ -14,7 +14,7 @@ from net2net.build import has_penalty, optimizer_like
 from net2net.deepening import insertion_point
 from net2net.graph import LayerCall, Shape, find_layer
 from net2net.optimizer_state import slot_kinds
-from net2net.planning import width_location
+from net2net.planning import Target, width_location
 from net2net.propagate import WideningPlan
 from net2net.rules.base import Weight
 from net2net.rules.registry import rule_for
@@ -168,13 +168,15 @@ class _Cost:
             pair = math.prod(before), math.prod(after)
             self.size = _add(self.size, pair)
             self.trained = _add(self.trained, pair) if variable.trainable else self.trained
-            for call in calls if len(before) > 1 and not hasattr(layer, "input_dim") else ():
+            for call in calls if len(before) > 1 else ():
+                if hasattr(layer, "input_dim") and not call.settings.get("reverse"):
+                    continue  # an embedding looks up, and multiplies nothing
                 # Widening changes channels, never places.
                 places = _places(maps.graph.shapes, call)
                 one, other = math.prod(before) * places, math.prod(after) * places
                 self.work = _add(self.work, (one, other))
         old = rule.width(layer) if rule else None
-        self.width = (old, _width_after(maps, layer, old)) if old else None
+        self.width = (old, _width_after(maps, Target("", layer), old)) if old else None
         self.changes = bool(grown.maps) and (
             any(one.axes for one in self.weights)
             or (self.width is not None and self.width[0] != self.width[1])
@@ -188,8 +190,8 @@ def _grown_shape(shape: tuple[int, ...], one: Weight | None) -> tuple[int, ...]:
     return tuple(new)
 
 
-def _width_after(maps: WideningPlan, layer: Any, old: int) -> int:
-    place = width_location(maps, layer)
+def _width_after(maps: WideningPlan, target: Target, old: int) -> int:
+    place = width_location(maps, target)
     one = maps.maps.get(place) if place else None
     # Where the axis holds the width several times, all of it grows alike.
     return old * one.new_size // one.old_size if one else old
@@ -210,7 +212,10 @@ def _places(shapes: Sequence[Shape], call: LayerCall) -> int:
 def _reason(maps: WideningPlan, path: str, layer: Any, asked: list[str]) -> str:
     if path in asked:
         return "asked for"
-    place = width_location(maps, layer)
+    sizes = [name.rpartition("/")[2] for name in asked if name.rpartition("/")[0] == path]
+    if sizes:
+        return f"asked for: {', '.join(sizes)}"
+    place = width_location(maps, Target(path, layer))
     if place in maps.causes:
         return f"grows with {_names(maps.causes[place])}"
     read = [tensor for call in maps.graph.calls_of(layer) for tensor in call.inputs]

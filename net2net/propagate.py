@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
+
 from net2net.channel_map import ChannelMap
 from net2net.errors import RefusalError, UnsupportedLayerError
 from net2net.graph import Graph, LayerCall, Shape
@@ -14,6 +16,8 @@ from net2net.rules.registry import rule_for
 
 TensorAxis = tuple[int, int]
 """A tensor's number and an axis of it."""
+_INTERNAL_AXES = 3
+"""The widths inside a layer: its own, and those that `Rule.inner_widths` names."""
 _MASK = (
     "the channels to be copied are its mask",
     "Widen a layer that is mixed by another before a mask is made of it.",
@@ -34,6 +38,14 @@ class WideningPlan:
     maps: dict[TensorAxis, ChannelMap] = field(default_factory=dict)
     causes: dict[TensorAxis, list[str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        givers = {
+            call.index: _share_giver(self.graph, call)
+            for call in self.graph.calls
+            if (rule_for(call.layer) or Rule()).needs_shares(call)
+        }
+        self._givers = {index: giver for index, giver in givers.items() if giver is not None}
+
     def shape(self, tensor: int) -> Shape:
         """Return a tensor's planned shape."""
         return tuple(
@@ -41,10 +53,12 @@ class WideningPlan:
             for axis, size in enumerate(self.graph.shapes[tensor])
         )
 
-    def internal_width(self, layer: Any, rule: Rule) -> int | None:
-        """Return the planned width inside a layer."""
-        one = self.maps.get((self.graph.internal_tensor(layer), 0))
-        return one.new_size if one else rule.width(layer)
+    def internal_width(self, layer: Any, rule: Rule, axis: int = 0) -> int | None:
+        """Return a planned width inside a layer."""
+        one = self.maps.get((self.graph.internal_tensor(layer), axis))
+        if one:
+            return one.new_size
+        return rule.width(layer) if not axis else [*rule.inner_widths(layer).values()][axis - 1]
 
     def add(self, maps: dict[TensorAxis, ChannelMap], cause: str) -> None:
         """Apply more maps after those that are there, because of a layer that was to grow."""
@@ -64,6 +78,7 @@ class WideningPlan:
             arguments=call.arguments,
             known=maps_of_call(self.graph, call, maps or {}),
             settings=call.settings,
+            gets_shares=call.index in self._givers,
         )
 
     def grown_layer(self, layer: Any) -> GrownLayer:
@@ -77,7 +92,24 @@ class WideningPlan:
             outputs=tuple(self.shape(tensor) for tensor in calls[0].outputs),
             maps=maps_of_call(self.graph, calls[0], self.maps),
             arguments=calls[0].arguments,
+            gives_shares=any(one is layer for one in self._givers.values()),
         )
+
+
+def _share_giver(graph: Graph, call: LayerCall) -> Any:
+    """Return the layer that can multiply a call's input by shares, for that call alone."""
+    while True:
+        tensor = call.inputs[0]
+        touching = graph.calls_touching(tensor)
+        before = [one for one in touching if tensor in one.outputs]
+        if len(touching) != 2 or not before or tensor in graph.outputs:
+            return None
+        call = before[0]
+        rule = rule_for(call.layer)
+        if len(graph.calls_of(call.layer)) == 1 and rule and rule.can_give_shares(call.layer):
+            return call.layer
+        if not isinstance(call.layer, keras.layers.Dropout | keras.layers.Identity):
+            return None
 
 
 def maps_of_call(
@@ -86,7 +118,7 @@ def maps_of_call(
     """Return the maps on one call's tensors, by port and axis."""
     found = {}
     for port, tensor in ports(graph, call):
-        rank = 1 if tensor < 0 else len(graph.shapes[tensor])
+        rank = _INTERNAL_AXES if tensor < 0 else len(graph.shapes[tensor])
         for axis in range(rank):
             if (tensor, axis) in maps:
                 found[port, axis] = maps[tensor, axis]
@@ -166,7 +198,11 @@ class _Propagation:
         if tensor in self.graph.masks:
             raise self._refusal(path, *_MASK)
         self.found[key] = one
-        for call in self.graph.calls_touching(tensor) if tensor >= 0 else []:
+        if tensor < 0:
+            for call in self.graph.calls_of(self.graph.calls[-1 - tensor].layer):
+                self._apply_rule(call, MappedAxis(Port("internal"), axis, one))
+            return
+        for call in self.graph.calls_touching(tensor):
             for port, number in ports(self.graph, call):
                 if number == tensor:
                     self._visit(call, MappedAxis(port, axis, one))
@@ -198,10 +234,12 @@ class _Propagation:
         for other in self.graph.calls_of(call.layer):
             if other is call:
                 continue
+            rule = rule_for(call.layer) or Rule()
+            there = rule.tied(mapped, self.plan.view_call(call), self.plan.view_call(other))
             tensors = dict(ports(self.graph, other))
             here = dict(ports(self.graph, call))[mapped.port]
-            same = mapped.port in tensors and (
-                len(self.graph.shapes[tensors[mapped.port]]) == len(self.graph.shapes[here])
+            same = there.port in tensors and (
+                len(self.graph.shapes[tensors[there.port]]) == len(self.graph.shapes[here])
             )
             if not same:
                 raise self._refusal(
@@ -209,7 +247,7 @@ class _Propagation:
                     "it is shared, and called with inputs of different kinds",
                     "Use one layer for each kind.",
                 )
-            self._push(other, mapped)
+            self._push(other, there)
 
     def _refuse_border(self, tensor: int, path: str) -> None:
         if tensor in self.graph.inputs:

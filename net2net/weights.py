@@ -20,7 +20,7 @@ def grow_weight(old: Array, axes: Mapping[int, WeightAxis]) -> Array:
     """Return a weight's new value, of the old one's type.
 
     W'[i, j] = W[g(i), g(j)] · s_i, where i runs over the channels that the layer sums and j over
-    those it makes.
+    those it makes; times the axes' own factors.
 
     Args:
         old: The value, of any shape.
@@ -33,7 +33,8 @@ def grow_weight(old: Array, axes: Mapping[int, WeightAxis]) -> Array:
         >>> grow_weight(np.array([[4.0]]), {0: WeightAxis(one, divided=True)}).tolist()
         [[1.0], [3.0]]
     """
-    return _gather(old, axes, {k: one.map.share for k, one in axes.items() if one.divided})
+    factors = {k: one.map.share * one.scale for k, one in axes.items() if one.divided}
+    return _gather(old, axes, factors)
 
 
 def grow_slot(old: Array, axes: Mapping[int, WeightAxis], power: int) -> Array:
@@ -49,11 +50,15 @@ def grow_slot(old: Array, axes: Mapping[int, WeightAxis], power: int) -> Array:
     """
     # In the slot's own precision, unlike the weights: a slot need not add up to anything.
     factors = {
-        axis: (one.map.share**power).astype(old.dtype)
+        axis: (_slot_factor(one) ** power).astype(old.dtype)
         for axis, one in axes.items()
-        if power and not one.divided
+        if power and (not one.divided or one.scale != 1)
     }
     return _gather(old, axes, factors)
+
+
+def _slot_factor(one: WeightAxis) -> Array:
+    return np.full(one.map.new_size, 1 / one.scale) if one.divided else one.map.share
 
 
 def _gather(old: Array, axes: Mapping[int, WeightAxis], factors: Mapping[int, Array]) -> Array:

@@ -13,7 +13,10 @@ from net2net.deepening import deepen_model
 from net2net.errors import UnsupportedLayerError, renamed_attribute
 from net2net.graph import find_layer, graph_of
 from net2net.planning import (
+    Target,
+    find_target,
     has_width,
+    inner_widths,
     plan_width,
     planned_width,
     smallest_step,
@@ -43,8 +46,9 @@ def widen(
 
     Args:
         model: A built Sequential or Functional model; it stays as it is.
-        layer: A name, a path ("inner/dense"), an index into `model.layers`, or the layer.
-        units: The new width: units, filters, embedding size, or attention heads.
+        layer: A name, a path ("inner/dense"), an index into `model.layers`, or the layer; with
+            "/key_dim", "/value_dim" or "/head_dim" behind it, the size of each attention head.
+        units: The new width: units, filters, embedding size, attention heads, or their size.
         new: "net2net" for copies; "zero_out" for fresh units whose outgoing weights are zero;
             "random" for fresh weights both ways, which changes what the model computes. Defaults
             to "net2net".
@@ -165,19 +169,20 @@ def plan_widths(
     if not noise >= 0:
         raise ValueError(f"Expected noise to be 0 or more, received {noise!r}.")
     plan = WideningPlan(graph_of(model))
-    asked: list[tuple[str, Any, int]] = []
+    asked: list[tuple[Target, int]] = []
     for name, units in widths.items() if isinstance(widths, Mapping) else widths:
-        path, layer = find_layer(model, name, plan.graph)
-        if not (asked and has_width(plan, layer, units)):
-            plan_width(plan, layer, units, generator, new)
-        asked.append((path, layer, units))
-    for path, layer, units in asked:
-        if planned_width(plan, layer) != units:
+        target = find_target(model, name, plan.graph)
+        if not (asked and has_width(plan, target, units)):
+            plan_width(plan, target, units, generator, new)
+        asked.append((target, units))
+    for target, units in asked:
+        if planned_width(plan, target) != units:
             raise ValueError(
-                f"Layer '{path}' was to get {units} units, but another layer of its group asks "
-                f"for {planned_width(plan, layer)}, and their channels meet. Ask for one width."
+                f"Layer '{target.path}' was to get {units} units, but another layer of its group "
+                f"asks for {planned_width(plan, target)}, and their channels meet. Ask for one "
+                "width."
             )
-    return plan, [path for path, _, _ in asked]
+    return plan, [target.path for target, _ in asked]
 
 
 @dataclass(frozen=True)
@@ -213,7 +218,8 @@ def widenable(model: Any) -> dict[str, Width]:
         model: A built Sequential or Functional model.
 
     Returns:
-        A `Width` for the path of every layer that has a width, or weights and no rule.
+        A `Width` for the path of every layer that has a width, or weights and no rule; and for
+        the sizes of attention heads ("attention/key_dim").
 
     Raises:
         UnsupportedLayerError: If the model is subclassed.
@@ -228,22 +234,22 @@ def widenable(model: Any) -> dict[str, Width]:
         (1, "its channels are those of the model's output 'b'")
     """
     plan = WideningPlan(graph_of(model))
-    places = {}
-    for path, layer in plan.graph.layers():
-        place = width_location(plan, layer)
-        if place is not None:
-            places[path] = place
-    found = {}
+    widths = {}
     for path, layer in plan.graph.layers():
         rule = rule_for(layer)
         width = rule.width(layer) if rule else (0 if getattr(layer, "weights", None) else None)
-        if width is None:
-            continue
+        if width is not None:
+            widths[Target(path, layer)] = width
+        for name, size in inner_widths(layer).items():
+            widths[Target(f"{path}/{name}", layer, name)] = size
+    places = {target.path: width_location(plan, target) for target in widths}
+    found = {}
+    for target, width in widths.items():
         try:
-            step, maps = smallest_step(plan, layer)
+            step, maps = smallest_step(plan, target)
         except UnsupportedLayerError as error:
-            found[path] = Width(width, 0, (), error.reason)
+            found[target.path] = Width(width, 0, (), error.reason)
             continue
-        group = tuple(other for other, place in places.items() if place in maps)
-        found[path] = Width(width, step, group)
+        group = tuple(path for path, place in places.items() if place in maps)
+        found[target.path] = Width(width, step, group)
     return found

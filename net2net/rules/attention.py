@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
-from net2net.channel_map import ChannelMap
-from net2net.errors import RefusalError
+from net2net.channel_map import ChannelMap, Structure
+from net2net.errors import RefusalError, StructureRequest
 from net2net.rules.base import (
     CallView,
     GrownLayer,
@@ -19,6 +19,7 @@ from net2net.rules.base import (
     WidthAxis,
     copy_axis,
     divide_axis,
+    divide_scaled_axis,
     refuse_axis,
     weight,
 )
@@ -30,12 +31,23 @@ class MultiHeadAttentionRule(Rule):
     """Projections [in, heads, size]: copied over `heads`; output [heads, size, out]: divided.
 
     Each head's softmax sees the same scores as before. `in` is divided and `out` copied, so the
-    layer can also be in a residual stream that is widened.
+    layer can also be in a residual stream that is widened. Where the keys' size grows, queries are
+    divided over it, and scaled since the scores are divided by its root.
     """
+
+    sizes: tuple[tuple[str, tuple[str, ...]], ...] = (
+        ("key_dim", ("query", "key")),
+        ("value_dim", ("value", "gate", "output")),
+    )
+    """Settings that are a size of each head, and the projections that have it."""
 
     def width(self, layer: Any) -> int:
         """Return the number of heads."""
         return int(layer.num_heads)
+
+    def inner_widths(self, layer: Any) -> dict[str, int]:
+        """Return the sizes of each head."""
+        return {name: int(getattr(layer, name)) for name, _ in self.sizes}
 
     def width_axis(self, call: CallView) -> WidthAxis:  # noqa: ARG002
         """Return the axis that stands for the width inside the layer."""
@@ -47,7 +59,11 @@ class MultiHeadAttentionRule(Rule):
         for dense in _projections(layer).values():
             require_plain_kernel(dense)
         if mapped.port.side == "internal":
-            return []
+            if mapped.axis or len(call.outputs) < 2:
+                return []
+            return [MappedAxis(_SCORES, 1, self.query_heads(layer, mapped.map))]
+        if mapped.port == _SCORES:
+            return [MappedAxis(Port("internal"), 0, self.heads_of_scores(call, mapped))]
         named = call.arguments[mapped.port.index] if mapped.port.side == "in" else "output"
         if named not in ("query", "value", "key", "output"):
             raise RefusalError(f"the channels to be copied are its {named}")
@@ -60,16 +76,32 @@ class MultiHeadAttentionRule(Rule):
         if not grown.maps:
             return config
         heads = grown.internal()
-        changed = dict(config)
+        changed = {**config, **self._grown_sizes(grown)}
         if heads is not None:
             changed["num_heads"] = heads.new_size
         # Left out, it would follow the query, whether or not the output is widened with it.
         changed["output_shape"] = (grown.outputs[0][-1],)
         return changed
 
-    def heads_of(self, layer: Any, name: str, heads: ChannelMap | None) -> ChannelMap | None:  # noqa: ARG002
-        """Return the map of a projection's heads, by its name."""
+    def query_heads(self, layer: Any, heads: ChannelMap) -> ChannelMap:  # noqa: ARG002
+        """Return the map of the queries' heads, from that of the heads that the width counts."""
         return heads
+
+    def heads_of_scores(self, call: CallView, mapped: MappedAxis) -> ChannelMap:
+        """Return the map of the heads from one on the scores [batch, heads, ...]."""
+        if mapped.axis != 1:
+            raise refuse_axis(call, mapped)
+        return mapped.map
+
+    def _grown_sizes(self, grown: GrownLayer) -> dict[str, int]:
+        maps = {name: grown.internal(axis) for axis, (name, _) in enumerate(self.sizes, 1)}
+        return {name: one.new_size for name, one in maps.items() if one is not None}
+
+    def _size_of(self, grown: GrownLayer, projection: str) -> ChannelMap | None:
+        for axis, (_, projections) in enumerate(self.sizes, 1):
+            if projection in projections:
+                return grown.internal(axis)
+        return None
 
     def weights(self, grown: GrownLayer) -> list[Weight]:
         """Return the kernels and biases of all projections."""
@@ -81,13 +113,18 @@ class MultiHeadAttentionRule(Rule):
         entering = {"query": query, "key": key, "value": value, "gate": query}
         found = []
         for name, dense in _projections(layer).items():
-            own = self.heads_of(layer, name, heads)
+            own = heads
+            if heads is not None and name not in ("key", "value"):
+                own = self.query_heads(layer, heads)
+            size = self._size_of(grown, name)
             if name == "output":
                 bias = {-1: copy_axis(grown.output(-1))}
-                kernel = {0: divide_axis(own), **bias}
+                kernel = {0: divide_axis(own), 1: divide_axis(size), **bias}
             else:
-                kernel = {0: divide_axis(entering[name]), 1: copy_axis(own)}
-                bias = {0: copy_axis(own)}
+                # q · k / √size is kept by queries that are divided, and scaled by the root.
+                scaled = divide_scaled_axis(size, 0.5) if name == "query" else copy_axis(size)
+                bias = {0: copy_axis(own), 1: scaled}
+                kernel = {0: divide_axis(entering[name]), 1: copy_axis(own), 2: scaled}
             found.append(weight(dense.kernel, dense.kernel_initializer, kernel))
             if dense.bias is not None:
                 found.append(weight(dense.bias, dense.bias_initializer, bias))
@@ -97,8 +134,11 @@ class MultiHeadAttentionRule(Rule):
 class GroupQueryAttentionRule(MultiHeadAttentionRule):
     """Its width is the number of key and value heads; each is copied with its query heads.
 
-    The output is as wide as the query, so both have one map.
+    The output is as wide as the query, so both have one map. All projections of a head have one
+    size.
     """
+
+    sizes = (("head_dim", ("query", "key", "value", "gate", "output")),)
 
     def width(self, layer: Any) -> int:
         """Return the number of key and value heads."""
@@ -106,26 +146,33 @@ class GroupQueryAttentionRule(MultiHeadAttentionRule):
 
     def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Take maps on features and heads; the query's and the output's are the same."""
-        super().propagate(call, mapped)
+        found = super().propagate(call, mapped)
         query = Port("in", call.arguments.index("query"))
         if mapped.port not in (query, Port("out")):
-            return []
+            return found
         axis = len(call.outputs[0]) - 1
         return [MappedAxis(port, axis, mapped.map) for port in (query, Port("out"))]
 
     def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:
         """Return the config with the new numbers of heads."""
         heads = grown.internal()
+        config = {**config, **self._grown_sizes(grown)}
         if heads is None:
             return config
         query = heads.new_size * grown.layer.num_repeats
         return {**config, "num_key_value_heads": heads.new_size, "num_query_heads": query}
 
-    def heads_of(self, layer: Any, name: str, heads: ChannelMap | None) -> ChannelMap | None:
-        """Return the map of a projection's heads: a run of query heads for each key head."""
-        if heads is None or name in ("key", "value"):
-            return heads
+    def query_heads(self, layer: Any, heads: ChannelMap) -> ChannelMap:
+        """Return the map of the queries' heads: a run of them for each key head."""
         return heads.repeat(layer.num_repeats)
+
+    def heads_of_scores(self, call: CallView, mapped: MappedAxis) -> ChannelMap:
+        """Return the map of the key heads from one on the scores [batch, query heads, ...]."""
+        runs = call.layer.num_repeats
+        heads = super().heads_of_scores(call, mapped).unrepeat(runs)
+        if heads is None:
+            raise StructureRequest(Structure(runs=runs))
+        return heads
 
 
 class AttentionRule(Rule):
@@ -144,6 +191,9 @@ class AttentionRule(Rule):
         if mapped.port not in (Port("in", 1), Port("out", 0)):
             raise RefusalError("copies of a query's or key's features would change the scores")
         return [MappedAxis(port, axis, mapped.map) for port in (Port("in", 1), Port("out", 0))]
+
+
+_SCORES = Port("out", 1)
 
 
 def _projections(layer: Any) -> dict[str, Any]:

@@ -24,7 +24,8 @@ class Port:
     """A tensor of a call, or a width inside the layer.
 
     Args:
-        side: "in", "out", or "internal" for a width that no tensor shows (attention heads).
+        side: "in", "out", or "internal" for widths that no tensor shows: on axis 0 the layer's own
+            (attention heads), on the next ones those that `inner_widths` names.
         index: Number of the input or output. Defaults to 0.
     """
 
@@ -79,6 +80,8 @@ class CallView:
         arguments: For each input, the name of the argument it is passed as. Defaults to none.
         known: The maps that are already on this call's tensors. Defaults to none.
         settings: The call's arguments that are no tensors, by name. Defaults to none.
+        gets_shares: Whether the first input's channels come multiplied by their shares, which
+            `Rule.needs_shares` asks for. Defaults to False.
     """
 
     layer: Any
@@ -88,6 +91,7 @@ class CallView:
     arguments: tuple[str, ...] = ()
     known: Mapping[tuple[Port, int], ChannelMap] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    gets_shares: bool = False
 
     def shape(self, port: Port) -> Shape:
         """Return the shape of one tensor."""
@@ -114,6 +118,8 @@ class GrownLayer:
         outputs: New shapes of the tensors that come out.
         maps: The maps on its tensors.
         arguments: For each input, the name of the argument it is passed as. Defaults to none.
+        gives_shares: Whether its outputs are to be multiplied by the shares of their channels.
+            Defaults to False.
     """
 
     layer: Any
@@ -121,6 +127,7 @@ class GrownLayer:
     outputs: tuple[Shape, ...]
     maps: Mapping[tuple[Port, int], ChannelMap]
     arguments: tuple[str, ...] = ()
+    gives_shares: bool = False
 
     def input(self, axis: int, index: int = 0) -> ChannelMap | None:
         """Return the map on an axis of an input, None where it has none."""
@@ -130,9 +137,9 @@ class GrownLayer:
         """Return the map on an axis of an output, None where it has none."""
         return self.maps.get((Port("out", index), axis % len(self.outputs[index])))
 
-    def internal(self) -> ChannelMap | None:
-        """Return the map of the width inside the layer, None where it has none."""
-        return self.maps.get((Port("internal"), 0))
+    def internal(self, axis: int = 0) -> ChannelMap | None:
+        """Return the map of a width inside the layer, None where it has none."""
+        return self.maps.get((Port("internal"), axis))
 
 
 @dataclass(frozen=True)
@@ -143,10 +150,13 @@ class WeightAxis:
         map: The map.
         divided: Whether the layer sums over these channels, so that copies are multiplied by
             their shares.
+        scale: Factor on all of the weight, where the layer divides by a function of the width.
+            Defaults to 1.
     """
 
     map: ChannelMap
     divided: bool
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -186,6 +196,12 @@ def divide_axis(one: ChannelMap | None) -> WeightAxis | None:
     return WeightAxis(one, divided=True) if one else None
 
 
+def divide_scaled_axis(one: ChannelMap | None, power: float) -> WeightAxis | None:
+    """Return `divide_axis` with a factor: the growth of the width to a power."""
+    scale = (one.new_size / one.old_size) ** power if one else 1.0
+    return WeightAxis(one, divided=True, scale=scale) if one else None
+
+
 def require_structure(one: ChannelMap, structure: Structure) -> None:
     """Request another map from the planner if this one lacks the structure."""
     if not one.satisfies(structure):
@@ -223,6 +239,10 @@ class Rule:
         """Return the layer's own number of units, None where it has no width of its own."""
         return None
 
+    def inner_widths(self, layer: Any) -> dict[str, int]:  # noqa: ARG002
+        """Return further widths inside the layer that no tensor shows, by name; at most two."""
+        return {}
+
     def width_axis(self, call: CallView) -> WidthAxis:
         """Return the axis that shows the width; by default the output's last."""
         return WidthAxis(Port("out"), len(call.outputs[0]) - 1)
@@ -250,6 +270,24 @@ class Rule:
     def weights(self, grown: GrownLayer) -> list[Weight]:  # noqa: ARG002
         """Return the weights that have maps on their axes."""
         return []
+
+    def needs_shares(self, call: Any) -> bool:  # noqa: ARG002
+        """Return whether a call sums over its input's channels with weights that are copied.
+
+        Its input must then come multiplied by shares, from a layer that can give them.
+
+        Args:
+            call: The call, with `layer` and `settings`.
+        """
+        return False
+
+    def can_give_shares(self, layer: Any) -> bool:  # noqa: ARG002
+        """Return whether a layer's last weights can multiply its outputs by shares."""
+        return False
+
+    def tied(self, mapped: MappedAxis, call: CallView, other: CallView) -> MappedAxis:  # noqa: ARG002
+        """Return the map on another call of the same layer, which has the same weights."""
+        return mapped
 
     def rebuild(self, layer: Any, config: dict[str, Any]) -> Any:
         """Return a new layer from a config."""

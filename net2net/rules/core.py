@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import keras
 
+from net2net.channel_map import ChannelMap
 from net2net.errors import RefusalError
 from net2net.rules.base import (
     CallView,
     GrownLayer,
     MappedAxis,
+    Port,
     Rule,
     Weight,
     WeightAxis,
-    bias_weight,
     copy_axis,
     divide_axis,
     refuse_axis,
@@ -48,6 +50,10 @@ class DenseRule(Rule):
             require_elementwise(call.layer.activation, len(call.outputs[0]), mapped.axis)
         return [MappedAxis(mapped.port.opposite, mapped.axis, mapped.map)] if passes else []
 
+    def can_give_shares(self, layer: Any) -> bool:
+        """Return whether it is linear."""
+        return layer.activation in (None, keras.activations.linear)
+
     def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:
         """Return the config with the new number of units."""
         return {**config, "units": grown.outputs[0][-1]}
@@ -55,8 +61,12 @@ class DenseRule(Rule):
     def weights(self, grown: GrownLayer) -> list[Weight]:
         """Return kernel and bias."""
         layer, made = grown.layer, grown.output(-1)
-        axes = {0: divide_axis(grown.input(-1)), -1: copy_axis(made)}
-        return [weight(layer.kernel, layer.kernel_initializer, axes), *bias_weight(layer, made)]
+        mark = divide_axis if grown.gives_shares else copy_axis
+        axes = {0: divide_axis(grown.input(-1)), -1: mark(made)}
+        found = [weight(layer.kernel, layer.kernel_initializer, axes)]
+        if layer.bias is not None:
+            found.append(weight(layer.bias, layer.bias_initializer, {0: mark(made)}))
+        return found
 
 
 class EmbeddingRule(Rule):
@@ -81,6 +91,63 @@ class EmbeddingRule(Rule):
         """Return the table."""
         layer, axes = grown.layer, {-1: copy_axis(grown.output(-1))}
         return [weight(layer.embeddings, layer.embeddings_initializer, axes)]
+
+
+class ReversibleEmbeddingRule(EmbeddingRule):
+    """Table [words, size], and back with its transpose or a matrix [size, words] of its own.
+
+    The matrix of its own is divided over `size`. A tied table is copied and cannot be divided, so
+    that what comes back must have its channels multiplied by shares.
+    """
+
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
+        """Take maps on the last axis of the embedding, on either side of the layer."""
+        if not _is_reverse(call):
+            return super().propagate(call, mapped)
+        require_plain_kernel(call.layer)
+        if mapped.port.side == "out" or mapped.axis != len(call.inputs[0]) - 1:
+            raise refuse_axis(call, mapped)
+        if call.layer.tie_weights and not call.gets_shares:
+            raise RefusalError(
+                "its table is tied: used with reverse=True too, on what comes from no layer that "
+                "could divide it",
+                "Let a normalisation with a scale, or a linear Dense, come right before the call "
+                "with reverse=True, read by nothing else; or build it with tie_weights=False.",
+            )
+        return []
+
+    def needs_shares(self, call: Any) -> bool:
+        """Return whether a call multiplies with the tied table."""
+        return _is_reverse(call) and bool(call.layer.tie_weights)
+
+    def tied(self, mapped: MappedAxis, call: CallView, other: CallView) -> MappedAxis:
+        """Return the same map on the side where the other call has the embedding."""
+        if _is_reverse(call) == _is_reverse(other):
+            return mapped
+        return replace(mapped, port=Port("out" if mapped.port.side == "in" else "in"))
+
+    def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:
+        """Return the config with the new size."""
+        one = _embedding_map(grown)
+        return {**config, "output_dim": one.new_size} if one else config
+
+    def weights(self, grown: GrownLayer) -> list[Weight]:
+        """Return the table, and the matrix that leads back if there is one."""
+        layer, one = grown.layer, _embedding_map(grown)
+        found = [weight(layer.embeddings, layer.embeddings_initializer, {-1: copy_axis(one)})]
+        if not layer.tie_weights:
+            axes = {0: divide_axis(one)}
+            found.append(weight(layer.reverse_embeddings, layer.embeddings_initializer, axes))
+        return found
+
+
+def _is_reverse(call: Any) -> bool:
+    return bool(call.settings.get("reverse", False))
+
+
+def _embedding_map(grown: GrownLayer) -> ChannelMap | None:
+    """Return the map of the embedding's size, on whichever side the first call has it."""
+    return grown.output(-1) or grown.input(-1)
 
 
 class EinsumDenseRule(Rule):
@@ -171,5 +238,7 @@ class PReLURule(ElementwiseRule):
 
 register_rule(keras.layers.Dense, DenseRule())
 register_rule(keras.layers.Embedding, EmbeddingRule())
+if hasattr(keras.layers, "ReversibleEmbedding"):  # younger than the oldest Keras supported
+    register_rule(keras.layers.ReversibleEmbedding, ReversibleEmbeddingRule())
 register_rule(keras.layers.EinsumDense, EinsumDenseRule())
 register_rule(keras.layers.PReLU, PReLURule())

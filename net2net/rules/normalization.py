@@ -15,6 +15,7 @@ from net2net.rules.base import (
     Weight,
     WeightAxis,
     copy_axis,
+    divide_axis,
     require_structure,
     weight,
 )
@@ -63,11 +64,16 @@ class LayerNormalizationRule(ElementwiseRule):
             require_structure(mapped.map, Structure(equal=True))
         return super().propagate(call, mapped)
 
+    def can_give_shares(self, layer: Any) -> bool:
+        """Return whether it has a scale."""
+        return isinstance(getattr(layer, "gamma", getattr(layer, "scale", None)), keras.Variable)
+
     def weights(self, grown: GrownLayer) -> list[Weight]:
         """Return scale and offset, whose axes are the normalised ones."""
         layer, found = grown.layer, []
+        mark = divide_axis if grown.gives_shares else copy_axis
         normalised = axes_of(layer.axis, len(grown.inputs[0]))
-        axes = {place: copy_axis(grown.input(axis)) for place, axis in enumerate(normalised)}
+        axes = {place: mark(grown.input(axis)) for place, axis in enumerate(normalised)}
         for name in ("gamma", "beta", "scale"):
             variable = getattr(layer, name, None)
             if isinstance(variable, keras.Variable):  # LayerNormalization's `scale` is a flag

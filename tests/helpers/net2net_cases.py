@@ -213,6 +213,27 @@ def _grouped_attention(layer: str) -> Callable[[], Any]:
     return build
 
 
+def _tied(tie_weights: bool, *last: Callable[[], Any]) -> Callable[[], Any]:
+    def build() -> Any:
+        inputs = keras.Input((5,), dtype="int32")
+        table = L.ReversibleEmbedding(9, 4, tie_weights=tie_weights, name="table")
+        x = table(inputs)
+        x = L.Add()([x, L.Dense(4)(L.Dense(6, "gelu")(x))])
+        for make in last:
+            x = make()(x)
+        return keras.Model(inputs, table(x, reverse=True))
+
+    return build
+
+
+def _scores() -> Any:
+    inputs = keras.Input((5, 6))
+    attention = L.GroupQueryAttention(3, 4, 2, name="attention")
+    x, scores = attention(inputs, inputs, return_attention_scores=True)
+    heads = L.Dense(2)(keras.ops.transpose(scores, (0, 2, 3, 1)))
+    return keras.Model(inputs, [L.Dense(2)(x), heads])
+
+
 def _plain_attention() -> Any:
     inputs = keras.Input((5, 6))
     query, key = L.Dense(4)(inputs), L.Dense(4)(inputs)
@@ -422,6 +443,12 @@ CASES = {
         7,
         words=9,
     ),
+    "tied_embedding": Case(
+        _tied(True, L.LayerNormalization, lambda: L.Dropout(0.0)), "table", 8, exact_slots=False,
+        words=9,
+    ),
+    "tied_embedding_after_dense": Case(_tied(True, lambda: L.Dense(4)), "table", 7, words=9),
+    "untied_embedding": Case(_tied(False), "table", 7, words=9),
     "time_distributed": Case(
         lambda: sequential(
             L.TimeDistributed(L.Conv1D(4, 3), name="wide"),
@@ -434,8 +461,13 @@ CASES = {
         7,
     ),
     "attention_heads": Case(_attention("attention"), "attention", 5),
+    # Keras takes the root of the size in single precision; that of four times it rounds alike.
+    "attention_key_size": Case(_attention("attention"), "attention/key_dim", 12),
+    "attention_value_size": Case(_attention("attention"), "attention/value_dim", 7),
+    "attention_scores": Case(_scores, "attention", 4),
     "attention_stream": Case(_attention("stream"), "stream", 12, exact_slots=False),
     "grouped_attention_heads": Case(_grouped_attention("attention"), "attention", 5),
+    "grouped_attention_size": Case(_grouped_attention("attention"), "attention/head_dim", 12),
     "grouped_attention_stream": Case(
         _grouped_attention("stream"), "stream", 12, exact_slots=False
     ),

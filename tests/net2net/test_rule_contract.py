@@ -14,6 +14,8 @@ from helpers.net2net_cases import (
 
 import net2net
 from net2net.graph import graph_of
+from net2net.planning import find_target, planned_width
+from net2net.propagate import WideningPlan
 from net2net.rules import registered_rules, rule_for
 
 DOUBLE = keras.backend.backend() == "tensorflow"
@@ -59,9 +61,9 @@ def test_the_grown_model_computes_the_same_in_training(growth):
 
 
 def test_the_layer_has_the_width_asked_for(growth):
-    layers = dict(graph_of(growth.wide).layers())
-    width = rule_for(layers[growth.case.layer]).width(layers[growth.case.layer])
-    assert width == growth.case.units
+    graph = graph_of(growth.wide)
+    target = find_target(growth.wide, growth.case.layer, graph)
+    assert planned_width(WideningPlan(graph), target) == growth.case.units
 
 
 def test_the_given_model_is_untouched(growth):

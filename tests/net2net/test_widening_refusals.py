@@ -180,3 +180,31 @@ def test_when_one_of_several_layers_cannot_grow_nothing_does(model):
         net2net.grow(model, {"hidden": 8, "out": 4})
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     assert model.get_layer("hidden").units == 4
+
+
+def test_a_size_of_heads_that_is_not_there():
+    inputs = keras.Input((3, 4))
+    attention = L.MultiHeadAttention(2, 3, name="attention")
+    model = keras.Model(inputs, L.Dense(2)(attention(inputs, inputs)))
+    with pytest.raises(ValueError, match=r"no width 'size' inside. It has key_dim, value_dim"):
+        net2net.widen(model, "attention/size", 8)
+    with pytest.raises(ValueError, match=r"'attention/key_dim' has 3 units and was to get 2"):
+        net2net.widen(model, "attention/key_dim", 2)
+
+
+def test_heads_whose_scores_are_an_output():
+    inputs = keras.Input((3, 4))
+    attention = L.MultiHeadAttention(2, 3, name="attention")
+    x, scores = attention(inputs, inputs, return_attention_scores=True)
+    model = keras.Model(inputs, [L.Dense(2)(x), scores])
+    with pytest.raises(Refused, match=r"'attention'.*those of the model's output"):
+        net2net.widen(model, "attention", 4)
+
+
+@pytest.mark.skipif(not hasattr(L, "ReversibleEmbedding"), reason="needs a newer Keras")
+def test_a_tied_table_that_no_layer_could_divide():
+    inputs = keras.Input((3,), dtype="int32")
+    table = L.ReversibleEmbedding(9, 4, name="table")
+    model = keras.Model(inputs, table(L.ReLU()(table(inputs)), reverse=True))
+    with pytest.raises(Refused, match=r"'table'.*tied.*tie_weights=False"):
+        net2net.widen(model, "table", 8)
