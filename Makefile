@@ -70,7 +70,7 @@ test-pythons:
 	set -e; for python in $(sort $(firstword $(ALL_PYTHONS)) $(lastword $(ALL_PYTHONS))); do \
 	  venv=.venv-smoke-$$($$python -c "import sys; print('%d.%d' % sys.version_info[:2])"); \
 	  test -x $$venv/bin/python || $$python -m venv $$venv; \
-	  $$venv/bin/$(PIP_INSTALL) --editable ".[tensorflow]"; \
+	  $$venv/bin/$(PIP_INSTALL) --no-compile --editable ".[tensorflow]"; \
 	  (cd tests && PYTHONPATH=.. KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3 \
 	    ../$$venv/bin/python -m helpers.backend_checks --strict $(SMOKE)); \
 	done
@@ -104,7 +104,7 @@ package: setup
 	$(BIN)/check-wheel-contents dist/*.whl
 	set -e; venv=.venv-smoke-$$($(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])"); \
 	test -x $$venv/bin/python || $(PYTHON) -m venv $$venv; \
-	$$venv/bin/$(PIP_INSTALL) "$$(ls dist/*.whl)[tensorflow]"; \
+	$$venv/bin/$(PIP_INSTALL) --no-compile "$$(ls dist/*.whl)[tensorflow]"; \
 	$$venv/bin/$(PIP_INSTALL) --force-reinstall --no-deps dist/*.whl; \
 	cd tests && PYTHONPATH= TF_CPP_MIN_LOG_LEVEL=3 ../$$venv/bin/python -m helpers.readme_example
 

@@ -97,7 +97,7 @@ def solve_chain(agent, num_steps, policy):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("double", [True, False])
+@pytest.mark.parametrize("double", [True, pytest.param(False, marks=pytest.mark.stress)])
 def test_a_chain_of_three_states_is_solved_to_its_known_values(double):
     # With γ = 0.9 going on to the end is worth 0.9², 0.9 and 1.
     agent = built(hidden=(32,), double=double, rate=5e-3, batch_size=32, target_tau=0.1, updates=2)
@@ -108,7 +108,7 @@ def test_a_chain_of_three_states_is_solved_to_its_known_values(double):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_step", [2, 3])
+@pytest.mark.parametrize("n_step", [pytest.param(2, marks=pytest.mark.stress), 3])
 def test_longer_steps_discount_what_comes_later(n_step):
     agent = built(hidden=(32,), rate=5e-3, batch_size=32, target_tau=0.1, updates=2, n_step=n_step)
     found = solve_chain(agent, 400, lambda generator: FORWARD)
@@ -227,6 +227,7 @@ def test_without_exploring_it_is_greedy_and_changes_nothing():
 # How it repeats.
 
 
+@pytest.mark.slow
 def test_the_same_seed_lives_the_same_life_bit_for_bit():
     one, two, other = built(seed=3), built(seed=3), built(seed=4)
     same(one.arrays(), two.arrays())
@@ -235,6 +236,7 @@ def test_the_same_seed_lives_the_same_life_bit_for_bit():
     same(one.arrays(), two.arrays())
 
 
+@pytest.mark.slow
 def test_a_restored_agent_goes_on_bit_for_bit():
     one = built(seed=3, capacity=25)
     live(one, 30)
@@ -246,6 +248,7 @@ def test_a_restored_agent_goes_on_bit_for_bit():
     same(one.arrays(), two.arrays())
 
 
+@pytest.mark.slow
 def test_an_agent_of_a_former_version_goes_on_where_it_was():
     """Its checkpoint and what it did next were written when every decision was compiled."""
     arrays, was = checkpoint.read(FIXTURES / "agent_of_compiled_decisions.ckpt")
@@ -267,6 +270,7 @@ def test_an_agent_of_a_former_version_goes_on_where_it_was():
     np.testing.assert_allclose(found, was["values_then"], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_no_global_random_numbers_are_used():
     def draw(between):
         tf.keras.utils.set_random_seed(3)
@@ -361,6 +365,7 @@ def test_arguments_out_of_range_are_refused(what, arguments, message):
 # The network in NumPy, and the one that TF-Agents trains.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("averaged", [True, False])
 def test_frozen_policy_is_that_of_the_averaged_parameters_where_asked_for(averaged):
     agent = built(averaged=averaged, target_tau=0.01, rate=0.05)
@@ -439,6 +444,7 @@ def test_learning_is_compiled_once_for_an_agent_whatever_models_come(monkeypatch
 # What policies are trained and shipped with.
 
 
+@pytest.mark.slow
 def test_known_values_are_fitted():
     # The first action is worth nothing, the second the state itself.
     agent = built(1, 2, hidden=(16,))
@@ -467,6 +473,7 @@ def test_a_margin_without_a_default_action_or_below_zero_is_refused(arguments):
         DQN(**arguments)
 
 
+@pytest.mark.slow
 def test_an_agent_that_adopts_parameters_acts_as_their_owner():
     owner, heir = built(), built(seed=9)
     live(owner, 60)

@@ -86,11 +86,15 @@ def run(code, **environment):
 @pytest.mark.parametrize(
     "first",
     [
-        pytest.param("import tensorflow", id="tensorflow"),
-        pytest.param("import keras", id="keras"),
+        pytest.param("import tensorflow", id="tensorflow", marks=pytest.mark.stress),
+        pytest.param("import keras", id="keras", marks=pytest.mark.stress),
         pytest.param("from keras_qan import QANCallback", id="keras_qan"),
         pytest.param("import tensorflow as tf; tf.keras.layers.Dense(1)", id="tf.keras"),
-        pytest.param("from tensorflow.keras import layers, models", id="from tensorflow.keras"),
+        pytest.param(
+            "from tensorflow.keras import layers, models",
+            id="from tensorflow.keras",
+            marks=pytest.mark.stress,
+        ),
     ],
 )
 def test_whatever_comes_first_the_user_keeps_keras_3_and_sees_nothing(first):
@@ -132,6 +136,7 @@ before = set(sys.modules)
 import keras_qan
 new = {name.split(".")[0] for name in set(sys.modules) - before}
 assert new == {"keras_qan"}, new
+assert "keras_qan.selection" not in sys.modules
 assert "QANCallback" in dir(keras_qan)
 for name in keras_qan.__all__:
     getattr(keras_qan, name)

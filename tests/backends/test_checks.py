@@ -52,6 +52,10 @@ def test_in_a_process_of_its_own(backend, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", backend_checks.CHECKS)
+@pytest.mark.parametrize(
+    "name",
+    # `tests/qan/test_recorded_trainings.py` runs them here, one test each.
+    [name for name in backend_checks.CHECKS if name != "recorded_trainings"],
+)
 def test_on_tensorflow(name):
     backend_checks.CHECKS[name]()

@@ -69,6 +69,7 @@ def test_every_registered_agent_is_tested_here():
     assert {type(make()) for make in AGENTS.values()} == known
 
 
+@pytest.mark.slow
 def test_a_choice_is_an_action_its_values_and_epsilon(make):
     agent = built(make)
     for explore in (True, False):
@@ -80,6 +81,7 @@ def test_a_choice_is_an_action_its_values_and_epsilon(make):
         assert 0.0 <= choice.epsilon <= 1.0
 
 
+@pytest.mark.slow
 def test_building_twice_for_the_same_sizes_does_nothing(make):
     agent = built(make)
     live(agent, 6)

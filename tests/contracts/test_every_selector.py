@@ -59,6 +59,7 @@ def test_every_selector_is_tested_here():
     }
 
 
+@pytest.mark.slow
 def test_batches_are_full_and_whole_examples_of_the_data(kind):
     selector = ready(kind)
     data = pipeline(selector)
@@ -215,7 +216,7 @@ def test_no_pipeline_is_rebuilt_by_an_action(steered_kind):
 @pytest.mark.parametrize(
     ("prefetch", "buffered"),
     [
-        pytest.param(0, 0, marks=pytest.mark.slow),
+        pytest.param(0, 0, marks=pytest.mark.stress),
         (2, 0),
         pytest.param(2, 3, marks=pytest.mark.slow),
     ],

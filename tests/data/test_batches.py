@@ -28,6 +28,7 @@ def test_an_epoch_visits_every_example_once(count, seed, epoch):
     assert order.dtype == np.int64
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 20), st.integers(1, 25), st.booleans(), st.one_of(st.none(), st.just(3)))
 def test_batches_hold_every_example_once_in_batches_of_the_size(count, size, drop, seed):

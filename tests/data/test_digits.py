@@ -40,6 +40,7 @@ def test_their_order_is_that_of_tensorflow_datasets(split):
     assert read_digits(split).labels.tolist() == expected.tolist()
 
 
+@pytest.mark.slow
 def test_they_need_neither_tensorflow_nor_its_datasets():
     code = (
         "import sys\n"

@@ -186,7 +186,7 @@ def test_mnist_is_read_from_the_disk(prepared):
     assert splits.train.y[splits.train.y == 1].size == 1124  # of 6,742 ones in 60,000
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_cifar10_is_read_from_the_disk_and_standardised_by_channel(prepared):
     splits = load("cifar10", validation_fraction=0.1, data_dir=prepared("cifar10"))
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (45_000, 5_000, 10_000)

@@ -42,6 +42,7 @@ def test_checkpoints_do_not_change_the_exact_hypergradient(everything, by_tape, 
     np.testing.assert_allclose(flat(found.values()), flat(by_tape), rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_drmad_along_the_true_trajectory_is_exact(everything, by_tape):
     every_step = drmad.Drmad(legs=tuple(range(1, 7)))
     found = everything.hypergradient(method=every_step)
@@ -104,6 +105,7 @@ def mse_gradient(w, x, y):
     return 2.0 * x.T @ (x @ w - y) / len(x)
 
 
+@pytest.mark.slow
 def test_a_single_step_by_hand():
     """w₁ = s w₀ − α (1 − γ) (g + 2 λ s w₀); the derivatives written out."""
     rate, momentum, penalty, scale = 0.3, 0.8, 0.05, 1.3

@@ -25,6 +25,7 @@ def compiled(*layers, loss="sparse_categorical_crossentropy", inputs=(4,)):
     return made
 
 
+@pytest.mark.slow
 def test_a_hyperparameter_that_nothing_depends_on_is_named():
     class Useless(drmad.Hyperparameter):
         default_bounds = (0.1, 10.0)

@@ -43,6 +43,7 @@ def test_the_log_and_the_figures_are_in_the_directory(searched):
     assert drawn == ["learning_rates.png", "penalties.png", "validation_loss.png"]
 
 
+@pytest.mark.slow
 def test_the_check_reports_cosine_and_signs(searched):
     found = searched.check(steps=10)
     assert found.steps == 10
@@ -102,6 +103,7 @@ def test_damaged_files_are_told_and_the_one_before_is_used(tmp_path):
     assert len(again.history) == 1
 
 
+@pytest.mark.slow
 def test_a_step_that_makes_training_diverge_is_halved_and_counted():
     search = tuner(
         [drmad.LearningRate(per="universal", initial=0.001, bounds=(1e-6, 1e9))],

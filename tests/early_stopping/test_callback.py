@@ -66,6 +66,7 @@ def test_public_names_lead_to_the_same_class():
     assert "CurveStopping" in dir(keras_qan)
 
 
+@pytest.mark.slow
 def test_hopeless_training_is_stopped_and_reports_its_predicted_end(tmp_path):
     stopper = learned(tmp_path)
     assert fit(stopper, curve(0.5)) < EPOCHS
@@ -77,6 +78,7 @@ def test_hopeless_training_is_stopped_and_reports_its_predicted_end(tmp_path):
     assert last.predictions[-1][:2] == (len(last.values), stopper.predicted_end)
 
 
+@pytest.mark.slow
 def test_promising_training_runs_to_its_end_and_is_learned_from(tmp_path):
     stopper = learned(tmp_path)
     before = len(stopper.history.finished_curves("score"))
@@ -87,6 +89,7 @@ def test_promising_training_runs_to_its_end_and_is_learned_from(tmp_path):
     assert len(stopper.history.finished_curves("score")) == before + 1
 
 
+@pytest.mark.slow
 def test_losses_stop_on_the_other_side(tmp_path):
     history = CurveHistory(tmp_path)
     curves, _ = saturating(40, EPOCHS)
@@ -99,6 +102,7 @@ def test_losses_stop_on_the_other_side(tmp_path):
     assert fit(stopper, 2 - curve(0.5)) < EPOCHS
 
 
+@pytest.mark.slow
 def test_keeping_more_of_the_best_lets_the_middling_go_on(tmp_path):
     middling = curve(0.75)
     assert fit(learned(tmp_path / "a"), middling) < EPOCHS
@@ -127,6 +131,7 @@ def test_it_learns_from_nothing_over_fits(tmp_path):
     assert fit(stopper, curve(0.45)) < EPOCHS
 
 
+@pytest.mark.slow
 def test_it_starts_afresh_in_every_fit(tmp_path):
     stopper = learned(tmp_path)
     assert fit(stopper, curve(0.5)) < EPOCHS
@@ -134,6 +139,7 @@ def test_it_starts_afresh_in_every_fit(tmp_path):
     assert stopper.stopped_epoch is None
 
 
+@pytest.mark.slow
 def test_shorter_trainings_are_compared_with_where_longer_ones_stood_by_then(tmp_path):
     stopper = learned(tmp_path)
     assert fit(stopper, curve(1.2), epochs=4) == 4
@@ -293,6 +299,7 @@ def test_stopping_says_so_where_fit_is_not_silent(tmp_path, capsys):
     assert "score is predicted to end at" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_copies_share_history_and_what_was_learned(tmp_path):
     stopper = learned(tmp_path)
     fit(stopper, curve(1.2))

@@ -41,6 +41,7 @@ def test_without_prediction_every_rung_is_run_in_full():
     assert result.best.best("max") == max(max(one.values) for one in result.trials)
 
 
+@pytest.mark.slow
 def test_prediction_spends_less_and_finds_as_good_a_one():
     plain = Hyperband(27, confidence=None, seed=3).run(sample, train, rounds=3)
     quick = Hyperband(27, confidence=0.9, seed=3, **LEARN).run(sample, train, rounds=3)

@@ -89,6 +89,7 @@ def test_bad_arguments_are_refused():
         CurvePruner(num_steps=1)
 
 
+@pytest.mark.slow
 def test_without_optuna_the_message_says_what_to_install():
     code = (
         "import sys; sys.modules['optuna.pruners'] = None; sys.modules['optuna'] = None\n"

@@ -34,7 +34,7 @@ def rounds(two, tmp_path_factory):
     return directory, found
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_an_evaluation_is_the_same_whatever_the_number_of_workers(tmp_path, two):
     task = make_task()
     options = {"episodes": 0, "evaluation": Evaluation(("qan", "random"), seeds=2)}

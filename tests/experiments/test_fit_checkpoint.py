@@ -95,7 +95,7 @@ def test_broken_off_within_a_later_training_it_ends_with_the_same_bits(
     assert_resumes(task, directory, whole, trainings=2)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_without_saves_the_training_begins_again_and_ends_the_same(task, whole, tmp_path):
     with pytest.raises(BaseException, match="Killed"):
         run_episodes(killing(task, 1), learner(tmp_path), **OPTIONS, save_every_epochs=None)

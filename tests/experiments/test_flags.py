@@ -149,7 +149,7 @@ def start(name, *arguments, folder):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=() if name in ("grow_grid", "tune_drmad") else pytest.mark.slow)
+        pytest.param(name, marks=pytest.mark.stress if name == "train_policy" else ())
         for name in SMALL
     ],
 )

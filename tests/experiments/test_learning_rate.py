@@ -52,6 +52,7 @@ def test_unusable_field_is_refused(field, value, message):
         LearningRateExperiment(**{field: value})
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_among_the_training_examples_alone_and_the_pressure_begins_at_none():
     settings = {"dataset": "digits", "epochs": 1, "selection": "loss_rank"}
     right, wrong = (

@@ -76,6 +76,7 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another():
     assert equal(weights[0], build(1).get_weights())
 
 
+@pytest.mark.slow
 def test_a_fresh_model_starts_with_its_own_rate_and_nothing_of_the_last_ones_momentum():
     models = ModelFactory(build, BATCHES)
     model = models.build(1)

@@ -115,6 +115,7 @@ def test_the_flags_of_a_run_are_those_of_the_run_that_resumes_it(tmp_path):
         other._open(directory)
 
 
+@pytest.mark.slow
 def test_a_policy_is_followed():
     task = make_task(Task)
     follower = QANCallback(policy=OLD / "policy.qan")

@@ -9,7 +9,7 @@ import pytest
 from keras_qan import QANCallback
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_keras_application_is_steered():
     # The smallest of them in layers, and an optimizer that is traced quickly.
     model = keras.applications.MobileNet((32, 32, 3), alpha=0.25, weights=None, classes=4)

@@ -62,6 +62,7 @@ def answer_gap(teacher, temperature):
     return gap
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("form", [Features(), Distillation(3.0)])
 def test_a_step_descends_the_models_own_loss_and_the_gap_to_the_teacher(form, jit_compile):
@@ -74,6 +75,7 @@ def test_a_step_descends_the_models_own_loss_and_the_gap_to_the_teacher(form, ji
         np.testing.assert_allclose(np.array(variable), value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_reported_loss_remains_the_tasks_own():
     plain, taught = student(keras.optimizers.SGD(0.0)), student(keras.optimizers.SGD(0.0))
     pull = MetaMomentum(student(seed=1), strength=0.9, form=Features())
@@ -122,6 +124,7 @@ def test_they_compose_with_qan_and_with_several_steps_in_one_call():
     assert qan.episodes == 1
 
 
+@pytest.mark.slow
 def test_answers_that_are_probabilities_are_taken_by_their_logarithms():
     def made(seed, activation):
         return keras.Sequential(

@@ -92,6 +92,7 @@ def test_a_strength_of_zero_leaves_a_training_bit_for_bit_as_it_is():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_the_model_is_left_as_it_was_also_after_a_fit_that_was_broken_off():
     model, pull = still(), MetaMomentum(student(seed=1), strength=0.1)
 
@@ -110,6 +111,7 @@ def test_the_model_is_left_as_it_was_also_after_a_fit_that_was_broken_off():
         np.testing.assert_array_equal(w, start)
 
 
+@pytest.mark.slow
 def test_several_pulls_in_one_fit_all_act_and_all_leave():
     model, one, other = still(), student(seed=1), student(seed=2)
     before, first, second = kernels(model)[0], kernels(one)[0], kernels(other)[0]
@@ -160,6 +162,7 @@ def test_it_composes_with_qan_in_either_order():
         assert "train_step" not in vars(model)
 
 
+@pytest.mark.slow
 def test_copies_share_the_teacher_and_nothing_of_a_running_fit():
     pull = MetaMomentum("previous", strength=0.1)
     fit(still(), pull)

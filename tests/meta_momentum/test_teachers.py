@@ -32,6 +32,7 @@ def same(weights, model):
     )
 
 
+@pytest.mark.slow
 def test_the_first_training_has_no_teacher_and_the_second_is_pulled_to_the_first_student():
     pull = MetaMomentum("previous", strength=0.5, steps=2, fade=ConstantStrength())
     plain, first, second = (student(seed=0), student(seed=0), student(seed=1))
@@ -70,6 +71,7 @@ def test_without_validation_the_last_training_loss_counts():
     assert pull.teacher.kind == "loss"
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_with_its_teacher(tmp_path):
     pull = MetaMomentum("previous", directory=tmp_path / "teacher")
     first = student()
@@ -84,6 +86,7 @@ def test_a_run_that_was_killed_goes_on_with_its_teacher(tmp_path):
         MetaMomentum("previous", directory=tmp_path / "teacher")
 
 
+@pytest.mark.slow
 def test_an_evaluation_does_not_become_the_teacher():
     pull = MetaMomentum("previous")
     fit(student(), pull)
@@ -92,6 +95,7 @@ def test_an_evaluation_does_not_become_the_teacher():
     assert pull.teacher.episodes == 1
 
 
+@pytest.mark.slow
 def test_students_of_another_architecture_are_refused_by_what_does_not_match():
     pull = MetaMomentum("previous")
     fit(student(), pull)
@@ -143,6 +147,7 @@ def test_a_random_teacher_has_the_norms_of_another_and_nothing_else_of_it():
     assert RandomTeacher(BestStudentTeacher()).weights() is None
 
 
+@pytest.mark.slow
 def test_a_random_teacher_hears_of_students_in_anothers_stead():
     pull = MetaMomentum(RandomTeacher(BestStudentTeacher()), strength=0.2)
     fit(student(), pull)

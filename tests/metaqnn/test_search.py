@@ -223,7 +223,7 @@ def test_other_bad_input_is_refused(tmp_path):
         found.ensemble(5, retrain=2)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_real_search_with_everything_switched_on_learns_and_is_combined(tmp_path):
     settings = {
         "engine": LocalExecutor(),

@@ -45,6 +45,7 @@ def paths(draw):
     return states, tuple(layers)
 
 
+@pytest.mark.slow
 @given(paths())
 def test_every_legal_path_has_the_size_and_the_weights_that_its_states_say(path):
     states, layers = path

@@ -103,6 +103,7 @@ def test_what_does_not_fit_into_memory_is_dropped_without_a_reward(monkeypatch):
     assert math.isnan(outcome.score)
 
 
+@pytest.mark.slow
 def test_the_time_budget_ends_a_training():
     outcome = run_trial(a_trial(Recipe(stages=((0.01, 50),), max_seconds=1e-6, restart_after=1)))
     assert outcome.status == "out_of_time"

@@ -110,6 +110,7 @@ def test_wide_residual_networks_have_the_parameters_of_the_papers_table(depth, w
     assert trainable(model) == wrn_parameters(depth, width, 3, 10)
 
 
+@pytest.mark.slow
 def test_wrn_40_4_has_the_papers_8_9_million_parameters():
     model = build("wrn-40-4", (32, 32, 3), 10)
     assert trainable(model) == wrn_parameters(40, 4, 3, 10)
@@ -119,6 +120,7 @@ def test_wrn_40_4_has_the_papers_8_9_million_parameters():
     assert len(convolutions) == 1 + 36 + 3
 
 
+@pytest.mark.slow
 def test_groups_halve_the_image_twice():
     model = build("wrn-16-1", (32, 32, 3), 10)
     shapes = [model.get_layer(f"group_{group}_block_2_add").output.shape for group in (1, 2, 3)]
@@ -167,6 +169,7 @@ def test_a_model_learns_a_little(name):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_every_name_that_is_offered_can_be_built():
     for name in names():
         if name != "wrn-28-10":  # 36 million parameters

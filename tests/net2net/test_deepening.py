@@ -150,6 +150,7 @@ def test_a_normalisation_without_data_is_refused():
         net2net.deepen(activated_blocks(), "first", batch_norm=True)
 
 
+@pytest.mark.slow
 def test_new_variables_begin_with_the_layers_mean_second_moment():
     model = dense("relu")
     model.compile("adam", "mse")

@@ -34,6 +34,7 @@ def fit(growths, epochs, callbacks=(), model=None, **settings):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_growths_at_epochs_are_one_training():
     rates = []
 
@@ -77,6 +78,7 @@ def test_a_growth_waits_until_the_loss_no_longer_falls():
     assert never.model.get_layer("a").units == 4
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_its_count_over_a_growth_and_ends_the_training():
     stop = keras.callbacks.EarlyStopping("loss", patience=3, min_delta=1, restore_best_weights=True)
     done = fit([wider(6, at_epoch=2)], 9, [stop], model=make(rate=1e-12))
@@ -84,6 +86,7 @@ def test_early_stopping_keeps_its_count_over_a_growth_and_ends_the_training():
     assert done.model.get_layer("a").units == 6
 
 
+@pytest.mark.slow
 def test_a_callback_of_ones_own_sees_a_training_for_each_size():
     class Seen(keras.callbacks.Callback):
         def __init__(self):
@@ -120,6 +123,7 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path, kill
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_together_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"at_epoch or monitor"):
         wider(6)

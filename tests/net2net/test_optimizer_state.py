@@ -61,6 +61,7 @@ def test_incoming_slots_scale_by_shares_and_outgoing_ones_are_gathered(make, pow
         assert np.any(array(old[4]) != 0)
 
 
+@pytest.mark.slow
 def test_step_counter_rate_metrics_and_loss_go_on():
     model, x = trained(keras.optimizers.Adam(0.003), loss_weights=[0.5])
     model.optimizer.learning_rate = 0.001
@@ -110,6 +111,7 @@ def test_nadams_running_product_goes_on():
     assert float(wide.optimizer._u_product) == float(model.optimizer._u_product) < 1
 
 
+@pytest.mark.slow
 def test_what_has_no_weight_decay_goes_on_having_none():
     optimizer = keras.optimizers.AdamW(weight_decay=0.1)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
@@ -127,6 +129,7 @@ def test_what_has_no_weight_decay_goes_on_having_none():
         assert not all(decayed[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"use_ema": True}, {}])
 def test_the_average_of_an_inserted_block_starts_at_the_block(settings):
     optimizer = keras.optimizers.Adam(ema_momentum=0.5, **settings)
@@ -150,6 +153,7 @@ def test_ftrl_keeps_the_weights_that_its_slots_stand_for(grow):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6, err_msg=other.path)
 
 
+@pytest.mark.slow
 def test_adafactors_means_stand_for_the_grown_matrix():
     model, _ = trained(keras.optimizers.Adafactor())
     wide = net2net.widen(model, "a", 7)
@@ -165,6 +169,7 @@ def test_adafactors_means_stand_for_the_grown_matrix():
     np.testing.assert_allclose(matrix(wide, 4), matrix(model, 4)[source], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_muons_slots_go_on():
     model, _ = trained(keras.optimizers.Muon(0.01))
     wide = net2net.widen(model, "a", 7)

@@ -159,6 +159,7 @@ def test_a_class_whose_constructor_takes_other_arguments_grows_and_says_how_to_s
     assert largest_difference(model, again, some_inputs(model)) <= 1e-6
 
 
+@pytest.mark.slow
 def test_a_model_with_a_compile_of_its_own_is_compiled_as_it_was():
     class Student(keras.Model):
         def compile(self, optimizer, student_loss):

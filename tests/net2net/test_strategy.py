@@ -1,9 +1,11 @@
 import keras
+import pytest
 import tensorflow as tf
 
 import net2net
 
 
+@pytest.mark.slow
 def test_a_model_grows_under_its_own_strategy_wherever_it_is_called():
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     with strategy.scope():

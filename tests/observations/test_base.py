@@ -46,6 +46,7 @@ def test_learning_rate_is_the_rate():
     assert CurrentLearningRate()(context()).tolist() == [0.02]
 
 
+@pytest.mark.slow
 def test_weight_statistics_go_kernel_by_kernel():
     first = keras.ops.convert_to_tensor(np.random.default_rng(0).normal(size=[2, 3, 2]))
     second = keras.ops.ones([2, 2])

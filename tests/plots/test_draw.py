@@ -17,6 +17,7 @@ def is_picture(path):
     return path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5_000
 
 
+@pytest.mark.slow
 def test_a_complete_run_gets_all_figures(run, caplog):
     written = draw(run)
     assert [path.name for path in written] == [f"{name}.png" for name in ALL]
@@ -54,6 +55,7 @@ def test_a_figure_without_data_is_left_out_with_a_word_in_the_log(run, caplog, m
     assert [record.getMessage().split(".png")[0] for record in caplog.records] == left_out
 
 
+@pytest.mark.slow
 def test_a_run_that_was_only_trained_is_drawn(run):
     for path in run.glob("*.jsonl"):
         lines = [line for line in path.read_text().splitlines() if '"train"' in line]

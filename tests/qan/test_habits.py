@@ -35,12 +35,14 @@ def rate_of(model):
     return float(model.optimizer.learning_rate.numpy())
 
 
+@pytest.mark.slow
 def test_the_rate_is_put_back_at_the_end_of_a_fit():
     model = network()
     model.fit(*TRAIN, epochs=2, verbose=0, callbacks=[QANCallback()])
     assert rate_of(model) == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 def test_the_rate_is_put_back_after_a_fit_that_was_broken_off():
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -69,6 +71,7 @@ def test_many_fits_of_one_epoch_are_one_training():
     assert len(set(np.round(rates[-9:], 6))) == 1
 
 
+@pytest.mark.slow
 def test_a_rate_that_the_user_sets_between_fits_is_the_rate():
     model, callback = network(), QANCallback()
     model.fit(*TRAIN, epochs=1, verbose=0, callbacks=[callback])
@@ -91,6 +94,7 @@ def test_models_that_are_trained_in_turn_are_trainings_of_their_own(fresh):
     assert rates[4:] == pytest.approx(rates[2:4])
 
 
+@pytest.mark.slow
 def test_weights_set_between_fits_make_another_training_at_the_users_rate():
     model, callback = network(), QANCallback()
     model.fit(*TRAIN, epochs=1, verbose=0, callbacks=[callback])
@@ -182,6 +186,7 @@ class TwoOptimizers(keras.Model):
         return {"d_loss": loss, "g_loss": loss}
 
 
+@pytest.mark.slow
 def test_where_no_loss_is_found_it_says_so_once_and_changes_nothing():
     weights, told = [], []
     for callbacks in ([], [QANCallback()]):
@@ -291,6 +296,7 @@ def test_epochs_without_a_validation_are_epochs_without_a_lower_loss():
     assert end.falls_from_here
 
 
+@pytest.mark.slow
 def test_with_early_stopping_the_fall_begins_from_the_best_weights(capsys):
     x, y = X[:60], Y[:60]  # so few that the network learns their noise
     model = network(1.0)
@@ -319,6 +325,7 @@ class Jump(keras.callbacks.Callback):
             self.model.set_weights([100.0 * w for w in self.model.get_weights()])
 
 
+@pytest.mark.slow
 def test_a_step_back_is_told_and_stands_in_the_history(capsys):
     model = network()
     history = model.fit(*TRAIN, epochs=4, verbose=2, callbacks=[Jump(2, 5), QANCallback()]).history
@@ -392,6 +399,7 @@ def test_a_rate_of_zero_is_an_error_that_says_what_to_do():
         network(0.0).fit(*TRAIN, verbose=0, callbacks=[QANCallback()])
 
 
+@pytest.mark.slow
 def test_an_interval_longer_than_the_training_is_told():
     with pytest.warns(RuntimeWarning, match="decide_every=10000, and this fit has 40 steps"):
         network().fit(*TRAIN, verbose=0, callbacks=[QANCallback(policy=None, decide_every=10_000)])

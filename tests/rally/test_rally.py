@@ -266,7 +266,10 @@ class Kill(keras.callbacks.Callback):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [0, pytest.param(1, marks=pytest.mark.stress), 2])
+@pytest.mark.parametrize(
+    "stage",
+    [pytest.param(0, marks=pytest.mark.stress), pytest.param(1, marks=pytest.mark.stress), 2],
+)
 def test_a_rally_that_was_killed_goes_on_to_the_same_end(tmp_path, whole, stage):
     def go(**more):
         rally = Rally(STAGES, tmp_path, batch_size=20)
@@ -353,6 +356,7 @@ def test_a_stage_ends_early_by_the_rule_and_the_last_one_never():
     assert not last["ended_by_rule"]
 
 
+@pytest.mark.slow
 def test_looks_can_be_closer_than_passes():
     report = run(Rally([Stage(1.0, epochs=2)], batch_size=20, look_every=5))
     # 24 steps are rounded to five looks.
@@ -475,6 +479,7 @@ def test_a_model_that_is_not_compiled_is_refused():
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_stage_that_diverges_says_so():
     stages = [Stage(0.5, learning_rate=1e30)]
     with pytest.raises(RuntimeError, match="Stage 1 diverged"):

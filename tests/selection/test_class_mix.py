@@ -34,11 +34,13 @@ def shares(training, count=1):
     return np.array([np.bincount(n % 10, minlength=10) for n in training.steps(count)])
 
 
+@pytest.mark.slow
 def test_the_newest_of_ten_slots_has_20_of_128_and_the_others_12(fresh):
     assert fresh.slot_sizes == (20, *[12] * 9)
     assert shares(Training(fresh)).tolist() == [[20] + [12] * 9]  # class 0 is the newest at first
 
 
+@pytest.mark.slow
 @given(st.integers(1, 20), st.integers(1, 300))
 def test_the_slots_fill_the_batch_and_none_is_larger_than_the_newest(slots, batch_size):
     if batch_size < slots:
@@ -88,6 +90,7 @@ def guarded():
     return ClassMix(tens(), num_classes=10, batch_size=40, least=2)
 
 
+@pytest.mark.slow
 def test_every_class_keeps_its_least_share_whatever_is_pushed(guarded):
     assert guarded.slot_sizes == (11, *[1] * 9)
     training = Training(guarded, prefetch=0)
@@ -201,6 +204,7 @@ def test_the_classes_of_a_batch_are_mixed(fresh):
     assert np.mean(halves, axis=0) == pytest.approx([10] + [6] * 9, abs=1.0)
 
 
+@pytest.mark.slow
 def test_weights_make_each_class_count_as_in_the_data():
     x = np.arange(100, dtype="float32")[:, np.newaxis]
     y = np.repeat([0, 1, 2], [70, 20, 10])

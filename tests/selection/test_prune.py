@@ -73,6 +73,7 @@ def test_the_gradient_is_the_same_in_expectation(fresh):
     assert counted[:30].sum() == pytest.approx(30 * 200)
 
 
+@pytest.mark.slow
 def test_the_last_eighth_of_the_training_sees_everything_unweighted(fresh):
     training = Training(fresh, num_steps=96, prefetch=2)
     numbers, weights = walk(training, 96)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -110,6 +108,7 @@ def fit(selector, callback, student=None, steps=40, epochs=1, **arguments):
     return callback
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prefetch", "per_call", "every"),
     [(2, 1, 4), *[pytest.param(*case, marks=pytest.mark.slow) for case in MORE_CASES]],
@@ -319,12 +318,3 @@ def test_a_second_callback_that_looks_after_the_selector_does_no_harm():
             callbacks=neighbours,
         )
         assert selector.trained == 24
-
-
-@pytest.mark.slow
-def test_selection_is_loaded_at_first_use():
-    code = (
-        "import sys, keras_qan; assert 'keras_qan.selection' not in sys.modules; "
-        "keras_qan.selection.ClassMix; from keras_qan import QANCallback, selection"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
