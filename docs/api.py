@@ -1,7 +1,7 @@
 """Hook of MkDocs: a page of reference for every public package, complete by construction.
 
-The pages follow from `__all__` of the packages, read from the source. A public symbol without a
-docstring ends the build; `tests/flow/test_api_reference.py` checks what docstrings have to say.
+The pages follow from `__all__` of the packages, read from the source. A public symbol or method
+whose docstring does not say what it takes, gives and raises ends the build.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 from typing import Any
+
+import docstrings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -76,6 +78,32 @@ def home(package: str, name: str) -> str:
     raise LookupError(f"{package} says that {name} is public, and has no such name.")
 
 
+def public_symbols() -> list[str]:
+    """Return the full names of all public symbols but packages, sorted."""
+    return sorted(
+        {
+            home(package, name)
+            for package in PACKAGES
+            for name in public_names(package)
+            if f"{package}.{name}" not in PACKAGES
+        }
+    )
+
+
+def require_docstrings() -> None:
+    """Check the docstrings of all public symbols and of their methods.
+
+    Raises:
+      ValueError: some lack a part; the message names each.
+    """
+    problems = [line for name in public_symbols() for line in docstrings.problems(name)]
+    if problems:
+        raise ValueError(
+            "Docstrings of public names are not complete; expected Args, Returns and Raises where "
+            "there are any:\n" + "\n".join(problems)
+        )
+
+
 def _owner(name: str) -> str | None:
     """Return the package below the first that has the name too."""
     return next((other for other in PACKAGES[1:] if name in public_names(other)), None)
@@ -83,6 +111,7 @@ def _owner(name: str) -> str | None:
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the reference, and the results of the benchmarks, to the site."""
+    require_docstrings()
     from mkdocs.structure.files import File
 
     for package in PACKAGES:

@@ -53,6 +53,10 @@ class Action(abc.ABC):
         return None  # noqa: RET501 - says that this is no abstract method
 
     def bound_to(self: _Self, selector: Any) -> _Self:
-        """Return the action bound to a selector; itself where it does not act on one."""
+        """Return the action bound to a selector; itself where it does not act on one.
+
+        Args:
+          selector: of the mini-batches.
+        """
         del selector
         return self

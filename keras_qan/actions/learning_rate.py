@@ -174,7 +174,12 @@ class ActionSet:
         return self.step_back is not None
 
     def with_step_back_forced(self, action: Any, condition: Any) -> Any:
-        """Return the actions, with the step back, if there is one, where the condition holds."""
+        """Return the actions, with the step back, if there is one, where the condition holds.
+
+        Args:
+          action: numbers of actions, integers `[...]`.
+          condition: where to step back, bool of their shape.
+        """
         return action if self.step_back is None else np.where(condition, self.step_back, action)
 
     def without_step_back(
@@ -201,11 +206,19 @@ class ActionSet:
         return best
 
     def is_step_back(self, action: Any) -> Any:
-        """Return whether actions are the step back, bool of their shape."""
+        """Return whether actions are the step back, bool of their shape.
+
+        Args:
+          action: numbers of actions, integers `[...]`.
+        """
         return np.asarray(action) == (-1 if self.step_back is None else self.step_back)
 
     def select(self, action: int) -> None:
-        """Let an action that chooses what comes next do so."""
+        """Let an action that chooses what comes next do so.
+
+        Args:
+          action: its number.
+        """
         self._actions[action].select()
 
     def next_rates(

@@ -37,6 +37,10 @@ class Agent(abc.ABC):
     def build(self, num_features: int, num_actions: int) -> None:
         """Take the sizes; a second call with the same sizes does nothing.
 
+        Args:
+          num_features: size of the state, F.
+          num_actions: how many there are, A.
+
         Raises:
           ValueError: it was built for other sizes.
         """
@@ -48,6 +52,9 @@ class Agent(abc.ABC):
         Args:
           observation: the state, float32 `[F]`, not normalised.
           explore: whether random actions and learning are wanted.
+
+        Returns:
+          The action with its values, and how random the choice was.
         """
 
     @abc.abstractmethod
@@ -66,7 +73,11 @@ class Agent(abc.ABC):
 
     @abc.abstractmethod
     def abandon(self, num_transitions: int) -> None:
-        """Forget the last transitions: their episode was broken off without an end."""
+        """Forget the last transitions: their episode was broken off without an end.
+
+        Args:
+          num_transitions: how many of them.
+        """
 
     @abc.abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:
@@ -75,6 +86,9 @@ class Agent(abc.ABC):
     @abc.abstractmethod
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Take over what `arrays` of an agent of the same settings gave.
+
+        Args:
+          arrays: by name.
 
         Raises:
           ValueError: an array is missing or has another shape.
@@ -91,6 +105,9 @@ class Agent(abc.ABC):
 
     def adopt(self, parameters: dict[str, np.ndarray]) -> None:
         """Take over the parameters of a learned policy.
+
+        Args:
+          parameters: arrays by name.
 
         Raises:
           ValueError: it has no parameters, or not of these shapes.

@@ -212,7 +212,11 @@ class DQN(Agent):
         return ActionChoice(action, q_values, epsilon)
 
     def action_scores(self, observations: np.ndarray) -> np.ndarray:
-        """Return the scores that the greedy policy maximises, `[N, A]` for states `[N, F]`."""
+        """Return the scores that the greedy policy maximises, `[N, A]` for states `[N, F]`.
+
+        Args:
+          observations: states, float32 `[N, F]`, not normalised.
+        """
         return self._q_values(observations, averaged=self.averaged) + self.action_bonus()
 
     def action_bonus(self) -> np.ndarray:

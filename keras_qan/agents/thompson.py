@@ -126,7 +126,11 @@ class ThompsonDQN(Agent):
             self._total = 0.0
 
     def action_scores(self, observations: np.ndarray) -> np.ndarray:
-        """Return the scores that the greedy policy maximises, `[N, A]` for states `[N, F]`."""
+        """Return the scores that the greedy policy maximises, `[N, A]` for states `[N, F]`.
+
+        Args:
+          observations: states, float32 `[N, F]`, not normalised.
+        """
         bias = np.float32(self._best_bias()) * np.array(self.directions, np.float32)
         return self.agent.action_scores(observations) + bias
 

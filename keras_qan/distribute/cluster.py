@@ -42,6 +42,9 @@ class Cluster:
         Args:
           environment: environment variables. Defaults to those of the process.
 
+        Returns:
+          The workers, and which of them this process is.
+
         Raises:
           ValueError: it is missing, is no JSON, names no workers, or the task is none of them.
         """

@@ -78,7 +78,11 @@ class WorkerGroup:
         return workers if self._order is None else tf.gather(workers, self._order)
 
     def gather_numbers(self, numbers: np.ndarray) -> np.ndarray:
-        """Return each worker's numbers, float64 `[W, ...]`, the chief's first."""
+        """Return each worker's numbers, float64 `[W, ...]`, the chief's first.
+
+        Args:
+          numbers: of this worker, `[...]`; of the same shape on each.
+        """
         return np.asarray(self.gather(tf.constant(numbers, tf.float64)).numpy())
 
     def broadcast(self, value: Any) -> Any:

@@ -105,7 +105,11 @@ class Drmad:
         return "drmad" if self.legs == 1 else "drmad_piecewise"
 
     def snapshot_steps(self, steps: int) -> list[int]:
-        """Ends of the legs."""
+        """Return the ends of the legs.
+
+        Args:
+          steps: of the training.
+        """
         if isinstance(self.legs, int):
             legs = min(self.legs, steps)
             return [steps * leg // legs for leg in range(1, legs + 1)]
@@ -114,7 +118,16 @@ class Drmad:
     def differentiate(
         self, inner: InnerLoop, values: Tensors, snapshots: Sequence[InnerState]
     ) -> Derivatives:
-        """Walk the chords backward, the last first."""
+        """Walk the chords backward, the last first.
+
+        Args:
+          inner: the trainings.
+          values: of the hyperparameters.
+          snapshots: states of the training at `snapshot_steps`, the start first.
+
+        Returns:
+          Derivatives of the validation loss.
+        """
         strides = min(self.reverse_steps or inner.steps, inner.steps)
         adjoint = _adjoint_at(inner, values, snapshots[-1])
         limit = tf.sqrt(dot(adjoint.weights, adjoint.weights)) * (self.max_growth or math.inf)
@@ -153,14 +166,27 @@ class Exact:
             check_integer("segment", self.segment, 1, hint=root)
 
     def snapshot_steps(self, steps: int) -> list[int]:
-        """Steps of the checkpoints."""
+        """Return the steps of the checkpoints.
+
+        Args:
+          steps: of the training.
+        """
         segment = self.segment or max(1, math.isqrt(steps))
         return [*range(segment, steps, segment), steps]
 
     def differentiate(
         self, inner: InnerLoop, values: Tensors, snapshots: Sequence[InnerState]
     ) -> Derivatives:
-        """Train each segment again and walk it backward, the last first."""
+        """Train each segment again and walk it backward, the last first.
+
+        Args:
+          inner: the trainings.
+          values: of the hyperparameters.
+          snapshots: states of the training at `snapshot_steps`, the start first.
+
+        Returns:
+          Derivatives of the validation loss.
+        """
         snapshots = list(snapshots)
         adjoint = _adjoint_at(inner, values, snapshots[-1])
         while len(snapshots) > 1:
@@ -203,13 +229,25 @@ class Implicit:
             check_number("step_size", self.step_size, above=0)
 
     def snapshot_steps(self, steps: int) -> list[int]:
-        """The end alone."""
+        """Return the end alone.
+
+        Args:
+          steps: of the training.
+        """
         return [steps]
 
     def differentiate(
         self, inner: InnerLoop, values: Tensors, snapshots: Sequence[InnerState]
     ) -> Derivatives:
         """Sum the series.
+
+        Args:
+          inner: the trainings.
+          values: of the hyperparameters.
+          snapshots: states of the training at `snapshot_steps`, the start first.
+
+        Returns:
+          Derivatives of the validation loss.
 
         Raises:
           ValueError: a hyperparameter is not in the training loss.

@@ -225,7 +225,7 @@ class Tuner:
     def hypergradient(
         self, *, method: str | Method | None = None, steps: int | None = None
     ) -> dict[str, np.ndarray]:
-        """Derivatives of the validation loss by the unconstrained numbers, by name, float64.
+        """Return the validation loss's derivatives by the unconstrained numbers, float64 by name.
 
         Args:
           method: method to use. Defaults to the tuner's.
@@ -263,6 +263,9 @@ class Tuner:
         Returns:
           The files written: validation loss over outer steps; where they were tuned, penalties
           over the input's pixels and learning rates by layer over the training.
+
+        Raises:
+          ValueError: there is no folder to write to.
         """
         from keras_qan.drmad import figures
 
@@ -285,7 +288,7 @@ class Tuner:
     # For the search for averages and for benchmarks.
 
     def inner_loop(self, steps: int | None = None) -> InnerLoop:
-        """Trainings of the model.
+        """Return the trainings of the model.
 
         Args:
           steps: length of each. Defaults to the tuner's.
@@ -298,7 +301,7 @@ class Tuner:
         report_steps: Sequence[int] = (),
         report: Callable[[int, float], None] | None = None,
     ) -> float:
-        """Train with these unconstrained numbers and return the validation loss.
+        """Train with these unconstrained numbers.
 
         The training is kept if it is the best so far.
 
@@ -306,6 +309,9 @@ class Tuner:
           unconstrained: one array for each hyperparameter.
           report_steps: steps to validate at on the way. Defaults to none.
           report: called there with the step and the validation loss. Defaults to none.
+
+        Returns:
+          The validation loss.
 
         Raises:
           DivergedError: the training diverges.
@@ -322,15 +328,22 @@ class Tuner:
         return loss
 
     def set_study(self, study: Any) -> None:
-        """Keep the Optuna study that the tuner's averages come from."""
+        """Keep the Optuna study that the tuner's averages come from.
+
+        Args:
+          study: an `optuna.Study`, or None.
+        """
         self.study = study
 
     def initial_unconstrained(self) -> list[np.ndarray]:
-        """Unconstrained numbers that the hyperparameters start from by default."""
+        """Return the unconstrained numbers that the hyperparameters start from by default."""
         return [h.initial_unconstrained(self._model.info) for h in self.hyperparameters]
 
     def start_from(self, unconstrained: list[np.ndarray]) -> None:
         """Begin the descent at these numbers; only before the first outer step.
+
+        Args:
+          unconstrained: one array for each hyperparameter.
 
         Raises:
           RuntimeError: the search has begun.

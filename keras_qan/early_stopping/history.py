@@ -70,6 +70,9 @@ class CurveHistory:
     def add(self, curve: FinishedCurve) -> None:
         """Append a curve, as one line written at once.
 
+        Args:
+          curve: a training that is over.
+
         Raises:
           OSError: the file cannot be written.
         """
@@ -83,7 +86,7 @@ class CurveHistory:
             os.close(handle)
 
     def curves(self) -> list[FinishedCurve]:
-        """All curves so far, those of other processes included."""
+        """Return all curves so far, those of other processes included."""
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:
@@ -101,7 +104,7 @@ class CurveHistory:
         return list(self._read)
 
     def finished_curves(self, monitor: str, first_epoch: int = 0) -> list[FinishedCurve]:
-        """The curves of a metric that ran to their end, of at least two finite values.
+        """Return the curves of a metric that ran to their end, of at least two finite values.
 
         Args:
           monitor: the metric's name.

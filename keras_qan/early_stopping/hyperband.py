@@ -62,7 +62,11 @@ class HyperbandResult:
 
     @property
     def best(self) -> HyperbandTrial:
-        """The trial with the best value."""
+        """The trial with the best value.
+
+        Raises:
+          CurveError: no trial has a finite value.
+        """
         finite = [one for one in self.trials if one.values and math.isfinite(one.values[-1])]
         if not finite:
             raise CurveError("Received no trial with a finite value; expected one. Check `train`.")
@@ -125,7 +129,7 @@ class Hyperband:
         self._seed = seed
 
     def brackets(self) -> list[list[tuple[int, int]]]:
-        """Each bracket's rungs, as (number of trials, epochs at the end of the rung).
+        """Return each bracket's rungs, as (number of trials, epochs at the end of the rung).
 
         Example:
           >>> Hyperband(9).brackets()

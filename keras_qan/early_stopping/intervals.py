@@ -48,7 +48,11 @@ class Prediction:
         return len(self.end)
 
     def select(self, row: int) -> Prediction:
-        """Return the prediction for one of the curves."""
+        """Return the prediction for one of the curves.
+
+        Args:
+          row: the curve's number.
+        """
         return replace(
             self,
             end=self.end[[row]],
@@ -79,13 +83,23 @@ class Prediction:
         long as the curve is exchangeable with the finished ones (Vovk et al. 2005).
         gaussian: Φ((value − ŷ) / σ), the rule of arXiv:1705.10823 without the slip of its slides.
 
+        Args:
+          value: to compare with, in the metric's unit.
+
         Returns:
           float64 [N], in [0, 1].
         """
         return self._probability(1.0, value)
 
     def probability_above(self, value: float) -> npt.NDArray[np.float64]:
-        """Probability that each curve ends above a value; see `probability_below`."""
+        """Probability that each curve ends above a value; see `probability_below`.
+
+        Args:
+          value: to compare with, in the metric's unit.
+
+        Returns:
+          float64 [N], in [0, 1].
+        """
         return self._probability(-1.0, value)
 
     def _probability(self, sign: float, value: float) -> npt.NDArray[np.float64]:

@@ -69,6 +69,13 @@ class CurvePruner(BasePruner):
         A trial that reported NaN or an infinite value is left alone, and so is one whose parameters
         cannot be compared with those of the others, with one warning.
 
+        Args:
+          study: the `optuna.Study`.
+          trial: the `optuna.trial.FrozenTrial` that runs.
+
+        Returns:
+          Whether the trial will hardly end among the best.
+
         Raises:
           ValueError: the study has several objectives.
         """

@@ -203,12 +203,20 @@ class CurvePredictor:
         return Prediction(ends, spreads, seen.lengths, self.level, self.rule)
 
     def family(self, observed: int) -> str:
-        """The family chosen for curves with this number of observed values."""
+        """Return the family chosen for curves with this number of observed values.
+
+        Args:
+          observed: number of observed values.
+        """
         self._require_fit()
         return self._regressor_at(observed)[0]
 
     def can_predict(self, observed: int) -> bool:
-        """Return True if enough finished curves have more values than that."""
+        """Return True if enough finished curves have more values than that.
+
+        Args:
+          observed: number of observed values.
+        """
         return self._curves is not None and self._num_longer(observed) >= self.min_curves
 
     def _regressor_at(self, tau: int) -> tuple[str, Regressor, ResidualModel]:

@@ -46,22 +46,41 @@ class StopRule:
         check_choice("mode", self.mode, ("max", "min"))
 
     def threshold(self, ends: Iterable[float]) -> float | None:
-        """The n-th best end of finished trainings, less the margin; None if there are fewer."""
+        """Return the n-th best end of finished trainings, less the margin; None if there are fewer.
+
+        Args:
+          ends: last values of the finished trainings.
+        """
         best = sorted(ends, reverse=self.mode == "max")[: self.keep_best]
         if len(best) < self.keep_best:
             return None
         return best[-1] - self.margin if self.mode == "max" else best[-1] + self.margin
 
     def certainty(self, prediction: Prediction, threshold: float) -> npt.NDArray[np.float64]:
-        """Probability that each curve ends behind the threshold, [N]."""
+        """Return the probability that each curve ends behind the threshold, float64 [N].
+
+        Args:
+          prediction: of N curves.
+          threshold: what an end is compared with.
+        """
         if self.mode == "max":
             return prediction.probability_below(threshold)
         return prediction.probability_above(threshold)
 
     def should_stop(self, prediction: Prediction, threshold: float) -> npt.NDArray[np.bool_]:
-        """Decide for each predicted curve, bool [N]."""
+        """Return for each predicted curve whether to stop it, bool [N].
+
+        Args:
+          prediction: of N curves.
+          threshold: what an end is compared with.
+        """
         return self.certainty(prediction, threshold) >= self.confidence - 1e-9
 
     def curves_needed(self, rule: IntervalRule, fewest: int) -> int:
-        """Number of finished curves before anything can be stopped."""
+        """Return the number of finished curves before anything can be stopped.
+
+        Args:
+          rule: the rule of the intervals.
+          fewest: curves that the predictor needs at least.
+        """
         return max(curves_needed(rule, self.confidence, fewest), self.keep_best)

@@ -73,11 +73,20 @@ class Pull:
     """
 
     def default_steps(self, strength: float) -> int | None:
-        """1/strength."""
+        """Return 1/strength, rounded.
+
+        Args:
+          strength: of the pull, in [0, 1].
+        """
         return max(1, round(1.0 / strength)) if strength else 1
 
     def bind(self, model: keras.Model, layers: Sequence[str] | None) -> BoundLoss:
-        """Return the form for a model, with variables for the teacher's kernels."""
+        """Return the form for a model, with variables for the teacher's kernels.
+
+        Args:
+          model: the student.
+          layers: names of the layers to watch; None for the form's default.
+        """
         return _BoundPull(model, layers)
 
 
@@ -172,7 +181,12 @@ class Features(_WholeTraining):
     """
 
     def bind(self, model: keras.Model, layers: Sequence[str] | None) -> BoundLoss:
-        """Return the form for a model, with the layers to watch."""
+        """Return the form for a model, with the layers to watch.
+
+        Args:
+          model: the student.
+          layers: names of the layers to watch; None for the form's default.
+        """
         return _BoundFeatures(model, layers)
 
 
@@ -232,6 +246,10 @@ class Distillation(_WholeTraining):
 
     def bind(self, model: keras.Model, layers: Sequence[str] | None) -> BoundLoss:
         """Return the form for a model.
+
+        Args:
+          model: the student.
+          layers: names of the layers to watch; None for the form's default.
 
         Raises:
           ValueError: layers are named.

@@ -19,15 +19,25 @@ class Teacher(Protocol):
     """A teacher of one training after another."""
 
     def weights(self) -> WeightCopies | None:
-        """Weights for the training that begins; None for nothing to teach."""
+        """Return weights for the training that begins; None for nothing to teach."""
         ...
 
     def network(self, student: keras.Model) -> keras.Model | None:
-        """Network for the training that begins; None for nothing to teach."""
+        """Return network for the training that begins; None for nothing to teach.
+
+        Args:
+          student: the model that is trained.
+        """
         ...
 
     def note(self, student: keras.Model, score: float, kind: str) -> None:
-        """Take note of a training's end: the student, its loss, and "val_loss" or "loss"."""
+        """Take note of a training's end.
+
+        Args:
+          student: the model that was trained.
+          score: its loss.
+          kind: "val_loss" or "loss".
+        """
         ...
 
 
@@ -50,15 +60,25 @@ class FixedTeacher:
         self.model = model
 
     def weights(self) -> WeightCopies | None:
-        """Present weights of the model."""
+        """Return the present weights of the model."""
         return WeightCopies.of(self.model)
 
     def network(self, student: keras.Model) -> keras.Model | None:  # noqa: ARG002
-        """The model itself."""
+        """Return the model itself.
+
+        Args:
+          student: the model that is trained.
+        """
         return self.model
 
     def note(self, student: keras.Model, score: float, kind: str) -> None:
-        """Ignore the student."""
+        """Ignore the student.
+
+        Args:
+          student: the model that was trained.
+          score: its loss.
+          kind: "val_loss" or "loss".
+        """
 
 
 class BestStudentTeacher:
@@ -95,16 +115,26 @@ class BestStudentTeacher:
                 self.set_state(*saved)
 
     def weights(self) -> WeightCopies | None:
-        """Weights of the best student so far."""
+        """Return the weights of the best student so far."""
         return self._best
 
     def network(self, student: keras.Model) -> keras.Model | None:
-        """A clone of the student with the best student's weights."""
+        """Return a clone of the student with the best student's weights.
+
+        Args:
+          student: the model that is trained.
+        """
         weights = self.weights()
         return None if weights is None else self._clone(student, weights)
 
     def note(self, student: keras.Model, score: float, kind: str) -> None:
-        """Keep the student if it is the best so far, and write a checkpoint."""
+        """Keep the student if it is the best so far, and write a checkpoint.
+
+        Args:
+          student: the model that was trained.
+          score: its loss.
+          kind: "val_loss" or "loss".
+        """
         self.episodes += 1
         better = score < self.score and (kind == self.kind or kind == "val_loss" or not self.kind)
         validated_at_last = kind == "val_loss" and self.kind == "loss"
@@ -122,6 +152,10 @@ class BestStudentTeacher:
 
     def set_state(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
         """Restore a state of `get_state`.
+
+        Args:
+          arrays: by name, as `get_state` gave them.
+          data: plain data, as `get_state` gave it.
 
         Raises:
           CheckpointError: it is no such state.
@@ -177,7 +211,7 @@ class RandomTeacher:
         self._drawn = 0
 
     def weights(self) -> WeightCopies | None:
-        """Weights of the other teacher, with random kernels."""
+        """Return the weights of the other teacher, with random kernels."""
         other = self.like.weights()
         if other is None:
             return None
@@ -191,7 +225,11 @@ class RandomTeacher:
         return WeightCopies(other.paths, tuple(arrays))
 
     def network(self, student: keras.Model) -> keras.Model | None:
-        """A clone of the other teacher's network, with random kernels."""
+        """Return a clone of the other teacher's network, with random kernels.
+
+        Args:
+          student: the model that is trained.
+        """
         network = self.like.network(student)
         weights = self.weights()
         if network is None or weights is None:
@@ -201,7 +239,13 @@ class RandomTeacher:
         return clone
 
     def note(self, student: keras.Model, score: float, kind: str) -> None:
-        """Tell the other teacher."""
+        """Tell the other teacher.
+
+        Args:
+          student: the model that was trained.
+          score: its loss.
+          kind: "val_loss" or "loss".
+        """
         self.like.note(student, score, kind)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RandomTeacher:

@@ -29,16 +29,29 @@ class Ensemble:
     scores: Sequence[float]
 
     def predict(self, x: Any, batch_size: int = 512) -> npt.NDArray[np.float64]:
-        """Mean class probabilities, float64 [N, classes]."""
+        """Return mean class probabilities, float64 [N, classes].
+
+        Args:
+          x: inputs, `[N, ...]`.
+          batch_size: of the prediction. Defaults to 512.
+        """
         total = sum(_probabilities(model, x, batch_size) for model in self.models)
         return np.asarray(total) / len(self.models)
 
     def accuracy(self, examples: Examples) -> float:
-        """Share of the examples that the ensemble classifies correctly."""
+        """Return the share of the examples that the ensemble classifies correctly.
+
+        Args:
+          examples: inputs and classes.
+        """
         return float(np.mean(self.predict(examples.x).argmax(axis=1) == examples.y))
 
     def accuracies(self, examples: Examples) -> list[float]:
-        """Accuracy of each model by itself."""
+        """Return the accuracy of each model by itself.
+
+        Args:
+          examples: inputs and classes.
+        """
         return [
             float(np.mean(_probabilities(one, examples.x, 512).argmax(axis=1) == examples.y))
             for one in self.models

@@ -64,15 +64,30 @@ class QTable:
         self.values: dict[str, dict[str, float]] = {}
 
     def value(self, state: str, action: str) -> float:
-        """Q(state, action)."""
+        """Return Q(state, action).
+
+        Args:
+          state: its name.
+          action: its name.
+        """
         return self.values.get(state, {}).get(action, self.initial)
 
     def best_value(self, state: str, actions: Sequence[str]) -> float:
-        """The largest value of the actions; 0 where there are none."""
+        """Return the largest value of the actions; 0 where there are none.
+
+        Args:
+          state: its name.
+          actions: names of those to compare.
+        """
         return max((self.value(state, action) for action in actions), default=0.0)
 
     def learn(self, steps: Sequence[QStep], reward: float) -> None:
-        """Update along a trajectory that ended with a reward, last step first."""
+        """Update along a trajectory that ended with a reward, last step first.
+
+        Args:
+          steps: of the trajectory, the first first.
+          reward: at its end.
+        """
         rate = self.learning_rate
         for place in range(len(steps) - 1, -1, -1):
             step = steps[place]
@@ -85,7 +100,17 @@ class QTable:
     def choose(
         self, state: str, actions: Sequence[str], epsilon: float, rng: np.random.Generator
     ) -> str:
-        """Choose any action with probability ε, else one of the best, ties broken at random."""
+        """Choose any action with probability ε, else one of the best, ties broken at random.
+
+        Args:
+          state: its name.
+          actions: names of those to choose from.
+          epsilon: probability of any action, in [0, 1].
+          rng: what is random.
+
+        Returns:
+          One of the actions.
+        """
         if rng.random() < epsilon:
             return actions[int(rng.integers(len(actions)))]
         best = self.best_value(state, actions)
@@ -93,7 +118,7 @@ class QTable:
         return ties[int(rng.integers(len(ties)))]
 
     def as_data(self) -> dict[str, Any]:
-        """The values as plain data."""
+        """Return the values as plain data."""
         return {state: dict(known) for state, known in self.values.items()}
 
 
@@ -128,7 +153,11 @@ class EpsilonSchedule:
         return sum(count for _, count in self.steps)
 
     def epsilon_at(self, num_models: int) -> float:
-        """ε for the next model after a number of unique ones."""
+        """Return ε for the next model after a number of unique ones.
+
+        Args:
+          num_models: unique models so far.
+        """
         remaining = num_models
         for epsilon, count in self.steps:
             if remaining < count:
@@ -138,13 +167,19 @@ class EpsilonSchedule:
 
     @classmethod
     def paper(cls) -> EpsilonSchedule:
-        """Table 2 of arXiv:1611.02167: 1,500 models at random, 2,700 in all."""
+        """Return table 2 of arXiv:1611.02167: 1,500 models at random, 2,700 in all."""
         falling = [(e / 10, 100 if e >= 7 else 150) for e in range(9, 0, -1)]
         return cls(((1.0, 1500), *falling))
 
     @classmethod
     def scaled(cls, total: int) -> EpsilonSchedule:
-        """The paper's schedule, shrunk to a number of models.
+        """Return the paper's schedule, shrunk to a number of models.
+
+        Args:
+          total: number of models, 1 or more.
+
+        Raises:
+          ValueError: the number is below 1.
 
         Example:
           >>> EpsilonSchedule.scaled(27).steps[:3], EpsilonSchedule.scaled(27).total
@@ -185,7 +220,7 @@ class QLearning:
         self.make_table()
 
     def make_table(self) -> QTable:
-        """Make an empty table of action values."""
+        """Return an empty table of action values."""
         return QTable(self.initial, self.learning_rate, self.discount)
 
 

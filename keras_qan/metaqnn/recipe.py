@@ -66,7 +66,11 @@ class Recipe:
         return sum(epochs for _, epochs in self.stages)
 
     def scale_rates(self, factor: float) -> Recipe:
-        """Return the recipe with its learning rates times a factor."""
+        """Return the recipe with its learning rates times a factor.
+
+        Args:
+          factor: of the rates.
+        """
         stages = tuple((factor * rate, epochs) for rate, epochs in self.stages)
         return dataclasses.replace(self, stages=stages)
 
@@ -74,7 +78,14 @@ class Recipe:
     def falling(
         cls, rate: float, epochs: int, factor: float = 0.2, every: int = 5, **more: object
     ) -> Recipe:
-        """A recipe whose rate falls by a factor every few epochs.
+        """Return a recipe whose rate falls by a factor every few epochs.
+
+        Args:
+          rate: the first learning rate.
+          epochs: of the training.
+          factor: of each fall. Defaults to 0.2.
+          every: epochs between two falls. Defaults to 5.
+          **more: further fields of the recipe.
 
         Example:
           >>> Recipe.falling(1e-3, 7).stages
@@ -89,12 +100,16 @@ class Recipe:
 
     @classmethod
     def paper(cls, mirror: bool = True) -> Recipe:
-        """Section 5 of arXiv:1611.02167: Adam for 20 epochs, 0.001 falling by 0.2 every five."""
+        """Return section 5 of arXiv:1611.02167: 20 epochs of Adam, 0.001 falling by 0.2 every five.
+
+        Args:
+          mirror: whether images are mirrored. Defaults to True.
+        """
         return cls.falling(1e-3, 20, batch_size=128, mirror=mirror, restart_after=1)
 
     @classmethod
     def paper_final(cls) -> Recipe:
-        """The paper's retraining for CIFAR-10: SGD, 300 epochs, images shifted and mirrored."""
+        """Return the paper's retraining for CIFAR-10: SGD, 300 epochs, shifted, mirrored."""
         stages = ((0.025, 40), (0.0125, 40), (1e-4, 160), (1e-5, 60))
         return cls(
             stages=stages, optimizer="sgd", batch_size=128, mirror=True, shift=5, restart_after=1

@@ -160,7 +160,11 @@ class MetaQNN:
         return self.models
 
     def best(self, count: int = 5) -> list[ModelRecord]:
-        """The rows with the best validation accuracy, best first."""
+        """Return the rows with the best validation accuracy, best first.
+
+        Args:
+          count: how many at most. Defaults to 5.
+        """
         scored = [row for row in self._rows if math.isfinite(row.score)]
         return sorted(scored, key=lambda row: (-row.score, row.number))[:count]
 

@@ -54,7 +54,10 @@ class Layer:
 
     @classmethod
     def parse(cls, text: str) -> Layer:
-        """Parse the text that `str` gives.
+        """Return the layer of a text that `str` gives.
+
+        Args:
+          text: of a layer.
 
         Raises:
           ValueError: it is not a layer.
@@ -175,28 +178,43 @@ class Space:
             check_integer("max_parameters", self.max_parameters, 1, hint="None sets no budget.")
 
     def bin_of(self, size: int) -> int:
-        """Return the bin of a representation size: the largest lower end that it reaches."""
+        """Return the bin of a representation size: the largest lower end that it reaches.
+
+        Args:
+          size: of the representation, in pixels.
+        """
         return next(low for low in self.bins if size >= low)
 
     @classmethod
     def small_images(cls, max_parameters: int | None = 150_000) -> Space:
-        """Space for images from 8×8 to 32×32 and a CPU: at most six layers, 16 to 64 filters."""
+        """Return a space for images of 8 to 32 pixels and a CPU: at most six layers, 16 to 64 wide.
+
+        Args:
+          max_parameters: of a network; None for any number. Defaults to 150,000.
+        """
         return cls(max_parameters=max_parameters)
 
     @classmethod
     def residual_images(cls, max_parameters: int | None = 150_000) -> Space:
-        """`small_images` with batch normalisation and residual blocks."""
+        """Return `small_images` with batch normalisation and residual blocks.
+
+        Args:
+          max_parameters: of a network; None for any number. Defaults to 150,000.
+        """
         return cls(
             filters=(16, 32), residual=(16, 32), batch_norm=True, max_parameters=max_parameters
         )
 
     @classmethod
     def paper(cls, max_depth: int = 18) -> Space:
-        """Table 1 of arXiv:1611.02167: 18 layers for CIFAR-10, 12 for SVHN and MNIST.
+        """Return table 1 of arXiv:1611.02167: 18 layers for CIFAR-10, 12 for SVHN and MNIST.
 
         The paper prints the bins as (∞, 8], (8, 4], (4, 1]; its code puts sizes from 8 into the
         first and from 4 into the second, which is what these are. The empty network is among its
         architectures.
+
+        Args:
+          max_depth: layers at most. Defaults to 18.
         """
         return cls(
             filters=(64, 128, 256, 512),

@@ -89,7 +89,7 @@ class StateSpace:
             raise ImpossibleSpaceError(self._explain_impossible())
 
     def initial_state(self) -> State:
-        """The state before the first layer."""
+        """Return the state before the first layer."""
         height, width, channels = self.input_shape
         return State(
             last=None,
@@ -103,14 +103,22 @@ class StateSpace:
         )
 
     def legal_actions(self, state: State) -> tuple[Layer, ...]:
-        """The layers that may follow, in a fixed order; none behind an end.
+        """Return the layers that may follow, in a fixed order; none behind an end.
 
         Legal are those that fit and from which an end stays within the budget.
+
+        Args:
+          state: what was built so far.
         """
         return tuple(layer for layer in self._layers if not self.reason_against(state, layer))
 
     def reason_against(self, state: State, layer: Layer) -> str:
-        """The rule that forbids a layer in a state, in words; empty if it is legal."""
+        """Return the rule that forbids a layer in a state, in words; empty if it is legal.
+
+        Args:
+          state: what was built so far.
+          layer: that might follow.
+        """
         if state.ends:
             return "nothing follows an end"
         rules = self._reason_against_end if layer.ends else self._reason_against_layer
@@ -123,7 +131,12 @@ class StateSpace:
         return ""
 
     def next_state(self, state: State, layer: Layer) -> State:
-        """The state behind a legal layer."""
+        """Return the state behind a legal layer.
+
+        Args:
+          state: what was built so far.
+          layer: a legal one.
+        """
         height, width, channels, dense = state.height, state.width, state.channels, 0
         added = self._parameters_of(state, layer)
         if layer.kind in ("C", "R"):
@@ -147,7 +160,10 @@ class StateSpace:
         )
 
     def state_after(self, layers: Iterable[Layer]) -> State:
-        """The state behind several layers.
+        """Return the state behind several layers.
+
+        Args:
+          layers: from the first one.
 
         Raises:
           ValueError: one of them is not legal; the message names the rule.

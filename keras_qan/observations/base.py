@@ -71,14 +71,22 @@ class Observation(abc.ABC):
 
     @abc.abstractmethod
     def size(self, num_kernels: int) -> int:
-        """Return how many numbers it gives when `num_kernels` kernels are watched."""
+        """Return how many numbers it gives when `num_kernels` kernels are watched.
+
+        Args:
+          num_kernels: how many are watched.
+        """
 
     @abc.abstractmethod
     def __call__(self, context: ObservationContext) -> Any:
         """Return the numbers, a float array `[size]`."""
 
     def bound_to(self: _Self, selector: Any) -> _Self:
-        """Return the observation bound to a selector; itself where it does not observe one."""
+        """Return the observation bound to a selector; itself where it does not observe one.
+
+        Args:
+          selector: of the mini-batches.
+        """
         del selector
         return self
 

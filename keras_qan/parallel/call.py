@@ -53,7 +53,10 @@ class Call:
             _check_plain(f"{self.function}({key}=…)", value)
 
     def perform(self) -> Any:
-        """Run the task here and return its result.
+        """Run the task here.
+
+        Returns:
+          What the function returned.
 
         Raises:
           ImportError: there is no such function.

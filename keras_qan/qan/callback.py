@@ -177,6 +177,9 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
           selector: the selector of the batches, where the run has selection actions: of the same
             kind, with as many classes. Defaults to none.
 
+        Returns:
+          The callback.
+
         Raises:
           FileNotFoundError: there is no run in the directory.
           CheckpointError: the run's checkpoints are damaged.
@@ -187,7 +190,12 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
 
     @classmethod
     def of(cls, state: AgentState, explore: bool) -> QANCallback:
-        """Return a callback with an existing state."""
+        """Return a callback with an existing state.
+
+        Args:
+          state: of an agent.
+          explore: whether to explore and learn.
+        """
         callback = cls.__new__(cls)
         keras.callbacks.Callback.__init__(callback)
         callback._restores_best, callback._total_steps = False, None
@@ -216,7 +224,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         return self._state.episodes
 
     def gain(self) -> ReturnTrend:
-        """Compare the returns of the last trainings with those before."""
+        """Return how the returns of the last trainings compare with those before."""
         return return_trend(self._state.returns)
 
     @property
@@ -240,20 +248,38 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         return self._state.directory
 
     def has_finished(self, arm: str, phase: str, episode: int) -> bool:
-        """Return whether the directory held the records of that episode when it was opened."""
+        """Return whether the directory held the records of that episode when it was opened.
+
+        Args:
+          arm: the arm's name.
+          phase: train or evaluate.
+          episode: its number.
+        """
         return (arm, phase, episode) in self._state.finished
 
     def log_to(self, other: QANCallback) -> None:
-        """Write records to the other callback's directory from now on."""
+        """Write records to the other callback's directory from now on.
+
+        Args:
+          other: the callback whose directory is used.
+        """
         self._state.log_to(other.state)
 
     def join(self, workers: Any) -> None:
-        """Act on the chief's decisions, as one of several workers; `fit` calls it too."""
+        """Act on the chief's decisions, as one of several workers; `fit` calls it too.
+
+        Args:
+          workers: the group that this process is one of.
+        """
         self._state.join(workers)
 
     @contextlib.contextmanager
     def writing_later(self) -> Iterator[Callable[..., None]]:
-        """Write an episode's records only when the yielded function is called with more fields."""
+        """Write an episode's records only when the yielded function is called.
+
+        Yields:
+          The function, which takes further fields of the episode by name.
+        """
         self._defers_writing = True
         try:
             yield lambda **more: self._state.write_episode(self.explore, **more)
@@ -510,6 +536,10 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
 
     def go_on(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
         """Go on, in a `fit` that has just begun, from where `pause` was called.
+
+        Args:
+          arrays: by name, as `pause` gave them.
+          data: plain data, as `pause` gave it.
 
         Raises:
           KeyError: something is missing.

@@ -66,6 +66,12 @@ class Policy:
     def save(self, path: str | Path) -> Path:
         """Write the policy to a file.
 
+        Args:
+          path: of the file; folders above it are made.
+
+        Returns:
+          The path.
+
         Raises:
           OSError: the file cannot be written.
         """
@@ -82,6 +88,12 @@ class Policy:
     @classmethod
     def load(cls, path: str | Path) -> Policy:
         """Read a policy. It is data: nothing in it is run.
+
+        Args:
+          path: of a file.
+
+        Returns:
+          The policy.
 
         Raises:
           FileNotFoundError: there is no such file.

@@ -46,7 +46,7 @@ class GrowthRule:
     def expected(
         self, loss: float, val_loss: float, examples: tuple[int, int], parameters: tuple[int, int]
     ) -> float:
-        """Expected fall of the validation loss by growth.
+        """Return the expected fall of the validation loss by growth.
 
         Args:
           loss: t, the training loss.

@@ -49,7 +49,12 @@ class RallyReport:
         return "\n".join([*lines, f"test: {_metrics(self.test)}"] if self.test else lines)
 
     def cost_to(self, target: float, metric: str = "val_accuracy") -> float:
-        """See `cost_to`."""
+        """Return the cost to reach a value of a metric; see `cost_to`.
+
+        Args:
+          target: value of the metric to reach.
+          metric: name of the metric. Defaults to "val_accuracy".
+        """
         return cost_to(self.looks, target, metric)
 
 

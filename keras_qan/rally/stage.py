@@ -77,7 +77,11 @@ class Stage:
         object.__setattr__(self, "deepen", tuple(self.deepen))
 
     def size(self, num_examples: int) -> int:
-        """Number of examples that it takes of so many."""
+        """Return the number of examples that it takes of so many.
+
+        Args:
+          num_examples: how many there are.
+        """
         if isinstance(self.examples, float):
             return math.floor(self.examples * num_examples + 0.5)
         return self.examples

@@ -168,10 +168,10 @@ class Selector(tf.Module, abc.ABC):
 
     @abc.abstractmethod
     def actions(self) -> tuple[Any, ...]:
-        """Actions for an agent, bound to this selector: few, and none of them ruinous."""
+        """Return actions for an agent, bound to this selector: few, and none of them ruinous."""
 
     def raw_actions(self) -> tuple[Any, ...]:
-        """The actions of the original code or paper, bound to this selector."""
+        """Return the actions of the original code or paper, bound to this selector."""
         return self.actions()
 
     def moves(self) -> tuple[Any, ...]:
@@ -185,11 +185,11 @@ class Selector(tf.Module, abc.ABC):
         return self.actions()
 
     def observations(self) -> tuple[Any, ...]:
-        """Observations for an agent with `actions()`, bound to this selector."""
+        """Return observations for an agent with `actions()`, bound to this selector."""
         return (self.observation(),) if self.summary_size else ()
 
     def observation(self) -> SelectionState:
-        """The summary as a part of an agent's state, bound to this selector.
+        """Return the summary as a part of an agent's state, bound to this selector.
 
         Raises:
           ValueError: the selector has nothing to show.
@@ -197,7 +197,7 @@ class Selector(tf.Module, abc.ABC):
         return SelectionState(self.summary_size).bound_to(self)
 
     def summary(self) -> tf.Tensor:
-        """Shares of the groups in the latest batches, float32 `[summary_size]`."""
+        """Return the shares of the groups in the latest batches, float32 `[summary_size]`."""
         return self._composition.recent.read_value()
 
     @property
@@ -212,7 +212,7 @@ class Selector(tf.Module, abc.ABC):
         self.notes_losses = True
 
     def loss_sums(self) -> tuple[tf.Variable, tf.Variable]:
-        """Running sums of an estimate of the loss over all data, and of the steps, `[]` each.
+        """Return running sums of an estimate of the loss over all data, and of steps, `[]` each.
 
         The loss of the chosen batches falls when what is easy is chosen. This is the mean of the
         last seen losses of all examples; where they are not kept, of the classes' running means by
@@ -225,7 +225,7 @@ class Selector(tf.Module, abc.ABC):
         return self._loss_total, self._loss_count
 
     def recorder(self) -> LossRecorder | None:
-        """The recorder of the losses in training steps, or None if they are not needed."""
+        """Return the recorder of the losses in training steps, or None if they are not needed."""
         if self.notes_losses and self._recorder is None:
             self._recorder = LossRecorder(self.batch_size)
         return self._recorder
@@ -238,11 +238,11 @@ class Selector(tf.Module, abc.ABC):
         return self._groups
 
     def recent_shares(self) -> dict[str, float]:
-        """The share of each group in the latest batches, by name."""
+        """Return the share of each group in the latest batches, by name."""
         return dict(zip(self._groups, self._composition.recent.numpy().tolist(), strict=True))
 
     def shares(self) -> GroupFractions:
-        """The share of each group in the batches, in the course of the training.
+        """Return the share of each group in the batches, in the course of the training.
 
         Raises:
           ValueError: the selector knows no groups, or nothing was counted yet.
@@ -276,11 +276,14 @@ class Selector(tf.Module, abc.ABC):
         self._reset()
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Arrays from which another selector resumes with the very same batches."""
+        """Return arrays from which another selector resumes with the very same batches."""
         return {name: np.array(variable.numpy()) for name, variable in self._state().items()}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Resume from `arrays` of a selector of the same data and settings.
+
+        Args:
+          arrays: by name.
 
         Raises:
           ValueError: an array is missing, or has another shape.
@@ -315,14 +318,18 @@ class Selector(tf.Module, abc.ABC):
     # Called by a training loop; `callback()` does it within Keras's `fit`.
 
     def callback(self) -> SelectorCallback:
-        """Make a Keras callback that reports the progress of a training, and the losses.
+        """Return a Keras callback that reports the progress of a training, and the losses.
 
         Not needed beside a `QANCallback` that has the selector's actions.
         """
         return SelectorCallback(self)
 
     def take_charge(self, fit: object) -> bool:
-        """Return whether the caller is the first of a `fit` to ask; `fit` is any object of it."""
+        """Return whether the caller is the first of a `fit` to ask.
+
+        Args:
+          fit: any object of the `fit`.
+        """
         if self._charge.fit is fit:
             return False
         self._charge.fit = fit
@@ -332,6 +339,9 @@ class Selector(tf.Module, abc.ABC):
         """Return whether the last training had this optimizer; from now on it is this one's.
 
         A further `fit` of a model is the same training, whose end is not known.
+
+        Args:
+          optimizer: of the training that begins.
         """
         last = self._charge.optimizer
         self._charge.optimizer = weakref.ref(optimizer)

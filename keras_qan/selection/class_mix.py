@@ -190,7 +190,7 @@ class ClassMix(Selector):
         return share, tf.reduce_min(tf.where(is_there > 0.0, age, length / count), axis=0)
 
     def extremes(self) -> tf.Tensor:
-        """The six numbers of `ClassExtremes`, float32 `[6]`."""
+        """Return the six numbers of `ClassExtremes`, float32 `[6]`."""
         means = self._losses.means.read_value()
         is_known = tf.logical_not(tf.math.is_nan(means))
         known = tf.where(is_known, means, 0.0)
@@ -203,7 +203,11 @@ class ClassMix(Selector):
         return tf.reshape(tf.stack(parts, axis=1), [6])
 
     def queue(self, number: tf.Tensor) -> tf.Tensor:
-        """The classes of the slots at a batch, newest first, int64 `[S]`."""
+        """Return the classes of the slots at a batch, newest first, int64 `[S]`.
+
+        Args:
+          number: of the batch, int64 `[]`.
+        """
         if self.script is None:
             return tf.cast(self._pushes.at(number)[::-1, 1], tf.int64)
         # After p pushes the slots hold pushes p - 1, p - 2, … and then the first classes.

@@ -101,14 +101,22 @@ class LossRank(Selector):
         return tuple(Press(f).bound_to(self) for f in (1 / 16, 0.25, 1.0, 4.0, 16.0))
 
     def press(self, factor: float | tf.Tensor) -> None:
-        """Multiply the pressure, within its bounds; it shows `staleness` batches later."""
+        """Multiply the pressure, within its bounds; it shows `staleness` batches later.
+
+        Args:
+          factor: above 0; `[]`.
+        """
         bounds = [math.log(bound) for bound in PRESSURE_BOUNDS]
         log_pressure = self._pressures.newest()[1] + tf.math.log(tf.cast(factor, tf.float64))
         within = tf.clip_by_value(log_pressure, *bounds)
         self._pressures.append(within[tf.newaxis], self._stream.first_to_shape())
 
     def log_pressure(self, number: tf.Tensor) -> tf.Tensor:
-        """log s at a batch, annealed, float64 `[]`."""
+        """Return log s at a batch, annealed, float64 `[]`.
+
+        Args:
+          number: of the batch, int64 `[]`.
+        """
         log_pressure = self._pressures.at(number)[0, 1]
         total = tf.cast(self._stream.num_steps.read_value(), tf.float64)
         progress = tf.math.divide_no_nan(tf.cast(number, tf.float64), total)

@@ -88,7 +88,11 @@ class Prune(Selector):
         return tuple(Drop(ratio).bound_to(self) for ratio in (0.0, 0.25, 0.5, 0.75))
 
     def drop(self, ratio: float | tf.Tensor) -> None:
-        """Set the ratio; if it is another, a new pass begins, `staleness` batches later."""
+        """Set the ratio; if it is another, a new pass begins, `staleness` batches later.
+
+        Args:
+          ratio: of the below-average examples that are dropped, `[]`, in [0, 1].
+        """
         ratio = tf.cast(ratio, tf.float32)
         is_other = tf.not_equal(ratio, self._ratio.read_value())
         self._is_changed.assign(tf.logical_or(self._is_changed.read_value(), is_other))

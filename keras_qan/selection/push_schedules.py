@@ -20,7 +20,13 @@ class PushSchedule(Protocol):
     every: int
 
     def classes(self, pushes: tf.Tensor, num_classes: int, seed: tf.Tensor) -> tf.Tensor:
-        """Return the class of each push, int64 `[S]`, for their numbers from 0, int64 `[S]`."""
+        """Return the class of each push, int64 `[S]`.
+
+        Args:
+          pushes: their numbers from 0, int64 `[S]`.
+          num_classes: how many there are.
+          seed: of the stream, int64 `[]`.
+        """
         ...
 
 
@@ -39,7 +45,7 @@ class Cycle:
         self.every = check_integer("every", every, 1)
 
     def classes(self, pushes: tf.Tensor, num_classes: int, seed: tf.Tensor) -> tf.Tensor:
-        """Return 0, 1, 2, … and again."""
+        """Return 0, 1, 2, … and again; see `PushSchedule.classes`."""
         del seed
         return pushes % num_classes
 
@@ -59,7 +65,10 @@ class Draw:
         self.every = check_integer("every", every, 1)
 
     def classes(self, pushes: tf.Tensor, num_classes: int, seed: tf.Tensor) -> tf.Tensor:
-        """Return any class with the same probability; a function of the seed and the push."""
+        """Return any class with the same probability; see `PushSchedule.classes`.
+
+        It is a function of the seed and the push.
+        """
         # Each seed begins elsewhere, by a step that no number of pushes reaches.
         return _high_bits(_mixed(seed * 5851543109873147353 + pushes), 33) % num_classes
 

@@ -236,7 +236,11 @@ class Rule:
     ties_calls = False
 
     def width(self, layer: Any) -> int | None:  # noqa: ARG002
-        """Return the layer's own number of units, None where it has no width of its own."""
+        """Return the layer's own number of units, None where it has no width of its own.
+
+        Args:
+          layer: of the class that the rule is for.
+        """
         return None
 
     def inner_widths(self, layer: Any) -> dict[str, int]:  # noqa: ARG002
@@ -244,7 +248,11 @@ class Rule:
         return {}
 
     def width_axis(self, call: CallView) -> WidthAxis:
-        """Return the axis that shows the width; by default the output's last."""
+        """Return the axis that shows the width; by default the output's last.
+
+        Args:
+          call: of the layer.
+        """
         return WidthAxis(Port("out"), len(call.outputs[0]) - 1)
 
     def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
@@ -264,11 +272,20 @@ class Rule:
         raise NotImplementedError
 
     def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:  # noqa: ARG002
-        """Return the config of the grown layer."""
+        """Return the config of the grown layer.
+
+        Args:
+          config: of the layer as it is.
+          grown: how its axes grow.
+        """
         return config
 
     def weights(self, grown: GrownLayer) -> list[Weight]:  # noqa: ARG002
-        """Return the weights that have maps on their axes."""
+        """Return the weights that have maps on their axes.
+
+        Args:
+          grown: how the layer's axes grow.
+        """
         return []
 
     def needs_shares(self, call: Any) -> bool:  # noqa: ARG002
@@ -290,5 +307,10 @@ class Rule:
         return mapped
 
     def rebuild(self, layer: Any, config: dict[str, Any]) -> Any:
-        """Return a new layer from a config."""
+        """Return a new layer from a config.
+
+        Args:
+          layer: as it was.
+          config: of the new one.
+        """
         return type(layer).from_config(config)

@@ -3,81 +3,30 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-_spec = importlib.util.spec_from_file_location("api", ROOT / "docs" / "api.py")
-api = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(api)
-
-PUBLIC = sorted(
-    {
-        api.home(package, name)
-        for package in api.PACKAGES
-        for name in api.public_names(package)
-        if f"{package}.{name}" not in api.PACKAGES
-    }
-)
+sys.path.insert(0, str(ROOT / "docs"))
+try:
+    import api
+    import docstrings
+finally:
+    del sys.path[0]
 
 
-def definition(full_name: str) -> ast.AST | None:
-    """The class or function of a name; None for a constant or a module."""
-    module, name = full_name.rsplit(".", 1)
-    path = ROOT / module.replace(".", "/")
-    file = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
-    nodes = ast.parse(file.read_text(encoding="utf-8")).body
-    return next((node for node in nodes if getattr(node, "name", None) == name), None)
+@pytest.mark.parametrize("full_name", api.public_symbols())
+def test_a_public_name_and_its_methods_say_what_they_take_give_and_raise(full_name):
+    assert docstrings.problems(full_name) == []
 
 
-def raises(node: ast.AST) -> bool:
-    """Whether a function checks its arguments or raises by itself."""
-    return any(
-        isinstance(part, ast.Raise)
-        or (isinstance(part, ast.Call) and ast.unparse(part.func).startswith("check_"))
-        for part in ast.walk(node)
-    )
-
-
-def missing_parts(node: ast.AST) -> list[str]:
-    text = ast.get_docstring(node) or ""
-    sections = set(re.findall(r"^(Args|Attributes|Returns|Yields|Raises):$", text, re.MULTILINE))
-    missing = [] if text else ["docstring"]
-    if isinstance(node, ast.ClassDef):
-        bases = {ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases}
-        makers = [
-            part
-            for part in node.body
-            if getattr(part, "name", None) in ("__init__", "__post_init__")
-        ]
-        takes = any(len(maker.args.args + maker.args.kwonlyargs) > 1 for maker in makers)
-        if "NamedTuple" in bases or "dataclass" in " ".join(map(ast.unparse, node.decorator_list)):
-            takes |= any(isinstance(part, ast.AnnAssign) for part in node.body)
-        is_plain = "Protocol" in bases or any(base.endswith("Error") for base in bases)
-    else:
-        makers = [node]
-        arguments = node.args
-        takes = bool(arguments.args or arguments.kwonlyargs or arguments.vararg)
-        is_plain = False
-        gives = node.returns is not None and ast.unparse(node.returns) != "None"
-        # One that begins with "Return" says it in its first line.
-        if gives and not sections & {"Returns", "Yields"} and not text.startswith("Return"):
-            missing.append("Returns")
-    if takes and not is_plain and not sections & {"Args", "Attributes"}:
-        missing.append("Args")
-    if any(raises(maker) for maker in makers) and not is_plain and "Raises" not in sections:
-        missing.append("Raises")
-    return missing
-
-
-@pytest.mark.parametrize("full_name", PUBLIC)
-def test_a_public_name_says_what_it_takes_gives_and_raises(full_name):
-    node = definition(full_name)
-    if node is not None:
-        assert missing_parts(node) == []
+def test_a_docstring_without_its_parts_ends_the_build(monkeypatch):
+    monkeypatch.setattr(docstrings, "problems", lambda name: [f"{name} has no Args"])
+    with pytest.raises(ValueError, match=r"net2net\.\S+\.widen has no Args"):
+        api.on_files([], None)
 
 
 @pytest.mark.parametrize("package", api.PACKAGES)
@@ -103,11 +52,27 @@ def test_every_package_with_public_names_is_in_the_reference_and_its_navigation(
         ("def f(x: int) -> int:\n  '''Add one.'''", ["Returns", "Args"]),
         ("def f(x: int) -> None:\n  '''Add.\n\n  Args:\n    x: it.\n  '''\n  raise E", ["Raises"]),
         ("def f() -> int:\n  '''Return one.'''", []),
+        ("def f(x: int) -> int:\n  '''Add; see `Executor.map`.'''", []),
+        ("def f(x: int) -> int:\n  '''Add; see `Executor.nothing`.'''", ["Returns", "Args"]),
         ("class A:\n  def __init__(self, x): ...", ["docstring", "Args"]),
     ],
 )
 def test_what_is_missing_is_found(source, expected):
-    assert missing_parts(ast.parse(source).body[0]) == expected
+    assert docstrings.missing_parts(ast.parse(source).body[0]) == expected
+
+
+def test_methods_are_looked_at_but_for_those_that_keras_or_a_class_above_documents(monkeypatch):
+    source = """class Own(Action):
+    '''One.'''
+    def bound_to(self, selector): '''As above.'''
+    def on_epoch_end(self, epoch, logs): '''Keras calls it.'''
+    def _inner(self, x): ...
+    @property
+    def size(self) -> int: '''Number of things.'''
+    def other(self, x): '''Do.'''
+"""
+    monkeypatch.setattr(docstrings, "_definition", lambda name: ast.parse(source).body[0])
+    assert docstrings.problems("module.Own") == ["module.Own.other has no Args"]
 
 
 def test_every_guide_and_decision_is_in_the_navigation():

@@ -72,7 +72,10 @@ class Hyperparameter:
         return type(self).__name__
 
     def shape(self, info: ModelInfo) -> tuple[int, ...]:
-        """Shape of the numbers.
+        """Return the shape of the numbers.
+
+        Args:
+          info: what is known of the model.
 
         Raises:
           ValueError: the model or the loss has no place for this hyperparameter.
@@ -80,16 +83,24 @@ class Hyperparameter:
         raise NotImplementedError
 
     def start(self, info: ModelInfo) -> float:  # noqa: ARG002
-        """Value that all numbers start from."""
+        """Return the value that all numbers start from.
+
+        Args:
+          info: what is known of the model.
+        """
         return self.default_initial if self.initial is None else self.initial
 
     def initial_unconstrained(self, info: ModelInfo) -> np.ndarray:
-        """Unconstrained numbers to start from, float64 `shape(info)`."""
+        """Return the unconstrained numbers to start from, float64 `shape(info)`.
+
+        Args:
+          info: what is known of the model.
+        """
         value = float(np.clip(self.start(info), *self.bounds))
         return np.full(self.shape(info), self.transform.unconstrained(value))
 
     def unconstrained_bounds(self) -> tuple[float, float]:
-        """Bounds on the unconstrained scale."""
+        """Return the bounds on the unconstrained scale."""
         low, high = self.transform.unconstrained(np.asarray(self.bounds))
         return float(low), float(high)
 
@@ -99,7 +110,13 @@ class Hyperparameter:
         weights: list[tf.Tensor],  # noqa: ARG002
         info: ModelInfo,  # noqa: ARG002
     ) -> tf.Tensor | None:
-        """Term of the training loss, or None."""
+        """Return a term of the training loss, `[]`, or None.
+
+        Args:
+          value: the numbers, `shape(info)`.
+          weights: the model's trainable weights.
+          info: what is known of the model.
+        """
         return None
 
     def weigh(
@@ -110,7 +127,15 @@ class Hyperparameter:
         batch: Batch,  # noqa: ARG002
         info: ModelInfo,  # noqa: ARG002
     ) -> tf.Tensor:
-        """Return the losses of a batch's examples, changed; `[B]`."""
+        """Return the losses of a batch's examples, changed; `[B]`.
+
+        Args:
+          value: the numbers, `shape(info)`.
+          losses: of the batch's examples, `[B]`.
+          outputs: what the model answers for the batch.
+          batch: inputs, targets, weights and places of the examples.
+          info: what is known of the model.
+        """
         return losses
 
     def config(self) -> dict[str, Any]:

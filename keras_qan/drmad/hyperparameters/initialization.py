@@ -40,7 +40,13 @@ class InitialScale(GranularHyperparameter):
     def scaled(
         self, value: tf.Tensor, weights: list[tf.Tensor], info: ModelInfo
     ) -> list[tf.Tensor]:
-        """Scale the kernels, s · w; leave other weights as they are."""
+        """Return the weights with kernels scaled, s · w, and others as they are.
+
+        Args:
+          value: the scales, `[L]` or `[1]`.
+          weights: the model's trainable weights at the start.
+          info: what is known of the model.
+        """
         kernels = set(info.kernels())
         return [
             weight * value[info.layer_of[number] if self.per == "layer" else 0]

@@ -69,7 +69,13 @@ class LearningRate(GranularHyperparameter):
         return info.learning_rate if self.initial is None else self.initial
 
     def rates(self, value: tf.Tensor, progress: tf.Tensor, info: ModelInfo) -> tf.Tensor:
-        """Rate of each weight tensor, `[number of tensors]`."""
+        """Return the rate of each weight tensor, `[number of tensors]`.
+
+        Args:
+          value: the rates, `[L, P]`.
+          progress: share of the training that is done, `[]`, in [0, 1].
+          info: what is known of the model.
+        """
         now = at_progress(value, progress)
         places = info.layer_of if self.per == "layer" else [0] * len(info.layer_of)
         return tf.gather(now, tf.constant(places, tf.int32))
@@ -115,5 +121,10 @@ class Momentum(Hyperparameter):
         return info.momentum if self.initial is None else self.initial
 
     def momentum(self, value: tf.Tensor, progress: tf.Tensor) -> tf.Tensor:
-        """γ at this point of the training, `[]`."""
+        """Return γ at this point of the training, `[]`.
+
+        Args:
+          value: the momenta, `[P]`.
+          progress: share of the training that is done, `[]`, in [0, 1].
+        """
         return at_progress(value, progress)
