@@ -10,10 +10,12 @@ import keras
 from keras_qan.qan.model_access import require_trainable
 from keras_qan.qan.slope_ratio import LONGEST_WINDOW, SlopeEstimate, SlopeMeter
 from keras_qan.qan.variables import synchronize
+from keras_qan.storage.serialization import configurable
 from keras_qan.utils.backend import Keras3Callback
 from keras_qan.utils.validation import check_integer
 
 
+@configurable
 class SlopeRatio(Keras3Callback, keras.callbacks.Callback):
     """Logs the slope ratio, which tells whether the learning rate is too low or too high.
 
@@ -51,9 +53,9 @@ class SlopeRatio(Keras3Callback, keras.callbacks.Callback):
 
     def __init__(self, every: int = 100, window: int = 16) -> None:
         super().__init__()
-        self._every = check_integer("SlopeRatio's every", every, 5)
-        self._window = check_integer("SlopeRatio's window", window, 4, LONGEST_WINDOW)
-        if self._window >= self._every:
+        self.every = check_integer("SlopeRatio's every", every, 5)
+        self.window = check_integer("SlopeRatio's window", window, 4, LONGEST_WINDOW)
+        if self.window >= self.every:
             raise ValueError(
                 f"SlopeRatio got window={window} and every={every}; expected a window that is "
                 "shorter than the steps from one to the next."
@@ -84,9 +86,9 @@ class SlopeRatio(Keras3Callback, keras.callbacks.Callback):
             if meter.reason is not None:
                 self._warn(meter.reason)
         # The first step of a window only sets its start.
-        if (self._step - 1) % self._every == self._window:
+        if (self._step - 1) % self.every == self.window:
             self._take()
-            meter.open(after=self._every - self._window - 1)
+            meter.open(after=self.every - self.window - 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Add the last estimate of this epoch to the logs."""

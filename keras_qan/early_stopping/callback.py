@@ -19,6 +19,7 @@ from keras_qan.early_stopping.history import CurveHistory, FinishedCurve
 from keras_qan.early_stopping.intervals import Prediction
 from keras_qan.early_stopping.predictor import CurvePredictor
 from keras_qan.early_stopping.rule import Mode, StopRule
+from keras_qan.storage.serialization import keras_serializable
 from keras_qan.utils.backend import Keras3Callback
 
 _log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ FeatureProvider = Mapping[str, Feature] | Callable[[keras.Model], Mapping[str, F
 _GROWTH = 1.1
 
 
+@keras_serializable
 class CurveStopping(Keras3Callback, keras.callbacks.Callback):
     """Stops trainings that are predicted to end behind the best finished ones.
 
@@ -86,6 +88,7 @@ class CurveStopping(Keras3Callback, keras.callbacks.Callback):
         predictor: CurvePredictor | None = None,
     ) -> None:
         super().__init__()
+        self._given_mode = mode
         self._knows_mode = mode not in (None, "auto") or monitor in ("loss", "val_loss")
         usual: Any = mode if mode not in (None, "auto") else "min" if self._knows_mode else "max"
         self.rule = StopRule(confidence, keep_best, margin, usual)
@@ -117,6 +120,23 @@ class CurveStopping(Keras3Callback, keras.callbacks.Callback):
         keras.callbacks.Callback.__init__(twin)
         twin._reset()
         return twin
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that it was made with, for `keras.saving`.
+
+        The finished curves are no part of it, but the path of their directory. A function that
+        gives features has to be registered with `keras.saving`.
+        """
+        return {
+            "history": os.fspath(self.history.directory),
+            "monitor": self.monitor,
+            "confidence": self.rule.confidence,
+            "keep_best": self.rule.keep_best,
+            "margin": self.rule.margin,
+            "features": self._given,
+            "mode": self._given_mode,
+            "predictor": self._shared.predictor,
+        }
 
     @property
     def predicted_end(self) -> float:

@@ -24,6 +24,7 @@ from keras_qan.early_stopping.intervals import (
     ResidualModel,
 )
 from keras_qan.early_stopping.regressors import FAMILIES, Regressor, residuals, select_regressor
+from keras_qan.storage.serialization import configurable
 from keras_qan.utils.validation import check, check_choice, check_integer, check_number
 
 #: A positive feature that spans more than this factor is taken by its logarithm.
@@ -75,6 +76,7 @@ def _spans_wide(features: Floats) -> npt.NDArray[np.bool_]:
     return (low > 0.0) & (high > _WIDE * low)
 
 
+@configurable
 class CurvePredictor:
     """Predicts the last value of learning curves from their first ones.
 

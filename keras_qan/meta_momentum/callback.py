@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ import tensorflow as tf
 
 from keras_qan.actions import Schedule
 from keras_qan.meta_momentum.losses import Pull, TeacherLoss
-from keras_qan.meta_momentum.teachers import Teacher, make_teacher
+from keras_qan.meta_momentum.teachers import BestStudentTeacher, Teacher, make_teacher
 from keras_qan.meta_momentum.train_step import TrainStepPatch
-from keras_qan.storage.serialization import configurable
+from keras_qan.storage.serialization import configurable, keras_serializable
 from keras_qan.utils.backend import Keras3Callback
 from keras_qan.utils.experimental import experimental
 from keras_qan.utils.fit_patch import detach_leftovers
@@ -40,6 +41,7 @@ class ConstantStrength:
         return tf.ones_like(progress)
 
 
+@keras_serializable
 @experimental(
     "our own figures show no gain yet. Agents with the pull were level with those without it, or "
     "behind (`benchmarks/rally`, part teachers)."
@@ -137,6 +139,29 @@ class MetaMomentum(Keras3Callback, keras.callbacks.Callback):
         made._model = None
         made._patch, made._scores = None, {}
         return made
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that it was made with, for `keras.saving`.
+
+        Raises:
+          TypeError: the teacher is a model or an object, whose weights a config does not hold.
+        """
+        if type(self.teacher) is not BestStudentTeacher:
+            raise TypeError(
+                f"This MetaMomentum has the teacher {self.teacher!r}, whose weights a config does "
+                'not hold; expected "previous". Save the teacher by model.save, and make the '
+                "callback anew with keras.saving.load_model(path)."
+            )
+        directory = self.teacher.directory
+        return {
+            "teacher": "previous",
+            "strength": self.strength,
+            "steps": self.steps,
+            "layers": self.layers,
+            "form": self.form,
+            "fade": self.fade,
+            "directory": None if directory is None else os.fspath(directory),
+        }
 
     # Keras's hooks.
 

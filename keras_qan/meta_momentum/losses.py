@@ -16,6 +16,7 @@ from keras_qan.meta_momentum.matching import (
     watched_layers,
 )
 from keras_qan.meta_momentum.teachers import Teacher
+from keras_qan.storage.serialization import configurable
 from keras_qan.utils.validation import check_number
 
 
@@ -64,6 +65,7 @@ class BoundLoss:
         raise NotImplementedError
 
 
+@configurable
 class Pull:
     """On weights: w ← w + c_t (w* − w) after each update t (the original's meta-momentum).
 
@@ -172,6 +174,7 @@ class _WholeTraining:
         return None
 
 
+@configurable
 class Features(_WholeTraining):
     """On features: a loss c_t · mean over watched layers l of mean((f_l − f*_l)²).
 
@@ -225,6 +228,7 @@ class _BoundFeatures(_BoundOutputLoss):
         return tf.add_n(terms) / len(terms)
 
 
+@configurable
 class Distillation(_WholeTraining):
     """On answers: a loss c_t · T² KL(softmax(z*/T) ‖ softmax(z/T)), mean over examples.
 

@@ -42,6 +42,7 @@ from keras_qan.qan.rule import Decision
 from keras_qan.qan.slope_ratio import FEWEST_STEPS
 from keras_qan.qan.training_memory import rates_to_go_on_with, remember_fit
 from keras_qan.qan.variables import workers_of
+from keras_qan.storage.serialization import keras_serializable
 from keras_qan.utils.backend import Keras3Callback
 from keras_qan.utils.validation import check, check_integer
 
@@ -52,6 +53,7 @@ PATIENCE = 10
 MAX_ROLLBACKS = 20
 
 
+@keras_serializable
 class QANCallback(Keras3Callback, keras.callbacks.Callback):
     """Tunes the learning rate while a model trains, and learns to do it better with each `fit`.
 
@@ -139,6 +141,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         if total_steps is not None:
             total_steps = check_integer("QANCallback's total_steps", total_steps, 1)
         self._restores_best, self._total_steps = restore_best, total_steps
+        self._given = {"directory": directory, "policy": policy, "restore_best": restore_best}
         if directory is not None and not isinstance(directory, str | os.PathLike):
             raise TypeError(
                 f"QANCallback got directory={directory!r}; expected the path of a folder, or None "
@@ -156,6 +159,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
             schedule=schedule,
         )
         given.check()
+        self._given |= {"total_steps": total_steps, **vars(given)}
         known = starting_policy(policy, given)
         if known is None:
             self._adopt(AgentState(given, _default_settings(), directory), explore=True)
@@ -199,6 +203,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         callback = cls.__new__(cls)
         keras.callbacks.Callback.__init__(callback)
         callback._restores_best, callback._total_steps = False, None
+        callback._given = {}
         callback._adopt(state, explore)
         return callback
 
@@ -304,7 +309,29 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         """Return a callback for another training that shares agent, counters and directory."""
         memo[id(self)] = copy = type(self).of(self._state, self.explore)
         copy._restores_best, copy._total_steps = self._restores_best, self._total_steps
+        copy._given = self._given
         return copy
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that it was made with, for `keras.saving`.
+
+        What an agent has learned is no part of it: that is in the directory.
+
+        Raises:
+          TypeError: it was made by `load`, or has a policy that is no file.
+        """
+        if not self._given or isinstance(self._given["policy"], Policy):
+            was = "made by QANCallback.load" if not self._given else "given a Policy object"
+            raise TypeError(
+                f"This QANCallback was {was}, which a config cannot hold; expected arguments that "
+                "are plain data. Write the policy to a file with Policy.save and give its path, or "
+                "use QANCallback.load(directory) on the other side."
+            )
+        config = {name: value for name, value in self._given.items() if value is not UNSET}
+        for name in ("directory", "policy"):
+            if isinstance(config.get(name), os.PathLike):
+                config[name] = os.fspath(config[name])
+        return config
 
     def __reduce__(self) -> Any:
         """Refuse to be pickled: an agent is saved as data."""

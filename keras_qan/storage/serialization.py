@@ -43,6 +43,14 @@ def configurable(cls: _Class) -> _Class:
         cls.get_config = lambda self: {  # type: ignore[attr-defined]
             name: getattr(self, name) for name in _arguments(type(self))
         }
+    return keras_serializable(cls)
+
+
+def keras_serializable(cls: _Class) -> _Class:
+    """Register a class that has a `get_config` with `keras.saving`, under the package `keras_qan`.
+
+    The class gains `from_config`, which gives the constructor what `get_config` wrote.
+    """
     if not hasattr(cls, "from_config"):
         cls.from_config = classmethod(_from_keras_config)  # type: ignore[attr-defined]
     keras.saving.register_keras_serializable(package="keras_qan")(cls)
