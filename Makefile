@@ -44,6 +44,7 @@ setup: .venv/.installed
 user: .venv/.user
 
 demo: user
+	@echo "Training a small CNN on digits 39 times, which takes about a minute"
 	@$(BIN)/python scripts/compare_schedules.py --flagfile=configs/digits_demo.flags
 
 demo-learn: setup

@@ -13,7 +13,7 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -23,6 +23,7 @@ from keras_qan.drmad.hyperparameters import Hyperparameter
 from keras_qan.drmad.inner_loop import DivergedError
 from keras_qan.drmad.tuner import Tuner
 from keras_qan.parallel import Call, Executor, LocalExecutor
+from keras_qan.utils.progress import Progress, for_verbosity
 from keras_qan.utils.validation import check_integer
 
 _log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def search_then_descend(
     trials_at_once: int = 1,
     engine: Executor | None = None,
     source: Call | None = None,
+    verbose: int | Literal["auto"] = 1,
     **options: Any,
 ) -> Tuner:
     """Find the average of each hyperparameter with Optuna, then tune each number by descent.
@@ -89,6 +91,8 @@ def search_then_descend(
       engine: executor that trains them. Defaults to this process, one after the other.
       source: call that makes the tuner in a worker: a function that returns `Tuner(...)` of the
         same arguments without a directory. Needed where the engine's workers are other processes.
+      verbose: as in Keras: 0 for silence, 1 for bars on a terminal and lines elsewhere, with what
+        is decided, 2 for a line a trial and an outer step. Defaults to 1.
       **options: `method`, `training`, `outer`, `strategy`, as for `Tuner`.
 
     Returns:
@@ -102,6 +106,7 @@ def search_then_descend(
       WorkerDiedError: a trial's worker died again and again.
     """
     optuna = _optuna()
+    progress = for_verbosity(verbose)
     check_integer("trials", trials, 1)
     check_integer("outer_steps", outer_steps, 0)
     check_integer("trials_at_once", trials_at_once, 1)
@@ -133,7 +138,7 @@ def search_then_descend(
     )
     tuner.set_study(study)
     if tuner.history:
-        return tuner.search(outer_steps)
+        return tuner.search(outer_steps, verbose=verbose)
     averages = AverageSearch(
         study,
         tuner,
@@ -142,7 +147,8 @@ def search_then_descend(
         seed=tuner.training.seed if sampler is None else None,
         asks_pruner=pruner is not None,
     )
-    averages.run(trials, engine, source)
+    with progress as bars:
+        averages.run(trials, engine, source, bars)
     if not any(trial.state.name == "COMPLETE" for trial in study.trials):
         raise DivergedError(
             f"All {len(study.trials)} trials diverged or were pruned; expected one that "
@@ -152,7 +158,7 @@ def search_then_descend(
     if tuner.val_loss != study.best_value:
         tuner.evaluate(best)  # a worker trained it, or a process that is gone
     tuner.start_from(best)
-    return tuner.search(outer_steps)
+    return tuner.search(outer_steps, verbose=verbose)
 
 
 def _optuna() -> Any:
@@ -268,9 +274,17 @@ class AverageSearch:
         self._study, self._tuner, self._seed = study, tuner, seed
         self._at_once, self._owns_study, self._asks_pruner = trials_at_once, owns_study, asks_pruner
 
-    def run(self, trials: int, engine: Executor | None = None, source: Call | None = None) -> None:
+    def run(
+        self,
+        trials: int,
+        engine: Executor | None = None,
+        source: Call | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         """Train until there are so many trials in all; see `search_then_descend`."""
-        engine = engine or LocalExecutor()
+        engine, bars = engine or LocalExecutor(), progress or Progress()
+        finished = [t for t in self._study.get_trials(deepcopy=False) if t.state.is_finished()]
+        bars.start("trials", len(finished), trials, 0)
         while True:
             first, batch = self._next(trials)
             if not batch:
@@ -279,6 +293,9 @@ class AverageSearch:
             results = self._results(asked, self.limits(first), engine, source)
             for (trial, _), result in zip(asked, results, strict=True):
                 self._tell(trial, result)
+                bars.advance()
+                loss = "" if result.value is None else f", validation loss {result.value:.4g}"
+                bars.say(f"trial {trial.number}: {result.state}{loss}", result.state != "complete")
 
     def _results(
         self,

@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -171,7 +171,11 @@ class Tuner:
         return self._named(self._require_best()["raws"])
 
     def search(
-        self, outer_steps: int = 20, *, progress: progress_bars.Progress | None = None
+        self,
+        outer_steps: int = 20,
+        *,
+        progress: progress_bars.Progress | None = None,
+        verbose: int | Literal["auto"] = 1,
     ) -> Tuner:
         """Train and step until `outer_steps` outer steps are done in all.
 
@@ -180,23 +184,37 @@ class Tuner:
         Args:
           outer_steps: number of trainings with a hypergradient; one that diverges is repeated with
             half the step and counted in `divergences` instead. Defaults to 20.
-          progress: progress display. Defaults to a bar on a terminal.
+          progress: progress display. Defaults to what `verbose` says.
+          verbose: as in Keras: 0 for silence, 1 for a bar on a terminal and lines elsewhere, with
+            what is decided, 2 for a line an outer step. Defaults to 1.
 
         Returns:
           The tuner itself.
 
         Raises:
           DivergedError: the first training diverges, or no part of a step is possible.
-          ValueError: the validation loss does not depend on a hyperparameter.
+          ValueError: the validation loss does not depend on a hyperparameter, or `verbose` is out
+            of range.
         """
         check_integer("outer_steps", outer_steps, 0)
-        bars = progress or progress_bars.for_terminal()
-        with bars:
+        shown = progress_bars.for_verbosity(verbose)
+        with progress or shown as bars:
             bars.start("outer steps", len(self.history), outer_steps, 0)
             while len(self.history) < outer_steps:
+                best, divergences = self.val_loss, self.divergences
                 self._outer_step()
                 self._keep()
                 bars.advance()
+                if self.divergences > divergences:
+                    times = self.divergences - divergences
+                    bars.say(
+                        f"outer step {len(self.history)}: halved {times} times, as it diverged"
+                    )
+                loss = self.history[-1]["val_loss"]
+                so_far = ", the lowest so far" if loss < best else ""
+                bars.say(
+                    f"outer step {len(self.history)}: validation loss {loss:.4g}{so_far}", False
+                )
         if self.directory is not None and self.history:
             self.draw()
         return self

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import logging
 import math
 import os
 import warnings
@@ -21,8 +20,7 @@ from keras_qan.early_stopping.predictor import CurvePredictor
 from keras_qan.early_stopping.rule import Mode, StopRule
 from keras_qan.storage.serialization import keras_serializable
 from keras_qan.utils.backend import Keras3Callback
-
-_log = logging.getLogger(__name__)
+from keras_qan.utils.validation import check
 
 FeatureProvider = Mapping[str, Feature] | Callable[[keras.Model], Mapping[str, Feature]]
 
@@ -56,6 +54,8 @@ class CurveStopping(Keras3Callback, keras.callbacks.Callback):
       mode: "max" where larger is better, "min" for losses. Defaults to what Keras knows, as in its
         own callbacks: the direction of the metric's object, and "min" for the loss.
       predictor: Defaults to `CurvePredictor()`.
+      verbose: 0 for silence, 1 for a line where a training is stopped, 2 for each prediction too.
+        Defaults to 1 in a `fit` that is verbose, to 0 in another.
 
     Attributes:
       prediction: of the end of the present or last training; None if there was none.
@@ -86,6 +86,7 @@ class CurveStopping(Keras3Callback, keras.callbacks.Callback):
         features: FeatureProvider | None = None,
         mode: Mode | Literal["auto"] | None = None,
         predictor: CurvePredictor | None = None,
+        verbose: Literal[0, 1, 2] | None = None,
     ) -> None:
         super().__init__()
         self._given_mode = mode
@@ -98,6 +99,8 @@ class CurveStopping(Keras3Callback, keras.callbacks.Callback):
         self.monitor = monitor
         self._shared = _SharedPredictor(predictor or CurvePredictor())
         self._given = features
+        check(verbose in (None, 0, 1, 2), "verbose", verbose, "0, 1, 2 or None for that of fit")
+        self.verbose = verbose
         self._reset()
 
     def _reset(self) -> None:
@@ -136,6 +139,7 @@ class CurveStopping(Keras3Callback, keras.callbacks.Callback):
             "features": self._given,
             "mode": self._given_mode,
             "predictor": self._shared.predictor,
+            "verbose": self.verbose,
         }
 
     @property
@@ -218,7 +222,7 @@ class CurveStopping(Keras3Callback, keras.callbacks.Callback):
         finished = self.history.finished_curves(self.monitor, self._first_epoch)
         missing = self._needed - len(finished)
         if missing > 0:
-            _log.info("CurveStopping cannot stop yet: %d finished curves are missing", missing)
+            self._say(2, f"CurveStopping cannot stop yet: {missing} finished curves are missing")
         if missing > 0 or self._planned < 2:
             return
         self._threshold = self.rule.threshold(one.values[: self._planned][-1] for one in finished)
@@ -245,16 +249,22 @@ class CurveStopping(Keras3Callback, keras.callbacks.Callback):
         self.prediction = found
         ends = (float(part[0]) for part in found)
         self._predictions.append((float(len(self._values)), *ends))
+        end = (
+            f"{self.monitor} is predicted to end at {self.predicted_end:.4g} "
+            f"({found.low[0]:.4g} … {found.high[0]:.4g})"
+        )
         if self.rule.should_stop(found, self._threshold)[0]:
             self.stopped_epoch = epoch
             self.model.stop_training = True
-            if self.params.get("verbose"):
-                print(
-                    f"\nEpoch {epoch + 1}: stopped, as {self.monitor} is predicted to end at "
-                    f"{self.predicted_end:.4g} ({found.low[0]:.4g} … {found.high[0]:.4g}), behind "
-                    f"{self._threshold:.4g}",
-                    flush=True,
-                )
+            self._say(1, f"Epoch {epoch + 1}: stopped, as {end}, behind {self._threshold:.4g}")
+        else:
+            self._say(2, f"Epoch {epoch + 1}: {end}, not surely behind {self._threshold:.4g}")
+
+    def _say(self, level: int, text: str) -> None:
+        """Print a line where the verbosity reaches the level."""
+        verbose = bool(self.params.get("verbose")) if self.verbose is None else self.verbose
+        if verbose >= level:
+            print(f"\n{text}", flush=True)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Add the curve to the history, unless something else ended the training early."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from keras_qan.data import Examples
 from keras_qan.metaqnn.trial import Trial, compile_model, fit_model
+from keras_qan.utils.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,18 +59,23 @@ class Ensemble:
         ]
 
 
-def retrain_best(trials: Sequence[Trial], count: int) -> Ensemble:
+def retrain_best(trials: Sequence[Trial], count: int, progress: Progress) -> Ensemble:
     """Train architectures to the end of their recipes and combine the best.
 
     Args:
       trials: the architectures; neither stopped nor restarted.
       count: the number to combine, by validation accuracy after the last epoch.
+      progress: shows the trainings.
     """
     found = []
-    for one in trials:
-        model = compile_model(one, one.recipe)
-        curve = fit_model(model, one, one.recipe, [])
-        found.append((curve[-1], one.architecture, model))
+    with progress as bars:
+        bars.start("models", 0, len(trials), trials[0].recipe.epochs)
+        for one in trials:
+            model = compile_model(one, one.recipe)
+            curve = fit_model(model, one, one.recipe, [bars.epochs()])
+            found.append((curve[-1], one.architecture, model))
+            bars.advance()
+            bars.say(f"{one.architecture}: validation accuracy {curve[-1]:.4g}", False)
     found.sort(key=lambda item: -item[0])
     scores, texts, models = zip(*found[:count], strict=True)
     return Ensemble(models, texts, scores)

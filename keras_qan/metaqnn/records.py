@@ -59,6 +59,21 @@ class ModelRecord:
         """True unless memory ran out; then the agent does not learn from it."""
         return self.status != "out_of_memory"
 
+    def describe(self, is_best: bool) -> str:
+        """Return what became of the model, in a line.
+
+        Args:
+          is_best: whether no model before scored as much.
+        """
+        best = ", the best so far" if is_best else ""
+        status = "" if self.status == "trained" else f", {self.status.replace('_', ' ')}"
+        if math.isfinite(self.predicted):
+            status += f": predicted to end at {self.predicted:.4g}"
+        return (
+            f"model {self.number}: {self.architecture}, validation accuracy {self.score:.4g} after "
+            f"{len(self.curve)} epochs{best}{status}"
+        )
+
 
 def append(directory: Path, model: ModelRecord) -> None:
     """Append a row and wait until it is on the disk."""

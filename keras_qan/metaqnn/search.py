@@ -10,7 +10,7 @@ import os
 import warnings
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -123,22 +123,31 @@ class MetaQNN:
         """Number of different models that were trained."""
         return sum(row.counts for row in self._rows)
 
-    def run(self, models: int, watch: progress.Progress | None = None) -> list[ModelRecord]:
+    def run(
+        self,
+        models: int,
+        watch: progress.Progress | None = None,
+        *,
+        verbose: int | Literal["auto"] = 1,
+    ) -> list[ModelRecord]:
         """Train until there is a number of different models, those of earlier runs included.
 
         Args:
           models: the number of models in all.
-          watch: shows progress. Defaults to bars on a terminal, nothing elsewhere.
+          watch: shows progress. Defaults to what `verbose` says.
+          verbose: as in Keras: 0 for silence, 1 for bars on a terminal and lines elsewhere, with
+            each model that is the best so far or was stopped, 2 for a line a model. Defaults to 1.
 
         Returns:
           All rows.
 
         Raises:
-          ValueError: `models` is below 1.
+          ValueError: `models` is below 1, or `verbose` is out of range.
         """
         check_integer("models", models, 1)
-        with watch or progress.for_terminal() as bars:
-            bars.start("models", self.num_models, models, self.recipe.epochs)
+        shown = progress.for_verbosity(verbose)
+        with watch or shown as bars:
+            bars.start("models", self.num_models, models, 0)
             while self.num_models < models:
                 batch = self._propose(min(self._parallel, models - self.num_models))
                 if not batch:
@@ -153,8 +162,11 @@ class MetaQNN:
                 trials = [self._make_trial(proposal) for proposal in batch]
                 outcomes = run_trials(trials, self._engine)
                 for proposal, outcome in zip(batch, outcomes, strict=True):
-                    self._record(proposal, outcome)
+                    best = self.best(1)
+                    row = self._record(proposal, outcome)
                     bars.advance()
+                    is_best = not best or row.score > best[0].score
+                    bars.say(row.describe(is_best), is_best or row.status != "trained")
         text = json.dumps(self.agent.table.as_data(), sort_keys=True)
         files.replace(self.directory / records.VALUES, text + "\n")
         return self.models
@@ -168,13 +180,21 @@ class MetaQNN:
         scored = [row for row in self._rows if math.isfinite(row.score)]
         return sorted(scored, key=lambda row: (-row.score, row.number))[:count]
 
-    def ensemble(self, count: int = 5, retrain: int = 10, recipe: Recipe | None = None) -> Ensemble:
+    def ensemble(
+        self,
+        count: int = 5,
+        retrain: int = 10,
+        recipe: Recipe | None = None,
+        *,
+        verbose: int | Literal["auto"] = 1,
+    ) -> Ensemble:
         """Train the best models anew and average the best of them.
 
         Args:
           count: the number of models averaged. Defaults to 5.
           retrain: the number of models trained anew, at least `count`. Defaults to 10.
           recipe: of the training. Defaults to that of the search, without stopping.
+          verbose: as of `run`. Defaults to 1.
 
         Returns:
           The ensemble, chosen by validation accuracy.
@@ -199,7 +219,7 @@ class MetaQNN:
             )
             for row in rows
         ]
-        return retrain_best(trials, count)
+        return retrain_best(trials, count, progress.for_verbosity(verbose))
 
     def _propose(self, count: int) -> list[_Proposal]:
         """Sample new architectures; known ones that come up are learned from again."""
@@ -245,7 +265,7 @@ class MetaQNN:
             keep_weights=self.warm_start,
         )
 
-    def _record(self, proposal: _Proposal, outcome: TrialOutcome) -> None:
+    def _record(self, proposal: _Proposal, outcome: TrialOutcome) -> ModelRecord:
         if outcome.weights is not None:
             self._warm_starter.save(proposal.number, proposal.architecture, outcome.weights)
         inherited = proposal.inherited
@@ -269,6 +289,7 @@ class MetaQNN:
         )
         records.append(self.directory, row)
         self._add(row, proposal.learning_rng)
+        return row
 
     def _replay(self, row: ModelRecord) -> None:
         """Repeat the learning that was done when the row was written."""

@@ -141,7 +141,11 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         if total_steps is not None:
             total_steps = check_integer("QANCallback's total_steps", total_steps, 1)
         self._restores_best, self._total_steps = restore_best, total_steps
-        self._given = {"directory": directory, "policy": policy, "restore_best": restore_best}
+        self._given: dict[str, Any] = {
+            "directory": directory,
+            "policy": policy,
+            "restore_best": restore_best,
+        }
         if directory is not None and not isinstance(directory, str | os.PathLike):
             raise TypeError(
                 f"QANCallback got directory={directory!r}; expected the path of a folder, or None "

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import keras
 
@@ -21,7 +21,7 @@ from keras_qan.rally.plan import (
     grow_through,
     plan_stages,
 )
-from keras_qan.rally.report import RallyReport
+from keras_qan.rally.report import RallyReport, describe_stage
 from keras_qan.rally.stage import Stage, check_stages
 from keras_qan.rally.subsets import Subsets, as_examples
 from keras_qan.rally.training import (
@@ -32,7 +32,7 @@ from keras_qan.rally.training import (
     train_stage,
 )
 from keras_qan.utils.experimental import experimental
-from keras_qan.utils.progress import for_terminal
+from keras_qan.utils.progress import for_verbosity
 from keras_qan.utils.validation import check, check_choice, check_integer, check_number
 from net2net.weights import NewUnits
 
@@ -173,6 +173,8 @@ class Rally:
         validation: Any,
         test: Any = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        *,
+        verbose: int | Literal["auto"] = 1,
     ) -> RallyReport:
         """Train through all stages, or resume.
 
@@ -183,6 +185,8 @@ class Rally:
           validation: the same; evaluated on, never trained on.
           test: the same; evaluated on once, in the end. Defaults to none.
           callbacks: other callbacks of each stage's `fit`. Defaults to none.
+          verbose: as in Keras: 0 for silence, 1 for bars on a terminal and lines elsewhere, with
+            what is decided, 2 for a line a stage. Defaults to 1.
 
         Returns:
           The trained network and the records of all stages.
@@ -193,6 +197,7 @@ class Rally:
           CheckpointError: the directory's files are damaged.
           RuntimeError: a stage diverged.
         """
+        progress = for_verbosity(verbose)
         subsets = Subsets(as_examples(train, "train"), self.seed)
         plan = self._plan(build_model, subsets)
         store = RallyStore(self.directory, self._settings(plan))
@@ -212,7 +217,7 @@ class Rally:
             # An agent may have learned elsewhere before.
             data["qan_episodes"] = self.qan.episodes
             store.write(model, data)
-        with for_terminal() as shown:
+        with progress as shown:
             shown.start("stages", done, len(plan), 0)
             for stage in plan[done:]:
                 started = time.perf_counter()
@@ -230,6 +235,7 @@ class Rally:
                 data["qan_episodes"] = None if self.qan is None else self.qan.episodes
                 store.write(model, data)
                 shown.advance()
+                shown.say(describe_stage(record, len(plan)), record["ended_by_rule"])
         if test is not None and not data["test"]:
             batches = as_examples(test, "test").batches(EVALUATION_BATCH)
             found = model.evaluate(batches, verbose=0, return_dict=True)

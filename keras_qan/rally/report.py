@@ -13,6 +13,21 @@ import keras
 Record = dict[str, Any]
 
 
+def describe_stage(record: Record, num_stages: int) -> str:
+    """Return what a stage came to, in a line.
+
+    Args:
+      record: of the stage.
+      num_stages: how many there are in all.
+    """
+    early = "; it was ended, as growth is expected to bring more" if record["ended_by_rule"] else ""
+    return (
+        f"stage {record['stage']} of {num_stages}: {record['examples']:,} examples, "
+        f"{record['parameters']:,} weights, validation loss {record['val_loss']:.4g} after "
+        f"{record['steps']:,} steps{early}"
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class RallyReport:
     """Results of a rally.

@@ -42,6 +42,17 @@ def trials_of(tuner):
 
 
 @pytest.mark.slow
+def test_each_trial_is_told_when_asked(capsys):
+    tuner = search(trials=2, outer_steps=0, verbose=2)
+    expected = [f"trial {n}: complete, validation loss {loss:.4g}" for n, loss in enumerate(
+        trial.value for trial in tuner.study.trials
+    )]  # fmt: skip
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("trials: 0 of 2, ")
+    assert [line for line in told if line.startswith("trial ")] == expected
+
+
+@pytest.mark.slow
 def test_the_descent_begins_at_the_best_average_and_a_killed_search_goes_on(tmp_path, monkeypatch):
     measured = drmad.Tuner.evaluate
     calls = []

@@ -59,6 +59,19 @@ def test_searching_again_for_as_many_steps_does_nothing(searched):
 
 
 @pytest.mark.slow
+def test_a_search_tells_each_outer_step_when_asked_and_nothing_when_silenced(capsys):
+    found = tuner(SOME[:1], steps=2)
+    found.search(outer_steps=1, verbose=0)
+    assert capsys.readouterr().out == ""
+    found.search(outer_steps=2, verbose=2)
+    loss = found.history[1]["val_loss"]
+    best = ", the lowest so far" if loss < found.history[0]["val_loss"] else ""
+    first, *told = capsys.readouterr().out.splitlines()
+    assert first.startswith("outer steps: 1 of 2, ")
+    assert told[-1] == f"outer step 2: validation loss {loss:.4g}{best}"
+
+
+@pytest.mark.slow
 def test_a_search_that_was_broken_off_goes_on_bit_for_bit(searched, tmp_path):
     tuner(SOME, steps=30, directory=tmp_path).search(outer_steps=2)
     again = tuner(SOME, steps=30, directory=tmp_path)

@@ -300,6 +300,29 @@ def test_stopping_says_so_where_fit_is_not_silent(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("verbose", "stopped", "predictions"), [(None, 0, 0), (0, 0, 0), (1, 1, 0), (2, 1, 1)]
+)
+def test_its_own_verbosity_holds_in_a_silent_fit(tmp_path, capsys, verbose, stopped, predictions):
+    fit(learned(tmp_path, verbose=verbose), curve(0.5))
+    fit(learned(tmp_path, verbose=verbose), curve(1.2))
+    out = capsys.readouterr().out
+    assert ("stopped, as score is predicted to end at" in out) == stopped
+    assert ("not surely behind" in out) == predictions
+
+
+def test_it_says_how_many_curves_are_missing(tmp_path, capsys):
+    stopper = learned(tmp_path, count=3, verbose=2)
+    fit(stopper, curve(0.5))
+    assert f"cannot stop yet: {stopper.num_missing + 1} finished curves" in capsys.readouterr().out
+
+
+def test_another_verbosity_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"verbose is 3; expected 0, 1, 2 or None"):
+        CurveStopping(tmp_path, verbose=3)
+
+
+@pytest.mark.slow
 def test_copies_share_history_and_what_was_learned(tmp_path):
     stopper = learned(tmp_path)
     fit(stopper, curve(1.2))

@@ -82,6 +82,28 @@ def test_it_trains_so_many_different_models_and_keeps_a_row_of_each(tmp_path):
     assert json.loads((tmp_path / "q_values.json").read_text())
 
 
+def test_it_tells_the_best_so_far_and_the_stopped_and_each_model_when_asked(tmp_path, capsys):
+    def look_up(text):
+        return outcome(text, "no_better_than_chance" if "FC" in text else "trained")
+
+    said = {}
+    for verbose in (0, 1, 2):
+        rows = search(tmp_path / str(verbose), TableExecutor(look_up)).run(8, verbose=verbose)
+        said[verbose] = [s for s in capsys.readouterr().out.splitlines() if s.startswith("model ")]
+    best, expected = -1.0, []
+    for row in rows:
+        if row.score > best or "FC" in row.architecture:
+            expected.append(row.number)
+        best = max(best, row.score)
+    assert said[0] == []
+    assert [int(line.split()[1].rstrip(":")) for line in said[1]] == expected
+    assert len(said[2]) == 8
+    assert said[2][0] == (
+        f"model 0: {rows[0].architecture}, validation accuracy {rows[0].score:.4g} after 1 epochs"
+        ", the best so far" + (", no better than chance" if "FC" in rows[0].architecture else "")
+    )
+
+
 def test_it_ends_with_better_models_than_it_began_with(tmp_path):
     rows = search(tmp_path, learning=QLearning(EpsilonSchedule(((1.0, 12), (0.1, 12))))).run(24)
     assert np.mean([r.reward for r in rows[12:]]) > np.mean([r.reward for r in rows[:12]]) + 0.03

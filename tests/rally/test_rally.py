@@ -357,6 +357,31 @@ def test_a_stage_ends_early_by_the_rule_and_the_last_one_never():
 
 
 @pytest.mark.slow
+def test_it_tells_each_stage_when_asked_and_nothing_when_silenced(capsys):
+    rally = Rally([Stage(1.0, epochs=1)], batch_size=20)
+    run_eagerly(rally, verbose=0)
+    assert capsys.readouterr().out == ""
+    last = run_eagerly(rally, verbose=2).stages[-1]
+    first, *told = capsys.readouterr().out.splitlines()
+    assert first.startswith("stages: 0 of 1, ")
+    assert told[-1] == (
+        f"stage 1 of 1: {last['examples']} examples, {last['parameters']} weights, validation "
+        f"loss {last['val_loss']:.4g} after {last['steps']} steps"
+    )
+
+
+def test_an_end_by_the_rule_is_told_with_its_reason():
+    record = {
+        "stage": 1, "examples": 1000, "parameters": 50, "val_loss": 0.5, "steps": 7,
+        "ended_by_rule": True,
+    }  # fmt: skip
+    assert rally_package.report.describe_stage(record, 2) == (
+        "stage 1 of 2: 1,000 examples, 50 weights, validation loss 0.5 after 7 steps; it was "
+        "ended, as growth is expected to bring more"
+    )
+
+
+@pytest.mark.slow
 def test_looks_can_be_closer_than_passes():
     report = run(Rally([Stage(1.0, epochs=2)], batch_size=20, look_every=5))
     # 24 steps are rounded to five looks.
