@@ -8,7 +8,7 @@ PYTHON ?= $(or $(firstword $(PYTHONS)),python3)
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 BIN := .venv/bin
 
-.PHONY: help setup user demo demo-learn test coverage test-fast stress test-lowest test-pythons bench-fast docs package lint types imports check clean
+.PHONY: help setup user demo demo-learn test coverage test-fast stress test-lowest test-pythons bench bench-fast docs package lint types imports check clean
 
 help:
 	@echo "make demo       a bare QANCallback beside other schedules on real digits, with a report"
@@ -18,6 +18,7 @@ help:
 	@echo "make stress     long trials: whole runs killed, files damaged, writers broken off"
 	@echo "make test-pythons  a smoke test on the oldest and the newest Python that is found"
 	@echo "make bench-fast the benchmark behind README's table, on two seeds"
+	@echo "make bench      the benchmarks behind docs/results.md and README, resumable; hours"
 	@echo "make docs       the documentation as static pages in site/"
 	@echo "make package    wheel and sdist, built, checked and tried in an environment of their own"
 	@echo "make check      lint, types and the import contract"
@@ -90,6 +91,14 @@ test-lowest:
 bench-fast: setup
 	$(BIN)/python benchmarks/versus_schedules/run.py --seeds=2 --out=runs/benchmarks/fast \
 	  --tasks=cancer-mlp,diabetes-regression,mnist-mlp,mnist-autoencoder,cifar-cnn-bn,cifar-cnn-adamw
+
+# The benchmarks behind the table at the head of docs/results.md, and what README takes from it. Hours;
+# each goes on where it was, and does nothing where all its lines are there.
+bench: setup
+	$(BIN)/python benchmarks/habits/run.py
+	$(BIN)/python benchmarks/rally/run.py --part=growth
+	$(BIN)/python benchmarks/versus_schedules/run.py --write
+	$(BIN)/python benchmarks/pages.py
 
 # The site, in site/: guides, results and the reference of every public name.
 docs: setup

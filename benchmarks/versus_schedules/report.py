@@ -67,6 +67,16 @@ def tables(folder: Path, factors: Sequence[float]) -> str:
     return "\n\n".join(parts)
 
 
+def replace_tables(text: str, tables: str) -> str:
+    """The text of RESULTS.md with these tables in place of its own, from the first to the last."""
+    first, last = (
+        [line for line in tables.splitlines() if line.startswith("## ")][place] for place in (0, -1)
+    )
+    start = text.index(first)
+    behind = text.index("\n## ", text.index(last) + 1)
+    return f"{text[:start]}{tables}\n{text[behind:]}"
+
+
 def _starts(factors: Sequence[float]) -> list[str]:
     return [f"QAN from {factor:.3g}×" for factor in factors]
 

@@ -32,6 +32,7 @@ _SEEDS = flags.DEFINE_integer("seeds", 8, "unseen seeds", lower_bound=1)
 _POLICY = flags.DEFINE_string("policy", None, "another policy file than the shipped one")
 _OUT = flags.DEFINE_string("out", "runs/benchmarks/versus_schedules", "where the lines are kept")
 _REPORT = flags.DEFINE_bool("report", False, "only print the tables of what is there")
+_WRITE = flags.DEFINE_bool("write", False, "write the tables into RESULTS.md too")
 _PARTS = flags.DEFINE_list("parts", ["tuning", "schedules", "policy"], "which parts, in this order")
 
 FIRST_SEED = 2_000_000
@@ -93,7 +94,11 @@ def main(_: list[str]) -> None:
                         ]
                     records.add(runner.train(arm, rate, seed, bank))
             print(f"{name}: {part} done", flush=True)
-    print(report.tables(Path(_OUT.value), FROM))
+    tables = report.tables(Path(_OUT.value), FROM)
+    print(tables)
+    if _WRITE.value:
+        path = Path(__file__).with_name("RESULTS.md")
+        path.write_text(report.replace_tables(path.read_text("utf-8"), tables), "utf-8")
 
 
 if __name__ == "__main__":

@@ -50,23 +50,6 @@ def test_the_readme_has_no_more_than_six_hundred_words():
     assert len(README.split()) <= 600
 
 
-def test_the_readmes_figures_are_those_of_the_benchmark():
-    results = (ROOT / "benchmarks" / "versus_schedules" / "RESULTS.md").read_text(encoding="utf-8")
-    ranks = dict(re.findall(r"^\| (\w+) \| (\d\.\d\d) \(", results, flags=re.MULTILINE))
-    names = {
-        "`QANCallback()`": "qan",
-        "ReduceLROnPlateau": "plateau",
-        "Adam, its default rate": "adam",
-        "one-cycle": "one_cycle",
-        "constant rate": "constant",
-        "cosine": "cosine",
-    }
-    rows = re.findall(r"^\| ([^|]+) \| \**(\d\.\d)\** \(", README, flags=re.MULTILINE)
-    assert [name for name, _ in rows] == list(names)
-    for name, rank in rows:
-        assert abs(float(rank) - float(ranks[names[name]])) <= 0.051, name
-
-
 def test_every_flag_file_of_the_guide_exists_and_every_one_is_named():
     guide = PAGES["docs/command_line.md"]
     in_commands = set(re.findall(r"configs/(\w+)\.flags", README + guide))

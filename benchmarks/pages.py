@@ -1,0 +1,207 @@
+"""Writes the figures of README and docs/results.md from the tables of the benchmarks.
+
+    python benchmarks/pages.py
+
+What stands between `<!--name-->` and `<!--/name-->` is replaced. The tables are those of
+`benchmarks/*/RESULTS.md`, which the benchmarks' own scripts give.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+
+#: Arms of README's table → what readers call them.
+NAMES = {
+    "qan": "`QANCallback()`",
+    "plateau": "ReduceLROnPlateau",
+    "adam": "Adam, its default rate",
+    "one_cycle": "one-cycle",
+    "constant": "constant rate",
+    "cosine": "cosine",
+}
+
+Table = list[dict[str, str]]
+
+
+def read_table(benchmark: str, first_column: str, heading: str = "") -> Table:
+    """Return a table of a benchmark's results, column → cell for each row.
+
+    Args:
+      benchmark: its folder.
+      first_column: the name of the table's first column.
+      heading: the heading that the table comes after. Defaults to any.
+
+    Raises:
+      ValueError: there is no such table.
+    """
+    path = BENCHMARKS / benchmark / "RESULTS.md"
+    text = path.read_text(encoding="utf-8")
+    lines = iter(text[text.find(f"\n## {heading}") if heading else 0 :].splitlines())
+    for line in lines:
+        if line.startswith(f"| {first_column} |"):
+            columns = _cells(line)
+            next(lines)
+            rows = []
+            for row in lines:
+                if not row.startswith("|"):
+                    break
+                # Of columns of one name the first counts.
+                pairs = list(zip(columns, _cells(row), strict=True))
+                rows.append(dict(reversed(pairs)))
+            return rows
+    raise ValueError(f"{path} has no table that begins with | {first_column} | after {heading!r}.")
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip()[1:-1].split("|")]
+
+
+def minus(text: str) -> str:
+    """Return the text with the typographer's minus in place of the keyboard's."""
+    return re.sub(r"-(?=\d)", "−", text)
+
+
+def ranks() -> str:
+    """README's table: the callback beside what people use."""
+    rows = {row["arm"]: row for row in read_table("versus_schedules", "arm", "Zero-shot rank")}
+    count = {10: "ten"}.get(len(rows), str(len(rows)))
+    losses = {arm: float(rows[arm]["mean log validation loss"]) for arm in NAMES}
+    lines = [
+        f"| from 1/30, 1 and 8 times the best constant rate | mean rank of {count} (95 %) | mean "
+        "log validation loss |",
+        "|---|---|---|",
+    ]
+    for arm in sorted(NAMES, key=lambda arm: float(rows[arm]["mean rank"].split()[0])):
+        numbers = re.findall(r"[\d.]+", rows[arm]["mean rank"])
+        mean, low, high = (f"{float(number):.1f}" for number in numbers)
+        mean = f"**{mean}**" if len(lines) == 2 else mean
+        loss = minus(f"{losses[arm]:.2f}")
+        loss = f"**{loss}**" if losses[arm] == min(losses.values()) else loss
+        lines.append(f"| {NAMES[arm]} | {mean} ({low} … {high}) | {loss} |")
+    return "\n".join(lines)
+
+
+def behind_tuned() -> tuple[str, str]:
+    """Median and mean difference to the tuned cosine, signed, two digits."""
+    text = (BENCHMARKS / "versus_schedules" / "RESULTS.md").read_text(encoding="utf-8")
+    found = re.search(r"Median difference over tasks and rates (\S+), mean\s+(\S+);", text)
+    if found is None:
+        raise ValueError("versus_schedules/RESULTS.md has no line of its median difference.")
+    median, mean = (minus(f"{float(number):+.2f}") for number in found.groups())
+    return median, mean
+
+
+def _habits() -> tuple[Table, Table]:
+    """All rows of the habits, and those that missed the aim."""
+    rows = read_table("habits", "situation")
+    return rows, [row for row in rows if "missed" in row["aim"]]
+
+
+def habits_line() -> str:
+    """README's line on the habits."""
+    rows, missed = _habits()
+    names = "; ".join(row["situation"] for row in missed)
+    said = f"in {len(missed)}: {names}" if missed else "in none"
+    return (
+        f"*[Habits](benchmarks/habits/RESULTS.md): {len(rows)} kinds of fits with and without it, "
+        f"{rows[0]['pairs']} seeds; worse by more than 0.02 in log loss or 0.5 points {said}.*"
+    )
+
+
+def habits() -> str:
+    """The paragraph on the habits that missed the aim."""
+    rows, missed = _habits()
+    told = [
+        f"- *{row['situation']}*: {minus(row['difference'])} ({minus(row['95 %'])}) in log loss"
+        for row in missed
+    ]
+    head = f"It is met in {len(rows) - len(missed)} of {len(rows)}, {rows[0]['pairs']} seeds each"
+    return "\n".join([f"{head}, and missed in:\n", *told] if told else [f"{head}."])
+
+
+def headline() -> str:
+    """The table at the head of the results."""
+    best = read_table("versus_schedules", "arm", "Zero-shot rank")
+    median, mean = behind_tuned()
+    rows, missed = _habits()
+    lines = ["| benchmark | what | figure |", "|---|---|---|"]
+
+    def add(benchmark: str, what: str, figure: str) -> None:
+        link = f"[{benchmark}](../benchmarks/{benchmark}/RESULTS.md)"
+        lines.append(f"| {link} | {what} | {minus(figure)} |")
+
+    add(
+        "versus_schedules",
+        f"mean rank among {len(best)} arms from the same initial rates, the first three (95 %)",
+        "; ".join(f"{row['arm']} {row['mean rank']}" for row in best[:3]),
+    )
+    add(
+        "versus_schedules",
+        "log validation loss behind a cosine whose peak was tuned for each task",
+        f"{median} in the median, {mean} in the mean",
+    )
+    add(
+        "habits",
+        "kinds of fits that end worse by at most 0.02 in log loss and 0.5 points than without it",
+        f"{len(rows) - len(missed)} of {len(rows)}",
+    )
+    for heading in ("MNIST", "CIFAR-10"):
+        found = {row["arm"]: row for row in read_table("rally", "arm", heading)}["rally"]
+        add(
+            "rally",
+            f"{heading}: a rally's cost to the accuracy that the full network ends with from "
+            "nothing, with the full network in place, and test accuracy beside it",
+            found["with the last network"] + "; " + found["minus from nothing's"],
+        )
+    return "\n".join(lines)
+
+
+def tuned_line() -> str:
+    """README's note below the table."""
+    median, mean = (number.lstrip("+") for number in behind_tuned())
+    return (
+        "*Six tasks, eight seeds ([all figures](benchmarks/versus_schedules/RESULTS.md)). The "
+        "intervals overlap. Behind a cosine\nwhose peak was tuned for each task: "
+        f"{median} in the median, {mean} in the mean.*"
+    )
+
+
+#: Page → name of the block → its text.
+BLOCKS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"ranks": ranks, "tuned": tuned_line, "habits": habits_line},
+    "docs/results.md": {"headline": headline, "habits": habits},
+}
+
+
+def written(page: str) -> str:
+    """Return the text of a page with its blocks written anew.
+
+    Raises:
+      ValueError: the page lacks the marks of a block.
+    """
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name, block in BLOCKS[page].items():
+        pattern = re.compile(rf"(<!--{name}-->\n\n).*?(\n\n<!--/{name}-->)", re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(f"{page} has no place for {name!r}: <!--{name}--> … <!--/{name}-->.")
+        text = pattern.sub(lambda found, made=block(): found[1] + made + found[2], text)
+    return text
+
+
+def main() -> None:
+    """Write all pages, and name those that changed."""
+    for page in BLOCKS:
+        text = written(page)
+        if text != (ROOT / page).read_text(encoding="utf-8"):
+            (ROOT / page).write_text(text, encoding="utf-8")
+            print(f"{page} was written anew")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
