@@ -187,10 +187,11 @@ def written(page: str) -> str:
     """
     text = (ROOT / page).read_text(encoding="utf-8")
     for name, block in BLOCKS[page].items():
-        pattern = re.compile(rf"(<!--{name}-->\n\n).*?(\n\n<!--/{name}-->)", re.DOTALL)
-        if not pattern.search(text):
+        head, tail = f"<!--{name}-->\n\n", f"\n\n<!--/{name}-->"
+        if head not in text or tail not in text.split(head, 1)[1]:
             raise ValueError(f"{page} has no place for {name!r}: <!--{name}--> … <!--/{name}-->.")
-        text = pattern.sub(lambda found, made=block(): found[1] + made + found[2], text)
+        before, rest = text.split(head, 1)
+        text = before + head + block() + tail + rest.split(tail, 1)[1]
     return text
 
 

@@ -31,7 +31,7 @@ def main(experiment: ScheduleExperiment, console: Console) -> None:
     """Train all arms, or those that are missing, and print the comparison."""
     found = experiment.run(progress.for_terminal(seconds=3.0))
     tables.print_comparison(console, found)
-    figures = plots.draw(found.directory)
+    figures = plots.draw_if_possible(lambda: plots.draw(found.directory))
     report = reports.write(
         found.directory,
         "compare_schedules",

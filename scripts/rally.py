@@ -23,15 +23,16 @@ def main(experiment: RallyExperiment, console: Console) -> None:
     runs = {"rally": found.directory}
     if found.from_nothing is not None:
         runs["from nothing"] = found.directory / "from_nothing"
-    figure = plots.draw_rally(runs, found.directory / "figures" / "accuracy_by_cost.png")
+    target = found.directory / "figures" / "accuracy_by_cost.png"
+    figures = plots.draw_if_possible(lambda: [plots.draw_rally(runs, target)])
     written = reports.write(
         found.directory,
         "rally",
         f"Rally on {experiment.dataset}",
         tables=tables.rally_tables(found),
-        figures=[figure],
+        figures=figures,
     )
-    tables.print_files(console, found.directory, [figure, written])
+    tables.print_files(console, found.directory, [*figures, written])
 
 
 if __name__ == "__main__":

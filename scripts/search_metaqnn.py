@@ -22,7 +22,7 @@ def main(experiment: ArchitectureExperiment, console: Console) -> None:
     report = experiment.run(progress.for_terminal())
     directory = report.search.directory
     tables.print_search(console, report)
-    figures = plots.draw_search(directory)
+    figures = plots.draw_if_possible(lambda: plots.draw_search(directory))
     written = reports.write(
         directory,
         "search_metaqnn",

@@ -27,7 +27,7 @@ def main(experiment: LearningRateExperiment, console: Console) -> None:
     """Learn, evaluate and print the comparison."""
     report = experiment.run(progress.for_terminal())
     if report.rows:  # of several workers, the chief has them
-        figures = plots.draw(report.directory)
+        figures = plots.draw_if_possible(lambda: plots.draw(report.directory))
         tables.print_comparison(console, report)
         written = reports.write(
             report.directory,

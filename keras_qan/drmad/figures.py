@@ -35,7 +35,7 @@ def draw_search(
       info: facts about the model.
       trials: validation losses of a search for averages before it. Defaults to none.
     """
-    with needs_extra("The figures of a search", "plots"):
+    with needs_extra("drmad.Tuner.draw", "plots"):
         from keras_qan.plots import tuning
         from keras_qan.plots.figures import save_all
 

@@ -23,6 +23,7 @@ from keras_qan.drmad.hyperparameters import Hyperparameter
 from keras_qan.drmad.inner_loop import DivergedError
 from keras_qan.drmad.tuner import Tuner
 from keras_qan.parallel import Call, Executor, LocalExecutor
+from keras_qan.storage.event_file import write_trial
 from keras_qan.utils.progress import Progress, for_verbosity
 from keras_qan.utils.validation import check_integer
 
@@ -383,6 +384,10 @@ class AverageSearch:
         states = self._optuna.trial.TrialState
         if result.state == "complete":
             self._study.tell(trial, result.value)
+            if self._tuner.directory is not None:
+                folder = self._tuner.directory / "tensorboard" / f"trial_{trial.number}"
+                assert result.value is not None
+                write_trial(folder, trial.params, {"val_loss": result.value})
         else:
             state = states.PRUNED if result.state == "pruned" else states.FAIL
             self._study.tell(trial, state=state)

@@ -22,6 +22,7 @@ from keras_qan.drmad.loops import Loops
 from keras_qan.drmad.losses import ExampleLoss
 from keras_qan.drmad.methods import Check, Exact, Method, compare_gradients, hypergradient
 from keras_qan.drmad.outer_loop import OuterOptimizer, OuterState, TunerState
+from keras_qan.plots import draw_if_possible
 from keras_qan.storage.lock import Lock
 from keras_qan.utils import progress as progress_bars
 from keras_qan.utils.experimental import experimental
@@ -216,7 +217,7 @@ class Tuner:
                     f"outer step {len(self.history)}: validation loss {loss:.4g}{so_far}", False
                 )
         if self.directory is not None and self.history:
-            self.draw()
+            draw_if_possible(self.draw)
         return self
 
     def check(self, steps: int = 50, *, method: str | Method | None = None) -> Check:

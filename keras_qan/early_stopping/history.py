@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_qan.early_stopping.curves import Feature, plain_feature
-from keras_qan.storage.files import replace_non_finite
+from keras_qan.storage.files import explain_full_disk, replace_non_finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,10 @@ class CurveHistory:
         try:
             size = os.fstat(handle).st_size
             cut_short = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-            os.write(handle, b"\n" + line if cut_short else line)
+            with explain_full_disk(self._path):
+                wanted = b"\n" + line if cut_short else line
+                if os.write(handle, wanted) < len(wanted):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(handle)
 

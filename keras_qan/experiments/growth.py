@@ -6,6 +6,7 @@ Slater, "Using Net2Net to speed up network training" (2016).
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import keras
 import net2net
 from keras_qan.data import load
 from keras_qan.experiments.flags import flag, open_run
+from keras_qan.storage import files
 from keras_qan.utils.progress import Progress, for_terminal
 from keras_qan.utils.validation import check_integer, check_number
 
@@ -91,10 +93,11 @@ class GrowthExperiment:
             )
         with open_run(directory, self):
             rows = self._train_all()
-            with (directory / _TABLE).open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
+            table = io.StringIO(newline="")
+            writer = csv.DictWriter(table, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+            files.replace(directory / _TABLE, table.getvalue())
         return GrowthReport(rows, directory)
 
     def _train_all(self) -> list[dict[str, Any]]:

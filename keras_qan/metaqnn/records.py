@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +76,8 @@ class ModelRecord:
 
 def append(directory: Path, model: ModelRecord) -> None:
     """Append a row and wait until it is on the disk."""
-    with (directory / MODELS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(files.replace_non_finite(dataclasses.asdict(model))) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    line = json.dumps(files.replace_non_finite(dataclasses.asdict(model))) + "\n"
+    files.append(directory / MODELS, line, waits=True)
 
 
 def read(directory: Path) -> list[ModelRecord]:

@@ -27,7 +27,7 @@ from keras_qan.metaqnn.state_space import StateSpace
 from keras_qan.metaqnn.trial import Trial, TrialOutcome
 from keras_qan.metaqnn.warm_start import InheritedWeights, WarmStarter
 from keras_qan.parallel import Executor, LocalExecutor
-from keras_qan.storage import files
+from keras_qan.storage import event_file, files
 from keras_qan.storage.lock import Lock
 from keras_qan.utils import progress
 from keras_qan.utils.validation import check, check_integer
@@ -289,6 +289,17 @@ class MetaQNN:
         )
         records.append(self.directory, row)
         self._add(row, proposal.learning_rng)
+        event_file.write_trial(
+            self.directory / "tensorboard" / f"model_{row.number}",
+            {
+                "architecture": row.architecture,
+                "layers": len(architecture),
+                "parameters": row.parameters,
+                "learning_rate": row.learning_rate,
+                "epsilon": row.epsilon,
+            },
+            {"val_accuracy": row.score, "epochs": len(row.curve), "seconds": row.seconds},
+        )
         return row
 
     def _replay(self, row: ModelRecord) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from keras_qan.plots.draw import draw, draw_selection
+from keras_qan.plots.draw import draw, draw_if_possible, draw_selection
 from keras_qan.plots.records import EmptyRunError
 from keras_qan.utils.backend import needs_extra
 
@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 _HOMES = {"draw_rally": "rally", "draw_search": "search"}
 
-__all__ = ["EmptyRunError", "draw", "draw_rally", "draw_search", "draw_selection"]
+__all__ = [
+    "EmptyRunError",
+    "draw",
+    "draw_if_possible",
+    "draw_rally",
+    "draw_search",
+    "draw_selection",
+]
 
 
 def __getattr__(name: str) -> Any:

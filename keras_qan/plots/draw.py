@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _log = logging.getLogger(__name__)
+
+
+def draw_if_possible(draw_figures: Callable[[], Sequence[Path]]) -> list[Path]:
+    """Return the figures that a function draws; none, with a warning, without matplotlib.
+
+    Args:
+      draw_figures: draws, at the end of work that is worth more than its figures.
+    """
+    try:
+        return list(draw_figures())
+    except ImportError as error:
+        warnings.warn(f"No figures are drawn: {error}", UserWarning, stacklevel=2)
+        return []
 
 
 def draw(

@@ -5,6 +5,7 @@ its open figures are left alone. Import this module where a figure is drawn, not
 matplotlib.
 """
 
+import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from keras_qan.plots.series import (
     running_mean,
 )
 from keras_qan.plots.style import arm_label, drawing_order
+from keras_qan.storage import files
 
 _DOTS_PER_INCH = 144
 
@@ -40,7 +42,9 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure as PNG, in a folder that is made if need be."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, format="png", dpi=_DOTS_PER_INCH)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=_DOTS_PER_INCH)
+    files.replace(target, picture.getvalue())
     return target
 
 

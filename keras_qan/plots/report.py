@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from keras_qan.storage import files
+
 #: Sentences below the figures, by the name of the file.
 _CAPTIONS = {
     "accuracy_by_epoch": "Validation accuracy after each epoch, by arm; bands are 95 % bootstrap "
@@ -122,13 +124,13 @@ def write_report(
         parts.append(f"<h2>Repeat it</h2><pre>{html.escape(repeat)}</pre>")
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(
+    files.replace(
+        target,
         "<!doctype html>\n"
         '<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n"
         f"<body><main>\n{chr(10).join(parts)}\n</main></body></html>\n",
-        encoding="utf-8",
     )
     return target
 

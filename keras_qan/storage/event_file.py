@@ -9,7 +9,7 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +50,48 @@ class EventFile:
         Raises:
           OSError: they cannot be written.
         """
+        self.write_summaries((_summary(name, value), step) for name, value, step in scalars)
+
+    def write_summaries(self, summaries: Iterable[tuple[Any, int]]) -> None:
+        """Append summaries, protocol buffers of TensorBoard's: summary, step.
+
+        Raises:
+          OSError: they cannot be written.
+        """
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         now = time.time()
         events = [] if self._path.exists() else [Event(wall_time=now, file_version="brain.Event:2")]
-        for name, value, step in scalars:
-            events.append(Event(wall_time=now, step=step, summary=_summary(name, value)))
+        events += [Event(wall_time=now, step=step, summary=summary) for summary, step in summaries]
         content = io.BytesIO()
         writer = RecordWriter(content)
         for event in events:
             writer.write(event.SerializeToString())
         self._path.parent.mkdir(parents=True, exist_ok=True)
         files.append(self._path, content.getvalue())
+
+
+def write_trial(
+    folder: Path, hyperparameters: Mapping[str, bool | float | str], metrics: Mapping[str, float]
+) -> None:
+    """Write a search's trial for TensorBoard's HParams; nothing where it is not installed.
+
+    Args:
+      folder: of this trial alone.
+      hyperparameters: name → value.
+      metrics: name → value at the trial's end.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        return
+    from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+    started = hparams_pb(dict(hyperparameters), trial_id=folder.name)
+    ended = [(_summary(name, value), 0) for name, value in metrics.items()]
+    EventFile(folder).write_summaries([(started, 0), *ended])
 
 
 def _summary(name: str, value: float) -> Any:

@@ -35,7 +35,7 @@ def replace(path: Path, content: bytes | str | Sequence[bytes]) -> None:
     aside = path.with_name(_ASIDE.format(name=path.name, pid=os.getpid()))
     pieces = [content.encode()] if isinstance(content, str) else content
     pieces = [pieces] if isinstance(pieces, bytes) else pieces
-    with _explain_full_disk(path):
+    with explain_full_disk(path):
         try:
             with aside.open("wb") as file:
                 for piece in pieces:
@@ -49,17 +49,25 @@ def replace(path: Path, content: bytes | str | Sequence[bytes]) -> None:
             raise
 
 
-def append(path: Path, content: bytes | str) -> None:
+def append(path: Path, content: bytes | str, *, waits: bool = False) -> None:
     """Add lines or bytes to a file; where that fails, the part that was written is removed.
+
+    Args:
+      path: the file; its folder exists.
+      content: what is added.
+      waits: whether to wait until it is on the disk. Defaults to False.
 
     Raises:
       OSError: the file cannot be written.
     """
-    with _explain_full_disk(path):
+    with explain_full_disk(path):
         before = path.stat().st_size if path.exists() else 0
         try:
             with path.open("ab") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
+                if waits:
+                    file.flush()
+                    os.fsync(file.fileno())
         except OSError:
             with contextlib.suppress(OSError):
                 os.truncate(path, before)
@@ -113,7 +121,7 @@ def replace_non_finite(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _explain_full_disk(path: Path) -> Iterator[None]:
+def explain_full_disk(path: Path) -> Iterator[None]:
     """Let an error of a full disk say what to do about it."""
     try:
         yield

@@ -46,6 +46,18 @@ def test_a_figure_names_the_extra(monkeypatch):
         plots.draw_rally  # noqa: B018
 
 
+def test_work_that_ends_with_figures_goes_on_without_them():
+    from keras_qan import plots
+
+    def draw():
+        with backend.needs_extra("keras_qan.plots.draw", "plots"):
+            raise ImportError("No module named 'matplotlib'", name="matplotlib")
+
+    with pytest.warns(UserWarning, match=r"No figures are drawn: .*'keras-qan\[plots\]'"):
+        assert plots.draw_if_possible(draw) == []
+    assert plots.draw_if_possible(lambda: [ROOT]) == [ROOT]
+
+
 @pytest.mark.parametrize(("version", "more"), [((3, 11), False), ((3, 12), True), ((3, 13), True)])
 def test_learning_names_the_command_of_this_python(monkeypatch, version, more):
     monkeypatch.setattr(sys, "version_info", version)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ LAST = {
     "imbalanced_and_wrong_labels": r"LossRank, easy first: [\d.]+% right",
     "growing_a_trained_model": r"validation accuracy after training on: [\d.]+%",
     "searches": r"Optuna: \{.*\} validation loss \d",
+    "ray_tune": r"Ray Tune: \{.*\} validation loss \d",
     "stopping_hopeless_trials": r"\d+ epochs instead of \d+",
     "resuming": r"epochs of the second fit: \[2\]",
 }
@@ -45,6 +47,9 @@ def test_a_notebook_runs_in_a_small_form(path, tmp_path, monkeypatch):
     if path.stem == "searches":
         pytest.importorskip("keras_tuner")
         pytest.importorskip("optuna")
+    if path.stem == "ray_tune":
+        pytest.importorskip("ray.tune", exc_type=ImportError)
+        warnings.simplefilter("ignore")  # of a process that is not ours
     monkeypatch.chdir(tmp_path)
     chosen = SMALL | OTHERS.get(path.stem, {})
     sizes = "\n".join(f"{name} = {value}" for name, value in chosen.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import math
 import warnings
@@ -80,6 +81,8 @@ def test_it_trains_so_many_different_models_and_keeps_a_row_of_each(tmp_path):
     assert rows[-1].epsilon < 0.8
     assert all(row.reward == worth(row.architecture) for row in rows)
     assert json.loads((tmp_path / "q_values.json").read_text())
+    if importlib.util.find_spec("tensorboard"):
+        assert len(list((tmp_path / "tensorboard").glob("model_*/events.out.*"))) == 15
 
 
 def test_it_tells_the_best_so_far_and_the_stopped_and_each_model_when_asked(tmp_path, capsys):
