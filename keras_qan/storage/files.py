@@ -131,5 +131,6 @@ def explain_full_disk(path: Path) -> Iterator[None]:
         raise OSError(
             error.errno,
             f"{error.strerror} while {path} was written. What was there before is untouched: free "
-            "some space, and go on from the last good state (scripts: --resume)",
+            "some space, and go on from the last good state (scripts: the same --directory, and "
+            "--resume where they have it)",
         ) from error
