@@ -244,7 +244,11 @@ class Rule:
         return None
 
     def inner_widths(self, layer: Any) -> dict[str, int]:  # noqa: ARG002
-        """Return further widths inside the layer that no tensor shows, by name; at most two."""
+        """Return further widths inside the layer that no tensor shows, by name; at most two.
+
+        Args:
+          layer: of the class that the rule is for.
+        """
         return {}
 
     def width_axis(self, call: CallView) -> WidthAxis:
@@ -299,11 +303,21 @@ class Rule:
         return False
 
     def can_give_shares(self, layer: Any) -> bool:  # noqa: ARG002
-        """Return whether a layer's last weights can multiply its outputs by shares."""
+        """Return whether a layer's last weights can multiply its outputs by shares.
+
+        Args:
+          layer: of the class that the rule is for.
+        """
         return False
 
     def tied(self, mapped: MappedAxis, call: CallView, other: CallView) -> MappedAxis:  # noqa: ARG002
-        """Return the map on another call of the same layer, which has the same weights."""
+        """Return the map on another call of the same layer, which has the same weights.
+
+        Args:
+          mapped: the map on `call`.
+          call: of the layer.
+          other: the other call.
+        """
         return mapped
 
     def rebuild(self, layer: Any, config: dict[str, Any]) -> Any:
