@@ -1,5 +1,6 @@
 """Grow a trained Keras model without changing what it computes."""
 
+from net2net.composites import register_composite
 from net2net.copying import copy_blocks
 from net2net.deepening import Depth, deepen, deepenable
 from net2net.errors import UnsupportedLayerError
@@ -26,6 +27,7 @@ __all__ = [
     "fit_and_grow",
     "grow",
     "plan",
+    "register_composite",
     "register_rule",
     "register_slots",
     "rule_for",

@@ -128,7 +128,7 @@ def residual_block(
         x = _normalization_layer(layer, shape, name)(x)
     x = _activation_layer(activation, f"{name}_activation", layer)(x)
     x = _mixing_layer(layer, shape, f"{name}_outer", None, keras.initializers.Zeros())(x)
-    x = keras.layers.Add(dtype=layer.dtype_policy, name=f"{name}_add")([inputs, x])
+    x = keras.layers.Add(dtype=_policy(layer), name=f"{name}_add")([inputs, x])
     return Block([keras.Model(inputs, x, name=name)], lambda: None)
 
 
@@ -140,7 +140,7 @@ def _mixing_layer(
         "activation": activation,
         "use_bias": layer.use_bias,
         "kernel_initializer": initializer or keras.initializers.Zeros(),
-        "dtype": layer.dtype_policy,
+        "dtype": _policy(layer),
         "name": name,
     }
     if isinstance(layer, keras.layers.Dense):
@@ -155,15 +155,21 @@ def _mixing_layer(
     )
 
 
+def _policy(layer: Any) -> Any:
+    """Return a layer's dtype policy, without quantisation, which would round what passes."""
+    name = getattr(layer.dtype_policy, "_source_name", None)
+    return keras.DTypePolicy(name) if name else layer.dtype_policy
+
+
 def _normalization_layer(layer: Any, shape: Shape, name: str) -> Any:
     axis = channel_axis(layer, len(shape)) if len(shape) > 2 else -1
-    return keras.layers.BatchNormalization(axis=axis, dtype=layer.dtype_policy, name=f"{name}_bn")
+    return keras.layers.BatchNormalization(axis=axis, dtype=_policy(layer), name=f"{name}_bn")
 
 
 def _activation_layer(activation: Any, name: str, layer: Any) -> Any:
     if isinstance(activation, keras.layers.Layer):
         return type(activation).from_config({**activation.get_config(), "name": name})
-    return keras.layers.Activation(activation, dtype=layer.dtype_policy, name=name)
+    return keras.layers.Activation(activation, dtype=_policy(layer), name=name)
 
 
 def _identity_kernel(layer: Any) -> Any:

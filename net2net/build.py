@@ -18,7 +18,6 @@ from net2net.optimizer_state import carry_optimizer_state
 from net2net.propagate import WideningPlan
 from net2net.rebuild import RebuiltModel, carry_derived_state, rebuild
 from net2net.rules.base import Weight
-from net2net.rules.registry import rule_for
 from net2net.weights import NewUnits, add_noise, grow_weight, reinitialize_new_units
 
 
@@ -178,7 +177,7 @@ def _set_values(
     """Set all values, and return every old variable with the new one and its maps."""
     pairs: list[tuple[Any, Any, Weight | None]] = []
     for old, made in result.layers:
-        weights = {id(one.variable): one for one in _weights_of(plan, old)}
+        weights = {id(one.variable): one for one in plan.weights(old)}
         for before, after in _paired_variables(old, made):
             weight = weights.get(id(before))
             _set_value(before, after, weight, new, noise, generator)
@@ -188,7 +187,7 @@ def _set_values(
     for before, after in result.variables:
         _set_value(before, after, None, new, noise, generator)
         pairs.append((before, after, None))
-    warn_of_penalties([old for old, _ in result.layers if plan.grown_layer(old).maps])
+    warn_of_penalties([old for old, _ in result.layers if plan.touches(old)])
     return pairs
 
 
@@ -214,12 +213,6 @@ def strategy_scope(model: Any) -> AbstractContextManager[Any]:
     """Return the scope of the `tf.distribute` strategy that a model is under, if it is."""
     strategy = getattr(model, "_distribute_strategy", None)
     return nullcontext() if strategy is None else strategy.scope()
-
-
-def _weights_of(plan: WideningPlan, layer: Any) -> list[Weight]:
-    rule = rule_for(layer)
-    grown = plan.grown_layer(layer)
-    return rule.weights(grown) if rule is not None and grown.maps else []
 
 
 def _paired_variables(old: Any, made: Any) -> list[tuple[Any, Any]]:

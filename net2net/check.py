@@ -121,7 +121,8 @@ def draw_inputs(model: Any, graph: Graph, size: int = 16, rows: int = 4) -> Any:
     for tensor, number in zip(functional.inputs, graph.entries[id(model)], strict=True):
         batch, *rest = tuple(tensor.shape)
         shape = (batch or rows, *(one or size for one in rest))
-        flat.append(_draw(tensor.dtype, shape, _readers(graph, number), generator))
+        drawn = _draw(tensor.dtype, shape, _readers(graph, number), generator)
+        flat.append(keras.ops.convert_to_tensor(drawn))  # Keras takes no mixture with arrays
     return keras.tree.pack_sequence_as(functional._inputs_struct, flat)
 
 
@@ -129,9 +130,9 @@ def _draw(dtype: str, shape: tuple[int, ...], readers: list[Any], generator: Any
     for reader in readers:
         words = _vocabulary_of(reader)
         if words:
-            return keras.ops.convert_to_tensor(generator.choice(np.array(words), size=shape))
+            return generator.choice(np.array(words), size=shape)
     if dtype == "string":
-        return keras.ops.convert_to_tensor(generator.choice(np.array(["a", "b"]), size=shape))
+        return generator.choice(np.array(["a", "b"]), size=shape)
     if dtype == "bool":
         return generator.integers(2, size=shape).astype(bool)
     if "int" in dtype:

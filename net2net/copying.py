@@ -15,6 +15,7 @@ import numpy as np
 
 from net2net.blocks import is_idempotent, is_linear
 from net2net.build import Insertions, build_grown_model, strategy_scope
+from net2net.composites import is_composite
 from net2net.errors import UnsupportedLayerError
 from net2net.graph import Graph, find_models, free_name, functional_of, graph_of, is_model
 from net2net.propagate import WideningPlan
@@ -146,7 +147,7 @@ def _find_region(model: Any, block: Block) -> _Region:
     before = entering._keras_history.operation
     while is_model(before):
         before = functional_of(before).outputs[0]._keras_history.operation
-    if len(names) == 2:
+    if len(names) == 2 or is_composite(last):
         view = _view(last.name, entering, leaving)
     elif is_model(last):
         view = functional_of(last)
@@ -290,9 +291,11 @@ def _copy_region(region: _Region, name: str) -> _Copy:
             for before, after in zip(old.variables, new.variables, strict=True):
                 after.assign(np.array(keras.ops.convert_to_numpy(before)))
         for old, new in pairs:
-            if any(old is one for one in region.zeroed):
-                for variable in _zeroes(new) or []:
-                    variable.assign(np.zeros(tuple(variable.shape)))
+            parts = zip(old._flatten_layers(), new._flatten_layers(), strict=True)
+            for part, made in parts:
+                if any(part is one for one in region.zeroed):
+                    for variable in _zeroes(made) or []:
+                        variable.assign(np.zeros(tuple(variable.shape)))
             new.trainable = old.trainable
 
     return _Copy(model, pairs, initialize)

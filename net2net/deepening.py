@@ -218,6 +218,13 @@ def insertion_point(graph: Graph, path: str, layer: Any) -> InsertionPoint:
             f"no block is known to follow {type(layer).__name__}",
             "Deepen after a Dense or a convolutional layer.",
         )
+    around = graph.composite_around(layer)
+    if around is not None:
+        raise UnsupportedLayerError(
+            path,
+            f"it is inside '{around.path}', and nothing can be put into a layer",
+            "Deepen after a layer beside it, or copy it whole with `net2net.copy_blocks`.",
+        )
     after = graph.calls_of(layer)[0]
     activation = layer.activation
     if is_linear(activation):

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from net2net.composites import Composite, is_composite, open_call
 from net2net.errors import UnsupportedLayerError
 
 Shape = tuple[int | None, ...]
@@ -59,6 +60,8 @@ class Graph:
         symbols: The symbolic tensors of the outermost model, by number.
         entries: The tensors that each model in it was first called with, by its identity.
         masks: Numbers of the tensors that nested models are handed as masks.
+        composites: The first call of each layer that is made of layers, and the numbers of the
+            tensors that enter it, by its identity.
     """
 
     calls: list[LayerCall] = field(default_factory=list)
@@ -68,6 +71,7 @@ class Graph:
     symbols: dict[int, Any] = field(default_factory=dict)
     entries: dict[int, list[int]] = field(default_factory=dict)
     masks: set[int] = field(default_factory=set)
+    composites: dict[int, tuple[Composite, list[int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._touching: dict[int, list[LayerCall]] = defaultdict(list)
@@ -96,6 +100,18 @@ class Graph:
     def internal_tensor(self, layer: Any) -> int:
         """Return the number, below zero, of the width inside a layer."""
         return -1 - self.calls_of(layer)[0].index
+
+    def parts_of(self, layer: Any) -> tuple[Any, ...]:
+        """Return the layers that a layer is made of; itself alone for most."""
+        found = self.composites.get(id(layer))
+        return found[0].parts if found else (layer,)
+
+    def composite_around(self, layer: Any) -> Composite | None:
+        """Return the layer that another one is a part of, None where it is none's."""
+        for one, _ in self.composites.values():
+            if any(part is layer for part in one.parts):
+                return one
+        return None
 
     def layers(self) -> Iterator[tuple[str, Any]]:
         """Yield every layer once, with its path."""
@@ -194,6 +210,13 @@ def _add_calls(functional: Any, tensors: dict[int, int], graph: Graph, prefix: s
                 inside = {id(t): n for t, n in zip(inner.inputs, entering, strict=True)}
                 _add_calls(inner, inside, graph, prefix=path + "/")
                 leaving = [inside[id(tensor)] for tensor in inner.outputs]
+            elif is_composite(node.operation):
+                opened, view = open_call(node.operation, path, node.arguments)
+                entering = [tensors[id(tensor)] for tensor in opened.inputs]
+                graph.composites.setdefault(id(node.operation), (opened, entering))
+                inside = {id(t): n for t, n in zip(view.inputs, entering, strict=True)}
+                _add_calls(view, inside, graph, prefix=path + "/")
+                leaving = [inside[id(tensor)] for tensor in view.outputs]
             else:
                 leaving = [graph.new_tensor(tensor.shape) for tensor in node.outputs]
                 graph.add(
@@ -282,7 +305,7 @@ def find_layer(model: Any, layer: Any, graph: Graph) -> tuple[str, Any]:
             if one is layer:
                 return path, one
         name = getattr(layer, "name", repr(layer))
-        raise ValueError(_unsuitable_message(model, layer, name))
+        raise ValueError(_unsuitable_message(model, layer, name, known))
     if layer in known:
         return layer, known[layer]
     inside = [path for path in known if path.rsplit("/", 1)[-1] == layer]
@@ -295,7 +318,7 @@ def find_layer(model: Any, layer: Any, graph: Graph) -> tuple[str, Any]:
         )
     for one in model.layers:
         if one.name == layer:
-            raise ValueError(_unsuitable_message(model, one, layer))
+            raise ValueError(_unsuitable_message(model, one, layer, known))
     if layer in graph.inputs.values():
         raise ValueError(_input_message(model, layer))
     near = get_close_matches(layer, [*known, *(p.rsplit("/", 1)[-1] for p in known)], n=3)
@@ -312,12 +335,13 @@ def _input_message(model: Any, name: str) -> str:
     )
 
 
-def _unsuitable_message(model: Any, layer: Any, name: str) -> str:
+def _unsuitable_message(model: Any, layer: Any, name: str, known: Mapping[str, Any]) -> str:
     if isinstance(layer, keras.layers.InputLayer):
         return _input_message(model, name)
-    if is_model(layer):
-        inner = ", ".join(f"{name}/{one.name}" for one in layer.layers)
-        return f"'{name}' is a nested model with no width of its own. Name a layer in it: {inner}."
+    if is_model(layer) or is_composite(layer):
+        inner = ", ".join(path for path in known if path.startswith(f"{name}/"))
+        kind = "a nested model" if is_model(layer) else "made of layers,"
+        return f"'{name}' is {kind} with no width of its own. Name a layer in it: {inner}."
     return f"Layer '{name}' is not part of model '{model.name}'. Name one of the model's layers."
 
 

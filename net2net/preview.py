@@ -142,7 +142,7 @@ def plan(
     added = _total(row.parameters for row in new)
     return GrowthPlan(
         tuple(rows),
-        _add(_total(one.size for one in costs.values()), added),
+        _grown_total(model.count_params(), [one.size for one in costs.values()], added),
         _add(
             _total(one.work for one in costs.values()),
             _total(row.multiply_adds for row in new),
@@ -292,6 +292,14 @@ def _inexact(model: Any, maps: WideningPlan, costs: Mapping[str, _Cost]) -> list
 def _change(pair: tuple[int, int]) -> str:
     before, after = (f"{one:,}" for one in pair)
     return before if before == after else f"{before} -> {after}"
+
+
+def _grown_total(
+    whole: int, pairs: Iterable[tuple[int, int]], added: tuple[int, int]
+) -> tuple[int, int]:
+    """Return the parameters of a model before and after, some of which may be in no layer."""
+    before, after = _total(pairs)
+    return whole, whole + after - before + added[1]
 
 
 def _total(pairs: Iterable[tuple[int, int]]) -> tuple[int, int]:

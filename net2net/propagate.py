@@ -11,7 +11,7 @@ import keras
 from net2net.channel_map import ChannelMap
 from net2net.errors import RefusalError, UnsupportedLayerError
 from net2net.graph import Graph, LayerCall, Shape
-from net2net.rules.base import CallView, GrownLayer, MappedAxis, Port, Rule
+from net2net.rules.base import CallView, GrownLayer, MappedAxis, Port, Rule, Weight
 from net2net.rules.registry import rule_for
 
 TensorAxis = tuple[int, int]
@@ -95,6 +95,18 @@ class WideningPlan:
             gives_shares=any(one is layer for one in self._givers.values()),
         )
 
+    def weights(self, layer: Any) -> list[Weight]:
+        """Return the weights of a layer, and of the layers inside, that have maps."""
+        found: list[Weight] = []
+        for part in self.graph.parts_of(layer):
+            rule, grown = rule_for(part), self.grown_layer(part)
+            found += rule.weights(grown) if rule is not None and grown.maps else []
+        return found
+
+    def touches(self, layer: Any) -> bool:
+        """Return whether a layer, or one inside, has a map."""
+        return any(self.grown_layer(part).maps for part in self.graph.parts_of(layer))
+
 
 def _share_giver(graph: Graph, call: LayerCall) -> Any:
     """Return the layer that can multiply a call's input by shares, for that call alone."""
@@ -134,11 +146,12 @@ def ports(graph: Graph, call: LayerCall) -> list[tuple[Port, int]]:
 
 def missing_rule(call: LayerCall) -> tuple[str, str]:
     """Return reason and hint for a layer without a rule."""
-    name = type(call.layer).__name__
-    return (
-        f"there is no rule for {name}",
-        f"Give it one with `net2net.register_rule({name}, rule)`.",
-    )
+    name, layer = type(call.layer).__name__, call.layer
+    hint = f"Give it one with `net2net.register_rule({name}, rule)`"
+    own = not type(layer).__module__.startswith("keras.")
+    if own and len(getattr(layer, "_flatten_layers", lambda: ())()) > 1:
+        hint += f"; or, as it is made of layers, call `net2net.register_composite({name})`"
+    return f"there is no rule for {name}", f"{hint}."
 
 
 def propagate(

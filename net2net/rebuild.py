@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from net2net.composites import composite_like
 from net2net.errors import UnsupportedLayerError
 from net2net.graph import input_layer_of, is_model
 from net2net.model_state import carry_attributes, new_of_class
@@ -147,11 +148,37 @@ class _Builder:
         return self.insertions.get(id(self.origin[id(new)]), ())
 
     def _build_layer(self, old: Any) -> Any:
+        if id(old) in self.plan.graph.composites:
+            return self._build_composite(old)
         calls = self.plan.graph.calls_of(old)
         rule = rule_for(old) or Rule()
         grown = self.plan.grown_layer(old)
         path = calls[0].path if calls else old.name
         return copy_of_layer(old, path, rule, lambda config: rule.configure(config, grown))
+
+    def _build_composite(self, old: Any) -> Any:
+        one, entering = self.plan.graph.composites[id(old)]
+        weights = {id(each.variable): each for each in self.plan.weights(old)}
+        sizes: dict[int, set[int]] = {}
+        shapes = []
+        for variable in old.variables:
+            shape = list(variable.shape)
+            known = weights.get(id(variable))
+            for axis, mapped in (known.axes if known else {}).items():
+                sizes.setdefault(mapped.map.old_size, set()).add(mapped.map.new_size)
+                shape[axis] = mapped.map.new_size
+            shapes.append(tuple(shape))
+        for part in one.parts:
+            for mapping in self.plan.grown_layer(part).maps.values():
+                sizes.setdefault(mapping.old_size, set()).add(mapping.new_size)
+        if not sizes:
+            return copy_of_layer(old, one.path)
+        inputs = [self.plan.shape(tensor) for tensor in entering]
+
+        def make(changes: dict[str, Any]) -> Any:
+            return copy_of_layer(old, one.path, None, lambda config: {**config, **changes})
+
+        return composite_like(one, inputs, shapes, sizes, make)
 
 
 def copy_of_layer(

@@ -193,6 +193,32 @@ class AttentionRule(Rule):
         return [MappedAxis(port, axis, mapped.map) for port in (Port("in", 1), Port("out", 0))]
 
 
+class AdditiveAttentionRule(AttentionRule):
+    """Scores Σ scale · tanh(q + k): the scale is divided over the features of query and key."""
+
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
+        """Return the map on query and key, and on values and output where they have it too."""
+        axis = len(call.shape(mapped.port)) - 1
+        if mapped.axis != axis or mapped.port == _SCORES:
+            raise refuse_axis(call, mapped)
+        features, passing = [Port("in", 0), Port("in", 2)], [Port("in", 1), Port("out")]
+        if len(call.inputs) < 3:  # the values are the keys
+            features = [Port("in", 0), *passing]
+        if mapped.port in features and call.layer.scale is None:
+            raise RefusalError(
+                "it adds up the features of query and key as they are", "Set its use_scale=True."
+            )
+        ports = features if mapped.port in features else passing
+        return [MappedAxis(port, axis, mapped.map) for port in ports]
+
+    def weights(self, grown: GrownLayer) -> list[Weight]:
+        """Return the scale."""
+        if grown.layer.scale is None:
+            return []
+        start = keras.initializers.GlorotUniform()
+        return [weight(grown.layer.scale, start, {0: divide_axis(grown.input(-1))})]
+
+
 _SCORES = Port("out", 1)
 
 
@@ -205,3 +231,4 @@ def _projections(layer: Any) -> dict[str, Any]:
 register_rule(keras.layers.MultiHeadAttention, MultiHeadAttentionRule())
 register_rule(keras.layers.GroupQueryAttention, GroupQueryAttentionRule())
 register_rule(keras.layers.Attention, AttentionRule())
+register_rule(keras.layers.AdditiveAttention, AdditiveAttentionRule())

@@ -87,6 +87,45 @@ def gate_weights(layer: Any, entering: ChannelMap | None, made: ChannelMap | Non
     return found + [weight(state, None, {-1: copy_axis(made)}) for state in states]
 
 
+class CellRule(RecurrentRule):
+    """keras.layers.RNN around one of Keras's cells."""
+
+    def width(self, layer: Any) -> int:
+        """Return the cell's number of units; 0 where there is no rule for it."""
+        return int(layer.cell.units) if type(layer.cell) in _CELLS else 0
+
+    def width_axis(self, call: CallView) -> WidthAxis:
+        """Return the axis of the units."""
+        _require_cell(call.layer)
+        return super().width_axis(call)
+
+    def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
+        """Take maps on the input's features, put those on the units on every output and state."""
+        _require_cell(call.layer)
+        return super().propagate(replace(call, layer=call.layer.cell), mapped)
+
+    def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:
+        """Return the config with the cell's new number of units."""
+        if not grown.maps:
+            return config
+        cell = config["cell"]
+        inner = {**cell["config"], "units": grown.outputs[0][-1]}
+        return {**config, "cell": {**cell, "config": inner}}
+
+
+_CELLS = (keras.layers.SimpleRNNCell, keras.layers.GRUCell, keras.layers.LSTMCell)
+
+
+def _require_cell(layer: Any) -> None:
+    kind = type(layer.cell)
+    if kind not in _CELLS:
+        raise RefusalError(
+            f"there is no rule for its cell {kind.__name__}",
+            "Use layers of one cell of Keras's each, such as LSTM, or let a Dense layer stand "
+            "between it and the layer to be widened.",
+        )
+
+
 class ConvolutionalRecurrentRule(RecurrentRule):
     """Kernels [*window, in, 4·filters] and [*window, filters, 4·filters], gate by gate."""
 
@@ -239,6 +278,7 @@ def _grown_without_time(grown: GrownLayer) -> GrownLayer:
 
 for _layer in (keras.layers.SimpleRNN, keras.layers.GRU, keras.layers.LSTM):
     register_rule(_layer, RecurrentRule())
+register_rule(keras.layers.RNN, CellRule())
 for _layer in (keras.layers.ConvLSTM1D, keras.layers.ConvLSTM2D, keras.layers.ConvLSTM3D):
     register_rule(_layer, ConvolutionalRecurrentRule())
 register_rule(keras.layers.Bidirectional, BidirectionalRule())

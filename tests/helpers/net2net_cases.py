@@ -241,6 +241,13 @@ def _plain_attention() -> Any:
     return keras.Model(inputs, L.Dense(2)(L.Attention()([query, value, key])))
 
 
+def _additive() -> Any:
+    inputs = keras.Input((5, 6))
+    query, value = L.Dense(4, name="wide")(inputs), L.Dense(3)(inputs)
+    x = L.AdditiveAttention()([query, value, L.Dense(4)(inputs)])
+    return keras.Model(inputs, L.Dense(2)(L.AdditiveAttention()([L.Dense(3)(query), x])))
+
+
 def _last_places() -> Any:
     inputs = keras.Input((4, 6))
     x = L.Permute((2, 1))(inputs)
@@ -402,6 +409,14 @@ CASES = {
         7,
     ),
     "lstm_with_states": Case(_states, "wide", 7),
+    "cell": Case(
+        lambda: sequential(
+            L.RNN(L.GRUCell(4), return_sequences=True, name="wide"), L.RNN(L.LSTMCell(3)),
+            L.Dense(2), shape=(5, 3),
+        ),
+        "wide",
+        7,
+    ),
     "conv_lstm": Case(
         lambda: sequential(
             L.ConvLSTM1D(3, 3, return_sequences=True, name="wide"), L.ConvLSTM1D(2, 2),
@@ -472,6 +487,7 @@ CASES = {
         _grouped_attention("stream"), "stream", 12, exact_slots=False
     ),
     "attention_without_weights": Case(_plain_attention, "wide", 7),
+    "additive_attention": Case(_additive, "wide", 7),
     "places_as_channels": Case(_last_places, "wide", 8),
     "einsum_dense": Case(
         lambda: sequential(
