@@ -120,11 +120,11 @@ def deepen_model(
         insertions.setdefault(id(point.after.layer), []).extend(block.layers)
 
     def template(variable: Any) -> Any:
-        """Return the kernel of the layer that an inserted variable follows."""
+        """Return the kernel of the layer that an inserted variable follows, or a trained one."""
         for block, layer in blocks:
             for made in block.layers:
                 if any(variable is one for one in made.variables):
-                    return layer.trainable_variables[0]
+                    return [*layer.trainable_variables, *model.trainable_variables, variable][0]
         raise AssertionError(f"{variable.path} was not inserted")
 
     def initialize() -> None:

@@ -164,3 +164,11 @@ def test_new_variables_begin_with_the_layers_mean_second_moment():
     np.testing.assert_allclose(deep.optimizer._velocities[place], expected, rtol=1e-6)
     np.testing.assert_allclose(deep.optimizer._momentums[place], 0.0)
     assert int(deep.optimizer.iterations) == int(model.optimizer.iterations) == 1
+
+
+def test_a_block_after_a_quantised_layer_is_not_quantised():
+    model = keras.Sequential([keras.Input((6,)), L.Dense(8, "relu", name="a"), L.Dense(2)])
+    model.get_layer("a").quantize("int8")
+    deep = net2net.deepen(model, "a")
+    x = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
+    np.testing.assert_allclose(model(x), deep(x), rtol=1e-5, atol=1e-6)

@@ -234,6 +234,21 @@ def test_a_frozen_layers_slots_are_found_by_variable_not_by_place():
     wide.train_on_batch(x, x[:, :2])
 
 
+def test_a_block_after_a_frozen_layer_starts_with_second_moments_of_a_trained_one():
+    model, x = trained(keras.optimizers.Adam(), steps=0)
+    model.layers[0].trainable = False
+    model.compile(keras.optimizers.Adam(), "mse", run_eagerly=True)
+    model.train_on_batch(x, x[:, :2])
+    deep = net2net.deepen(model, "a")
+    (place,) = (
+        k
+        for k, v in enumerate(deep.trainable_variables)
+        if v.path.endswith("a_deeper_inner/kernel")
+    )
+    expected = array(model.optimizer._velocities[0]).mean()
+    np.testing.assert_allclose(deep.optimizer._velocities[place], expected, rtol=1e-5)
+
+
 def test_a_compiled_model_that_was_never_trained_grows_and_trains():
     model, x = trained("adam", steps=0)
     wide = net2net.widen(model, "a", 7)

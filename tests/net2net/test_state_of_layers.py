@@ -322,3 +322,12 @@ def test_penalties_that_do_not_change_are_not_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         net2net.widen(model, "a", 8)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="strings are TensorFlow's")
+def test_models_of_words_and_numbers_are_compared_on_made_up_inputs():
+    words, numbers = keras.Input((1,), dtype="string"), keras.Input((2,))
+    known = L.StringLookup(vocabulary=["a", "b"], output_mode="one_hot")(words)
+    x = L.Dense(4, name="a")(L.Concatenate()([known, numbers]))
+    model = keras.Model([words, numbers], L.Dense(2)(x))
+    net2net.widen(model, "a", 6, check=True)

@@ -6,6 +6,7 @@ import net2net
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's")
 def test_a_model_grows_under_its_own_strategy_wherever_it_is_called():
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     with strategy.scope():
