@@ -188,10 +188,12 @@ def open_run(directory: Path, experiment: Any) -> Iterator[None]:
 
     Raises:
       DirectoryInUseError: another process writes to the directory.
+      ValueError: the directory holds a run of another script.
     """
     path = directory / FLAG_FILE
     with run_directory(directory), Lock(directory):
         before = path.read_bytes() if path.exists() else None
+        _require_own_run(directory, experiment, (before or b"").decode(errors="replace"))
         write_flags(directory, experiment)
         try:
             yield
@@ -199,6 +201,19 @@ def open_run(directory: Path, experiment: Any) -> Iterator[None]:
             if before is not None:
                 files.replace(path, before)
             raise
+
+
+def _require_own_run(directory: Path, experiment: Any, before: str) -> None:
+    """Refuse a directory whose flag file has flags that the experiment does not know."""
+    known = {field.name for field in dataclasses.fields(experiment)}
+    unknown = [flag_name(line) for line in before.splitlines() if line.startswith("--")]
+    unknown = [f"--{name}" for name in unknown if name not in known]
+    if unknown:
+        raise ValueError(
+            f"{directory} holds the run of another script or version, with {', '.join(unknown)}; "
+            "expected a new directory, or one that this script has written. Give another "
+            "--directory."
+        )
 
 
 def run_script(

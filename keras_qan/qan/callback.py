@@ -170,9 +170,14 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
             return
         learns = directory is not None and known.learns
         settings = known.learning_settings if learns else known.settings
-        self._adopt(
-            AgentState(CallbackConfig(), settings, directory, known.arrays or None), explore=learns
-        )
+        self._adopt(AgentState(given, settings, directory, known.arrays or None), explore=learns)
+        if policy is not UNSET and type(self.agent) is not type(settings.agent):
+            raise ValueError(
+                f"The directory {directory} holds a run whose agent is a "
+                f"{type(self.agent).__name__}, and policy={policy!r} is asked for, which comes "
+                f"with a {type(settings.agent).__name__}. Leave policy out to go on with that run, "
+                "or use another directory."
+            )
 
     @classmethod
     def load(cls, directory: str | Path, explore: bool = True, selector: Any = None) -> QANCallback:

@@ -98,6 +98,24 @@ def test_flags_are_there_before_the_work_and_those_of_another_run_come_back(tmp_
         assert path.read_text() == to_text(kept)
 
 
+def test_a_directory_of_another_script_is_refused_and_left_as_it_was(tmp_path):
+    with open_run(tmp_path / "run", GrowthExperiment()):
+        pass
+    before = (tmp_path / "run" / FLAG_FILE).read_text()
+    message = r"holds the run of another script or version, with --.*widths.*another --directory"
+    with pytest.raises(ValueError, match=message), open_run(tmp_path / "run", PolicyExperiment()):
+        pass
+    assert (tmp_path / "run" / FLAG_FILE).read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(a, b) for a in EXPERIMENTS.values() for b in EXPERIMENTS.values() if a != b]
+)
+def test_no_scripts_flags_are_all_known_to_another(one, other):
+    saved = {field.name for field in dataclasses.fields(one) if field.metadata["is_saved"]}
+    assert saved - {field.name for field in dataclasses.fields(other)}
+
+
 #: A run of a few seconds of each script, and a file that it leaves when it is over.
 SMALL = {
     "train_qan": (

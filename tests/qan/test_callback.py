@@ -651,6 +651,23 @@ def test_directory_of_a_run_with_other_actions_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"decide_every": 7}, r"holds a run with decide_every=None, and decide_every=7"),
+        ({"rate_bounds": (1e-4, 1e-2)}, r"holds a run with rate_bounds="),
+        ({"policy": "slope"}, r"whose agent is a ThompsonDQN, and policy='slope'.*SlopeRule"),
+    ],
+)
+def test_what_the_run_of_a_shipped_policy_does_not_have_is_refused(tmp_path, arguments, message):
+    fit(QANCallback(tmp_path))
+    with pytest.raises(ValueError, match=message):
+        QANCallback(tmp_path, **arguments)
+    assert QANCallback(tmp_path).episodes == 1
+    assert QANCallback(tmp_path, policy="shipped").episodes == 1
+
+
+@pytest.mark.slow
 def test_directory_of_a_run_with_another_state_size_is_refused(tmp_path):
     observations = [WeightStatistics([0])]
     fit(QANCallback(tmp_path, agent=quick_agent(), observations=observations))
