@@ -68,9 +68,10 @@ class ModelRecord:
         status = "" if self.status == "trained" else f", {self.status.replace('_', ' ')}"
         if math.isfinite(self.predicted):
             status += f": predicted to end at {self.predicted:.4g}"
+        epochs = f"{len(self.curve)} epoch{'s' if len(self.curve) != 1 else ''}"
         return (
             f"model {self.number}: {self.architecture}, validation accuracy {self.score:.4g} after "
-            f"{len(self.curve)} epochs{best}{status}"
+            f"{epochs}{best}{status}"
         )
 
 

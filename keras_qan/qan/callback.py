@@ -44,7 +44,7 @@ from keras_qan.qan.training_memory import rates_to_go_on_with, remember_fit
 from keras_qan.qan.variables import workers_of
 from keras_qan.storage.serialization import keras_serializable
 from keras_qan.utils.backend import Keras3Callback
-from keras_qan.utils.validation import check, check_integer
+from keras_qan.utils.validation import check, check_integer, describe
 
 #: Calls of Keras's hook without a loss after which the rate of a training is left as it is.
 PATIENCE = 10
@@ -148,8 +148,8 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         }
         if directory is not None and not isinstance(directory, str | os.PathLike):
             raise TypeError(
-                f"QANCallback got directory={directory!r}; expected the path of a folder, or None "
-                "to keep everything in memory. What else it takes is given by name: "
+                f"QANCallback got directory={describe(directory)}; expected the path of a folder, "
+                "or None to keep everything in memory. What else it takes is given by name: "
                 "QANCallback(decide_every=3)."
             )
         given = CallbackConfig(

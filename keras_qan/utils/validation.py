@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
+#: Characters of a value that a message shows whole.
+_LONGEST_REPR = 200
+
 
 def check(condition: bool, name: str, value: Any, expected: str, hint: str = "") -> None:
     """Raise ValueError unless a condition on an argument holds.
@@ -123,7 +126,23 @@ def check_choice(name: str, value: Any, choices: Sequence[str], *, hint: str = "
 
 
 def _message(name: str, value: Any, expected: str, hint: str) -> str:
-    return f"{name} is {value!r}; expected {expected}.{hint and f' {hint}'}"
+    return f"{name} is {describe(value)}; expected {expected}.{hint and f' {hint}'}"
+
+
+def describe(value: Any) -> str:
+    """Return what was received, in words that fit a message: large values by kind and size.
+
+    Example:
+      >>> describe("a"), describe(list(range(500)))
+      ("'a'", 'a list of 500 values')
+    """
+    text = repr(value)
+    if len(text) <= _LONGEST_REPR:
+        return text
+    if hasattr(value, "shape"):
+        return f"an array of shape {tuple(value.shape)}"
+    kind = type(value).__name__
+    return f"a {kind} of {len(value):,} values" if hasattr(value, "__len__") else f"a {kind}"
 
 
 def _is_within(value: Any, minimum: float | None, maximum: float | None) -> bool:

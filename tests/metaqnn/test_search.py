@@ -102,7 +102,7 @@ def test_it_tells_the_best_so_far_and_the_stopped_and_each_model_when_asked(tmp_
     assert [int(line.split()[1].rstrip(":")) for line in said[1]] == expected
     assert len(said[2]) == 8
     assert said[2][0] == (
-        f"model 0: {rows[0].architecture}, validation accuracy {rows[0].score:.4g} after 1 epochs"
+        f"model 0: {rows[0].architecture}, validation accuracy {rows[0].score:.4g} after 1 epoch"
         ", the best so far" + (", no better than chance" if "FC" in rows[0].architecture else "")
     )
 

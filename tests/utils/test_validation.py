@@ -1,6 +1,7 @@
 """Checks of arguments: values pass through, and messages have three parts."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -60,3 +61,19 @@ def test_a_hint_says_what_to_do():
         check_choice("engine", "rey", ("local", "ray"))
     with pytest.raises(ValueError, match=r"engine is 3; expected one of local, ray\.$"):
         check_choice("engine", 3, ("local", "ray"))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (np.zeros((400, 2)), "an array of shape (400, 2)"),
+        (np.zeros(2), "array([0., 0.])"),
+        (list(range(1500)), "a list of 1,500 values"),
+        ("abc", "'abc'"),
+        (type("Long", (), {"__repr__": lambda self: "x" * 500})(), "a Long"),
+    ],
+    ids=["large array", "small array", "list", "text", "object"],
+)
+def test_a_large_value_is_told_by_kind_and_size(value, shown):
+    with pytest.raises(ValueError, match=re.escape(f"num_classes is {shown}; expected a")):
+        check(False, "num_classes", value, "a number")
