@@ -176,9 +176,19 @@ def _set_values(
 ) -> list[tuple[Any, Any, Weight | None]]:
     """Set all values, and return every old variable with the new one and its maps."""
     pairs: list[tuple[Any, Any, Weight | None]] = []
+    known: dict[int, Any] = {}
     for old, made in result.layers:
         weights = {id(one.variable): one for one in plan.weights(old)}
         for before, after in _paired_variables(old, made):
+            if known.get(id(before)) is after:
+                continue  # set already, with a layer that this model is over
+            if known.setdefault(id(before), after) is not after:
+                raise UnsupportedLayerError(
+                    old.name,
+                    f"it has '{before.path}' together with another layer, and made again from "
+                    "their configs, each would have its own",
+                    "Call one layer twice instead, such as `keras.layers.ReversibleEmbedding`.",
+                )
             weight = weights.get(id(before))
             _set_value(before, after, weight, new, noise, generator)
             pairs.append((before, after, weight))

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from net2net.errors import UnsupportedLayerError
+from net2net.errors import UnsupportedLayerError, summary
 from net2net.graph import Graph, find_models, functional_of, graph_of, plain_functional
 from net2net.propagate import WideningPlan
 from net2net.rules.registry import rule_for
@@ -77,10 +77,9 @@ def _may_have_unnamed_state(layer: Any) -> bool:
 
 
 def _say_that_nothing_was_compared(model: Any, error: Exception, check: Any) -> None:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     text = (
-        f"No inputs could be made up that model '{model.name}' takes ({reason}), so it was not "
-        "compared with the grown one. Hand some in: check=inputs."
+        f"No inputs could be made up that model '{model.name}' takes ({summary(error)}), so it was "
+        "not compared with the grown one. Hand some in: check=inputs."
     )
     if check is True:
         raise ValueError(text) from error

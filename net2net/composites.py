@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from net2net.errors import UnsupportedLayerError
+from net2net.errors import UnsupportedLayerError, summary
 
 _CLASSES: set[type] = set()
 _MOST = 256
@@ -100,7 +100,7 @@ def open_call(layer: Any, path: str, arguments: Any) -> tuple[Composite, Any]:
         except Exception as error:  # a layer's own code may raise anything
             raise UnsupportedLayerError(
                 path,
-                f"{type(layer).__name__} cannot be followed inside ({_first_line(error)})",
+                f"{type(layer).__name__} cannot be followed inside ({summary(error)})",
                 "Let its `call` be made of layers and `keras.ops`, or give it a rule with "
                 "`net2net.register_rule`.",
             ) from error
@@ -162,7 +162,7 @@ def _misfit(
     try:
         layer(*args, **kwargs)
     except Exception as error:  # a layer's own code may raise anything
-        return _first_line(error)
+        return summary(error)
     made = layer.variables
     if len(made) != len(shapes):
         return f"it has {len(made)} variables instead of {len(shapes)}"
@@ -197,8 +197,3 @@ def _nodes_kept(layers: Sequence[Any]) -> Iterator[None]:
     finally:
         for one, inbound, outbound in kept:
             one._inbound_nodes[:], one._outbound_nodes[:] = inbound, outbound
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

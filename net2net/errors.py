@@ -23,6 +23,12 @@ def renamed_attribute(old: str, new: str) -> Any:
     return property(read)
 
 
+def summary(error: Exception) -> str:
+    """Return the beginning of what an error says, on one line; its class where it says nothing."""
+    text = " ".join(str(error).split())
+    return (text if len(text) <= 160 else f"{text[:157]}...") or type(error).__name__
+
+
 class UnsupportedLayerError(ValueError):
     """A model cannot grow as asked: names the layer, the reason and what to do instead.
 

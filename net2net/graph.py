@@ -60,6 +60,7 @@ class Graph:
         symbols: The symbolic tensors of the outermost model, by number.
         entries: The tensors that each model in it was first called with, by its identity.
         masks: Numbers of the tensors that nested models are handed as masks.
+        borrowed: The path of a call that takes a variable as an argument, by its identity.
         composites: The first call of each layer that is made of layers, and the numbers of the
             tensors that enter it, by its identity.
     """
@@ -71,6 +72,7 @@ class Graph:
     symbols: dict[int, Any] = field(default_factory=dict)
     entries: dict[int, list[int]] = field(default_factory=dict)
     masks: set[int] = field(default_factory=set)
+    borrowed: dict[int, str] = field(default_factory=dict)
     composites: dict[int, tuple[Composite, list[int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -113,6 +115,13 @@ class Graph:
                 return one
         return None
 
+    def layers_with(self, variable: Any) -> Iterator[Any]:
+        """Yield the layers that have a variable."""
+        whole = [one.layer for one, _ in self.composites.values()]
+        for layer in [*whole, *(one for _, one in self.layers())]:
+            if any(variable is one for one in getattr(layer, "variables", ())):
+                yield layer
+
     def layers(self) -> Iterator[tuple[str, Any]]:
         """Yield every layer once, with its path."""
         seen = set()
@@ -151,8 +160,10 @@ def functional_of(model: Any) -> Any:
 
 
 def is_model(layer: Any) -> bool:
-    """Return whether a layer is a model with layers of its own."""
-    return isinstance(layer, keras.Model)
+    """Return whether a layer is a model with a graph of its own; subclassed ones have none."""
+    return isinstance(layer, keras.Sequential) or (
+        isinstance(layer, keras.Model) and hasattr(layer, "_nodes_by_depth")
+    )
 
 
 def find_models(model: Any) -> list[Any]:
@@ -196,6 +207,9 @@ def _add_calls(functional: Any, tensors: dict[int, int], graph: Graph, prefix: s
                 continue
             entering = [tensors[id(tensor)] for tensor in node.arguments.keras_tensors]
             path = prefix + node.operation.name
+            for value in keras.tree.flatten([node.arguments.args, node.arguments.kwargs]):
+                if isinstance(value, keras.Variable):
+                    graph.borrowed[id(value)] = path
             if is_model(node.operation):
                 inner = functional_of(node.operation)
                 entering, rest = _inputs_and_rest(node, tensors)

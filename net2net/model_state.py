@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from net2net.errors import UnsupportedLayerError
-from net2net.graph import is_model, plain_functional
+from net2net.graph import plain_functional
 
 # What Keras sets on a model that has been trained, evaluated or saved.
 _SET_BY_KERAS = (
@@ -160,8 +160,9 @@ class _Copier:
 
     def _layer(self, old: Any) -> Any:
         try:
-            if is_model(old):
-                new = keras.models.clone_model(old)
+            if isinstance(old, keras.Model):
+                # A model over layers of this one, such as an encoder, is one over the new ones.
+                new = keras.models.clone_model(old, clone_function=self._made_or_new)
             else:
                 new = type(old).from_config(old.get_config())
                 if old.built and not new.built:
@@ -172,6 +173,9 @@ class _Copier:
         new.trainable = old.trainable
         self.pairs.append((old, new))
         return new
+
+    def _made_or_new(self, old: Any) -> Any:
+        return self.made.get(id(old)) or type(old).from_config(old.get_config())
 
     def _refusal(self, what: str) -> UnsupportedLayerError:
         return UnsupportedLayerError(

@@ -232,6 +232,15 @@ class _Propagation:
         if rule is None:
             raise self._refusal(call.path, *missing_rule(call))
         view = self.plan.view_call(call, self.found)
+        for variable in getattr(call.layer, "weights", ()):
+            if id(variable) in self.graph.borrowed:
+                raise self._refusal(
+                    call.path,
+                    f"'{self.graph.borrowed[id(variable)]}' takes its '{variable.name}' as an "
+                    "argument, and would take it grown",
+                    "Use a layer that is called both ways, such as "
+                    "`keras.layers.ReversibleEmbedding`.",
+                )
         if mapped.port.side == "in" and view.is_mask(mapped.port.index):
             raise self._refusal(call.path, *_MASK)
         try:

@@ -13,8 +13,8 @@ from typing import Any
 import keras
 
 from net2net.composites import composite_like
-from net2net.errors import UnsupportedLayerError
-from net2net.graph import input_layer_of, is_model
+from net2net.errors import UnsupportedLayerError, summary
+from net2net.graph import Graph, input_layer_of, is_model
 from net2net.model_state import carry_attributes, new_of_class
 from net2net.propagate import WideningPlan
 from net2net.rules.base import Rule
@@ -53,6 +53,7 @@ def rebuild(
     Raises:
         UnsupportedLayerError: If a layer or a model cannot be made again.
     """
+    _refuse_shared_parts(plan.graph)
     builder = _Builder(plan, insertions or {})
     with preserve_global_seed():
         new = builder.build_model(model)
@@ -69,6 +70,34 @@ def rebuild(
     variables = [pair for pair in beside if isinstance(pair[0], keras.Variable)]
     layers = [pair for pair in beside if not isinstance(pair[0], keras.Variable)]
     return RebuiltModel(new, [*builder.layers, *layers], variables, optimizers)
+
+
+def _refuse_shared_parts(graph: Graph) -> None:
+    """Refuse a layer inside two others, which would become two layers.
+
+    Raises:
+        UnsupportedLayerError: If there is one that has weights.
+    """
+    wholes = sorted((one for one, _ in graph.composites.values()), key=lambda one: len(one.path))
+    units = {id(one.layer): one.layer for one in wholes if not graph.composite_around(one.layer)}
+    outer = [one for one in wholes if id(one.layer) in units]
+    for call in graph.calls:
+        if not any(call.path.startswith(f"{one.path}/") for one in outer):
+            units[id(call.layer)] = call.layer
+    owners: dict[int, Any] = {}
+    for layer in units.values():
+        if not isinstance(layer, keras.layers.Layer):
+            continue
+        for part in layer._flatten_layers():
+            owner = owners.setdefault(id(part), layer)
+            if owner is not layer and part.weights:
+                raise UnsupportedLayerError(
+                    layer.name,
+                    f"its layer '{part.name}' is that of '{owner.name}' too, and made again from "
+                    "their configs, each would have its own",
+                    "Let one layer be called twice instead, such as "
+                    "`keras.layers.ReversibleEmbedding`.",
+                )
 
 
 @contextmanager
@@ -117,7 +146,10 @@ class _Builder:
             new = self.build_layer(one)
             layers += [new, *self._insertions_after(new)]
         if type(old) is keras.Sequential:
-            return keras.Sequential(layers, name=old.name)
+            try:
+                return keras.Sequential(layers, name=old.name)
+            except Exception as error:  # a layer's own code may raise anything
+                raise _uncallable(old.name, error) from error
         return new_of_class(old, lambda new: keras.Sequential.__init__(new, layers, name=old.name))
 
     def _functional(self, old: Any, shapes: list[tuple[int | None, ...]]) -> Any:
@@ -139,10 +171,32 @@ class _Builder:
         )
 
     def _call(self, new: Any, *args: Any, **kwargs: Any) -> Any:
-        outputs = new(*args, **kwargs)
+        args, kwargs = keras.tree.map_structure(self._variable_like, (args, kwargs))
+        try:
+            outputs = new(*args, **kwargs)
+        except UnsupportedLayerError:
+            raise
+        except Exception as error:  # a layer's own code may raise anything
+            raise _uncallable(self.origin[id(new)].name, error) from error
         for one in self._insertions_after(new):
             outputs = one(outputs)
         return outputs
+
+    def _variable_like(self, value: Any) -> Any:
+        """Return the new layer's variable for an old one's that a call takes as an argument."""
+        if not isinstance(value, keras.Variable):
+            return value
+        for old in self.plan.graph.layers_with(value):
+            new = self.build_layer(old)
+            place = next(k for k, one in enumerate(old.variables) if one is value)
+            if not new.built:
+                raise UnsupportedLayerError(
+                    old.name,
+                    f"its '{value.name}' is an argument of a call that stands before it",
+                    "Use it after the layer is called.",
+                )
+            return new.variables[place]
+        return value
 
     def _insertions_after(self, new: Any) -> Sequence[Any]:
         return self.insertions.get(id(self.origin[id(new)]), ())
@@ -259,10 +313,9 @@ def _config_of(layer: Any, path: str) -> dict[str, Any]:
 
 
 def _unmakeable(path: str, error: Exception) -> UnsupportedLayerError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UnsupportedLayerError(
         path,
-        f"it cannot be made again from its config ({reason})",
+        f"it cannot be made again from its config ({summary(error)})",
         "Complete its `get_config`, and register its class with "
         "`keras.saving.register_keras_serializable`.",
     )
@@ -277,6 +330,14 @@ def _lambda_like(old: Any) -> Any:
         arguments=old.arguments,
         dtype=old.dtype_policy,
         name=old.name,
+    )
+
+
+def _uncallable(name: str, error: Exception) -> UnsupportedLayerError:
+    return UnsupportedLayerError(
+        name,
+        f"made again from its config, it cannot be called ({summary(error)})",
+        "Let its config tell all, and its `build` make all that its `call` needs.",
     )
 
 

@@ -198,6 +198,11 @@ class ContractionRule(Rule):
 
     def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
         """Return the same map wherever the axis's letter stands."""
+        if call.constants:
+            raise RefusalError(
+                "it multiplies the channels with a constant or with a variable",
+                "Let a layer with a rule do it, such as Dense or EinsumDense.",
+            )
         entering, leaving = self.letters(call)
         sides = [leaving] if mapped.port.side == "out" else entering
         letter = sides[mapped.port.index][mapped.axis]

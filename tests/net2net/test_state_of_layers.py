@@ -331,3 +331,74 @@ def test_models_of_words_and_numbers_are_compared_on_made_up_inputs():
     x = L.Dense(4, name="a")(L.Concatenate()([known, numbers]))
     model = keras.Model([words, numbers], L.Dense(2)(x))
     net2net.widen(model, "a", 6, check=True)
+
+
+class TiedHead(L.Layer):
+    """Multiplies with the table of another layer."""
+
+    def __init__(self, table, **settings):
+        super().__init__(**settings)
+        self.table = table
+
+    def call(self, inputs):
+        return keras.ops.matmul(inputs, keras.ops.transpose(self.table.embeddings))
+
+    def get_config(self):
+        table = keras.saving.serialize_keras_object(self.table)
+        return {**super().get_config(), "table": table}
+
+
+def test_a_layer_inside_two_others_is_refused_as_it_would_become_two():
+    inputs = keras.Input((3,), dtype="int32")
+    table = L.Embedding(9, 4, name="table")
+    x = L.Dense(4)(L.Dense(5, name="a")(table(inputs)))
+    model = keras.Model(inputs, TiedHead(table, name="head")(x))
+    with pytest.raises(net2net.UnsupportedLayerError, match=r"'head'.*'table' is that of 'table'"):
+        net2net.widen(model, "a", 8)
+
+
+def test_a_variable_that_a_call_takes_is_that_of_the_grown_model():
+    inputs = keras.Input((3,), dtype="int32")
+    table = L.Embedding(9, 4, name="table")
+    x = L.Dense(4)(L.Dense(5, name="a")(table(inputs)))
+    model = keras.Model(inputs, keras.ops.einsum("btd,vd->btv", x, table.embeddings))
+    wide = net2net.widen(model, "a", 8)
+    ids = np.zeros((2, 3), "int32")
+    np.testing.assert_allclose(model(ids), wide(ids), rtol=1e-4, atol=1e-6)
+    wide.get_layer("table").embeddings.assign(np.zeros((9, 4)))
+    assert not np.any(wide(ids))
+    assert np.any(model(ids))
+    with pytest.raises(net2net.UnsupportedLayerError, match=r"takes its 'embeddings' as an arg"):
+        net2net.widen(model, "table", 8)
+
+
+def test_a_subclassed_model_in_another_is_a_layer_without_a_rule():
+    class Inner(keras.Model):
+        def __init__(self, units, **settings):
+            super().__init__(**settings)
+            self.units, self.dense = units, L.Dense(units)
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+        def get_config(self):
+            return {"units": self.units, "name": self.name}
+
+    layers = [L.Dense(4, name="a"), Inner(3, name="inner"), L.Dense(5, name="b"), L.Dense(2)]
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    wide = net2net.widen(model, "b", 8)
+    x = np.ones((1, 6), "float32")
+    np.testing.assert_allclose(model(x), wide(x), rtol=1e-4, atol=1e-6)
+    with pytest.raises(net2net.UnsupportedLayerError, match=r"no rule for Inner.*register_comp"):
+        net2net.widen(model, "a", 8)
+
+
+def test_a_model_over_layers_of_the_grown_one_is_over_its_new_layers():
+    inputs = keras.Input((6,))
+    code = L.Dense(3, name="code")(L.Dense(4, "relu", name="a")(inputs))
+    model = keras.Model(inputs, L.Dense(6)(code))
+    model.encoder = keras.Model(inputs, code)
+    wide = net2net.widen(model, "a", 8)
+    assert wide.encoder.get_layer("a") is wide.get_layer("a")
+    x = np.ones((1, 6), "float32")
+    np.testing.assert_allclose(model.encoder(x), wide.encoder(x), rtol=1e-4, atol=1e-6)
