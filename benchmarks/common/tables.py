@@ -20,6 +20,14 @@ def format_header(*columns: str) -> str:
     return f"{format_row(*columns)}\n{'|---' * len(columns)}|"
 
 
+def replace_table(text: str, heading: str, table: str) -> str:
+    """Markdown with the first table below a heading replaced."""
+    place = text.index(f"\n## {heading}\n")
+    start = text.index("\n|", place) + 1
+    end = text.index("\n\n", start)
+    return f"{text[:start]}{table}{text[end:]}"
+
+
 def format_interval(values: Iterable[float], form: str) -> str:
     """The 95 % interval of a mean: `low … high`; empty for fewer than two finite values."""
     low, high = interval([float(value) for value in values])

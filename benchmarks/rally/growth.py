@@ -54,6 +54,9 @@ class Task:
 _MIDDLE, _FULL = (32, 64, 128), (64, 128, 256)
 _STAGES = ((_MIDDLE, _MIDDLE, _FULL), (0.5, 1.0, 1.0))
 #: The full network's rate was chosen on seed 100 (see RESULTS.md); the rally's was not.
+#: The headings of the tasks in RESULTS.md.
+HEADINGS = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+
 TASKS = {
     "mnist": Task("mnist", 3_000, *_STAGES, (1, 2.2, 0.25), 2, 2e-3, 2e-3, 96),
     "cifar10": Task("cifar10", 3_000, *_STAGES, (1, 2.7, 0.123), 2, 2e-3, 1e-3, 80),
@@ -227,14 +230,14 @@ def smooth(looks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def report(found: list[dict[str, Any]], name: str) -> None:
-    """Prints the table of a task."""
+def report(found: list[dict[str, Any]], name: str) -> str:
+    """The table of a task, printed too."""
     own = [row for row in found if row["task"] == name]
     nothing = {row["seed"]: row for row in own if row["arm"] == "from nothing"}
     heads = ("arm", "seeds", "cost in all", "reached", "cost to the target",
              "with the last network", "test accuracy", "minus from nothing's")  # fmt: skip
     print(f"\n{name}: costs over from nothing's to the target, 95 % intervals\n")
-    print(format_header(*heads))
+    lines = [format_header(*heads)]
     for arm in [a for a in ARMS if any(row["arm"] == a for row in own)]:
         of_arm = [row for row in own if row["arm"] == arm and row["seed"] in nothing]
         pairs = [(row, nothing[row["seed"]]) for row in of_arm]
@@ -250,7 +253,10 @@ def report(found: list[dict[str, Any]], name: str) -> None:
             format_mean(accuracies, ".2%"),
             "" if arm == "from nothing" else format_mean(gaps, "+.2%"),
         )  # fmt: skip
-        print(format_row(*cells))
+        lines.append(format_row(*cells))
+    table = "\n".join(lines)
+    print(table)
+    return table
 
 
 def against(row: dict[str, Any], nothing: dict[str, Any]) -> dict[str, float]:

@@ -34,6 +34,7 @@ def main() -> None:
     import tensorflow as tf
 
     from benchmarks.common.records import read_rows
+    from benchmarks.common.tables import replace_table
 
     tf.config.threading.set_intra_op_parallelism_threads(asked.threads)
     tf.config.threading.set_inter_op_parallelism_threads(asked.threads)
@@ -41,8 +42,13 @@ def main() -> None:
     if asked.part == "growth":
         path = asked.output / "growth.jsonl"
         growth.run(path, tasks, asked.seeds, list(asked.arms or growth.ARMS))
+        results = asked.output / "RESULTS.md"
         for task in tasks:
-            growth.report(read_rows(path), task)
+            table = growth.report(read_rows(path), task)
+            if results.exists():
+                text = results.read_text(encoding="utf-8")
+                text = replace_table(text, growth.HEADINGS[task], table)
+                results.write_text(text, encoding="utf-8")
         return
     import teachers
 

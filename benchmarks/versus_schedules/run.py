@@ -96,7 +96,10 @@ def main(_: list[str]) -> None:
             print(f"{name}: {part} done", flush=True)
     tables = report.tables(Path(_OUT.value), FROM)
     print(tables)
-    if _WRITE.value:
+    missing = [name for name in TASKS if not (Path(_OUT.value) / f"{name}.jsonl").exists()]
+    if _WRITE.value and missing:
+        print(f"RESULTS.md stays: there are no lines of {', '.join(missing)}.", file=sys.stderr)
+    elif _WRITE.value:
         path = Path(__file__).with_name("RESULTS.md")
         path.write_text(report.replace_tables(path.read_text("utf-8"), tables), "utf-8")
 

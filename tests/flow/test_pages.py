@@ -85,3 +85,13 @@ def test_the_tables_of_the_schedules_are_replaced_and_the_prose_stays():
     assert replace_tables(text, "## A: one\nnew") == (
         "# Head\n\nprose\n\n## A: one\nnew\n\n## Reading\nmore\n"
     )
+
+
+def test_the_first_table_below_a_heading_is_replaced_and_nothing_else():
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks.common.tables import replace_table
+    finally:
+        del sys.path[0]
+    text = "# Head\n\n| a |\n\n## B\n\nwords\n\n| b |\n| 1 |\n\nmore\n\n| c |\n"
+    assert replace_table(text, "B", "| b |\n| 2 |") == text.replace("| 1 |", "| 2 |")
