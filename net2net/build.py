@@ -225,13 +225,23 @@ def strategy_scope(model: Any) -> AbstractContextManager[Any]:
     return nullcontext() if strategy is None else strategy.scope()
 
 
+def _adapt_alike(old: Any, made: Any) -> None:
+    """Give the layers inside a new one the LoRA matrices that no config tells of."""
+    if not isinstance(old, keras.layers.Layer):
+        return
+    for before, after in zip(old._flatten_layers(), made._flatten_layers(), strict=False):
+        if getattr(before, "lora_enabled", False) and not after.lora_enabled:
+            after.enable_lora(before.lora_rank, lora_alpha=before.lora_alpha)
+
+
 def _paired_variables(old: Any, made: Any) -> list[tuple[Any, Any]]:
+    _adapt_alike(old, made)
     before, after = _state_of(old), _state_of(made)
     if len(before) != len(after):
         raise UnsupportedLayerError(
             old.name,
             f"made again from its config it has {len(after)} variables instead of {len(before)}",
-            "Complete its `get_config`.",
+            "Complete its `get_config`; or grow the model before a layer inside is quantised.",
         )
     return list(zip(before, after, strict=True))
 

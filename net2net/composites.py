@@ -138,12 +138,14 @@ def composite_like(
         (dict(zip(names, values, strict=True)) for values in product(*options)),
         key=lambda changes: sum(config[name] != value for name, value in changes.items()),
     )
-    misfit = "no whole number of its config is such a size"
+    misfits = []
     for changes in found[:_MOST]:
-        seen = _misfit(one, make(changes), inputs, shapes)
-        if not seen:
+        misfit = _misfit(one, make(changes), inputs, shapes)
+        if not misfit:
             return make(changes)
-        misfit = seen
+        misfits.append(misfit)
+    # Rather a weight of another shape than what a layer raises that does not fit together.
+    misfit = max(misfits, key=lambda text: " instead of " in text)
     raise UnsupportedLayerError(
         one.path,
         f"{type(one.layer).__name__} does not get its new sizes by any values of its config's "

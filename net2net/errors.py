@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -25,7 +26,8 @@ def renamed_attribute(old: str, new: str) -> Any:
 
 def summary(error: Exception) -> str:
     """Return the beginning of what an error says, on one line; its class where it says nothing."""
-    text = " ".join(str(error).split())
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    text = " ".join(re.sub(r"^Exception encountered when calling \S+", "", text).split())
     return (text if len(text) <= 160 else f"{text[:157]}...") or type(error).__name__
 
 

@@ -402,3 +402,17 @@ def test_a_model_over_layers_of_the_grown_one_is_over_its_new_layers():
     assert wide.encoder.get_layer("a") is wide.get_layer("a")
     x = np.ones((1, 6), "float32")
     np.testing.assert_allclose(model.encoder(x), wide.encoder(x), rtol=1e-4, atol=1e-6)
+
+
+def test_lora_matrices_inside_attention_come_along():
+    inputs = keras.Input((4, 6))
+    attention = L.MultiHeadAttention(2, 3, name="attention")
+    x = L.Dense(4, name="a")(attention(inputs, inputs))
+    model = keras.Model(inputs, L.Dense(2)(x))
+    attention._query_dense.enable_lora(2)
+    attention._query_dense.lora_kernel_b.assign(np.ones((2, 3)))
+    wide = net2net.widen(model, "a", 8)
+    x = np.random.default_rng(0).normal(size=(2, 4, 6)).astype("float32")
+    np.testing.assert_allclose(model(x), wide(x), rtol=1e-4, atol=1e-6)
+    trained = [[v.trainable for v in one.layers[1].variables] for one in (model, wide)]
+    assert trained[0] == trained[1]
