@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from net2net.channel_map import ChannelMap, Structure
-from net2net.errors import RefusalError, StructureRequest
+from net2net.errors import RefusalError, StructureRequest, UnsupportedLayerError
 from net2net.rules.base import (
     CallView,
     GrownLayer,
@@ -97,6 +97,18 @@ class MultiHeadAttentionRule(Rule):
         maps = {name: grown.internal(axis) for axis, (name, _) in enumerate(self.sizes, 1)}
         return {name: one.new_size for name, one in maps.items() if one is not None}
 
+    def _require_one_size(self, grown: GrownLayer) -> None:
+        """Refuse keys and values of different sizes where Keras could not compute with them."""
+        layer = grown.layer
+        old = set(self.inner_widths(layer).values())
+        new = set({**self.inner_widths(layer), **self._grown_sizes(grown)}.values())
+        if keras.backend.backend() == "jax" and len(old) < len(new):
+            raise UnsupportedLayerError(
+                layer.name,
+                "on JAX, Keras's fused attention takes keys and values of one size only",
+                "Grow its key_dim and value_dim to one size in one call of `net2net.grow`.",
+            )
+
     def _size_of(self, grown: GrownLayer, projection: str) -> ChannelMap | None:
         for axis, (_, projections) in enumerate(self.sizes, 1):
             if projection in projections:
@@ -105,6 +117,7 @@ class MultiHeadAttentionRule(Rule):
 
     def weights(self, grown: GrownLayer) -> list[Weight]:
         """Return the kernels and biases of all projections."""
+        self._require_one_size(grown)
         layer, heads = grown.layer, grown.internal()
         named = {name: grown.input(-1, k) for k, name in reversed([*enumerate(grown.arguments)])}
         query, value = named.get("query"), named.get("value")

@@ -192,6 +192,17 @@ def test_a_size_of_heads_that_is_not_there():
         net2net.widen(model, "attention/key_dim", 2)
 
 
+def test_keys_and_values_of_two_sizes_where_keras_takes_one(monkeypatch):
+    inputs = keras.Input((3, 4))
+    attention = L.MultiHeadAttention(2, 3, name="attention")
+    model = keras.Model(inputs, L.Dense(2)(attention(inputs, inputs)))
+    monkeypatch.setattr("net2net.rules.attention.keras.backend.backend", lambda: "jax")
+    with pytest.raises(Refused, match=r"'attention'.*of one size only.*key_dim and value_dim"):
+        net2net.plan(model, {"attention/key_dim": 8})
+    planned = net2net.plan(model, {"attention/key_dim": 8, "attention/value_dim": 8})
+    assert planned.layers[0].path == "attention"
+
+
 def test_heads_whose_scores_are_an_output():
     inputs = keras.Input((3, 4))
     attention = L.MultiHeadAttention(2, 3, name="attention")
