@@ -29,7 +29,7 @@ from keras_qan.qan.controller import Controller
 from keras_qan.qan.convergence import ReturnTrend, return_trend
 from keras_qan.qan.decision_schedule import DecisionSchedule
 from keras_qan.qan.fit_state import FitState
-from keras_qan.qan.horizon import EarlyEnd, patience_of
+from keras_qan.qan.horizon import EarlyEnd, Overfitting, patience_of
 from keras_qan.qan.model_access import (
     ModelAccess,
     has_own_train_step,
@@ -678,10 +678,13 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
                 "one above 0, since QAN multiplies it. Compile with, for example, "
                 "learning_rate=0.001, or set model.optimizer.learning_rate."
             )
-        if self._patience is not None and not self.explore:
-            fit.early_end = EarlyEnd(self._patience)
-            if self._controller.can_step_back:
-                fit.early_best = fit.best or BestWeights(self.model)
+        if not self.explore:
+            can_restore = self._controller.can_step_back
+            if self._patience is not None:
+                fit.early_end = EarlyEnd(self._patience)
+            elif can_restore:
+                fit.early_end = Overfitting()
+            fit.early_best = (fit.best or BestWeights(self.model)) if can_restore else None
         held = None if self.explore else rates_to_go_on_with(self.model, fit.initial_rates)
         if held is not None:
             # A further `fit` of the same training, whose end is not known: it holds the rate that
@@ -697,7 +700,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
             self.explore,
             may_raise=not (fit.was_trained or is_held),
             may_lower=not is_held or fit.model.slope is not None,
-            anneals=not is_held and fit.early_end is None,
+            anneals=not is_held and self._patience is None,
         )
         fit.initial_rate = decision.rate_found
         self._record(decision)
@@ -789,7 +792,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
     def _end_epoch_early(
         self, fit: FitState, training_loss: float | None, validation_loss: float | None
     ) -> None:
-        """Let the rate fall where `EarlyStopping` is near, from the best weights so far."""
+        """Let the rate fall where `EarlyStopping` is near, or what is learned is overfitted."""
         assert fit.early_end is not None
         share = fit.early_end.end_epoch(training_loss, validation_loss)
         fit.last_rate = self._controller.set_early_share(fit.model, share)
@@ -798,8 +801,9 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         if validation_loss is not None:
             fit.early_best.note(validation_loss)
         if fit.early_end.falls_from_here and fit.early_best.restore():
+            self._controller.start_from_weights(fit.model)
             fit.num_step_backs += 1
-            self._report_step_back(fit, "before the learning rate falls to its end")
+            self._report_step_back(fit, fit.early_end.reason)
 
     def _settle_weights(self, fit: FitState) -> None:
         if fit.is_steering and not fit.is_validated:

@@ -199,6 +199,16 @@ class Controller:
         """Take the loss of the first step, which every later loss is compared with."""
         self._first_loss = loss if math.isfinite(loss) and loss > 0.0 else 1.0
 
+    def start_from_weights(self, model: ModelAccess) -> None:
+        """Take the present weights, put back by another than a step back, for the best so far.
+
+        The lower losses on the way that was left do not count against them.
+        """
+        if model.snapshot is not None:
+            model.snapshot.take()
+        self._history = loss_history.with_copy_of_start(self._history, True)
+        self.guard.forget_best()
+
     def observe_step(self, loss: float) -> None:
         """Take in the loss of one step, or the mean loss of a call of several."""
         self.guard.observe_step(loss)
@@ -340,9 +350,11 @@ class Controller:
         Returns:
           The (first) learning rate that was assigned.
         """
-        rates = model.read_rates() * share / self._early_share
-        model.assign_rates(rates)
-        self._early_share = share
+        rates = model.read_rates()
+        if share != self._early_share:
+            rates = rates * share / self._early_share
+            model.assign_rates(rates)
+            self._early_share = share
         return float(rates[0])
 
     def abandon(self) -> None:
@@ -482,13 +494,14 @@ class Controller:
             instead = self._action_set.without_step_back(
                 choice.q_values, state.rates, state.initial_rates, context.progress
             )
+        falls_early = self._early_share < 1.0
         limits = Limits(
             may_step_back=may_step_back,
             instead=instead,
-            may_raise=self._may_raise and not self._holds_still,
+            may_raise=self._may_raise and not self._holds_still and not falls_early,
             may_lower=self._may_lower and not self._holds_still,
             # A policy that begins low finds its way up to the rate that it began with.
-            highest_rate=0.0 if model.slope is None else self._initial_rates,
+            highest_rate=0.0 if model.slope is None or falls_early else self._initial_rates,
             lowest_rate=LOWEST_RELATIVE_RATE * self._initial_rates
             if math.isfinite(outcome.loss)
             else 0.0,

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_qan.qan.best_weights import BestWeights
 from keras_qan.qan.decision_schedule import DecisionSchedule
-from keras_qan.qan.horizon import EarlyEnd
+from keras_qan.qan.horizon import EarlyEnd, Overfitting
 from keras_qan.qan.model_access import ModelAccess
 from keras_qan.qan.rule import Decision
 
@@ -28,7 +28,7 @@ class FitState:
       access: access to the model in training, once it is built.
       initial_rates: the learning rates of all optimizers that it began with, `[K]`.
       is_steering: False where no loss or no optimizer was found to steer by.
-      early_end: the fall of the rate where `EarlyStopping` will end the training.
+      early_end: the fall of the rate before its last epoch, by the losses.
       early_best: the weights that it begins from, where weights can be taken back.
       best: the weights of the best validation loss, where they are asked for.
       num_calls: calls of Keras's hook before a loss was found.
@@ -59,7 +59,7 @@ class FitState:
     access: ModelAccess | None = None
     initial_rates: np.ndarray | None = None
     is_steering: bool = True
-    early_end: EarlyEnd | None = None
+    early_end: EarlyEnd | Overfitting | None = None
     early_best: BestWeights | None = None
     best: BestWeights | None = None
     num_calls: int = 0

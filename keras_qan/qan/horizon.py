@@ -1,9 +1,11 @@
-"""The end of a training that stops early: its rate falls by the losses, not by `epochs`."""
+"""The end of a training that comes early: its rate falls by the losses, not by `epochs`."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
+
+import numpy as np
 
 from keras_qan.actions import Cosine
 from keras_qan.qan.conflicts import class_names
@@ -13,6 +15,18 @@ WAIT = 0.4
 
 #: The length of the fall, as a share of the patience.
 FALL = 0.5
+
+#: Epochs that are averaged where validation losses are compared.
+WINDOW = 4
+
+#: A validation loss has risen if its logarithm did so by this much, and by so many standard errors.
+CLEAR_RISE, CLEAR_ERRORS = 0.1, 5.0
+
+#: The share of the rate that the fall of an overfitted training begins with.
+FIRST_SHARE = 0.25
+
+#: The share that the rate falls to.
+LOWEST_SHARE = 1e-3
 
 
 class EarlyEnd:
@@ -25,6 +39,9 @@ class EarlyEnd:
     Args:
       patience: of the `EarlyStopping` callback, in epochs.
     """
+
+    #: What a step back to the best weights is for.
+    reason = "before the learning rate falls to its end"
 
     def __init__(self, patience: int) -> None:
         self._wait = max(1, round(WAIT * patience))
@@ -58,8 +75,69 @@ class EarlyEnd:
             if loss is not None and loss < self._best:
                 self._epochs_without, self._best = 0, loss
             self._epochs_falling = int(self._epochs_without >= self._wait)
-        progress = min(self._epochs_falling / (self._length + 1), 1.0)
-        return max(float(Cosine()(progress)), 1e-3)
+        return _share(self._epochs_falling, self._length)
+
+
+class Overfitting:
+    """The fall of the rate in a `fit` that learns its examples by heart.
+
+    The validation loss has risen and the training loss has fallen since the best epochs: by a tenth
+    in the mean of four epochs, and beyond doubt beside the noise from epoch to epoch. From there
+    the rate falls from a quarter to zero along a cosine over four epochs, from the weights of the
+    lowest validation loss. Losses that are not positive are never taken for overfitting.
+    """
+
+    #: What a step back to the best weights is for.
+    reason = (
+        "as the validation loss rises while the training loss falls; the learning rate falls to "
+        "its end, and EarlyStopping would save what is left of the epochs"
+    )
+
+    def __init__(self) -> None:
+        self._validation: list[float] = []
+        self._training: list[float] = []
+        self._epochs_falling = 0
+
+    @property
+    def falls_from_here(self) -> bool:
+        """True right after the epoch with which the fall begins."""
+        return self._epochs_falling == 1
+
+    def end_epoch(self, training_loss: float | None, validation_loss: float | None) -> float:
+        """Return the share of the rate for the next epoch.
+
+        Args:
+          training_loss: the epoch's.
+          validation_loss: the epoch's; None where it was not validated.
+        """
+        if self._epochs_falling:
+            self._epochs_falling += 1
+        elif training_loss is not None and validation_loss is not None:
+            self._training.append(training_loss)
+            self._validation.append(validation_loss)
+            self._epochs_falling = int(self._has_turned())
+        return _share(self._epochs_falling, WINDOW, FIRST_SHARE)
+
+    def _has_turned(self) -> bool:
+        if len(self._validation) < 2 * WINDOW or min(self._validation) <= 0.0:
+            return False
+        losses = np.log(self._validation)
+        means = np.convolve(losses, np.full(WINDOW, 1.0 / WINDOW), mode="valid")
+        best = int(np.argmin(means[:-WINDOW] if len(means) > WINDOW else means[:1]))
+        rise = means[-1] - means[best]
+        # Second differences tell the noise beside any trend: their variance is six times its own.
+        noise = np.diff(losses[-3 * WINDOW :], n=2)
+        error = math.sqrt(float(np.mean(noise**2)) / 6.0 * 2.0 / WINDOW)
+        fell = np.mean(self._training[-WINDOW:]) < np.mean(self._training[best : best + WINDOW])
+        return bool(fell and rise > max(CLEAR_RISE, CLEAR_ERRORS * error))
+
+
+def _share(epochs_falling: int, length: int, first: float = 1.0) -> float:
+    """Return the share of the rate after so many epochs of a fall that begins with `first`."""
+    if not epochs_falling:
+        return 1.0
+    progress = min(epochs_falling / (length + 1), 1.0)
+    return max(first * float(Cosine()(progress)), LOWEST_SHARE)
 
 
 def patience_of(callbacks: list[Any]) -> int | None:
