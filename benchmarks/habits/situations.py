@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers, ops
-from sklearn.datasets import load_digits, make_classification
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, make_classification
 from sklearn.metrics import average_precision_score
 
 from keras_qan import QANCallback, data
@@ -451,6 +451,71 @@ def cosine_similarity(fits: Fits, seed: int) -> Found:
     return {"": {"loss": -float(cosines.mean())}}
 
 
+def small_table(fits: Fits, seed: int, *, load: Callable[..., Any]) -> Found:
+    """A few hundred rows, with dropout and validation data, for many more epochs than it takes."""
+    x, y = load(return_X_y=True)
+    x = ((x - x.mean(0)) / x.std(0)).astype("float32")
+    is_regression = load is load_diabetes
+    y = ((y - y.mean()) / y.std() if is_regression else y).astype("float32")
+    rest, held_out = split(x, y, len(x) // 5, seed)
+    train, validation = split(*rest, len(x) // 5, seed)
+    inner = [layers.Dense(64, activation="relu"), layers.Dropout(0.3, seed=seed)]
+    outer = [layers.Dense(64, activation="relu"), layers.Dense(1)]
+    model = keras.Sequential([keras.Input(x.shape[1:]), *inner, *outer])
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile("adam", "mse" if is_regression else loss)
+    model.fit(*train, epochs=60, verbose=0, validation_data=validation, callbacks=fits.callbacks())
+    score_of = score_regression if is_regression else score_binary
+    return {"": score_of(model, held_out)}
+
+
+def bag_of_words(fits: Fits, seed: int) -> Found:
+    """Made-up reviews of 60 words out of 2,000; an embedding and its mean, and no validation."""
+    rng = np.random.default_rng([seed, 6])
+    y = rng.integers(0, 2, 3_000)
+    tone, common = 0.25 * rng.normal(size=2_000), np.log(np.arange(2_000) + 5.0)
+    chances = np.exp(np.stack([-tone, tone]) - common)
+    chances /= chances.sum(axis=1, keepdims=True)
+    x = np.stack([rng.choice(2_000, 60, p=chances[label]) for label in y])
+    train, held_out = split(x, y, 800, seed)
+    inner = [layers.Embedding(2_000, 16), layers.GlobalAveragePooling1D()]
+    outer = [layers.Dense(16, activation="relu"), layers.Dense(1)]
+    model = keras.Sequential([keras.Input((60,)), *inner, *outer])
+    model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))
+    model.fit(*train, epochs=10, verbose=0, callbacks=fits.callbacks())
+    return {"": score_binary(model, held_out)}
+
+
+def small_numbers(fits: Fits, seed: int) -> Found:
+    """An autoencoder of images whose pixels are between 0 and 0.05."""
+    (x, _), (x_held_out, _) = digits(seed)
+    model = mlp(64, 64, 32, 16, 32)
+    model.compile("adam", "mse")
+    model.fit(0.05 * x, 0.05 * x, epochs=30, verbose=0, callbacks=fits.callbacks())
+    errors = outputs_of(model, 0.05 * x_held_out) - 0.05 * x_held_out
+    return {"": {"loss": 0.5 * float(np.log(np.mean(errors**2)))}}
+
+
+def attention(fits: Fits, seed: int) -> Found:
+    """How many different numbers are among 16; two blocks of attention."""
+    rng = np.random.default_rng([seed, 7])
+    x = rng.integers(0, 20, (3_000, 16))
+    y = np.clip([len(set(row)) - 6 for row in x.tolist()], 0, 9)
+    train, held_out = split(x, y, 600, seed)
+    inputs = keras.Input((16,), dtype="int32")
+    hidden = layers.Embedding(20, 32)(inputs) + layers.Embedding(16, 32)(ops.arange(16))
+    for _ in range(2):
+        normal = layers.LayerNormalization()(hidden)
+        hidden = hidden + layers.MultiHeadAttention(2, 16)(normal, normal)
+        wide = layers.Dense(64, "gelu")(layers.LayerNormalization()(hidden))
+        hidden = hidden + layers.Dense(32)(wide)
+    pooled = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(hidden))
+    model = keras.Model(inputs, layers.Dense(10)(pooled))
+    model.compile(keras.optimizers.AdamW(1e-3), cross_entropy())
+    model.fit(*train, epochs=8, verbose=0, callbacks=fits.callbacks())
+    return {"": score(model, held_out)}
+
+
 def default_rate(
     fits: Fits, seed: int, *, optimizer: Callable[[], Any], inverted: bool = False
 ) -> Found:
@@ -489,6 +554,11 @@ SITUATIONS: dict[str, Situation] = {
     "regression with outliers": outliers,
     "Gaussian NLL": gaussian_nll,
     "cosine similarity": cosine_similarity,
+    "table with validation, breast cancer": functools.partial(small_table, load=load_breast_cancer),
+    "table with validation, diabetes": functools.partial(small_table, load=load_diabetes),
+    "bag of words, no validation": bag_of_words,
+    "autoencoder of small numbers": small_numbers,
+    "attention": attention,
     "SGD with momentum 0.9": functools.partial(
         default_rate, optimizer=functools.partial(keras.optimizers.SGD, momentum=0.9)
     ),
