@@ -1,4 +1,4 @@
-"""The rule of the slope ratio and the shipped policy on other kinds of networks, from any rate.
+"""The bare callback and the rule of the slope ratio on other kinds of networks, from any rate.
 
     python benchmarks/versus_schedules/zero_shot.py --tasks=text-lstm,cifar-vit   # TFDS_DATA_DIR
     python benchmarks/versus_schedules/zero_shot.py --report
@@ -47,15 +47,20 @@ FIRST_SEED = 3_000_000
 #: Epochs of a training, each with a validation.
 EPOCHS = 8
 
-#: Arms → multiples of the default rate that they start from.
+#: Arms → multiples of the default rate that they start from. "unlimited" is the shipped policy
+#: without the limit of its raises.
 ARMS = {
     "none": (1.0,),
     "slope": (1.0, 0.01, 0.1, 10.0, 100.0),
-    "shipped": (1.0, 0.1, 10.0),
+    "qan": (1.0, 0.1, 10.0),
+    "unlimited": (1.0, 0.1, 10.0),
     "cosine": (1.0, 10.0, 3.0, 0.3, 30.0),
     "plateau": (1.0,),
     "adamw": (1.0,),
 }
+
+#: Arms that steer the rate.
+STEERED = ("qan", "unlimited", "slope")
 
 #: The rate of the arm that is AdamW in one configuration, whatever the task's optimizer.
 ADAMW_RATE = 1e-3
@@ -104,7 +109,9 @@ class Bench:
             return [Scheduled(Cosine(), self._steps)]
         if arm == "plateau":
             return [keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=1)]
-        return [QANCallback(policy=arm)] if arm in ("slope", "shipped") else []
+        if arm == "slope":
+            return [QANCallback(policy="slope")]
+        return [QANCallback(raises_by_slope=arm == "qan")] if arm in STEERED else []
 
     def train(self, arm: str, rate: float, seed: int) -> Row:
         """One training; plain data."""
@@ -155,11 +162,10 @@ def score(row: Row) -> float:
 
 
 def report(rows: list[Row]) -> str:
-    """Return the table: the mean log test loss of each arm, and gaps to the tuned cosine."""
-    factors = sorted(ARMS["slope"])
+    """Return the table: the mean log test loss of each arm, and gaps over the seeds of both."""
     columns = ["task", "steps", "seeds", "no callback", "plateau", "AdamW 1e-3"]
-    columns += ["tuned cosine (rate)", *(f"slope {factor:g}×" for factor in factors)]
-    columns += [f"shipped {factor:g}×" for factor in sorted(ARMS["shipped"])]
+    columns += ["tuned cosine (rate)"]
+    columns += [f"{arm} {factor:g}×" for arm in STEERED for factor in sorted(ARMS[arm])]
     lines = [format_header(*columns)]
     gaps: dict[tuple[str, str, bool], list[float]] = {}
     for name, steps in sorted({(row["task"], row["steps"]) for row in rows}):
@@ -176,34 +182,43 @@ def report(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def _text(value: float) -> str:
-    return f"{value:.3f}" if np.isfinite(value) else "–"
+def _text(scores: dict[int, float]) -> str:
+    return f"{np.mean(list(scores.values())):.3f}" if scores else "–"
+
+
+def _gap(ours: dict[int, float], theirs: dict[int, float]) -> list[float]:
+    """Return the mean difference over the seeds of both, in a list; an empty one without any."""
+    both = ours.keys() & theirs.keys()
+    return [float(np.mean([ours[seed] - theirs[seed] for seed in both]))] if both else []
 
 
 def _line(name: str, rows: list[Row]) -> tuple[list[str], dict[tuple[str, str], list[float]]]:
     default = DEFAULT_RATES[name]
 
-    def mean(arm: str, rate: float) -> float:
-        found = [score(r) for r in rows if r["arm"] == arm and np.isclose(r["rate"], rate)]
-        return float(np.mean(found)) if found else np.nan
+    def scores(arm: str, rate: float) -> dict[int, float]:
+        """Scores by seed."""
+        return {
+            row["seed"]: score(row)
+            for row in rows
+            if row["arm"] == arm and np.isclose(row["rate"], rate)
+        }
 
-    cosines = {rate: mean("cosine", default * rate) for rate in ARMS["cosine"]}
-    known = {rate: value for rate, value in cosines.items() if np.isfinite(value)}
-    best = min(known, key=known.__getitem__) if known else np.nan
-    tuned, none = known.get(best, np.nan), mean("none", default)
-    adamw = mean("adamw", ADAMW_RATE)
-    cells = [_text(none), _text(mean("plateau", default)), _text(adamw)]
+    cosines = {factor: scores("cosine", default * factor) for factor in ARMS["cosine"]}
+    known = {factor: found for factor, found in cosines.items() if found}
+    best = min(known, key=lambda factor: float(np.mean(list(known[factor].values()))), default=1.0)
+    tuned, none = known.get(best, {}), scores("none", default)
+    cells = [_text(none), _text(scores("plateau", default)), _text(scores("adamw", ADAMW_RATE))]
     cells.append(f"{_text(tuned)} ({default * best:.2g})")
     gaps: dict[tuple[str, str], list[float]] = {}
-    for arm in ("slope", "shipped"):
+    for arm in STEERED:
         for factor in sorted(ARMS[arm]):
-            found = mean(arm, default * factor)
+            found = scores(arm, default * factor)
             cells.append(_text(found))
-            if np.isfinite(found - tuned):
-                gaps.setdefault((arm, "tuned cosine"), []).append(found - tuned)
-            if factor == 1.0 and np.isfinite(found - none):
-                gaps.setdefault((arm, "no callback, default rate"), []).append(found - none)
-    return cells, gaps
+            gaps.setdefault((arm, "tuned cosine"), []).extend(_gap(found, tuned))
+            if factor == 1.0:
+                key = (arm, "no callback, default rate")
+                gaps.setdefault(key, []).extend(_gap(found, none))
+    return cells, {key: values for key, values in gaps.items() if values}
 
 
 def main(_: list[str]) -> None:

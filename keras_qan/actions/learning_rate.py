@@ -182,26 +182,46 @@ class ActionSet:
         """
         return action if self.step_back is None else np.where(condition, self.step_back, action)
 
-    def without_step_back(
-        self, values: Any, rates: Any, initial_rates: Any, progress: float
+    def factor(self, action: int, rates: Any, initial_rates: Any, progress: float) -> float:
+        """Return the next rate over the present one.
+
+        Args:
+          action: the index of an action that is no step back.
+          rates: the present rates, `[K]`.
+          initial_rates: those that the training began with, `[K]`.
+          progress: the share of the training's steps that are done.
+        """
+        following = self._actions[action].next_rate(rates, initial_rates, progress)
+        return float(following[0] / rates[0])
+
+    def best_within(
+        self,
+        values: Any,
+        rates: Any,
+        initial_rates: Any,
+        progress: float,
+        largest: float = 1.0,
     ) -> int | None:
-        """Return the index of the action to take where a step back is not allowed.
+        """Return the index of the action to take in the place of one that is not allowed.
 
         Args:
           values: the actions' values, `[A]`; not-a-number where they are not known.
           rates: the present rates, `[K]`.
           initial_rates: those that the training began with, `[K]`.
           progress: the share of the training's steps that are done.
+          largest: the largest factor of the rate that is allowed. Defaults to 1, no raise.
 
         Returns:
-          Of the others that do not raise the rate, the one of the highest value; of unknown values,
-          the one that changes the rate least. None where there is no such action.
+          Of the actions that are no step back and within that factor, the one of the highest
+          value; of unknown values, the one of the largest factor. None where there is none.
         """
         best, best_value = None, -np.inf
         for number, (action, value) in enumerate(zip(self._actions, values, strict=True)):
-            change = float(action.next_rate(rates, initial_rates, progress)[0] / rates[0])
-            value = change if np.isnan(value) else float(value)
-            if not action.steps_back and change <= 1.0 and value > best_value:
+            if action.steps_back:
+                continue
+            factor = self.factor(number, rates, initial_rates, progress)
+            value = factor if np.isnan(value) else float(value)
+            if factor <= largest and value > best_value:
                 best, best_value = number, value
         return best
 

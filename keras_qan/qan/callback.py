@@ -81,6 +81,10 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         Defaults to False.
       schedule: a factor of every rate that the actions lead to, for example `Cosine()`; the actions
         then move the whole rest of the schedule up or down. Defaults to none.
+      raises_by_slope: whether the rate rises above the one that the model was compiled with only
+        while the slope ratio, measured from step to step, says that it is too low. An agent that
+        learns is not limited: it has to see the outcome of all its actions. Defaults to True with
+        the policy that comes with the package, else to False.
       policy: the policy to start from: "shipped" for the one that comes with the package, "slope"
         for the rule that follows the slope ratio and learns nothing, the path of a policy file, a
         `Policy`, or None for no policy. Without a directory a policy is used as
@@ -127,6 +131,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         rate_bounds: tuple[float, float] | None = None,
         dense_start: bool | None = None,
         schedule: Schedule | None = None,
+        raises_by_slope: bool | None = None,
         policy: Policy | str | Path | None = UNSET,
         restore_best: bool = False,
         total_steps: int | None = None,
@@ -161,6 +166,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
             rate_bounds=rate_bounds,
             dense_start=dense_start,
             schedule=schedule,
+            raises_by_slope=raises_by_slope,
         )
         given.check()
         self._given |= {"total_steps": total_steps, **vars(given)}
@@ -568,7 +574,8 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         """
         fit = self._running
         notes = {f"controller/{n}": value for n, value in self._controller.arrays().items()}
-        return fit.arrays() | notes, fit.as_data()
+        gate = fit.model.gate
+        return fit.arrays() | notes | ({} if gate is None else gate.arrays()), fit.as_data()
 
     def go_on(self, arrays: dict[str, np.ndarray], data: dict[str, Any]) -> None:
         """Go on, in a `fit` that has just begun, from where `pause` was called.
@@ -587,6 +594,8 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
         self._running.initial_rates = notes["initial_rates"]
         if self._running.model.slope is not None:
             self._running.model.slope.open()  # what was measured since is not of these weights
+        if self._running.model.gate is not None:
+            self._running.model.gate.restore(arrays)
 
     def _pauses(self, fit: FitState) -> bool:
         """Keep a training that goes on in the next `fit`; return whether it does."""
@@ -635,6 +644,7 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
     def _decision_schedule(self) -> DecisionSchedule:
         settings = self.settings
         measures = any(part.needs_slope for part in settings.observations or ())
+        measures |= self._limits_raises and settings.decide_every is None
         return DecisionSchedule(
             settings.decide_every,
             bool(settings.dense_start),
@@ -665,9 +675,15 @@ class QANCallback(Keras3Callback, keras.callbacks.Callback):
             controller.observations,
             can_step_back=controller.can_step_back,
             estimated_losses=self._estimated_loss(),
+            limits_raises=self._limits_raises,
         )
         self._state.begin_episode(fit.model.num_kernels, self.explore, self.context)
         return fit.model
+
+    @property
+    def _limits_raises(self) -> bool:
+        """True where raises above the compiled rate wait for the slope ratio."""
+        return bool(self.settings.raises_by_slope) and not self.explore
 
     def _begin(self, fit: FitState) -> None:
         """Take the first decision."""

@@ -30,6 +30,7 @@ class CallbackConfig:
     rate_bounds: tuple[float, float] | None = None
     dense_start: bool | None = None
     schedule: Schedule | None = None
+    raises_by_slope: bool | None = None
 
     def check(self) -> None:
         """Raise ValueError or TypeError if a setting cannot be used."""
@@ -60,6 +61,11 @@ class CallbackConfig:
                 )
         if self.schedule is not None:
             check_schedule("schedule", self.schedule)
+        if self.raises_by_slope is not None and not isinstance(self.raises_by_slope, bool):
+            raise TypeError(
+                f"raises_by_slope is {self.raises_by_slope!r}; expected True or False, or None for "
+                "what the policy says."
+            )
         if self.rate_bounds is not None:
             bounds = np.asarray(self.rate_bounds)
             is_pair = bounds.shape == (2,) and bounds.dtype.kind in "fiu"

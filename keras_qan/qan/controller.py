@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_qan.actions import Action, ActionSet, Schedule
-from keras_qan.agents import Agent
+from keras_qan.agents import ActionChoice, Agent
 from keras_qan.observations import Observation, ObservationContext, loss_history
 from keras_qan.observations.loss_history import LossHistory
 from keras_qan.qan.interval_loss import IntervalLoss, mean_of
 from keras_qan.qan.model_access import ModelAccess
+from keras_qan.qan.raise_gate import FEWEST_TO_MEASURE
 from keras_qan.qan.rewards import Reward
 from keras_qan.qan.rule import (
     Decision,
@@ -187,6 +188,10 @@ class Controller:
             model.slope.begin()
             if model.slope.reason is not None:  # nothing is known: the rate stays as it is
                 self._anneals, self._share = False, 1.0
+        if not may_raise or context.num_steps < FEWEST_TO_MEASURE:
+            model.gate = None
+        if model.gate is not None:
+            model.gate.begin(context.progress)
         if model.snapshot is not None:
             model.snapshot.begin()
         return self._act(model, context, explore)
@@ -488,10 +493,14 @@ class Controller:
         )
         observation = self._observe(model, context, state, slope)
         choice = self.agent.act(observation, explore)
+        if model.gate is not None:
+            slope = model.gate.estimate()
+            largest = model.gate.largest_factor(slope, context.progress)
+            choice = self._within(choice, state, context.progress, largest)
         outcome = outcome or Outcome()
         may_step_back, instead = self._may_step_back(model, outcome), None
         if not may_step_back and self._action_set.is_step_back(choice.action):
-            instead = self._action_set.without_step_back(
+            instead = self._action_set.best_within(
                 choice.q_values, state.rates, state.initial_rates, context.progress
             )
         falls_early = self._early_share < 1.0
@@ -520,6 +529,9 @@ class Controller:
             context,
             bool(effect.restores) or not np.allclose(assigned, found, rtol=1e-6, atol=0.0),
         )
+        if model.gate is not None:
+            changed = bool(effect.restores) or not np.allclose(effect.state.rates, state.rates)
+            model.gate.measure_again(context.interval, context.progress, changed)
         self._kept_rates, self._history = effect.state.kept_rates, effect.state.history
         self._observation, self._action = observation, int(effect.action)
         return Decision(
@@ -534,6 +546,29 @@ class Controller:
             has_stepped_back=bool(effect.restores),
             slope=None if slope is None else (slope.ratio, slope.error),
         )
+
+    def _within(
+        self, choice: ActionChoice, state: RateState, progress: float, largest: float
+    ) -> ActionChoice:
+        """Return a choice, or the next best one where it raises the rate too far.
+
+        Args:
+          choice: the agent's.
+          state: the rates before it.
+          progress: the share of the training that is done.
+          largest: the largest factor that leads above the rate that the training began with.
+        """
+        rates, initial_rates = state.rates, state.initial_rates
+        # Rounding apart, the way back up to that rate is free.
+        largest = max(largest, 1.0001 * float(initial_rates[0] / rates[0]))
+        at = rates, initial_rates, progress
+        if (
+            self._action_set.is_step_back(choice.action)
+            or self._action_set.factor(choice.action, *at) <= largest
+        ):
+            return choice
+        best = self._action_set.best_within(choice.q_values, *at, largest)
+        return choice if best is None else choice._replace(action=best)
 
     def _slope_estimate(self, model: ModelAccess) -> SlopeEstimate | None:
         """Return the slope ratio since the rate last changed, and note how high it has been."""

@@ -17,6 +17,7 @@ from keras import ops
 from keras_qan.observations import Observation, watched_kernels
 from keras_qan.qan.kernel_motion import KernelMotion
 from keras_qan.qan.loss_sums import LossSums
+from keras_qan.qan.raise_gate import RaiseGate
 from keras_qan.qan.slope_ratio import SlopeMeter
 from keras_qan.qan.snapshot import Snapshot
 from keras_qan.qan.variables import (
@@ -95,12 +96,14 @@ class ModelAccess:
       observations: the observations, which name the layers to watch.
       can_step_back: whether a snapshot is wanted. Defaults to False.
       estimated_losses: sums that a selector keeps in place of Keras's. Defaults to none.
+      limits_raises: whether raises above the compiled rate are limited. Defaults to False.
 
     Attributes:
       losses: the running sums of the training loss.
       motion: the motion of the watched kernels; of no kernels if no observation asks for it.
       snapshot: the copy that a step back restores, or None if no action is a step back.
       slope: the meter of the slope ratio, or None if no observation asks for it.
+      gate: the limit of raises, or None where there is none.
       optimizer: whether it scales its gradients, and log(1 / (1 - momentum)), float `[2]`.
 
     Raises:
@@ -113,6 +116,7 @@ class ModelAccess:
         observations: Sequence[Observation],
         can_step_back: bool = False,
         estimated_losses: tuple[Any, Any] | None = None,
+        limits_raises: bool = False,
     ) -> None:
         self._model = model
         self._rates = rate_variables(model)
@@ -124,6 +128,7 @@ class ModelAccess:
         self.snapshot = Snapshot(model) if can_step_back else None
         self.optimizer = _optimizer_traits(model)
         self.slope = SlopeMeter(model) if any(p.needs_slope for p in observations) else None
+        self.gate = RaiseGate(model) if limits_raises else None
         self._steps_before = self._optimizer_steps()
 
     def _optimizer_steps(self) -> float:
@@ -154,9 +159,10 @@ class ModelAccess:
 
     def measure_step(self) -> None:
         """Let the slope ratio take in a step, where it is measured and this step counts."""
-        if self.slope is not None and self.slope.wants_step():
-            self.synchronize()
-            self.slope.add_step()
+        for meter in (self.slope, None if self.gate is None else self.gate.meter):
+            if meter is not None and meter.wants_step():
+                self.synchronize()
+                meter.add_step()
 
     def read_kernels(self) -> list[Any]:
         """Return the watched kernels as tensors, each `[..., I, J]`."""

@@ -24,7 +24,7 @@ LARGEST_FILE = 1 << 20
 LARGEST_MEMORY = 1 << 28
 
 #: Arguments of a callback that go with any policy.
-COMPATIBLE = ("decide_every", "rate_bounds", "dense_start", "schedule")
+COMPATIBLE = ("decide_every", "rate_bounds", "dense_start", "schedule", "raises_by_slope")
 
 #: Stands for an argument that was not given, where None says something.
 UNSET: Any = object()
@@ -172,7 +172,10 @@ def slope() -> Policy:
 @functools.cache
 def shipped() -> Policy:
     """Return the policy that ships with the package."""
-    return Policy.load(Path(__file__).parents[1] / "policies" / "default.qan")
+    found = Policy.load(Path(__file__).parents[1] / "policies" / "default.qan")
+    # Its file is older than this limit.
+    careful = dataclasses.replace(found.settings, raises_by_slope=True)
+    return dataclasses.replace(found, settings=careful)
 
 
 def _by_name(name: str | Path) -> Policy:

@@ -77,7 +77,8 @@ def transfer(seed: int = 0) -> dict[str, Any]:
     The state knows no scale of task or model, the first decisions lie close together, the rate can
     be changed by much at once, and a training that went astray can be set back. The rate anneals
     along a cosine by itself, which the actions scale: so that to do nothing is a good plan once
-    the rate is right, and not the beginning of one.
+    the rate is right, and not the beginning of one. Above the compiled rate the slope ratio has to
+    agree: the state holds the rate itself, and means another thing on a wider network.
     """
     return {
         "actions": (
@@ -100,6 +101,7 @@ def transfer(seed: int = 0) -> dict[str, Any]:
         "rate_bounds": (1e-7, 10.0),
         "dense_start": True,
         "schedule": actions.Cosine(),
+        "raises_by_slope": True,
     }
 
 

@@ -322,14 +322,14 @@ class SlopeMeter:
         self._groups: list[_Group] | None = None
         self._memory: list[_Memory] | None = None
         self._rows: list[Any] = []
-        self._wait = 0
+        self._wait: float = 0
         self.reason: str | None = None
 
-    def open(self, after: int = 0) -> None:
+    def open(self, after: float = 0) -> None:
         """Forget what was measured, and begin after so many steps.
 
         Args:
-          after: steps to let pass first. Defaults to 0.
+          after: steps to let pass first, infinity for all. Defaults to 0.
         """
         self._rows, self._memory, self._wait = [], None, after
 

@@ -53,6 +53,7 @@ class FakeModel:
 
     snapshot = None
     slope = None
+    gate = None
 
     def __init__(self, rates: Sequence[float] = (1.0,), kernels: Sequence[np.ndarray] = ()) -> None:
         self.rates = np.array(rates, float)

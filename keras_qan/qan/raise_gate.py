@@ -1,0 +1,110 @@
+"""The limit of a policy's raises: above the compiled rate only where the slope ratio allows."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+
+from keras_qan.qan.slope_ratio import FEWEST_STEPS, SlopeEstimate, SlopeMeter
+from keras_qan.qan.variables import workers_of
+
+#: Steps of a training below which nothing is limited: a raise would come too late to be measured.
+FEWEST_TO_MEASURE = 2 * FEWEST_STEPS
+
+#: Steps before a decision that are measured.
+WINDOW = 16
+
+#: The share of a training after which the rate rises no more above the compiled one.
+LATEST = 0.5
+
+#: Standard errors above zero that are clear, and those that are where one estimate was not: among
+#: the many that follow, some are high by chance.
+CLEAR, SURE = 1.0, 2.0
+
+#: Pairs of steps that it takes to be sure: the first ones after a raise are of another rate.
+PAIRS_TO_BE_SURE = 7
+
+#: The factor of a raise where one estimate was not clearly above zero.
+CAREFUL_FACTOR = 1.6
+
+
+class RaiseGate:
+    """Says how far the rate may be raised above the one that a training began with.
+
+    As far as the policy likes while each estimate of the slope ratio is clearly above zero: the
+    loss still falls at the end of a step. After the first one that is not, by a small factor, and
+    only where the ratio is above zero without doubt. Where it is not known, and in the second half
+    of a training, not at all. Where the optimizer does not give its gradients back there is no
+    limit.
+
+    Args:
+      model: the compiled model.
+
+    Attributes:
+      meter: the meter of the slope ratio.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.meter = SlopeMeter(model)
+        self._workers = workers_of(model)
+        self._was_unclear = False
+
+    def begin(self, progress: float) -> None:
+        """Start measuring.
+
+        Args:
+          progress: the share of the training that is done: above 0 where it goes on.
+        """
+        self._was_unclear = progress > 0.0
+        self.meter.open()
+        self.meter.begin()
+
+    def measure_again(self, interval: int, progress: float, changed: bool) -> None:
+        """Measure the last steps of the interval that follows; none where no raise can follow.
+
+        Args:
+          interval: steps to the next decision.
+          progress: the share of the training that is done.
+          changed: whether the rate or the weights are others now; else a window that is short
+            goes on.
+        """
+        if progress >= LATEST:
+            self.meter.open(after=math.inf)
+        elif changed or interval > PAIRS_TO_BE_SURE:
+            self.meter.open(after=max(interval - WINDOW - 1, 0))
+            self.meter.begin()
+
+    def estimate(self) -> SlopeEstimate:
+        """Return the slope ratio since the last decision; the chief's on every worker."""
+        own = self.meter.estimate()
+        if self._workers is None:
+            return own
+        return SlopeEstimate(*self._workers.gather_numbers(np.array(own, float))[0].tolist())
+
+    def largest_factor(self, found: SlopeEstimate, progress: float) -> float:
+        """Return the largest factor of a raise above the rate that the training began with.
+
+        Args:
+          found: the slope ratio since the last decision.
+          progress: the share of the training that is done.
+        """
+        if not found.is_measurable:
+            return math.inf
+        if not found.is_known or progress >= LATEST:
+            return 1.0
+        self._was_unclear |= found.ratio <= CLEAR * found.error
+        if not self._was_unclear:
+            return math.inf
+        is_sure = found.ratio > SURE * found.error and found.num_pairs >= PAIRS_TO_BE_SURE
+        return CAREFUL_FACTOR if is_sure else 1.0
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return its state by name, for a checkpoint of a running training."""
+        return {"gate/was_unclear": np.array(self._was_unclear)}
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over what `arrays` gave; what was measured since is of other weights."""
+        self._was_unclear = bool(arrays.get("gate/was_unclear", True))
+        self.meter.open()

@@ -1,0 +1,276 @@
+"""Above the compiled rate a policy raises only where the slope ratio allows."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from helpers.fake_model import FakeModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_qan import QANCallback
+from keras_qan.actions import ActionSet, Decay, Hold, Raise, StepBack
+from keras_qan.agents import ActionChoice
+from keras_qan.agents.scripted import ScriptedAgent
+from keras_qan.observations import CurrentLearningRate
+from keras_qan.qan.controller import Controller
+from keras_qan.qan.policy import Policy, shipped
+from keras_qan.qan.raise_gate import CAREFUL_FACTOR, RaiseGate
+from keras_qan.qan.rewards import LogLossDrop
+from keras_qan.qan.rule import DecisionContext
+from keras_qan.qan.slope_ratio import SlopeEstimate
+from keras_qan.utils.backend import backend_name
+
+
+def found(ratio, error, pairs=9):
+    return SlopeEstimate(ratio, error, slope=-1.0, num_pairs=pairs, num_steps=pairs + 1)
+
+
+def network(optimizer="adam", width=8, **named):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(width, activation="tanh"), keras.layers.Dense(1)]
+    )
+    model.compile(optimizer, "mse", **named)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network()
+
+
+@pytest.fixture
+def gate(model):
+    gate = RaiseGate(model)
+    gate.begin(0.0)
+    return gate
+
+
+# What it says.
+
+
+def test_while_every_estimate_is_clearly_above_zero_nothing_is_limited(gate):
+    assert [gate.largest_factor(found(q, 0.1), 0.1) for q in (0.8, 0.3, 0.11)] == [math.inf] * 3
+
+
+def test_after_one_that_was_not_only_a_small_raise_that_is_beyond_doubt_is_left(gate):
+    assert gate.largest_factor(found(0.05, 0.1), 0.05) == 1.0
+    # One standard error is not enough any more; two are, of seven pairs of steps or more.
+    assert gate.largest_factor(found(0.15, 0.1), 0.1) == 1.0
+    assert gate.largest_factor(found(0.25, 0.1), 0.15) == CAREFUL_FACTOR
+    assert gate.largest_factor(found(0.25, 0.1, pairs=4), 0.15) == 1.0
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [SlopeEstimate(), found(0.9, math.nan), found(0.9, 0.1)._replace(slope=1.0)],
+    ids=["no steps", "no error", "uphill"],
+)
+def test_where_the_ratio_is_not_known_the_rate_stays_and_the_next_estimate_counts(gate, unknown):
+    assert gate.largest_factor(unknown, 0.0) == 1.0
+    assert gate.largest_factor(found(0.9, 0.1), 0.1) == math.inf
+
+
+def test_in_the_second_half_of_a_training_no_raise_leads_above_the_compiled_rate(gate):
+    assert gate.largest_factor(found(0.9, 0.1), 0.49) == math.inf
+    assert gate.largest_factor(found(0.9, 0.1), 0.5) == 1.0
+
+
+def test_a_training_that_goes_on_is_raised_with_care_from_its_first_decision(model):
+    gate = RaiseGate(model)
+    gate.begin(0.3)
+    assert gate.largest_factor(found(0.9, 0.1), 0.3) == CAREFUL_FACTOR
+
+
+def test_where_no_gradient_comes_back_nothing_is_limited():
+    gate = RaiseGate(network("ftrl"))
+    gate.begin(0.0)
+    assert gate.largest_factor(gate.estimate(), 0.0) == math.inf
+
+
+def test_what_it_has_seen_outlives_a_checkpoint(gate, model):
+    gate.largest_factor(found(0.0, 0.1), 0.1)
+    after = RaiseGate(model)
+    after.begin(0.0)
+    after.restore(gate.arrays())
+    assert after.largest_factor(found(0.9, 0.1), 0.2) == CAREFUL_FACTOR
+
+
+estimates = st.builds(
+    found, st.floats(-2, 2, width=32), st.floats(0, 2, width=32), st.integers(3, 31)
+)
+
+
+@settings(max_examples=30)
+@given(st.lists(estimates, min_size=1, max_size=12))
+def test_once_limited_it_is_never_unlimited_again_and_a_falling_end_is_never_raised(model, seen):
+    gate = RaiseGate(model)
+    gate.begin(0.0)
+    factors = [gate.largest_factor(one, 0.2) for one in seen]
+    assert set(factors) <= {1.0, CAREFUL_FACTOR, math.inf}
+    first = next((n for n, one in enumerate(factors) if one < math.inf), len(factors))
+    assert max(factors[first:], default=0.0) < math.inf
+    assert all(one == 1.0 for one, each in zip(factors, seen, strict=True) if each.ratio <= 0.0)
+
+
+# What becomes of an action.
+
+
+class Wish(ScriptedAgent):
+    """Wishes one action, and values the others in the order of their places."""
+
+    def __init__(self, action):
+        super().__init__()
+        self.action = action
+
+    def act(self, observation, explore):
+        values = np.arange(self._num_actions, dtype=np.float32)
+        values[self.action] = 99.0
+        return ActionChoice(self.action, values, 0.0)
+
+    def arrays(self):
+        return {}
+
+    def restore(self, arrays):
+        pass
+
+
+class FakeGate:
+    """Allows one factor."""
+
+    def __init__(self, largest):
+        self.largest = largest
+
+    def begin(self, progress):
+        pass
+
+    def estimate(self):
+        return found(0.5, 0.1)
+
+    def largest_factor(self, found, progress):
+        return self.largest
+
+    def measure_again(self, interval, progress, changed):
+        pass
+
+
+ACTIONS = (StepBack(0.3), Decay(0.5), Hold(), Raise(1.6), Raise(5.0))
+
+
+def rate_after(wish, largest, rate=1.0, compiled=1.0, may_raise=True, num_steps=100):
+    """The rate that a second decision leads to, where the first one found the compiled rate."""
+    model = FakeModel([compiled])
+    model.gate = FakeGate(1.0)
+    agent = Wish(2)
+    controller = Controller(agent, ACTIONS, (CurrentLearningRate(),), LogLossDrop(), (1e-9, 1e9))
+    controller.build(0)
+    context = DecisionContext(0.0, 10, num_steps, 10, 10)
+    controller.begin(model, context, False, may_raise=may_raise)
+    if model.gate is not None:
+        model.gate.largest = largest
+    model.rates[:] = rate
+    agent.action = wish
+    model.losses.add(0.9, 1.0)
+    return controller.decide(model, context._replace(progress=0.1), False).rate
+
+
+@pytest.mark.parametrize(
+    ("wish", "largest", "expected"),
+    [(4, math.inf, 5.0), (4, 1.6, 1.6), (4, 1.0, 1.0), (3, 1.0, 1.0), (3, 1.6, 1.6), (1, 1.0, 0.5)],
+)
+def test_a_raise_too_far_gives_way_to_the_best_action_within_the_limit(wish, largest, expected):
+    assert rate_after(wish, largest) == pytest.approx(expected)
+
+
+def test_the_way_back_up_to_the_compiled_rate_is_free():
+    assert rate_after(4, 1.0, rate=0.2) == pytest.approx(1.0)
+    assert rate_after(4, 1.0, rate=0.3) == pytest.approx(0.48)
+
+
+def test_a_training_of_a_few_steps_is_not_limited():
+    assert rate_after(4, 1.0, num_steps=9) == pytest.approx(5.0)
+
+
+def test_the_best_action_within_a_factor_is_no_step_back():
+    among = ActionSet(ACTIONS, (1e-9, 1e9))
+    ones = np.ones(1)
+    assert among.best_within([9.0, 0.0, 1.0, 2.0, 3.0], ones, ones, 0.0, 1.6) == 3
+    assert among.best_within([9.0, 2.0, 1.0, 0.0, 3.0], ones, ones, 0.0) == 1
+    # Of unknown values the one of the largest factor.
+    assert among.best_within([math.nan] * 5, ones, ones, 0.0) == 2
+    only_raises = ActionSet(ACTIONS[:1] + ACTIONS[3:], (1e-9, 1e9))
+    assert only_raises.best_within([0.0] * 3, ones, ones, 0.0) is None
+
+
+# Who has it.
+
+
+def test_the_shipped_policy_has_the_limit_and_a_file_of_before_does_not(tmp_path):
+    assert shipped().settings.raises_by_slope is True
+    assert QANCallback().settings.raises_by_slope is True
+    assert QANCallback(raises_by_slope=False).settings.raises_by_slope is False
+    written = shipped().save(tmp_path / "new.qan")
+    assert Policy.load(written).settings.raises_by_slope is True
+    config = shipped().settings.config()
+    del config["raises_by_slope"]
+    assert type(shipped().settings).from_config(config).raises_by_slope is None
+
+
+def test_a_word_in_the_place_of_a_truth_is_refused():
+    with pytest.raises(TypeError, match="raises_by_slope is 'yes'; expected True or False"):
+        QANCallback(raises_by_slope="yes")
+
+
+def fit(model, *callbacks, epochs=8, count=256):
+    x = np.random.default_rng(0).normal(size=(count, 6)).astype("float32")
+    y = np.sin(x[:, :1]) + 0.5 * x[:, 1:2] * x[:, 2:3]
+    return model.fit(
+        x, y, batch_size=16, epochs=epochs, verbose=0, shuffle=False, callbacks=list(callbacks)
+    )
+
+
+def peak(callback, model, **named):
+    rates = []
+    see = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: rates.append(
+            float(keras.ops.convert_to_numpy(model.optimizer.learning_rate.value))
+        )
+    )
+    fit(model, callback, see, **named)
+    return max(rates)
+
+
+@pytest.mark.slow
+def test_a_wide_network_is_kept_from_the_rates_of_small_ones():
+    limited = peak(QANCallback(), network(width=1024))
+    unlimited = peak(QANCallback(raises_by_slope=False), network(width=1024))
+    assert 1e-3 <= limited < 0.7 * unlimited
+
+
+@pytest.mark.slow
+def test_a_learner_and_a_network_that_is_trained_are_not_measured(tmp_path, monkeypatch):
+    measured = []
+    monkeypatch.setattr(RaiseGate, "begin", lambda self, progress: measured.append(progress))
+    monkeypatch.setattr(RaiseGate, "largest_factor", lambda self, found, progress: 1.0)
+    model = network()
+    fit(model, QANCallback(tmp_path), epochs=1)
+    fit(model, QANCallback(), epochs=1)
+    assert measured == []
+    fit(network(), QANCallback(), epochs=1)
+    assert measured == [0.0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(backend_name() != "tensorflow", reason="one backend is enough")
+def test_where_no_gradient_comes_back_the_policy_acts_as_without_the_limit():
+    named = {"steps_per_execution": 4}
+    weights = []
+    for limit in (True, False):
+        model = network("sgd", **named)
+        fit(model, QANCallback(raises_by_slope=limit, decide_every=8), epochs=2)
+        weights.append([w.numpy() for w in model.weights])
+    for first, second in zip(*weights, strict=True):
+        np.testing.assert_array_equal(first, second)
