@@ -98,11 +98,13 @@ def needs_extra(feature: str, extra: str) -> Iterator[None]:
 
 @functools.cache
 def _compiled(function: Callable[..., Any], name: str, shapes: Any) -> Callable[..., Any]:
-    del shapes  # one function for each, so that TensorFlow does not warn of frequent tracing
+    del shapes
     if name == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, autograph=False)
+        # TensorFlow counts tracings by the code of a function, and warns of many. A `partial` has
+        # no code, and is counted by itself.
+        return tf.function(functools.partial(function), autograph=False)
     if name == "jax":
         import jax
 
