@@ -96,8 +96,9 @@ def motion_numbers(sums: Any, steps: Any) -> Any:
     """
     moved, product, earlier, size, from_start, start = np.moveaxis(np.asarray(sums, float), -1, 0)
     length = np.sqrt(moved)
-    cosine = product / np.maximum(length * np.sqrt(earlier), 1e-20)
-    relative = length / (np.maximum(np.sqrt(size), 1e-20) * np.sqrt(steps))
-    distance = np.sqrt(from_start) / np.maximum(np.sqrt(start), 1e-20)
+    with np.errstate(invalid="ignore"):  # the squares of a training that diverges may be infinite
+        cosine = product / np.maximum(length * np.sqrt(earlier), 1e-20)
+        relative = length / (np.maximum(np.sqrt(size), 1e-20) * np.sqrt(steps))
+        distance = np.sqrt(from_start) / np.maximum(np.sqrt(start), 1e-20)
     logs = [np.log(np.clip(ratio, 1e-8, 1e8)) for ratio in (relative, distance)]
     return np.stack([logs[0], cosine, logs[1]], axis=-1)

@@ -113,6 +113,8 @@ class Overfitting:
         if self._epochs_falling:
             self._epochs_falling += 1
         elif training_loss is not None and validation_loss is not None:
+            if not math.isfinite(training_loss + validation_loss):
+                return 1.0
             self._training.append(training_loss)
             self._validation.append(validation_loss)
             self._epochs_falling = int(self._has_turned())

@@ -86,7 +86,7 @@ def takes_decisions_and_learns(model: keras.Model, **named: Any) -> list[float]:
     """Assert that a bare callback decides and moves the rate, and the loss falls."""
     callback = Watched()
     losses = fit(model, callback, **named)
-    assert len(callback.decisions) >= 6, len(callback.decisions)
+    assert len(callback.decisions) >= 5, len(callback.decisions)
     rates = {decision.rate for decision in callback.decisions}
     assert len(rates) > 3, rates
     assert all(math.isfinite(rate) for rate in rates)
@@ -251,7 +251,7 @@ def check_net2net() -> None:
 def check_recorded_trainings() -> None:
     for name, record in recorded_trainings.recorded().items():
         before = record["val_loss"][-1]
-        after = recorded_trainings.train(name, [QANCallback()])["val_loss"][-1]
+        after = recorded_trainings.train(name, [QANCallback(raises_by_slope=False)])["val_loss"][-1]
         difference = abs(math.log(after) - math.log(before))
         assert difference < SPREAD[name], (name, before, after)
 

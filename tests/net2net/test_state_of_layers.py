@@ -201,7 +201,7 @@ def test_a_layer_whose_config_leaves_something_out_is_named():
         with pytest.raises(Refused, match=r"'odd' cannot grow.*computes something else"):
             grow(forgetful(), "a", 9)
         assert grow(forgetful(), "a", 9, check=False) is not None
-    inputs = np.ones((2, 6), "float32")
+    inputs = np.random.default_rng(0).normal(size=(16, 6)).astype("float32")
     with pytest.raises(Refused, match=r"'odd'"):
         net2net.widen(forgetful(), "a", 9, check=inputs)
 

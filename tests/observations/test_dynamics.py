@@ -110,3 +110,8 @@ def test_a_population_is_observed_as_each_of_its_students():
     together = alone[0]._replace(**stacked, history=history)
     found = TrainingDynamics()(together)
     np.testing.assert_allclose(found, [TrainingDynamics()(s) for s in alone], rtol=1e-6)
+
+
+def test_kernels_that_are_infinite_move_without_a_warning():
+    sums = np.array([np.inf, 0.0, 0.0, np.inf, np.inf, 4.0])
+    assert np.isnan(motion_numbers(sums, 3)).any()  # the controller takes 0 for what is no number
