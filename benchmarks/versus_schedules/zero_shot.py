@@ -134,8 +134,7 @@ class Bench:
         test = arrays.validation_x[half:], arrays.validation_y[half:]
         return {
             "test_loss": float(model.evaluate(*test, batch_size=500, verbose=0)),
-            "curve": [float(value) for value in history.history["val_loss"]],
-            "rates": [float(value) for value in history.history.get("learning_rate", [])],
+            "rates": [float(f"{v:.3g}") for v in history.history.get("learning_rate", [])],
             "seconds": round(seconds, 2),
         }
 

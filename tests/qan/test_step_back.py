@@ -10,8 +10,8 @@ from keras_qan import QANCallback
 from keras_qan.actions import Cosine, Hold, Raise, StepBack
 from keras_qan.agents import ActionChoice, ConstantAgent
 from keras_qan.observations import TrainingDynamics, TrainingState
-from keras_qan.qan.callback import MAX_ROLLBACKS
 from keras_qan.qan.controller import Controller
+from keras_qan.qan.fit_hooks import MAX_ROLLBACKS
 from keras_qan.qan.model_access import ModelAccess
 from keras_qan.qan.rewards import LogLossDrop
 from keras_qan.qan.rule import DecisionContext
