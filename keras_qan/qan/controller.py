@@ -189,7 +189,7 @@ class Controller:
             if model.slope.reason is not None:  # nothing is known: the rate stays as it is
                 self._anneals, self._share = False, 1.0
         if not may_raise or context.num_steps < FEWEST_TO_MEASURE:
-            model.gate = None
+            model.leave_out_gate()
         if model.gate is not None:
             model.gate.begin(context.progress)
         if model.snapshot is not None:

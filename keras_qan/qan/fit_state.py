@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_qan.qan.best_weights import BestWeights
 from keras_qan.qan.decision_schedule import DecisionSchedule
-from keras_qan.qan.horizon import EarlyEnd, Overfitting
+from keras_qan.qan.horizon import EarlyFall
 from keras_qan.qan.model_access import ModelAccess
 from keras_qan.qan.rule import Decision
 
@@ -59,7 +59,7 @@ class FitState:
     access: ModelAccess | None = None
     initial_rates: np.ndarray | None = None
     is_steering: bool = True
-    early_end: EarlyEnd | Overfitting | None = None
+    early_end: EarlyFall | None = None
     early_best: BestWeights | None = None
     best: BestWeights | None = None
     num_calls: int = 0

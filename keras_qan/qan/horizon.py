@@ -29,7 +29,31 @@ FIRST_SHARE = 0.25
 LOWEST_SHARE = 1e-3
 
 
-class EarlyEnd:
+class EarlyFall:
+    """A fall of the rate that begins before its calendar says."""
+
+    #: What a step back to the best weights is for.
+    reason: str
+
+    def __init__(self) -> None:
+        self._epochs_falling = 0
+
+    @property
+    def falls_from_here(self) -> bool:
+        """True right after the epoch with which the fall begins."""
+        return self._epochs_falling == 1
+
+    def end_epoch(self, training_loss: float | None, validation_loss: float | None) -> float:
+        """Return the share of the rate for the next epoch.
+
+        Args:
+          training_loss: the epoch's.
+          validation_loss: the epoch's; None where it was not validated.
+        """
+        raise NotImplementedError
+
+
+class EarlyEnd(EarlyFall):
     """The fall of the rate in a `fit` that `EarlyStopping` will end before its last epoch.
 
     Its rate does not fall by the calendar of `epochs`, which will not be reached: it falls to zero
@@ -40,21 +64,15 @@ class EarlyEnd:
       patience: of the `EarlyStopping` callback, in epochs.
     """
 
-    #: What a step back to the best weights is for.
     reason = "before the learning rate falls to its end"
 
     def __init__(self, patience: int) -> None:
+        super().__init__()
         self._wait = max(1, round(WAIT * patience))
         self._length = max(1, round(FALL * patience))
         self._best = math.inf
         self._is_validated = False
         self._epochs_without = 0
-        self._epochs_falling = 0
-
-    @property
-    def falls_from_here(self) -> bool:
-        """True right after the epoch with which the fall begins."""
-        return self._epochs_falling == 1
 
     def end_epoch(self, training_loss: float | None, validation_loss: float | None) -> float:
         """Return the share of the rate for the next epoch.
@@ -78,7 +96,7 @@ class EarlyEnd:
         return _share(self._epochs_falling, self._length)
 
 
-class Overfitting:
+class Overfitting(EarlyFall):
     """The fall of the rate in a `fit` that learns its examples by heart.
 
     The validation loss has risen and the training loss has fallen since the best epochs: by a tenth
@@ -87,21 +105,15 @@ class Overfitting:
     lowest validation loss. Losses that are not positive are never taken for overfitting.
     """
 
-    #: What a step back to the best weights is for.
     reason = (
         "as the validation loss rises while the training loss falls; the learning rate falls to "
         "its end, and EarlyStopping would save what is left of the epochs"
     )
 
     def __init__(self) -> None:
+        super().__init__()
         self._validation: list[float] = []
         self._training: list[float] = []
-        self._epochs_falling = 0
-
-    @property
-    def falls_from_here(self) -> bool:
-        """True right after the epoch with which the fall begins."""
-        return self._epochs_falling == 1
 
     def end_epoch(self, training_loss: float | None, validation_loss: float | None) -> float:
         """Return the share of the rate for the next epoch.
@@ -125,7 +137,7 @@ class Overfitting:
             return False
         losses = np.log(self._validation)
         means = np.convolve(losses, np.full(WINDOW, 1.0 / WINDOW), mode="valid")
-        best = int(np.argmin(means[:-WINDOW] if len(means) > WINDOW else means[:1]))
+        best = int(np.argmin(means[:-WINDOW]))
         rise = means[-1] - means[best]
         # Second differences tell the noise beside any trend: their variance is six times its own.
         noise = np.diff(losses[-3 * WINDOW :], n=2)

