@@ -31,7 +31,12 @@ from keras_qan.qan.model_access import (
 )
 from keras_qan.qan.rule import Decision
 from keras_qan.qan.slope_ratio import FEWEST_STEPS
-from keras_qan.qan.training_memory import rates_to_go_on_with, remember_fit
+from keras_qan.qan.training_memory import (
+    note_rates,
+    rates_to_begin_with,
+    rates_to_go_on_with,
+    remember_fit,
+)
 from keras_qan.qan.variables import workers_of
 from keras_qan.utils.backend import Keras3Callback
 
@@ -56,21 +61,23 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         self._defers_writing = False
         self._conflicts = ConflictDetector(self)
         self._patience: int | None = None
+        self._rates_found = np.zeros(0)
         self._fit: FitState | None = None
         self._paused: FitState | None = None
 
     # Keras's hooks.
 
     def set_model(self, model: keras.Model) -> None:
-        """Note the model, and warn of callbacks in the same `fit` that set the rate too."""
+        """Note model and rate, and warn of callbacks in the same `fit` that set the rate too."""
         super().set_model(model)
+        if getattr(model, "optimizer", None) is not None:
+            # Before BackupAndRestore brings back that of a broken training.
+            self._rates_found = rates_to_begin_with(model)
         self._conflicts.check_neighbours()
         self._patience = patience_of(callbacks_of_same_fit())
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Start the state of this `fit`; find kernels and rates if the model is built."""
-        if self._fit is not None:
-            self._fit.put_rate_back()  # the last fit was interrupted
         self._fit = None
         move_reporters_behind(self)
         require_trainable(self.model)
@@ -297,7 +304,6 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         notes = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
         self._controller.restore(notes)
         self._running.restore(arrays, data)
-        self._running.initial_rates = notes["initial_rates"]
         if self._running.model.slope is not None:
             self._running.model.slope.open()  # what was measured since is not of these weights
         if self._running.model.gate is not None:
@@ -326,6 +332,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         rates = rates_to_go_on_with(self.model, fit.model.read_rates())
         if rates is None:
             return None
+        note_rates(self.model, rates, fit.initial_rates)
         fit.model.assign_rates(rates)
         fit.companion = self._companion()
         return fit
@@ -393,13 +400,15 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
 
     def _begin(self, fit: FitState) -> None:
         """Take the first decision."""
-        fit.initial_rates = fit.model.read_rates()
-        if not np.all(fit.initial_rates > 0.0):
+        rates = fit.model.read_rates()
+        if not np.all(rates > 0.0):
             raise ValueError(
-                f"The optimizer's learning rate is {float(np.min(fit.initial_rates)):g}; expected "
+                f"The optimizer's learning rate is {float(np.min(rates)):g}; expected "
                 "one above 0, since QAN multiplies it. Compile with, for example, "
                 "learning_rate=0.001, or set model.optimizer.learning_rate."
             )
+        fit.initial_rates = self._rates_found
+        note_rates(self.model, rates, fit.initial_rates)
         if not self.explore:
             can_restore = self._controller.can_step_back
             if self._patience is not None:
@@ -407,7 +416,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
             elif can_restore:
                 fit.early_end = Overfitting()
             fit.early_best = (fit.best or BestWeights(self.model)) if can_restore else None
-        held = None if self.explore else rates_to_go_on_with(self.model, fit.initial_rates)
+        held = None if self.explore else rates_to_go_on_with(self.model, rates)
         if held is not None:
             # A further `fit` of the same training, whose end is not known: it holds the rate that
             # was found, and the schedule does not take it to zero in each `fit`.

@@ -140,7 +140,7 @@ class FitState:
     def put_rate_back(self) -> None:
         """Assign the learning rates that the training began with."""
         if self.access is not None and self.initial_rates is not None:
-            self.access.assign_rates(self.initial_rates)
+            self.access.put_rates_back(self.initial_rates)
 
     def add_decision(self, decision: Decision) -> None:
         """Add a decision's reward to the return."""

@@ -20,13 +20,13 @@ from keras_qan.qan.loss_sums import LossSums
 from keras_qan.qan.raise_gate import RaiseGate
 from keras_qan.qan.slope_ratio import SlopeMeter
 from keras_qan.qan.snapshot import Snapshot
+from keras_qan.qan.training_memory import forget_rates, note_rates
 from keras_qan.qan.variables import (
-    assign_replica,
+    assign_rates,
     num_replicas,
     optimizer_parts,
     rate_variables,
     read_number,
-    replicas_of,
     synchronize,
     value_of,
 )
@@ -178,9 +178,13 @@ class ModelAccess:
 
     def assign_rates(self, rates: np.ndarray) -> None:
         """Assign the learning rates, `[K]`, on every device."""
-        for variable, value in zip(self._rates, rates, strict=True):
-            for replica in replicas_of(variable):
-                assign_replica(variable, replica, float(value))
+        assign_rates(self._rates, rates)
+        note_rates(self._model, rates)
+
+    def put_rates_back(self, rates: np.ndarray) -> None:
+        """Assign the learning rates, `[K]`, that a `fit` began with, at its end."""
+        assign_rates(self._rates, rates)
+        forget_rates(self._model)
 
     def arrays(self) -> list[np.ndarray]:
         """Return all that is kept of the model between decisions."""

@@ -176,8 +176,11 @@ def _first(rates: Any, history: LossHistory) -> Any:
 
 
 def schedule_share(schedule: Schedule | None, context: DecisionContext) -> float:
-    """Return a schedule's share at the middle of the interval that follows."""
+    """Return a schedule's share at the middle of the interval that follows.
+
+    A training that is shorter than the interval has that of its own middle.
+    """
     if schedule is None:
         return 1.0
-    middle = context.progress + 0.5 * context.interval / context.num_steps
+    middle = context.progress + 0.5 * min(context.interval / context.num_steps, 1.0)
     return max(float(schedule(min(middle, 1.0))), SMALLEST_SHARE)

@@ -1,4 +1,4 @@
-"""The memory of the last `fit` of each model: do several short ones make one training?"""
+"""The memory of each model's last `fit`: is it one training with the next, or was it broken off?"""
 
 from __future__ import annotations
 
@@ -8,10 +8,22 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_qan.qan.variables import optimizer_parts, read_number, value_of
+from keras_qan.qan.variables import (
+    assign_rates,
+    optimizer_parts,
+    rate_variables,
+    read_number,
+    value_of,
+)
 
 #: The end of each optimizer's last `fit`, whichever callback steered it; forgotten with it.
 _ENDS: weakref.WeakKeyDictionary[Any, FitEnd] = weakref.WeakKeyDictionary()
+
+#: The learning rates, `[K]`, that each optimizer's running `fit` began with, and those that it
+#: assigned last. They are left here where it is broken off: Keras has no hook for that.
+_RUNNING: weakref.WeakKeyDictionary[Any, tuple[np.ndarray, np.ndarray]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 class FitEnd(NamedTuple):
@@ -52,10 +64,47 @@ def rates_to_go_on_with(model: keras.Model, rates: np.ndarray) -> np.ndarray | N
       rates: its present learning rates, `[K]`.
     """
     end = _ENDS.get(model.optimizer)
-    if end is None or not np.allclose(end.rates_left, rates, rtol=1e-5):
+    if end is None or not _are_same(end.rates_left, rates):
         return None
     goes_on = _steps_of(model) == end.steps and _mark_of(model) == end.weights
     return end.rates_to_hold if goes_on else None
+
+
+def note_rates(model: keras.Model, assigned: np.ndarray, began: np.ndarray | None = None) -> None:
+    """Note the rates of a running `fit`, in case it is broken off.
+
+    Args:
+      model: the model.
+      assigned: the learning rates that were assigned, `[K]`.
+      began: those that the `fit` began with, `[K]`. Defaults to those that are known; without any,
+        nothing is noted.
+    """
+    began = _RUNNING.get(model.optimizer, (None,))[0] if began is None else began
+    if began is not None:
+        _RUNNING[model.optimizer] = began, assigned
+
+
+def forget_rates(model: keras.Model) -> None:
+    """Forget the rates of a `fit` that is over."""
+    _RUNNING.pop(model.optimizer, None)
+
+
+def rates_to_begin_with(model: keras.Model) -> np.ndarray:
+    """Return a model's learning rates, `[K]`, after those before a broken `fit` were put back.
+
+    They are not put back where somebody has set the rate since.
+    """
+    variables = rate_variables(model)
+    rates = np.array([read_number(variable) for variable in variables])
+    began, assigned = _RUNNING.pop(model.optimizer, (rates, rates))
+    if not _are_same(assigned, rates):
+        return rates
+    assign_rates(variables, began)
+    return began
+
+
+def _are_same(some: np.ndarray, others: np.ndarray) -> bool:
+    return np.allclose(some, others, rtol=1e-5, atol=0.0)
 
 
 def _steps_of(model: keras.Model) -> float:

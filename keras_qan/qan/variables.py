@@ -7,9 +7,11 @@ device.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_qan.utils.backend import backend_name
@@ -71,6 +73,13 @@ def rate_variables(model: keras.Model) -> list[keras.Variable]:
             )
         found.append(rate)
     return found
+
+
+def assign_rates(variables: Sequence[Any], rates: np.ndarray) -> None:
+    """Assign the learning rates, `[K]`, on every device."""
+    for variable, value in zip(variables, rates, strict=True):
+        for replica in replicas_of(variable):
+            assign_replica(variable, replica, float(value))
 
 
 def read_number(variable: Any) -> float:

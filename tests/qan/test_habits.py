@@ -42,18 +42,51 @@ def test_the_rate_is_put_back_at_the_end_of_a_fit():
     assert rate_of(model) == pytest.approx(0.1)
 
 
-@pytest.mark.slow
-def test_the_rate_is_put_back_after_a_fit_that_was_broken_off():
-    class Stop(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            if batch == 10:
-                raise KeyboardInterrupt
+class Stop(keras.callbacks.Callback):
+    """Ends a `fit` as Ctrl-C does."""
 
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_same", [True, False])
+def test_the_rate_is_put_back_after_a_fit_that_was_broken_off(is_same):
     model, callback = network(), QANCallback()
     with pytest.raises(KeyboardInterrupt):
-        model.fit(*TRAIN, verbose=0, callbacks=[callback, Stop()])
-    assert rate_of(model) != pytest.approx(0.1)
-    model.fit(*TRAIN, verbose=0, callbacks=[callback])
+        model.fit(*TRAIN, epochs=4, verbose=0, callbacks=[callback, Stop()])
+    assert rate_of(model) < 0.08
+    callback = callback if is_same else QANCallback()
+    rates = model.fit(*TRAIN, verbose=0, callbacks=[callback]).history["learning_rate"]
+    assert [*rates, rate_of(model)] == pytest.approx([0.1, 0.1])
+
+
+@pytest.mark.slow
+def test_a_rate_set_after_a_fit_that_was_broken_off_is_the_rate():
+    model, callback = network(), QANCallback()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*TRAIN, epochs=4, verbose=0, callbacks=[callback, Stop()])
+    model.optimizer.learning_rate = 0.07
+    rates = model.fit(*TRAIN, verbose=0, callbacks=[callback]).history["learning_rate"]
+    assert [*rates, rate_of(model)] == pytest.approx([0.07, 0.07])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_first", [True, False])
+def test_after_a_resumed_training_the_rate_is_the_compiled_one(is_first, tmp_path):
+    def fit(*more):
+        model = network()
+        callbacks = [QANCallback(), keras.callbacks.BackupAndRestore(tmp_path)]
+        callbacks = callbacks if is_first else callbacks[::-1]
+        history = model.fit(*TRAIN, epochs=6, verbose=0, callbacks=[*callbacks, *more])
+        return model, history.history["learning_rate"]
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(Stop())
+    model, rates = fit()
+    assert len(rates) == 3
+    assert rates[-1] < 0.1 * rates[0]
     assert rate_of(model) == pytest.approx(0.1)
 
 

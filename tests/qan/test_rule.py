@@ -234,6 +234,12 @@ def test_the_share_is_that_of_the_middle_of_the_interval(schedule, expected):
     assert schedule_share(schedule, context) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("num_steps", [1, 2, 3])
+def test_a_training_shorter_than_an_interval_has_the_share_of_its_middle(num_steps):
+    context = DecisionContext(0.0, 1, num_steps=num_steps, interval=5, taken=1)
+    assert schedule_share(Cosine(), context) == pytest.approx(0.5)
+
+
 @given(progress=PROGRESS, interval=st.integers(1, 100))
 def test_a_share_is_never_zero_as_the_next_decision_divides_by_it(progress, interval):
     context = DecisionContext(progress, 10, num_steps=100, interval=interval, taken=1)
