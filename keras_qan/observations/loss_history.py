@@ -110,6 +110,13 @@ def with_copy_of_start(history: LossHistory, condition: Any) -> LossHistory:
     return history._replace(best=np.where(condition, 0.0, history.best))
 
 
+def from_here(history: LossHistory) -> LossHistory:
+    """Return the history of a training whose losses so far are of other data."""
+    return history._replace(
+        best=history.now, ceiling=np.zeros_like(history.ceiling) + NO_CEILING, was_set_back=0.0
+    )
+
+
 def with_rate(history: LossHistory, rate_before: Any, rate: Any, steps_back: Any) -> LossHistory:
     """Return the history after a decision.
 

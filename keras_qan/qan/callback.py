@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -309,11 +310,13 @@ class QANCallback(FitHooks):
         return config
 
     def __reduce__(self) -> Any:
-        """Refuse to be pickled: an agent is saved as data."""
-        raise TypeError(
-            "QANCallback cannot be pickled. Give it a directory and use "
-            "QANCallback.load(directory) on the other side."
-        )
+        """Pickle the arguments, where nothing is learned; an agent that learns is saved as data."""
+        if self.explore or self.episodes:
+            raise TypeError(
+                "A QANCallback that learns cannot be pickled. Give it a directory and use "
+                "QANCallback.load(directory) on the other side."
+            )
+        return functools.partial(type(self), **self.get_config()), (), {"explore": False}
 
 
 def _default_settings() -> CallbackConfig:

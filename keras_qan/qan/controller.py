@@ -217,6 +217,14 @@ class Controller:
     def observe_step(self, loss: float) -> None:
         """Take in the loss of one step, or the mean loss of a call of several."""
         self.guard.observe_step(loss)
+        reason = self.guard.reason_to_tell()
+        if reason is not None:
+            warnings.warn(
+                f"QANCallback takes no more steps back in this training, after {self.guard.count}: "
+                f"{reason}.",
+                RuntimeWarning,
+                stacklevel=5,
+            )
 
     def start_counting(self, model: ModelAccess) -> None:
         """Count the loss of the last decision from here on: earlier losses do not depend on it."""
@@ -306,10 +314,14 @@ class Controller:
             q_values=[],
         )
 
-    def settle_weights(self, model: ModelAccess) -> bool:
+    def settle_weights(self, model: ModelAccess, context: DecisionContext) -> bool:
         """Let a training end with the weights of its lowest loss if its last losses have jumped.
 
         `keep_loss` comes before it, and the last validation after it.
+
+        Args:
+          model: the model in training.
+          context: the training's length.
 
         Returns:
           Whether weights were restored.
@@ -320,6 +332,8 @@ class Controller:
             return False
         history = loss_history.with_loss(self._history, self._last_log_loss())
         has_jumped = bool(loss_history.has_jumped(history))
+        if self._is_plain(loss) and self.guard.is_too_late(*_steps_of(context)):
+            return False
         has_jumped &= self.guard.allows(loss, has_jumped, model.snapshot.distance)
         if has_jumped and loss_history.is_copy_bad(history):
             model.snapshot.forget()
@@ -485,8 +499,12 @@ class Controller:
         """
         found = model.read_rates()
         slope = self._slope_estimate(model)
+        rates = found / (self._share * self._early_share)
+        if self.guard.data_changed:
+            rates, self._history = self.guard.rates_before, loss_history.from_here(self._history)
+            self.guard.data_changed = False
         state = RateState(
-            found / (self._share * self._early_share),
+            rates,
             self._kept_rates,
             self._initial_rates,
             self._history,
@@ -498,7 +516,7 @@ class Controller:
             largest = model.gate.largest_factor(slope, context.progress)
             choice = self._within(choice, state, context.progress, largest)
         outcome = outcome or Outcome()
-        may_step_back, instead = self._may_step_back(model, outcome), None
+        may_step_back, instead = self._may_step_back(model, context, outcome), None
         if not may_step_back and self._action_set.is_step_back(choice.action):
             instead = self._action_set.best_within(
                 choice.q_values, state.rates, state.initial_rates, context.progress
@@ -589,21 +607,29 @@ class Controller:
             model.slope.open(after=wait)
             model.slope.begin()
 
-    def _may_step_back(self, model: ModelAccess, outcome: Outcome) -> bool:
+    def _may_step_back(
+        self, model: ModelAccess, context: DecisionContext, outcome: Outcome
+    ) -> bool:
         if model.snapshot is None or not self._losses.has_steps:
             return False
         if self._holds_still and math.isfinite(outcome.loss):
             return False
         if self._may_raise and self._history.now <= self._history.best:
             return True  # nothing is rolled back, only the rate falls
+        if self._is_plain(outcome.loss) and self.guard.is_too_late(*_steps_of(context)):
+            return False
         has_jumped = bool(loss_history.has_jumped(self._history))
         return self.guard.allows(outcome.loss, has_jumped, model.snapshot.distance)
+
+    def _is_plain(self, loss: float) -> bool:
+        """Return whether a loss is finite, and not so high that it can only have diverged."""
+        return loss < FAR_ABOVE * self._first_loss
 
     def _note_step_back(
         self, effect: Effect, state: RateState, context: DecisionContext, outcome: Outcome
     ) -> Effect:
         """Tell the guard of a new best loss or a step back; restore the rates if it gives up."""
-        step = round(context.progress * context.num_steps)
+        step, num_steps = _steps_of(context)
         if effect.forgets:
             self.guard.forget_best()
         if effect.keeps:
@@ -611,22 +637,7 @@ class Controller:
         self.guard.end_interval()
         if not effect.restores:
             return effect
-        is_plain = outcome.loss < FAR_ABOVE * self._first_loss
-        self.guard.note_step_back(state.rates, step, context.num_steps, is_plain)
-        if self.guard.is_open:
-            return effect
-        why = "they have taken back a tenth of its steps. Compile with a lower learning rate"
-        if self.guard.was_in_vain:
-            why = (
-                "the loss rises again at lower rates, so that the rate is not its cause. Shuffle "
-                "the data, or use larger batches"
-            )
-        warnings.warn(
-            f"QANCallback takes no more steps back in this training, after {self.guard.count}: "
-            f"{why}.",
-            RuntimeWarning,
-            stacklevel=5,
-        )
+        self.guard.note_step_back(state.rates, step, num_steps, self._is_plain(outcome.loss))
         if not self.guard.was_in_vain:
             return effect
         return effect._replace(state=effect.state._replace(rates=self.guard.rates_before))
@@ -669,3 +680,8 @@ class Controller:
             snapshot.take()
         if effect.restores:
             snapshot.restore()
+
+
+def _steps_of(context: DecisionContext) -> tuple[int, int]:
+    """Return the steps that are done, and those of the whole training, as far as is known."""
+    return round(context.progress * context.num_steps), context.num_steps

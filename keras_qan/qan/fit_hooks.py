@@ -32,6 +32,7 @@ from keras_qan.qan.model_access import (
 from keras_qan.qan.rule import Decision
 from keras_qan.qan.slope_ratio import FEWEST_STEPS
 from keras_qan.qan.training_memory import (
+    LEFT_ALONE,
     note_rates,
     rates_to_begin_with,
     rates_to_go_on_with,
@@ -126,7 +127,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
                     messages.warn_of_interval(
                         self._state.settings.decide_every, steps * fit.num_epochs
                     )
-            if fit.has_model:
+            if fit.has_model and fit.is_steering:
                 self._begin(fit)
         if self._total_steps is not None and steps is not None:
             self._note_longer_training(fit.schedule.step + steps * (epochs - epoch))
@@ -140,12 +141,12 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         # With several steps in a call, the last call of an epoch counts beyond its end.
         steps = self.params.get("steps")
         is_due = fit.schedule.advance(batch if steps is None else min(batch, steps - 1))
-        if not fit.is_steering:
-            return
-        loss = number_in(logs, "loss")
         if not fit.has_model:
             fit.model = self._access(fit)
             fit.model.synchronize()
+        if not fit.is_steering:
+            return
+        loss = number_in(logs, "loss")
         if fit.first_loss is None and not self._finds_loss(fit, loss):
             return
         if fit.first_loss is not None and not fit.source_is_confirmed:
@@ -390,6 +391,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
             estimated_losses=self._estimated_loss(),
             limits_raises=self._limits_raises,
         )
+        fit.is_steering = fit.model.slope is not None or self.model.optimizer not in LEFT_ALONE
         self._state.begin_episode(fit.model.num_kernels, self.explore, self.context)
         return fit.model
 
@@ -504,8 +506,12 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         loss = self._controller.mean_loss(fit.model)
         if loss <= 0.0 and fit.model.slope is None:
             fit.is_steering = False
+            LEFT_ALONE.add(self.model.optimizer)
+            rates = fit.model.read_rates()
             fit.put_rate_back()
-            if fit.model.snapshot is not None:  # the first step was taken at another rate
+            if fit.model.snapshot is not None and not np.allclose(
+                rates, fit.model.read_rates(), rtol=1e-5, atol=0.0
+            ):  # the first step was taken at another rate
                 fit.model.snapshot.restore()
             messages.warn_of_loss(loss, "steers nothing in this fit")
             return False
@@ -539,7 +545,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
     def _settle_weights(self, fit: FitState) -> None:
         if fit.is_steering and not fit.is_validated:
             fit.model.synchronize()
-            if self._controller.settle_weights(fit.model):
+            if self._controller.settle_weights(fit.model, fit.schedule.context()):
                 fit.num_step_backs += 1
                 self._report_step_back(fit, "for the end")
 

@@ -118,6 +118,24 @@ class StepLosses:
         threshold = STANDARD_ERRORS * (1.0 + MORE_FOR_FEW / degrees)
         return Rise(float(since.mean() - before.mean()), error, threshold)
 
+    def bar(self) -> float:
+        """Return the loss above which the snapshot's weights are as bad as those since.
+
+        It is halfway to the losses since, and beyond the noise of single losses. Infinite where too
+        few losses are known.
+        """
+        since, before = np.array(self._since), np.array(self._before)
+        if min(len(since), len(before)) < FEWEST_LOSSES:
+            return math.inf
+        are_positive = min(since.min(), before.min()) > 0.0
+        if are_positive:
+            since, before = np.log(since), np.log(before)
+        # Differences of neighbours tell the noise beside any trend.
+        noise = math.sqrt(float(np.mean(np.diff(before) ** 2)) / 2.0)
+        level = float(before.mean())
+        bar = level + max(STANDARD_ERRORS * noise, 0.5 * (float(since.mean()) - level))
+        return math.exp(min(bar, 700.0)) if are_positive else bar
+
     def as_data(self) -> list[float]:
         """Return what it holds as numbers."""
         counts = [float(self._is_of_snapshot), float(len(self._before))]
@@ -130,6 +148,12 @@ class StepLosses:
         self._since.extend(data[2 + int(data[1]) :])
 
 
+def _most_lost(num_steps: int) -> float:
+    """Return the most steps of a training that step backs may take back."""
+    short = min(SHORT_SHARE_LOST * num_steps, SHORT_STEPS_LOST)
+    return max(LARGEST_SHARE_LOST * num_steps, short)
+
+
 def _variance(losses: np.ndarray) -> float:
     return float(np.var(losses, ddof=1)) if len(losses) > 1 else 0.0
 
@@ -138,15 +162,17 @@ class StepBackGuard:
     """Decides whether a step back is allowed.
 
     A finite loss must have risen beyond the noise between batches, or jumped on steps as large as
-    the weights themselves. After `MOST_IN_A_ROW` step backs
-    without a new lowest loss, or once a tenth of the training's steps is lost to them, they are
-    given up: lower rates did not help, so the rate was not the cause.
+    the weights themselves. They are given up after `MOST_IN_A_ROW` step backs without a new lowest
+    loss, once a tenth of the training's steps is lost to them, or where the first loss of the
+    restored weights is as high: lower rates do not help, so the rate was not the cause.
 
     Attributes:
       losses: of the steps around the snapshot.
       is_open: False once step backs are given up for the rest of the training.
       count: step backs that restored weights so far.
       was_in_vain: whether the last one was the last of a row that did not lower the loss.
+      data_changed: whether the weights that the last one restored have a loss as high as those that
+        it took back: other data came, and the rate is not to blame.
     """
 
     def __init__(self) -> None:
@@ -154,6 +180,9 @@ class StepBackGuard:
         self.is_open = True
         self.count = 0
         self.was_in_vain = False
+        self.data_changed = False
+        self._has_told = False
+        self._bar = math.inf
         self._size = 0
         self._in_a_row = 0
         self._rates_before: Any = None
@@ -162,6 +191,9 @@ class StepBackGuard:
 
     def observe_step(self, loss: float) -> None:
         """Take in the loss of one step, or the mean loss of a call of several."""
+        if loss > self._bar:
+            self.data_changed, self.is_open = True, False
+        self._bar = math.inf
         self.losses.add(loss)
         self._size += 1
 
@@ -186,6 +218,15 @@ class StepBackGuard:
             return True
         return has_jumped and way() > LONG_WAY
 
+    def is_too_late(self, step: int, num_steps: int) -> bool:
+        """Return whether a step back would by itself take back more steps than all may.
+
+        Args:
+          step: steps done.
+          num_steps: steps in the training, as far as is known.
+        """
+        return step - self._kept_at > _most_lost(num_steps)
+
     def note_best(self, step: int) -> None:
         """Note that the present weights became the snapshot, after so many steps."""
         self.losses.keep()
@@ -207,17 +248,32 @@ class StepBackGuard:
         """
         if self._in_a_row == 0:
             self._rates_before = rates
+        self._bar = self.losses.bar()
         self.losses.restore_weights()
         self.count += 1
         self._in_a_row = self._in_a_row + 1 if is_plain else 0
         self._steps_lost += max(step - self._kept_at, 0)
         self._kept_at = step
         self.was_in_vain = is_plain and self._in_a_row >= MOST_IN_A_ROW
-        short = min(SHORT_SHARE_LOST * num_steps, SHORT_STEPS_LOST)
-        if self.was_in_vain or (
-            is_plain and self._steps_lost > max(LARGEST_SHARE_LOST * num_steps, short)
-        ):
+        if self.was_in_vain or (is_plain and self._steps_lost > _most_lost(num_steps)):
             self.is_open = False
+
+    def reason_to_tell(self) -> str | None:
+        """Return why step backs were given up, once; None before and after."""
+        if self.is_open or self._has_told:
+            return None
+        self._has_told = True
+        if self.data_changed:
+            return (
+                "on the data that came since, the weights of the lowest loss are as bad, so that "
+                "the rate is not the cause, and is what it was before. Shuffle the data"
+            )
+        if self.was_in_vain:
+            return (
+                "the loss rises again at lower rates, so that the rate is not its cause. Shuffle "
+                "the data, or use larger batches"
+            )
+        return "they have taken back a tenth of its steps. Compile with a lower learning rate"
 
     @property
     def rates_before(self) -> Any:
@@ -233,6 +289,7 @@ class StepBackGuard:
             "guard": np.array(numbers, float),
             "guard_losses": np.array(self.losses.as_data()),
             "guard_rates": rates,
+            "guard_bar": np.array([self._bar, self.data_changed]),
         }
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
@@ -245,3 +302,6 @@ class StepBackGuard:
         self.losses.restore(arrays["guard_losses"].tolist())
         rates = arrays["guard_rates"]
         self._rates_before = rates if rates.size else None
+        bar, data_changed = arrays.get("guard_bar", (math.inf, 0.0))
+        self._bar, self.data_changed = float(bar), bool(data_changed)
+        self._has_told = not self.is_open

@@ -25,6 +25,9 @@ _RUNNING: weakref.WeakKeyDictionary[Any, tuple[np.ndarray, np.ndarray]] = (
     weakref.WeakKeyDictionary()
 )
 
+#: Optimizers of trainings whose loss is not positive: they are not steered, and that was told.
+LEFT_ALONE: weakref.WeakSet[Any] = weakref.WeakSet()
+
 
 class FitEnd(NamedTuple):
     """The end of a `fit`.

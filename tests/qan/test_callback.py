@@ -360,7 +360,15 @@ def test_deep_copy_shares_what_is_learned_as_keras_tuner_needs_it(tmp_path):
     assert copies[0].agent is callback.agent
 
 
-def test_pickling_is_refused_with_the_way_round():
+def test_a_frozen_callback_is_pickled_as_scikit_learn_needs_it():
+    callback = QANCallback(rate_bounds=(1e-5, 0.5), restore_best=True)
+    copied = pickle.loads(pickle.dumps(callback))
+    assert copied.get_config() == callback.get_config()
+    assert copied.settings.rate_bounds == (1e-5, 0.5)
+    assert not copied.explore
+
+
+def test_pickling_an_agent_that_learns_is_refused_with_the_way_round():
     with pytest.raises(TypeError, match=r"QANCallback\.load"):
         pickle.dumps(QANCallback(**SMALL))
 

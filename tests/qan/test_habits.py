@@ -399,6 +399,34 @@ def test_a_loss_below_zero_is_held_still_and_told_once():
 
 
 @pytest.mark.slow
+def test_short_fits_with_a_loss_below_zero_are_left_alone_and_told_once():
+    def fit(callbacks):
+        model = network()
+        rng = np.random.default_rng(0)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(20):
+                rows = rng.integers(0, len(TRAIN[0]), 32)
+                model.fit(
+                    TRAIN[0][rows],
+                    TRAIN[1][rows],
+                    sample_weight=np.full(32, -0.01),
+                    verbose=0,
+                    callbacks=callbacks(),
+                )
+        return model, [w for w in caught if "expected a positive one" in str(w.message)]
+
+    (alone, _), (model, told) = fit(list), fit(lambda: [QANCallback()])
+    assert len(told) == 1
+    assert rate_of(model) == pytest.approx(0.1)
+    assert model.optimizer.iterations.numpy() == 20
+    # The first step was taken at another rate, and is taken back; the others are as without.
+    before = np.linalg.norm(network().get_weights()[0] - alone.get_weights()[0])
+    after = np.linalg.norm(model.get_weights()[0] - alone.get_weights()[0])
+    assert after < 0.2 * before
+
+
+@pytest.mark.slow
 def test_a_loss_that_becomes_negative_holds_the_rate_along_its_schedule():
     def likelihood(y, outputs):
         mean, scale = outputs[:, :1], keras.ops.softplus(outputs[:, 1:]) + 1e-3
@@ -436,3 +464,27 @@ def test_a_rate_of_zero_is_an_error_that_says_what_to_do():
 def test_an_interval_longer_than_the_training_is_told():
     with pytest.warns(RuntimeWarning, match="decide_every=10000, and this fit has 40 steps"):
         network().fit(*TRAIN, verbose=0, callbacks=[QANCallback(policy=None, decide_every=10_000)])
+
+
+@pytest.mark.slow
+def test_where_the_data_change_the_training_is_not_taken_back_again_and_again():
+    def batches():
+        rng = np.random.default_rng(0)
+        for number in range(400):
+            rows = rng.integers(0, len(TRAIN[0]), 32)
+            yield TRAIN[0][rows], (TRAIN[1][rows] + 3 * (number < 200)) % 10
+
+    scores = []
+    for callbacks in ([], [QANCallback()]):
+        model = network()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fitted = model.fit(
+                batches(), steps_per_epoch=40, epochs=10, verbose=0, callbacks=callbacks
+            )
+        scores.append(accuracy(model))
+    assert scores[1] > scores[0] - 0.1
+    assert fitted.history["step_backs"][-1] <= 1
+    told = [str(each.message) for each in caught if "step back" in str(each.message)]
+    assert len(told) == fitted.history["step_backs"][-1]
+    assert all("data that came since" in each for each in told)

@@ -75,7 +75,7 @@ class Training:
 
     def end(self):
         self.controller.keep_loss(self.model)
-        self.controller.settle_weights(self.model)
+        self.controller.settle_weights(self.model, self.context())
         return self.controller.end(self.model, self.context(), explore=False)
 
     @property

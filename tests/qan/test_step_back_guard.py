@@ -158,6 +158,39 @@ def test_step_backs_take_back_a_bounded_share_of_a_training(num_steps, each, mos
     assert not guard.was_in_vain
 
 
+def test_one_step_back_may_not_take_back_more_than_all_together():
+    guard = guard_after([1.0] * 6)
+    assert not guard.is_too_late(506, 5_000)
+    assert guard.is_too_late(507, 5_000)
+
+
+NOISY = [1.0, 1.3, 0.8, 1.1, 0.9, 1.2]
+
+
+@pytest.mark.parametrize(
+    ("before", "since", "first", "changed"),
+    [
+        (NOISY, [1.0, 9.0, 8.0, 10.0, 9.0], 9.5, True),  # other data: as bad as those since
+        (NOISY, [1.0, 9.0, 8.0, 10.0, 9.0], 1.2, False),  # the rate's doing
+        (NOISY, [1.0, 2.0, 1.9, 2.2, 2.1], 1.7, False),  # within the noise of single losses
+        (NOISY[:2], [1.0, 9.0, 8.0, 10.0, 9.0], 9.5, False),  # too few to tell
+        ([-1.0, 0.0, -1.0, 0.0], [-1.0, 9.0, 9.0, 9.0, 9.0], 8.0, True),
+        ([0.0, 1e-6, 0.0, 1e-5], [0.0, 9.0, 9.0, 9.0, 9.0], 8.0, True),
+    ],
+)
+def test_where_the_restored_weights_are_as_bad_the_data_have_changed(before, since, first, changed):
+    guard = guard_after(before, since)
+    guard.note_step_back(np.array([0.3]), 12, 1_000, is_plain=True)
+    assert guard.reason_to_tell() is None
+    guard.observe_step(first)
+    assert guard.data_changed is changed
+    assert guard.is_open is not changed
+    guard.observe_step(20.0)  # later losses are of other weights
+    assert guard.data_changed is changed
+    told = [guard.reason_to_tell(), guard.reason_to_tell()]
+    assert [told[0] is not None, told[1]] == [changed, None]
+
+
 def test_what_has_diverged_may_be_rolled_back_as_often_as_it_takes():
     guard = guard_after([1.0] * 6)
     for number in range(50):
