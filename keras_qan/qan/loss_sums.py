@@ -6,9 +6,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_qan.qan.variables import assign_replica, replicas_of, workers_of
+from keras_qan.qan.variables import assign_replica, replicas_of, tensor_of, workers_of
 
 
 class LossSums:
@@ -90,4 +89,4 @@ class LossSums:
 
 
 def _sum_of(variable: Any) -> float:
-    return sum(float(ops.convert_to_numpy(replica)) for replica in replicas_of(variable))
+    return sum(float(tensor_of(replica)) for replica in replicas_of(variable))

@@ -23,6 +23,7 @@ from keras_qan.qan.snapshot import Snapshot
 from keras_qan.qan.training_memory import forget_rates, note_rates
 from keras_qan.qan.variables import (
     assign_rates,
+    copy_of,
     num_replicas,
     optimizer_parts,
     rate_variables,
@@ -170,7 +171,7 @@ class ModelAccess:
 
     def read_kernels(self) -> list[Any]:
         """Return the watched kernels as tensors, each `[..., I, J]`."""
-        return [ops.copy(value_of(kernel)) for kernel in self._kernels]
+        return [copy_of(value_of(kernel)) for kernel in self._kernels]
 
     def read_rates(self) -> np.ndarray:
         """Return the learning rates, float64 `[K]`."""

@@ -12,6 +12,7 @@ through zero where the loss no longer falls at the end of a step.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -22,7 +23,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_qan.qan.variables import optimizer_parts, read_number, value_of
+from keras_qan.qan.variables import (
+    arithmetic_for,
+    array_of,
+    optimizer_parts,
+    read_number,
+    value_of,
+)
 from keras_qan.utils.backend import compile_function, without_gradients
 
 #: Steps that an estimate is made of at most: later ones replace the first.
@@ -86,33 +93,36 @@ class _Group(NamedTuple):
 
     Attributes:
       part: their optimizer.
-      recipe: constants, rate, flat state before and present tensors → see `_measure`.
+      recipe: how they come back.
       variables: the weights.
       slots: lists of slots, each as long as `variables`.
       keep: the share of a slot that is kept in a step.
       gain: the share of a gradient in a slot.
-      decay: the weight decay times whether it applies, `[]` or `[W]`; None without.
+      decay: the weight decay times whether it applies, `[]` or `[W]`.
     """
 
     part: Any
-    recipe: Callable[..., Any]
+    recipe: _Recipe
     variables: Sequence[Any]
     slots: Sequence[Sequence[Any]] = ()
     keep: float = 0.0
     gain: float = 1.0
-    decay: Any = None
+    decay: Any = 0.0
 
 
-def _flat(tensors: Sequence[Any]) -> Any:
+def _flat(xp: Any, tensors: Sequence[Any]) -> Any:
+    if xp is np:
+        return np.concatenate(tensors, axis=None)
     return ops.concatenate([ops.reshape(ops.cast(part, "float32"), (-1,)) for part in tensors])
 
 
 def _measure(
-    gradient: Callable[..., Any], num_slots: int, tensors: Sequence[Any]
+    xp: Any, gradient: Callable[..., Any], num_slots: int, *tensors: Any
 ) -> tuple[Any, ...]:
     """Return the flat state after a step, its update, and four sums.
 
     Args:
+      xp: NumPy or `keras.ops`, whichever the tensors are of.
       gradient: (constants, rate, update, slots before, slots) → gradient, all flat.
       num_slots: slots of each variable.
       tensors: constants `[2]`, the rate `[]`, the decay, the last update, the flat weights and
@@ -124,70 +134,75 @@ def _measure(
     constants, rate, decay, last_update = tensors[:4]
     before, present = tensors[4 : 5 + num_slots], tensors[5 + num_slots :]
     size = len(present) // (1 + num_slots)
-    after = [_flat(present[size * n : size * (n + 1)]) for n in range(1 + num_slots)]
+    after = [_flat(xp, present[size * n : size * (n + 1)]) for n in range(1 + num_slots)]
     # The decay's share of the change is no step along the gradient.
     update = after[0] - before[0] * (1.0 - rate * decay)
     found = gradient(constants, rate, update, before[1:], after[1:])
     pairs = [(found, update), (found, last_update), (update, update), (after[0], after[0])]
-    return (*after, update, ops.stack([ops.sum(a * b) for a, b in pairs]))
+    return (*after, update, xp.stack([xp.sum(a * b) for a, b in pairs]))
+
+
+class _Recipe:
+    """How gradients come back, and what is measured of them: see `_measure`.
+
+    Args:
+      num_slots: slots of each variable.
+      gradient: (constants, rate, update, slots before, slots) → gradient, all flat.
+    """
+
+    def __init__(self, num_slots: int, gradient: Callable[..., Any]) -> None:
+        self._on_host = functools.partial(_measure, np, gradient, num_slots)
+        self._compiled = compile_function(functools.partial(_measure, ops, gradient, num_slots))
+
+    def __call__(self, xp: Any, *tensors: Any) -> tuple[Any, ...]:
+        if xp is ops:
+            return self._compiled(*tensors)
+        with np.errstate(all="ignore"):  # the squares of a training that diverges may be infinite
+            return self._on_host(*tensors)
+
+
+#: An average of gradients with a fixed gain: Adam and its kin, Lion, Muon.
+_FROM_AVERAGE = _Recipe(
+    1,
+    lambda constants, rate, update, before, after: (  # noqa: ARG005
+        (after[0] - constants[0] * before[0]) / constants[1]
+    ),
+)
+
+#: A sum of steps of SGD.
+_FROM_VELOCITY = _Recipe(
+    1,
+    lambda constants, rate, update, before, after: (  # noqa: ARG005
+        (constants[0] * before[0] - after[0]) / rate
+    ),
+)
+
+#: The update itself: SGD without momentum.
+_FROM_UPDATE = _Recipe(
+    0,
+    lambda constants, rate, update, before, after: -update / rate,  # noqa: ARG005
+)
+
+#: The update times the root of the mean square: RMSprop, Adagrad.
+_FROM_SCALED_UPDATE = _Recipe(
+    1,
+    lambda constants, rate, update, before, after: (  # noqa: ARG005
+        -update * (after[0] + constants[1]) ** 0.5 / rate
+    ),
+)
+
+#: A sum of scaled steps: RMSprop with momentum.
+_FROM_SCALED_VELOCITY = _Recipe(
+    2,
+    lambda constants, rate, update, before, after: (  # noqa: ARG005
+        (after[0] - constants[0] * before[0]) * (after[1] + constants[1]) ** 0.5 / rate
+    ),
+)
 
 
 @compile_function
-def _from_average(*tensors: Any) -> Any:
-    """An average of gradients with a fixed gain: Adam and its kin, Lion, Muon."""
-    return _measure(
-        lambda constants, rate, update, before, after: (  # noqa: ARG005
-            (after[0] - constants[0] * before[0]) / constants[1]
-        ),
-        1,
-        tensors,
-    )
-
-
-@compile_function
-def _from_velocity(*tensors: Any) -> Any:
-    """A sum of steps of SGD."""
-    return _measure(
-        lambda constants, rate, update, before, after: (  # noqa: ARG005
-            (constants[0] * before[0] - after[0]) / rate
-        ),
-        1,
-        tensors,
-    )
-
-
-@compile_function
-def _from_update(*tensors: Any) -> Any:
-    """The update itself: SGD without momentum."""
-    return _measure(
-        lambda constants, rate, update, before, after: -update / rate,  # noqa: ARG005
-        0,
-        tensors,
-    )
-
-
-@compile_function
-def _from_scaled_update(*tensors: Any) -> Any:
-    """The update times the root of the mean square: RMSprop, Adagrad."""
-    return _measure(
-        lambda constants, rate, update, before, after: (  # noqa: ARG005
-            -update * ops.sqrt(after[0] + constants[1]) / rate
-        ),
-        1,
-        tensors,
-    )
-
-
-@compile_function
-def _from_scaled_velocity(*tensors: Any) -> Any:
-    """A sum of scaled steps: RMSprop with momentum."""
-    return _measure(
-        lambda constants, rate, update, before, after: (  # noqa: ARG005
-            (after[0] - constants[0] * before[0]) * ops.sqrt(after[1] + constants[1]) / rate
-        ),
-        2,
-        tensors,
-    )
+def _compiled_flat(*tensors: Any) -> Any:
+    return _flat(ops, tensors)
 
 
 def _groups_of(part: Any) -> list[_Group]:
@@ -213,22 +228,22 @@ def _groups_of(part: Any) -> list[_Group]:
         return [_average(part, variables, part._average_gradients, (kept, 1.0 - kept), decay)]
     if kind == "SGD" and part.momentum:
         kept = float(part.momentum)
-        return [_group(part, _from_velocity, variables, [part.momentums], (kept, 1.0), decay)]
+        return [_group(part, _FROM_VELOCITY, variables, [part.momentums], (kept, 1.0), decay)]
     if kind == "RMSprop" and part.momentum:
         both, constants = [part._momentums, part._velocities], (float(part.momentum), part.epsilon)
-        return [_group(part, _from_scaled_velocity, variables, both, constants, decay)]
+        return [_group(part, _FROM_SCALED_VELOCITY, variables, both, constants, decay)]
     if any(variable.constraint is not None for variable in variables):
         raise NoGradientError(
             f"{kind} has no slot that gives the gradient, and weights a constraint"
         )
     if kind == "SGD":
-        return [_group(part, _from_update, variables, [], (0.0, 1.0), decay)]
+        return [_group(part, _FROM_UPDATE, variables, [], (0.0, 1.0), decay)]
     squares = {"RMSprop": "_velocities", "Adagrad": "_accumulators"}.get(kind)
     if squares is None:
         raise NoGradientError(f"{kind} has no slot that gives the gradient")
     constants = (0.0, part.epsilon)
     return [
-        _group(part, _from_scaled_update, variables, [getattr(part, squares)], constants, decay)
+        _group(part, _FROM_SCALED_UPDATE, variables, [getattr(part, squares)], constants, decay)
     ]
 
 
@@ -255,12 +270,12 @@ def _average(
     constants: tuple[float, float],
     decay: float | None,
 ) -> _Group:
-    return _group(part, _from_average, variables, [slots], constants, decay)
+    return _group(part, _FROM_AVERAGE, variables, [slots], constants, decay)
 
 
 def _group(
     part: Any,
-    recipe: Callable[..., Any],
+    recipe: _Recipe,
     variables: Sequence[Any],
     slots: Sequence[Sequence[Any]],
     constants: tuple[float, float],
@@ -269,7 +284,7 @@ def _group(
     """Return a group of the variables that have a slot: those of a quantised scale have none."""
     places = [n for n in range(len(variables)) if all(each[n] is not None for each in slots)]
     kept = [variables[n] for n in places]
-    vector = None
+    vector: Any = 0.0
     if decay:
         shares = [np.full(int(np.prod(v.shape)), decay * part._use_weight_decay(v)) for v in kept]
         vector = np.concatenate(shares).astype("float32")
@@ -305,7 +320,9 @@ class _Memory:
 
 
 class SlopeMeter:
-    """Measures the slope ratio of a model in training, on the device where it is.
+    """Measures the slope ratio of a model in training, where it is.
+
+    On the device; by NumPy for few weights in the host's memory.
 
     Call `add_step` after each step (on JAX, after the training's state was brought into the
     variables). It reads weights and slots, and changes nothing.
@@ -320,6 +337,7 @@ class SlopeMeter:
     def __init__(self, model: keras.Model) -> None:
         self._model = model
         self._groups: list[_Group] | None = None
+        self._xp: Any = ops
         self._memory: list[_Memory] | None = None
         self._rows: list[Any] = []
         self._wait: float = 0
@@ -346,11 +364,11 @@ class SlopeMeter:
             return
         with without_gradients():
             if self._rows:  # a gap: the steps beside it are no pair
-                self._rows.append(ops.zeros(4))
+                self._rows.append(self._xp.zeros(4))
             self._memory = [
                 _Memory(
-                    [_flat_state(group.variables), *(_flat_state(s) for s in group.slots)],
-                    ops.zeros(_size(group.variables), "float32"),
+                    [self._flat_state(group.variables), *map(self._flat_state, group.slots)],
+                    self._xp.zeros(_size(group.variables), "float32"),
                 )
                 for group in self._groups or ()
             ]
@@ -364,20 +382,19 @@ class SlopeMeter:
             return
         with without_gradients():
             sums = [self._add(number) for number in range(len(self._groups or ()))]
-            self._rows.append(sums[0] if len(sums) == 1 else ops.sum(ops.stack(sums), axis=0))
+            xp = self._xp
+            self._rows.append(sums[0] if len(sums) == 1 else xp.sum(xp.stack(sums), axis=0))
         self._rows = self._rows[-LONGEST_WINDOW:]
 
     def _add(self, number: int) -> Any:
         group, memory = (self._groups or [])[number], (self._memory or [])[number]
-        tensors = _tensors([v for each in (group.variables, *group.slots) for v in each])
-        decay = np.float32(0.0) if group.decay is None else group.decay
+        numbers = [group.keep, group.gain], _rate_of_last_step(group.part), group.decay
         *state, update, sums = group.recipe(
-            ops.convert_to_tensor(np.array([group.keep, group.gain], "float32")),
-            ops.cast(_rate_of_last_step(group.part), "float32"),
-            ops.convert_to_tensor(decay),
+            self._xp,
+            *(self._xp.array(number, "float32") for number in numbers),
             memory.update,
             *memory.state,
-            *tensors,
+            *self._tensors([v for each in (group.variables, *group.slots) for v in each]),
         )
         memory.state, memory.update = state, update
         return sums
@@ -386,9 +403,18 @@ class SlopeMeter:
         if self._groups is None:
             try:
                 self._groups = slope_groups(self._model)
+                self._xp = arithmetic_for([v for group in self._groups for v in group.variables])
             except NoGradientError as error:
                 self.reason = str(error)
         return self._groups is not None
+
+    def _tensors(self, variables: Sequence[Any]) -> list[Any]:
+        read = array_of if self._xp is np else value_of
+        return [read(variable) for variable in variables]
+
+    def _flat_state(self, variables: Sequence[Any]) -> Any:
+        tensors = self._tensors(variables)
+        return _flat(np, tensors) if self._xp is np else _compiled_flat(*tensors)
 
     def _is_update(self) -> bool:
         """Return whether the last batch brought an update along the gradient, as far as is known.
@@ -409,7 +435,8 @@ class SlopeMeter:
         """Return the estimate of the steps since `open`, `LONGEST_WINDOW` at most."""
         if not self._rows:
             return SlopeEstimate(is_measurable=self.reason is None)
-        return estimate_of(np.array([ops.convert_to_numpy(row) for row in self._rows]))
+        rows = self._rows if self._xp is np else [ops.convert_to_numpy(row) for row in self._rows]
+        return estimate_of(np.array(rows))
 
 
 def estimate_of(rows: np.ndarray) -> SlopeEstimate:
@@ -441,20 +468,6 @@ def estimate_of(rows: np.ndarray) -> SlopeEstimate:
         # Of a ratio of means, by the delta method: both have the step's own scale.
         error = float(np.std(ends - ratio * starts, ddof=1)) / math.sqrt(len(pairs)) / abs(slope)
     return SlopeEstimate(ratio, error, slope, len(pairs), size, relative)
-
-
-@compile_function
-def _flattened(*tensors: Any) -> Any:
-    return _flat(tensors)
-
-
-def _flat_state(variables: Sequence[Any]) -> Any:
-    return _flattened(*_tensors(variables))
-
-
-def _tensors(variables: Sequence[Any]) -> list[Any]:
-    # A variable of TensorFlow's as an argument would be traced again for each model.
-    return [ops.convert_to_tensor(value_of(variable)) for variable in variables]
 
 
 def _size(variables: Sequence[Any]) -> int:

@@ -1,8 +1,8 @@
 """Variables of a model in training: found, read and assigned on any backend.
 
-Only numbers come to the host. JAX keeps a training's state outside of the variables and donates
-its buffers, PyTorch records gradients, and a `tf.distribute` strategy has a variable on each
-device.
+Of large models only numbers come to the host. JAX keeps a training's state outside of the
+variables and donates its buffers, PyTorch records gradients, and a `tf.distribute` strategy has a
+variable on each device.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import numpy as np
 from keras import ops
 
 from keras_qan.utils.backend import backend_name
+
+#: Numbers up to which NumPy computes faster on the host than a backend dispatches its operations.
+FEW_NUMBERS = 100_000
 
 
 def synchronize(model: keras.Model) -> None:
@@ -84,13 +87,44 @@ def assign_rates(variables: Sequence[Any], rates: np.ndarray) -> None:
 
 def read_number(variable: Any) -> float:
     """Return a scalar variable as a Python float."""
-    return float(ops.convert_to_numpy(value_of(variable)))
+    return float(value_of(variable))
 
 
 def value_of(variable: Any) -> Any:
     """Return a variable's tensor on the first device, without gradients."""
-    value = replicas_of(variable)[0]
-    return value.detach() if backend_name() == "torch" else value
+    return tensor_of(replicas_of(variable)[0])
+
+
+def tensor_of(replica: Any) -> Any:
+    """Return the tensor of a variable on one device, without gradients."""
+    if hasattr(replica, "handle"):
+        import tensorflow as tf
+
+        # The operation itself: TensorFlow's other ways to read a variable take longer.
+        return tf.raw_ops.ReadVariableOp(resource=replica.handle, dtype=replica.dtype)
+    return replica.detach() if backend_name() == "torch" else replica
+
+
+def array_of(variable: Any) -> np.ndarray:
+    """Return a copy of a variable's values, float32; the variable is in the host's memory."""
+    value = value_of(variable)
+    # PyTorch has numbers of 16 bits that NumPy cannot read.
+    return np.array(value.float() if backend_name() == "torch" else value, np.float32)
+
+
+def arithmetic_for(variables: Sequence[Any]) -> Any:
+    """Return what computes with variables faster: NumPy for few of the host's, else keras.ops.
+
+    Args:
+      variables: Keras variables.
+
+    Returns:
+      A module with NumPy's functions.
+    """
+    if sum(int(np.prod(variable.shape)) for variable in variables) > FEW_NUMBERS:
+        return ops
+    devices = {str(getattr(replicas_of(variable)[0], "device", "")) for variable in variables}
+    return np if all("cpu" in device.lower() for device in devices) else ops
 
 
 def replicas_of(variable: Any) -> list[Any]:
@@ -101,15 +135,13 @@ def replicas_of(variable: Any) -> list[Any]:
 
 
 def assign_replica(variable: Any, replica: Any, value: Any) -> None:
-    """Assign to one device's copy of a variable; to the Keras variable itself where it is one."""
-    if isinstance(variable, keras.Variable) and replica is variable.value:
-        variable.assign(value)
-    else:
-        replica.assign(value)
+    """Assign to one device's copy of a variable; to the variable where the copy is a tensor."""
+    target = replica if hasattr(replica, "assign") else variable
+    target.assign(value)
 
 
 def copy_of(value: Any, dtype: str | None = None) -> Any:
     """Return a tensor of its own with a variable's values; it stays when the variable changes."""
     # TensorFlow shares memory until the variable changes; JAX donates, PyTorch overwrites it.
-    tensor = ops.copy(value)
+    tensor = tensor_of(value) if backend_name() == "tensorflow" else ops.copy(value)
     return tensor if dtype is None else ops.cast(tensor, dtype)

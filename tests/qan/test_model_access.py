@@ -1,12 +1,14 @@
 """What is read and written of a model in training, on one device and on several."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_qan.observations import TrainingDynamics, TrainingState, WeightStatistics, motion_numbers
-from keras_qan.qan import loss_sums
+from keras_qan.qan import loss_sums, variables
 from keras_qan.qan.kernel_motion import KernelMotion
 from keras_qan.qan.loss_sums import LossSums
 from keras_qan.qan.model_access import ModelAccess
@@ -139,7 +141,9 @@ def test_nothing_is_remembered_of_kernels_whose_motion_nobody_asks_for(model):
     assert access.motion.read(3).tolist() == [0.0, 0.0, 0.0]
 
 
-def test_motion_is_counted_from_the_last_decision_by_hand():
+@pytest.mark.parametrize("few", [variables.FEW_NUMBERS, 0], ids=["on_host", "where_it_is"])
+def test_motion_is_counted_from_the_last_decision_by_hand(monkeypatch, few):
+    monkeypatch.setattr(variables, "FEW_NUMBERS", few)
     kernel = keras.Variable([[3.0, 0.0]])
     motion = KernelMotion([kernel])
     motion.begin()
@@ -168,7 +172,9 @@ def test_motion_is_the_mean_over_kernels():
     np.testing.assert_allclose(together.read(2), expected, rtol=1e-6)
 
 
-def test_kept_motion_goes_on_as_if_it_had_not_been_broken_off():
+@pytest.mark.parametrize("few", [variables.FEW_NUMBERS, 0], ids=["on_host", "where_it_is"])
+def test_kept_motion_goes_on_as_if_it_had_not_been_broken_off(monkeypatch, few):
+    monkeypatch.setattr(variables, "FEW_NUMBERS", few)
     kernel = keras.Variable([[3.0, 0.0]])
     one, two = KernelMotion([kernel]), KernelMotion([kernel])
     one.begin()
@@ -179,6 +185,30 @@ def test_kept_motion_goes_on_as_if_it_had_not_been_broken_off():
     two.restore(one.arrays())
     kernel.assign([[2.0, 5.0]])
     np.testing.assert_array_equal(one.read(3), two.read(3))
+
+
+# What computes.
+
+
+def test_few_numbers_in_the_hosts_memory_are_left_to_numpy():
+    small, large = keras.Variable(np.zeros(9)), keras.Variable(np.zeros(variables.FEW_NUMBERS))
+    assert variables.arithmetic_for([small]) is np
+    assert variables.arithmetic_for([large]) is np
+    assert variables.arithmetic_for([small, large]) is keras.ops
+
+
+def test_numbers_on_another_device_stay_there():
+    there = SimpleNamespace(shape=(2,), device="/job:localhost/replica:0/task:0/device:GPU:0")
+    assert variables.arithmetic_for([keras.Variable([1.0]), there]) is keras.ops
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_an_array_is_a_copy_of_single_precision(dtype):
+    variable = keras.Variable([1.5, 2.0], dtype=dtype)
+    found = variables.array_of(variable)
+    variable.assign([7.0, 7.0])
+    assert found.dtype == np.float32
+    assert found.tolist() == [1.5, 2.0]
 
 
 # Snapshots.

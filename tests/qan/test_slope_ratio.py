@@ -9,6 +9,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keras_qan.qan import variables
 from keras_qan.qan.slope_ratio import SlopeMeter, estimate_of
 
 OPTIMIZERS = {
@@ -74,42 +75,50 @@ def dot(first, second):
 
 
 def by_tape(model, num_steps=7):
-    """Train, and return the meter and ⟨g, d⟩, ⟨g, d before⟩ of each step from a tape's gradients.
+    """Train, and return meters and ⟨g, d⟩, ⟨g, d before⟩ of each step from a tape's gradients.
 
-    d is the change of the weights, but for that by weight decay. The meter begins after a step.
+    d is the change of the weights, but for that by weight decay. The meters begin after a step: the
+    first measures on the host, the second where the weights are.
     """
-    meter, rows, last = SlopeMeter(model), [], None
+    meters, rows, last = [SlopeMeter(model), SlopeMeter(model)], [], None
     for step, (x, y) in enumerate(zip(*batches(num_steps), strict=True)):
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean((model(x) - y) ** 2)
         found = tape.gradient(loss, [v.value for v in model.trainable_variables])
         before = [v.numpy() for v in model.trainable_variables]
         model.train_on_batch(x, y)
-        meter.add_step()
+        with pytest.MonkeyPatch.context() as patch:
+            for meter, few in zip(meters, (10**6, 0), strict=True):
+                patch.setattr(variables, "FEW_NUMBERS", few)
+                meter.add_step()
         change = [
             v.numpy() - w * (1.0 - rate_of(model, step) * decay_of(model, v))
             for v, w in zip(model.trainable_variables, before, strict=True)
         ]
         rows.append([dot(found, change), dot(found, last or change)])
         last = change
-    return meter, np.array(rows)
+    return meters, np.array(rows)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_slots_give_the_ratio_that_the_gradients_of_a_tape_give(name):
-    meter, rows = by_tape(student(OPTIMIZERS[name](), run_eagerly=True))
+    meters, rows = by_tape(student(OPTIMIZERS[name](), run_eagerly=True))
     starts, ends = rows[1:-1, 0], rows[2:, 1]
-    found = meter.estimate()
-    assert meter.reason is None
-    assert found.num_pairs == len(starts)
-    assert found.slope == pytest.approx(np.mean(starts), rel=2e-3)
-    assert found.ratio == pytest.approx(np.mean(ends) / np.mean(starts), rel=2e-3, abs=2e-3)
+    for meter in meters:
+        found = meter.estimate()
+        assert meter.reason is None
+        assert found.num_pairs == len(starts)
+        assert found.slope == pytest.approx(np.mean(starts), rel=2e-3)
+        assert found.ratio == pytest.approx(np.mean(ends) / np.mean(starts), rel=2e-3, abs=2e-3)
+    on_host, on_device = meters
+    assert all(isinstance(row, np.ndarray) for row in on_host._rows)
+    assert all(tf.is_tensor(row) for row in on_device._rows)
 
 
 def test_a_clipped_gradient_keeps_the_ratio_of_the_steps_that_were_taken():
     model = student(keras.optimizers.Adam(0.01, global_clipnorm=1e-3), run_eagerly=True)
-    meter, rows = by_tape(model)
+    (meter, _), rows = by_tape(model)
     # Slot and slope hold the clipped gradient: another length, the same signs.
     assert np.sign(meter.estimate().ratio) == np.sign(np.mean(rows[2:, 1]) / np.mean(rows[1:-1, 0]))
 
