@@ -44,6 +44,9 @@ from keras_qan.utils.backend import Keras3Callback
 #: Calls of Keras's hook without a loss after which the rate of a training is left as it is.
 PATIENCE = 10
 
+#: Batches for each step of the optimizer, at most: beyond, too few steps are measured.
+MOST_BATCHES_A_STEP = 2
+
 #: Maximum roll-backs after a non-finite loss before a training is given up.
 MAX_ROLLBACKS = 20
 
@@ -104,6 +107,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
             )
         fit.schedule.begin_epoch()
         fit.begin_epoch()
+        self.model.stop_evaluating = True  # see _notice_evaluation
         epochs, steps = self.params.get("epochs", 1), self.params.get("steps")
         fit.is_last_epoch = epoch + 1 >= epochs and (
             self._total_steps is None or fit.schedule.step + (steps or 0) >= self._total_steps
@@ -149,6 +153,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         loss = number_in(logs, "loss")
         if fit.first_loss is None and not self._finds_loss(fit, loss):
             return
+        self._notice_evaluation(fit)
         if fit.first_loss is not None and not fit.source_is_confirmed:
             fit.model.synchronize()
             fit.model.losses.confirm()
@@ -195,8 +200,10 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Keep the epoch's last losses, note its length, and report the rate as Keras does."""
-        self._keep_loss()
         fit = self._running
+        if fit.first_loss is not None and not fit.loss_is_kept:
+            self._notice_evaluation(fit)
+        self._keep_loss()
         logs = {} if logs is None else logs
         if fit.has_model:
             logs["learning_rate"] = float(fit.model.read_rates()[0])
@@ -221,6 +228,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         """Close the episode, and write records and checkpoint."""
         fit = self._running
         self._fit = None
+        self.model.stop_evaluating = False
         fit.companion.on_train_end(logs)
         if fit.first_loss is None:  # no step was taken, or no loss was found
             self._put_back(fit)
@@ -448,15 +456,28 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         fit.num_calls += 1
         fit.model.synchronize()
         has_loss = fit.model.losses.follow(loss)
-        if has_loss and fit.model.has_moved():
+        has_moved = fit.model.has_moved()
+        is_slow = has_moved and fit.num_calls > MOST_BATCHES_A_STEP
+        if has_loss and has_moved and not is_slow:
             if not fit.has_begun:
                 self._begin(fit)
                 fit.schedule.note_decision()
             return True
-        if fit.num_calls >= PATIENCE:
+        if fit.num_calls >= PATIENCE or is_slow:
             fit.is_steering = False
-            messages.warn_of_nothing_to_steer(has_loss)
+            messages.warn_of_nothing_to_steer(has_loss, fit.num_calls if is_slow else None)
         return False
+
+    def _notice_evaluation(self, fit: FitState) -> None:
+        """Count from here where another callback has evaluated the model within the epoch.
+
+        Keras sets its sums back then, and goes on with those of the evaluation.
+        """
+        if not self.model.stop_evaluating:  # `evaluate` begins by setting it
+            fit.model.synchronize()
+            self._controller.begin_epoch(fit.model)
+            fit.knows_step_losses = False
+        self.model.stop_evaluating = True
 
     def _decide(self, fit: FitState) -> None:
         decision = self._controller.decide(

@@ -33,6 +33,8 @@ class FitState:
       best: the weights of the best validation loss, where they are asked for.
       num_calls: calls of Keras's hook before a loss was found.
       source_is_confirmed: whether a second step has shown that the loss is read where it moves.
+      knows_step_losses: whether the loss of a single step can be told from the epoch's mean: not
+        after an evaluation within it.
       num_epochs: the number of epochs of this `fit`, once its first has begun.
       first_loss: the loss of the first step, once there is one.
       validation_loss: the last one that `fit` reported, if any.
@@ -64,6 +66,7 @@ class FitState:
     best: BestWeights | None = None
     num_calls: int = 0
     source_is_confirmed: bool = False
+    knows_step_losses: bool = True
     num_epochs: int | None = None
     first_loss: float | None = None
     validation_loss: float | None = None
@@ -126,10 +129,16 @@ class FitState:
     def begin_epoch(self) -> None:
         """Start an epoch's sums."""
         self.loss_is_kept = False
+        self.knows_step_losses = True
         self._epoch_mean, self._epoch_calls = 0.0, 0
 
     def step_loss(self, loss: float, batch: int) -> float:
-        """Return the loss of the last call alone, from what `logs` report after it."""
+        """Return the loss of the last call alone, from what `logs` report after it.
+
+        Not-a-number where it cannot be told.
+        """
+        if not self.knows_step_losses:
+            return math.nan
         if not self.model.losses.is_running_mean:
             return loss
         before, calls = self._epoch_mean, self._epoch_calls

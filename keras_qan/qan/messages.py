@@ -18,12 +18,20 @@ def warn_of_interval(every: int, num_steps: int) -> None:
         )
 
 
-def warn_of_nothing_to_steer(has_loss: bool) -> None:
-    """Warn that nothing is steered, for want of an optimizer that moves, or of a loss."""
+def warn_of_nothing_to_steer(has_loss: bool, batches: int | None) -> None:
+    """Warn that nothing is steered, for want of a loss, or of an optimizer that moves.
+
+    Args:
+      has_loss: whether a training loss can be read.
+      batches: those before the optimizer's first step; None where it took none.
+    """
     what = "its optimizer takes no steps" if has_loss else "no training loss can be read"
+    if has_loss and batches is not None:
+        what = f"its optimizer takes its first step after {batches} batches"
     _warn(
         f"QANCallback steers nothing in this fit: {what}. Expected a train step that "
-        "updates model.optimizer and reports a number as 'loss' in its logs."
+        "updates model.optimizer at each batch or at each second one, and reports a number as "
+        "'loss' in its logs."
     )
 
 

@@ -130,7 +130,7 @@ class ModelAccess:
         self.optimizer = _optimizer_traits(model)
         self.slope = SlopeMeter(model) if any(p.needs_slope for p in observations) else None
         self.gate = RaiseGate(model) if limits_raises else None
-        self._steps_before = self._optimizer_steps()
+        self._steps_before = self._steps_measured = self._optimizer_steps()
 
     def _optimizer_steps(self) -> float:
         # The counter beneath `iterations`, which also counts where gradients are accumulated.
@@ -164,10 +164,18 @@ class ModelAccess:
 
     def measure_step(self) -> None:
         """Let the slope ratio take in a step, where it is measured and this step counts."""
+        took_step = self._took_step()
         for meter in (self.slope, None if self.gate is None else self.gate.meter):
-            if meter is not None and meter.wants_step():
+            if meter is not None and meter.wants_step() and took_step:
                 self.synchronize()
                 meter.add_step()
+
+    def _took_step(self) -> bool:
+        """Return whether the last batch brought a step; one's own train step may add some up."""
+        if not has_own_train_step(self._model):
+            return True
+        before, self._steps_measured = self._steps_measured, self._optimizer_steps()
+        return self._steps_measured > before
 
     def read_kernels(self) -> list[Any]:
         """Return the watched kernels as tensors, each `[..., I, J]`."""

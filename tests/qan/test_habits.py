@@ -219,14 +219,41 @@ class TwoOptimizers(keras.Model):
         return {"d_loss": loss, "g_loss": loss}
 
 
+class Accumulating(keras.Model):
+    """A model whose train step adds up the gradients of four batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.top, self.number = keras.layers.Dense(1), 0
+        self.sums = [tf.Variable(tf.zeros(shape), trainable=False) for shape in ((64, 1), (1,))]
+
+    def call(self, x):
+        return self.top(x)
+
+    def train_step(self, data):
+        x, _ = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(self(x) - 1.0))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        for total, gradient in zip(self.sums, gradients, strict=True):
+            total.assign_add(gradient / 4.0)
+        self.number += 1
+        if self.number % 4 == 0:
+            self.optimizer.apply(list(self.sums), self.trainable_variables)
+            for total in self.sums:
+                total.assign(tf.zeros_like(total))
+        return {"loss": loss}
+
+
 @pytest.mark.slow
-def test_where_no_loss_is_found_it_says_so_once_and_changes_nothing():
+@pytest.mark.parametrize("kind", [TwoOptimizers, Accumulating])
+def test_where_nothing_can_be_steered_it_says_so_once_and_changes_nothing(kind):
     weights, told = [], []
     for callbacks in ([], [QANCallback()]):
         keras.utils.set_random_seed(0)
-        model = TwoOptimizers()
+        model = kind()
         model(X[:1])
-        model.compile()
+        model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model.fit(*TRAIN, epochs=2, verbose=0, callbacks=callbacks)
@@ -235,6 +262,33 @@ def test_where_no_loss_is_found_it_says_so_once_and_changes_nothing():
     for with_callback, without in zip(*weights, strict=True):
         np.testing.assert_array_equal(with_callback, without)
     assert [len(each) for each in told] == [0, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_evaluation_within_an_epoch_is_no_loss_of_the_training(is_first):
+    def fit(evaluates):
+        class Evaluate(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None):
+                if evaluates and batch % 10 == 9:
+                    self.model.evaluate(50.0 * TEST[0], TEST[1], verbose=0)
+
+        model, callback, losses = network(), QANCallback(), []
+        callback.state.record_decision = lambda decision, **_: losses.append(decision.loss)
+        callbacks = [Evaluate(), callback]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            model.fit(
+                *TRAIN, epochs=4, verbose=0, callbacks=callbacks if is_first else callbacks[::-1]
+            )
+        return losses
+
+    expected, found = fit(False), np.array(fit(True))
+    assert len(found) == len(expected)
+    # Of the same steps or fewer, those since the last evaluation; of none where it was just now.
+    is_known = np.isfinite(found)
+    assert np.mean(is_known) > 0.7
+    np.testing.assert_allclose(found[is_known], np.array(expected)[is_known], rtol=0.6)
 
 
 @pytest.mark.slow
