@@ -136,8 +136,10 @@ def replicas_of(variable: Any) -> list[Any]:
 
 def assign_replica(variable: Any, replica: Any, value: Any) -> None:
     """Assign to one device's copy of a variable; to the variable where the copy is a tensor."""
-    target = replica if hasattr(replica, "assign") else variable
-    target.assign(value)
+    if hasattr(replica, "assign"):
+        replica.assign(value, read_value=False)
+    else:
+        variable.assign(value)
 
 
 def copy_of(value: Any, dtype: str | None = None) -> Any:

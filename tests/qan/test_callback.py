@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import pickle
 import warnings
+import weakref
 
 import keras
 import numpy as np
@@ -28,6 +30,7 @@ from keras_qan import (
     WeightStatistics,
 )
 from keras_qan.agents import ConstantAgent, RandomAgent
+from keras_qan.qan import variables
 
 SMALL = {"observations": [TrainingState()]}
 
@@ -348,6 +351,19 @@ def test_training_that_is_broken_off_leaves_nothing_in_memory_or_log(tmp_path):
     assert callback.agent.arrays()["replay/written"] == 2 * written
     assert [r["episode"] for r in records(tmp_path, "episodes")] == [0, 1]
     assert len([r for r in records(tmp_path, "decisions") if r["episode"] == 1]) == written
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("few", [variables.FEW_NUMBERS, 0], ids=["by_numpy", "compiled"])
+def test_a_model_that_is_dropped_is_freed(monkeypatch, few):
+    monkeypatch.setattr(variables, "FEW_NUMBERS", few)
+    callback, models = QANCallback(), [student(), student()]
+    for model in models:
+        fit(callback, model)
+    dropped = weakref.ref(models[0])
+    del models, model
+    gc.collect()
+    assert dropped() is None  # a callback holds its last model alone
 
 
 @pytest.mark.slow
