@@ -21,8 +21,8 @@ PACKAGES = (
         f"keras_qan.{name}"
         for name in (
             "actions", "agents", "observations", "selection", "early_stopping", "drmad", "metaqnn",
-            "meta_momentum", "rally", "diagnostics", "distribute", "parallel", "data", "models",
-            "plots",
+            "meta_momentum", "rally", "diagnostics", "envs", "distribute", "parallel", "data",
+            "models", "plots",
         )
     ),
     "net2net",

@@ -146,6 +146,7 @@ class Runner:
                 rate_bounds=settings.rate_bounds,
                 dense_start=settings.dense_start,
                 schedule=settings.schedule,
+                raises_by_slope=settings.raises_by_slope,
             )
             callback.explore = False
             self._callbacks[kind] = callback

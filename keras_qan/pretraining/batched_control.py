@@ -100,6 +100,21 @@ class Rollout:
         )
         self.decisions = dense_decisions(num_steps)
 
+    def context(self, number: int) -> DecisionContext:
+        """Return the point of the training at which a decision is taken.
+
+        Args:
+          number: of the decision.
+        """
+        steps = [*self.decisions, self.num_steps]
+        return DecisionContext(
+            progress=steps[number] / self.num_steps,
+            num_decisions=len(self.decisions),
+            num_steps=self.num_steps,
+            interval=steps[number + 1] - steps[number],
+            taken=max(steps[number] - steps[max(number - 1, 0)], 1),
+        )
+
 
 class RolloutState(NamedTuple):
     """State of a population between two decisions; every array has a leading axis `[P]`.
@@ -162,8 +177,11 @@ class BatchedController:
         self.schedule = schedule
         self.observations = tuple(observations)
         self._action_set = ActionSet(self.actions, rate_bounds)
-        self._motion_sums = tf.function(_motion_sums, autograph=False, jit_compile=True)
-        self._change_weights = tf.function(_change_weights, autograph=False, jit_compile=True)
+        # Of a function object of its own, as TensorFlow counts how often one is traced.
+        self._motion_sums, self._change_weights = (
+            tf.function(functools.partial(function), autograph=False, jit_compile=True)
+            for function in (_motion_sums, _change_weights)
+        )
 
     def run(
         self,
@@ -208,37 +226,55 @@ class BatchedController:
         Returns:
           The state after, and the decisions.
         """
-        steps = [*rollout.decisions, rollout.num_steps]
         rows = []
         for number in range(first, last):
-            step, end = steps[number], steps[number + 1]
-            context = DecisionContext(
-                progress=step / rollout.num_steps,
-                num_decisions=len(rollout.decisions),
-                num_steps=rollout.num_steps,
-                interval=end - step,
-                taken=max(step - steps[max(number - 1, 0)], 1),
-            )
-            if number > 0:
-                state = _with_loss(state)
-            state, states = self._observe(state, rollout.optimizers, context)
+            state, states = self.observe(state, rollout, number)
             given = chooser.override(number)
             actions = np.where(given >= 0, given, chooser.q_values(states).argmax(axis=1))
-            effect = apply_action(self._action_set, actions, state.rates, context.progress)
-            jumped = loss_history.has_jumped(state.rates.history) & self._action_set.can_step_back
-            state = self._apply(state, rollout.optimizers, effect)
-            rows.append(
-                DecisionRow(
-                    states,
-                    effect.action,
-                    state.rates.rates,
-                    state.rates.history.now,
-                    ~jumped,
-                )
-            )
-            share = schedule_share(self.schedule, context)
-            state = self._train_interval(state, rollout, state.rates.rates * share, step, end)
+            state, row = self.act(state, rollout, number, actions)
+            rows.append(row._replace(states=states))
         return state, rows
+
+    def observe(
+        self, state: RolloutState, rollout: Rollout, number: int
+    ) -> tuple[RolloutState, np.ndarray]:
+        """Return the population at a decision, with its last losses noted, and the states.
+
+        Args:
+          state: after the interval before the decision.
+          rollout: the training.
+          number: of the decision.
+
+        Returns:
+          The state, and float32 `[P, F]`.
+        """
+        if number > 0:
+            state = _with_loss(state)
+        return self._observe(state, rollout.optimizers, rollout.context(number))
+
+    def act(
+        self, state: RolloutState, rollout: Rollout, number: int, actions: np.ndarray
+    ) -> tuple[RolloutState, DecisionRow]:
+        """Take the actions of a decision, and train to the next one or to the end.
+
+        Args:
+          state: as `observe` returned it.
+          rollout: the training.
+          number: of the decision.
+          actions: int `[P]`.
+
+        Returns:
+          The state, and the decision without the agent's states.
+        """
+        context = rollout.context(number)
+        effect = apply_action(self._action_set, actions, state.rates, context.progress)
+        jumped = loss_history.has_jumped(state.rates.history) & self._action_set.can_step_back
+        state = self._apply(state, rollout.optimizers, effect)
+        losses = state.rates.history.now
+        row = DecisionRow(np.zeros(0), effect.action, state.rates.rates, losses, ~jumped)
+        rates = state.rates.rates * schedule_share(self.schedule, context)
+        step = rollout.decisions[number]
+        return self._train_interval(state, rollout, rates, step, step + context.interval), row
 
     def _train_interval(
         self, state: RolloutState, rollout: Rollout, rates: np.ndarray, step: int, end: int

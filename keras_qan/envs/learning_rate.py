@@ -1,0 +1,214 @@
+"""The learning rate of small trainings as a Gymnasium environment."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from keras_qan.actions import Action, Cosine, Schedule
+from keras_qan.pretraining.batched_control import BatchedController, Rollout, RolloutState
+from keras_qan.pretraining.batched_training import Population
+from keras_qan.pretraining.policy_iteration import (
+    KINDS,
+    STEPS,
+    batch_optimizers,
+    draw_rate,
+    draw_validations,
+)
+from keras_qan.pretraining.tasks import TRAINING, TaskTemplate
+from keras_qan.qan import presets
+from keras_qan.qan.rewards import LogLossDrop
+from keras_qan.utils.validation import check
+
+#: Every number of an observation lies within ± this.
+LARGEST = 30.0
+
+#: The fewest steps of a training: the first decisions lie close together.
+FEWEST_STEPS = 20
+
+
+@dataclasses.dataclass
+class _Training:
+    """A training between two decisions.
+
+    Attributes:
+      controller: of the population, whose one member it is.
+      rollout: its examples and times.
+      state: its weights, rates and losses.
+      number: of the decision that is due.
+      log_loss: log(loss / first loss) that the last reward was reckoned to.
+    """
+
+    controller: BatchedController
+    rollout: Rollout
+    state: RolloutState
+    number: int = 0
+    log_loss: float = 0.0
+
+
+class LearningRateEnv(gymnasium.Env[np.ndarray, np.int64]):
+    """One small training an episode; an action scales its learning rate.
+
+    `reset` draws a task, a network, an optimizer (SGD with or without momentum, Adam, AdamW), a
+    length and a first rate, which may be far too low or far too high. It is what the shipped policy
+    learned on: state, actions and schedule are those of the preset `transfer`. `step` applies an
+    action and trains on to the next decision. Where the loss has jumped, a step back is taken in
+    the place of any action, as by the callback. The reward is the fall of the log loss,
+    r_t = log L_{t-1} - log L_t, where the last L is the validation loss; so the return is
+    log(first loss / last validation loss), at least -2 for a training that diverged.
+
+    A task's first episode compiles its program, which takes a few seconds.
+
+    Args:
+      templates: tasks and networks to draw from. Defaults to those that the shipped
+        policy learned on.
+      num_steps: the range of a training's length in optimizer steps, drawn log-uniformly. Defaults
+        to (60, 500).
+      actions: what can be done with the rate. Defaults to the preset's: a step back, a half, no
+        change, 1.6 and 5 times.
+      schedule: a factor of every rate, or None. Defaults to a cosine, as of the preset.
+      render_mode: None; there is nothing to see.
+
+    Attributes:
+      observation_space: float32 `[21]`, within ±30; see `TrainingDynamics` and `Generalisation`.
+      action_space: the number of the action.
+
+    Raises:
+      ValueError: an argument is out of range.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's declaration
+
+    def __init__(
+        self,
+        templates: Sequence[TaskTemplate] = TRAINING,
+        num_steps: tuple[int, int] = STEPS,
+        actions: Sequence[Action] | None = None,
+        schedule: Schedule | None = Cosine(),  # noqa: B008 - it holds no state
+        render_mode: str | None = None,
+    ) -> None:
+        check(render_mode is None, "LearningRateEnv's render_mode", render_mode, "None")
+        check(len(templates) > 0, "LearningRateEnv's templates", templates, "at least one")
+        low, high = num_steps
+        check(
+            FEWEST_STEPS <= low <= high,
+            "LearningRateEnv's num_steps",
+            num_steps,
+            f"(fewest, most) with {FEWEST_STEPS} <= fewest <= most",
+        )
+        settings = presets.transfer()
+        self.render_mode = render_mode
+        self._templates, self._num_steps = tuple(templates), (low, high)
+        self._actions: tuple[Action, ...] = tuple(actions or settings["actions"])
+        self._observations, self._rate_bounds = settings["observations"], settings["rate_bounds"]
+        self._schedule = schedule
+        self._reward = LogLossDrop()
+        self._controllers: dict[TaskTemplate, BatchedController] = {}
+        self._training: _Training | None = None
+        size = sum(part.size(2) for part in self._observations)
+        self.observation_space = gymnasium.spaces.Box(-LARGEST, LARGEST, (size,), np.float32)
+        self.action_space = gymnasium.spaces.Discrete(len(self._actions))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Draw a training, and return its first state.
+
+        Args:
+          seed: of this episode and all that follow. Defaults to going on at random.
+          options: not used.
+
+        Returns:
+          The observation, float32 `[21]`, and a dict with the task's `template`, its `num_steps`,
+          the `step` it is at, its `learning_rate`, and `log_loss`, log(loss / first loss).
+        """
+        super().reset(seed=seed, options=options)
+        rng = self.np_random
+        template = self._templates[int(rng.integers(len(self._templates)))]
+        kind = KINDS[int(rng.integers(len(KINDS)))]
+        num_steps = round(float(np.exp(rng.uniform(*np.log(self._num_steps)))))
+        drawn, rate = int(rng.integers(2**31 - 1)), draw_rate(kind, rng)
+        controller = self._controller(template)
+        data, weights = controller.population.draw_tasks(drawn)
+        rollout = Rollout(
+            data, batch_optimizers([kind], 1), num_steps, drawn, draw_validations(rng)
+        )
+        state = controller.initial_state(weights, np.array([rate]))
+        self._training = _Training(controller, rollout, state)
+        return self._observe(self._training), self._info(self._training)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Apply an action, and train on to the next decision or to the end.
+
+        Args:
+          action: its number, an integer.
+
+        Returns:
+          The observation (zeros at the end), the reward, whether the training is over,
+          False, and a dict as `reset` gives it, with the `action` that was taken.
+
+        Raises:
+          ValueError: there is no such action.
+          RuntimeError: no training is running.
+        """
+        training = self._training
+        if training is None:
+            raise RuntimeError(
+                "LearningRateEnv.step was called without a running training; call reset() first, "
+                "and again after each episode's end."
+            )
+        if not self.action_space.contains(action):
+            raise ValueError(
+                f"LearningRateEnv.step got action {action!r}; expected an integer from 0 to "
+                f"{len(self._actions) - 1}."
+            )
+        controller, rollout = training.controller, training.rollout
+        chosen = np.array([int(action)])
+        training.state, row = controller.act(training.state, rollout, training.number, chosen)
+        training.number += 1
+        is_over = training.number == len(rollout.decisions)
+        if is_over:
+            # The states of an end are not used: no decision follows.
+            observation = np.zeros(self.observation_space.shape or (), np.float32)
+            log_loss = float(controller.scores(rollout, training.state)[0])
+            self._training = None
+        else:
+            observation = self._observe(training)
+            log_loss = float(training.state.rates.history.now[0])
+        reward = self._reward(training.log_loss, log_loss, len(rollout.decisions))
+        training.log_loss = log_loss
+        info = self._info(training) | {"action": int(row.actions[0])}
+        return observation, float(reward), is_over, False, info
+
+    def _controller(self, template: TaskTemplate) -> BatchedController:
+        if template not in self._controllers:
+            self._controllers[template] = BatchedController(
+                Population(template, 1, 1),
+                self._actions,
+                self._rate_bounds,
+                self._observations,
+                self._schedule,
+            )
+        return self._controllers[template]
+
+    @staticmethod
+    def _observe(training: _Training) -> np.ndarray:
+        training.state, states = training.controller.observe(
+            training.state, training.rollout, training.number
+        )
+        return np.clip(states[0], -LARGEST, LARGEST).astype(np.float32)
+
+    @staticmethod
+    def _info(training: _Training) -> dict[str, Any]:
+        rollout = training.rollout
+        return {
+            "template": training.controller.population.template,
+            "num_steps": rollout.num_steps,
+            "step": [*rollout.decisions, rollout.num_steps][training.number],
+            "learning_rate": float(training.state.rates.rates[0]),
+            "log_loss": training.log_loss,
+        }
