@@ -67,6 +67,7 @@ def make_baseline(name: str, learner: QANCallback, seed: int) -> QANCallback:
             rate_bounds=settings.rate_bounds,
             dense_start=settings.dense_start,
             schedule=settings.schedule,
+            raises_by_slope=settings.raises_by_slope,
         )
     is_constant = name == "constant"
     actions: list[Action] = [Hold()] if is_constant else [Follow(_SCHEDULES[name]())]

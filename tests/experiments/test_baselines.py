@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import tensorflow as tf
 
@@ -47,6 +49,15 @@ def test_the_random_arm_has_the_learners_own_choices():
     assert tuple(settings.actions) == tuple(learner.settings.actions)
     assert (settings.decide_every, settings.rate_bounds) == (7, (0.1, 0.2))
     assert type(settings.reward) is Equation9
+
+
+def test_the_random_arm_of_the_shipped_policy_differs_in_agent_and_state_alone():
+    learner = QANCallback()
+    random = baselines.make_baseline("random", learner, seed=0).settings
+    same = dataclasses.replace(
+        learner.settings, agent=random.agent, observations=random.observations
+    )
+    assert random.config() == same.config()
 
 
 def test_no_scripted_arm_writes_to_the_learners_directory(tmp_path):
