@@ -62,6 +62,9 @@ ARMS = {
 #: Arms that steer the rate.
 STEERED = ("qan", "unlimited", "slope")
 
+#: Rates of which a cosine has to be the best for it to count as tuned.
+FEWEST_RATES = 3
+
 #: The rate of the arm that is AdamW in one configuration, whatever the task's optimizer.
 ADAMW_RATE = 1e-3
 
@@ -166,18 +169,21 @@ def report(rows: list[Row]) -> str:
     columns += ["tuned cosine (rate)"]
     columns += [f"{arm} {factor:g}×" for arm in STEERED for factor in sorted(ARMS[arm])]
     lines = [format_header(*columns)]
-    gaps: dict[tuple[str, str, bool], list[float]] = {}
+    gaps: dict[tuple[int, str, str, bool], list[float]] = {}
     for name, steps in sorted({(row["task"], row["steps"]) for row in rows}):
         own = [row for row in rows if (row["task"], row["steps"]) == (name, steps)]
         cells, more = _line(name, own)
         lines.append(format_row(name, steps, len({row["seed"] for row in own}), *cells))
         for key, values in more.items():
-            gaps.setdefault((*key, name in TUNED_ON), []).extend(values)
-    lines += ["", format_header("arm", "beside", "tasks", "median", "mean", "worst", "cells")]
-    for (arm, beside, is_tuned), values in sorted(gaps.items()):
+            gaps.setdefault((steps, *key, name in TUNED_ON), []).extend(values)
+    lines += [
+        "",
+        format_header("steps", "arm", "beside", "tasks", "median", "mean", "worst", "cells"),
+    ]
+    for (steps, arm, beside, is_tuned), values in sorted(gaps.items()):
         kind = "the rule was tuned on" if is_tuned else "held out"
         numbers = (f"{each:+.3f}" for each in (np.median(values), np.mean(values), max(values)))
-        lines.append(format_row(arm, beside, kind, *numbers, len(values)))
+        lines.append(format_row(steps, arm, beside, kind, *numbers, len(values)))
     return "\n".join(lines)
 
 
@@ -205,9 +211,11 @@ def _line(name: str, rows: list[Row]) -> tuple[list[str], dict[tuple[str, str], 
     cosines = {factor: scores("cosine", default * factor) for factor in ARMS["cosine"]}
     known = {factor: found for factor, found in cosines.items() if found}
     best = min(known, key=lambda factor: float(np.mean(list(known[factor].values()))), default=1.0)
-    tuned, none = known.get(best, {}), scores("none", default)
+    # A cosine is tuned by at least three rates.
+    tuned = known[best] if len(known) >= FEWEST_RATES else {}
+    none = scores("none", default)
     cells = [_text(none), _text(scores("plateau", default)), _text(scores("adamw", ADAMW_RATE))]
-    cells.append(f"{_text(tuned)} ({default * best:.2g})")
+    cells.append(f"{_text(tuned)} ({default * best:.2g})" if tuned else "–")
     gaps: dict[tuple[str, str], list[float]] = {}
     for arm in STEERED:
         for factor in sorted(ARMS[arm]):
