@@ -143,7 +143,7 @@ def _measure(
 
 
 class _Recipe:
-    """How gradients come back, and what is measured of them: see `_measure`.
+    """A way to take gradients back out of slots, and to measure them: see `_measure`.
 
     Args:
       num_slots: slots of each variable.
