@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -77,6 +79,57 @@ def move_reporters_behind(own: keras.callbacks.Callback) -> None:
         neighbours.remove(reporter)
     place = neighbours.index(own) + 1
     neighbours[place:place] = reporters
+
+
+class AfterSaving(keras.callbacks.Callback):
+    """Stands behind the callbacks that save the model at the end of an epoch.
+
+    Args:
+      resume: called then.
+    """
+
+    def __init__(self, resume: Callable[[], None]) -> None:
+        super().__init__()
+        self._resume = resume
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """The model is saved."""
+        self._resume()
+
+
+def surround_savers(own: keras.callbacks.Callback, resume: Callable[[], None]) -> bool:
+    """Move `ModelCheckpoint`s right behind ours, and a call of `resume` behind them.
+
+    To be called from `on_train_begin`, as `move_reporters_behind`.
+
+    Args:
+      own: our callback.
+      resume: called at the end of an epoch, after the model was saved.
+
+    Returns:
+      Whether there are any that save more than weights.
+    """
+    found = _callback_list()
+    if found is None or own not in found.callbacks:
+        return False
+    neighbours = found.callbacks
+    place = neighbours.index(own)
+    savers = [
+        [
+            each
+            for each in part
+            if isinstance(each, keras.callbacks.ModelCheckpoint) and not each.save_weights_only
+        ]
+        for part in (neighbours[:place], neighbours[place:])
+    ]
+    if not any(savers):
+        return False
+    for saver in itertools.chain(*savers):
+        neighbours.remove(saver)
+    place = neighbours.index(own) + 1
+    # Those that have begun come first: Keras goes on with the next place.
+    neighbours[place:place] = [*savers[0], *savers[1], AfterSaving(resume)]
+    return True
 
 
 def callbacks_of_same_fit() -> list[Any]:

@@ -17,6 +17,7 @@ from keras_qan.qan.conflicts import (
     ConflictDetector,
     callbacks_of_same_fit,
     move_reporters_behind,
+    surround_savers,
 )
 from keras_qan.qan.controller import Controller
 from keras_qan.qan.convergence import return_trend
@@ -66,6 +67,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         self._conflicts = ConflictDetector(self)
         self._patience: int | None = None
         self._rates_found = np.zeros(0)
+        self._is_saved = False
         self._fit: FitState | None = None
         self._paused: FitState | None = None
 
@@ -83,6 +85,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Start the state of this `fit`; find kernels and rates if the model is built."""
         self._fit = None
+        self._is_saved = surround_savers(self, self._resume_after_saving)
         move_reporters_behind(self)
         require_trainable(self.model)
         self._state.join(workers_of(self.model))
@@ -223,6 +226,15 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         numbers = {name: number_in(logs, name) for name in logs}
         values = {name: value for name, value in numbers.items() if value is not None}
         self._state.record("epochs", epoch=epoch, step=step, **values)
+        if self._is_saved and fit.has_begun:  # a file is to hold the rate that the user compiled
+            fit.rates_to_resume = fit.model.read_rates()
+            fit.put_rate_back()
+
+    def _resume_after_saving(self) -> None:
+        fit = self._running
+        if fit.rates_to_resume is not None:
+            note_rates(self.model, fit.rates_to_resume, fit.initial_rates)
+            fit.model.assign_rates(fit.rates_to_resume)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Close the episode, and write records and checkpoint."""

@@ -27,6 +27,7 @@ class FitState:
       was_trained: whether the model was trained before.
       access: access to the model in training, once it is built.
       initial_rates: the learning rates of all optimizers that it began with, `[K]`.
+      rates_to_resume: the learning rates to go on with once the model was saved, `[K]`.
       is_steering: False where no loss or no optimizer was found to steer by.
       early_end: the fall of the rate before its last epoch, by the losses.
       early_best: the weights that it begins from, where weights can be taken back.
@@ -60,6 +61,7 @@ class FitState:
     was_trained: bool = False
     access: ModelAccess | None = None
     initial_rates: np.ndarray | None = None
+    rates_to_resume: np.ndarray | None = None
     is_steering: bool = True
     early_end: EarlyFall | None = None
     early_best: BestWeights | None = None

@@ -542,3 +542,23 @@ def test_where_the_data_change_the_training_is_not_taken_back_again_and_again():
     told = [str(each.message) for each in caught if "step back" in str(each.message)]
     assert len(told) == fitted.history["step_backs"][-1]
     assert all("data that came since" in each for each in told)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_model_saved_within_a_fit_holds_the_compiled_rate(is_first, tmp_path):
+    model, seen = network(), []
+    watch = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: seen.append(rate_of(model)),
+        on_epoch_end=lambda epoch, logs: seen.append(rate_of(model)),
+    )
+    saver = keras.callbacks.ModelCheckpoint(tmp_path / "model.keras")
+    resumable = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    callbacks = [saver, QANCallback()] if is_first else [QANCallback(), resumable, saver]
+    history = model.fit(*TRAIN, epochs=4, verbose=0, callbacks=[*callbacks, watch]).history
+    assert rate_of(keras.models.load_model(tmp_path / "model.keras")) == pytest.approx(0.1)
+    assert len(history["loss"]) == 4
+    # All others see the rate that was used.
+    assert seen[40::41] == pytest.approx(history["learning_rate"])
+    assert seen[41::41] == pytest.approx(history["learning_rate"][:-1])
+    assert seen[-1] < 0.02
