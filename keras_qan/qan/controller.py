@@ -19,7 +19,6 @@ from keras_qan.observations import Observation, ObservationContext, loss_history
 from keras_qan.observations.loss_history import LossHistory
 from keras_qan.qan.interval_loss import IntervalLoss, mean_of
 from keras_qan.qan.model_access import ModelAccess
-from keras_qan.qan.raise_gate import FEWEST_TO_MEASURE
 from keras_qan.qan.rewards import Reward
 from keras_qan.qan.rule import (
     Decision,
@@ -188,7 +187,7 @@ class Controller:
             model.slope.begin()
             if model.slope.reason is not None:  # nothing is known: the rate stays as it is
                 self._anneals, self._share = False, 1.0
-        if not may_raise or context.num_steps < FEWEST_TO_MEASURE:
+        if not may_raise:
             model.leave_out_gate()
         if model.gate is not None:
             model.gate.begin(context.progress)

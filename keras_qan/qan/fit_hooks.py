@@ -30,6 +30,7 @@ from keras_qan.qan.model_access import (
     has_trained_weights,
     require_trainable,
 )
+from keras_qan.qan.raise_gate import FEWEST_TO_MEASURE
 from keras_qan.qan.rule import Decision
 from keras_qan.qan.slope_ratio import FEWEST_STEPS
 from keras_qan.qan.training_memory import (
@@ -47,6 +48,14 @@ PATIENCE = 10
 
 #: Batches for each step of the optimizer, at most: beyond, too few steps are measured.
 MOST_BATCHES_A_STEP = 2
+
+#: Steps of a training below which the rate does not fall along the schedule: the loss still falls
+#: so fast that smaller steps are only slower.
+FEWEST_TO_ANNEAL = 100
+
+#: The patience of EarlyStopping below which the rate is not raised: at a higher one the validation
+#: loss is noisier, and a single epoch that is no better ends the training.
+FEWEST_PATIENCE = 2
 
 #: Maximum roll-backs after a non-finite loss before a training is given up.
 MAX_ROLLBACKS = 20
@@ -447,13 +456,17 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         # A network that was trained elsewhere keeps the rate that it was compiled with: nothing is
         # known of how far it has to go. One that is resumed in its middle goes on falling.
         is_held = held is not None or (fit.was_trained and context.progress == 0.0)
+        # One that is over before anything is measured keeps it as well.
+        is_blind = self._limits_raises and context.num_steps < FEWEST_TO_MEASURE
+        is_short = self._limits_raises and context.num_steps < FEWEST_TO_ANNEAL
+        is_impatient = self._patience is not None and self._patience < FEWEST_PATIENCE
         decision = self._controller.begin(
             fit.model,
             context,
             self.explore,
-            may_raise=not (fit.was_trained or is_held),
+            may_raise=not (fit.was_trained or is_held or is_blind or is_impatient),
             may_lower=not is_held or fit.model.slope is not None,
-            anneals=not is_held and self._patience is None,
+            anneals=not (is_held or is_short) and self._patience is None,
         )
         fit.initial_rate = decision.rate_found
         self._record(decision)

@@ -10,7 +10,7 @@ import numpy as np
 from keras_qan.qan.slope_ratio import FEWEST_STEPS, SlopeEstimate, SlopeMeter
 from keras_qan.qan.variables import workers_of
 
-#: Steps of a training below which nothing is limited: a raise would come too late to be measured.
+#: Steps of a training below which nothing is raised: it would be over before a raise is measured.
 FEWEST_TO_MEASURE = 2 * FEWEST_STEPS
 
 #: Steps before a decision that are measured.

@@ -104,6 +104,45 @@ def test_many_fits_of_one_epoch_are_one_training():
     assert len(set(np.round(rates[-9:], 6))) == 1
 
 
+class Rates(keras.callbacks.Callback):
+    """Keeps the rate after each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(rate_of(self.model))
+
+
+@pytest.mark.slow
+def test_a_fit_that_is_over_before_anything_is_measured_is_left_alone():
+    plain, steered, rates = network(), network(), Rates()
+    for model, callbacks in ((plain, []), (steered, [QANCallback(), rates])):
+        model.fit(X[:288], Y[:288], batch_size=32, shuffle=False, verbose=0, callbacks=callbacks)
+    assert rates.seen == pytest.approx([0.1] * 9)
+    for ours, theirs in zip(steered.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.slow
+def test_in_a_short_fit_the_rate_does_not_fall_along_the_schedule():
+    short, long = Rates(), Rates()
+    network().fit(*TRAIN, epochs=2, verbose=0, callbacks=[QANCallback(), short])  # 80 steps
+    network().fit(*TRAIN, epochs=3, verbose=0, callbacks=[QANCallback(), long])
+    assert short.seen[-1] > 0.099
+    assert long.seen[-1] < 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patience", [0, 1])
+def test_beside_an_impatient_early_stopping_the_rate_is_not_raised(patience):
+    rates, stopping = Rates(), keras.callbacks.EarlyStopping(patience=patience)
+    callbacks = [QANCallback(), stopping, rates]
+    network(0.001).fit(*TRAIN, epochs=4, validation_data=TEST, verbose=0, callbacks=callbacks)
+    assert max(rates.seen) <= 0.001 * 1.0001
+
+
 @pytest.mark.slow
 def test_a_rate_that_the_user_sets_between_fits_is_the_rate():
     model, callback = network(), QANCallback()

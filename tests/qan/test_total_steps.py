@@ -47,10 +47,10 @@ def train(model, callback, epochs):
 
 def test_fits_of_one_epoch_are_the_same_training_as_one_long_fit(compiled):
     model = compiled()
-    expected = train(model, QANCallback(), 6)
+    expected = train(model, QANCallback(), 12)
     weights = model.get_weights()
-    model, callback = compiled(), QANCallback(total_steps=60)
-    found = [rate for _ in range(6) for rate in train(model, callback, 1)]
+    model, callback = compiled(), QANCallback(total_steps=120)
+    found = [rate for _ in range(12) for rate in train(model, callback, 1)]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     for one, other in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
