@@ -76,6 +76,10 @@ def require_tensorflow(feature: str) -> None:
         )
 
 
+#: Compiled functions that are kept: a search compiles one for each set of shapes that it meets.
+MOST_COMPILED = 256
+
+
 @contextlib.contextmanager
 def needs_extra(feature: str, extra: str) -> Iterator[None]:
     """Within the block, an import that fails names the extra that brings the package.
@@ -96,7 +100,7 @@ def needs_extra(feature: str, extra: str) -> Iterator[None]:
         ) from error
 
 
-@functools.cache
+@functools.lru_cache(maxsize=MOST_COMPILED)
 def _compiled(function: Callable[..., Any], name: str, shapes: Any) -> Callable[..., Any]:
     del shapes
     if name == "tensorflow":
