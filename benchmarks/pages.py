@@ -87,14 +87,16 @@ def ranks() -> str:
     return "\n".join(lines)
 
 
-def behind_tuned() -> tuple[str, str]:
-    """Median and mean difference to the tuned cosine, signed, two digits."""
+def behind_tuned() -> tuple[str, str, str]:
+    """Median and mean difference to the tuned cosine, signed, two digits; tasks and seeds."""
     text = (BENCHMARKS / "versus_schedules" / "RESULTS.md").read_text(encoding="utf-8")
-    found = re.search(r"Median difference over tasks and rates (\S+), mean\s+(\S+);", text)
+    found = re.search(
+        r"Median difference over tasks and rates (\S+), mean (\S+); .* (\d+ tasks, .* seeds)\.", text
+    )
     if found is None:
         raise ValueError("versus_schedules/RESULTS.md has no line of its median difference.")
-    median, mean = (minus(f"{float(number):+.2f}") for number in found.groups())
-    return median, mean
+    median, mean = (minus(f"{float(number):+.2f}") for number in found.groups()[:2])
+    return median, mean, found[3]
 
 
 def _habits() -> tuple[Table, Table]:
@@ -127,7 +129,7 @@ def habits() -> str:
 def headline() -> str:
     """The table at the head of the results."""
     best = read_table("versus_schedules", "arm", "Zero-shot rank")
-    median, mean = behind_tuned()
+    median, mean, _ = behind_tuned()
     rows, missed = _habits()
     lines = ["| benchmark | what | figure |", "|---|---|---|"]
 
@@ -163,10 +165,10 @@ def headline() -> str:
 
 def tuned_line() -> str:
     """README's note below the table."""
-    median, mean = (number.lstrip("+") for number in behind_tuned())
+    median, mean, size = (part.lstrip("+") for part in behind_tuned())
     return (
-        "*Six tasks, eight seeds ([all figures](benchmarks/versus_schedules/RESULTS.md)). The "
-        "intervals overlap. Behind a cosine\nwhose peak was tuned for each task: "
+        f"*{size} ([all figures](benchmarks/versus_schedules/RESULTS.md)). The intervals overlap. "
+        "Behind a cosine\nwhose peak was tuned for each task: "
         f"{median} in the median, {mean} in the mean.*"
     )
 

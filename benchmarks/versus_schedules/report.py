@@ -86,7 +86,7 @@ def _robustness(tasks: dict[str, Rows], factors: Sequence[float]) -> str:
         "## Robustness: log validation loss, and difference to the tuned cosine (paired, 95 %)",
         format_header("task", "tuned constant (rate)", "tuned cosine (rate)", *_starts(factors)),
     ]
-    differences, worst = [], -math.inf
+    differences, worst, seeds = [], -math.inf, set()
     for name, rows in tasks.items():
         constant, cosine = best_rate(rows, "constant"), best_rate(rows, "cosine")
         tuned = _at(rows, "cosine", cosine)
@@ -96,12 +96,14 @@ def _robustness(tasks: dict[str, Rows], factors: Sequence[float]) -> str:
             cells.append(f"{np.mean(list(ours.values())):.3f}, {_difference(ours, tuned)}")
             differences.append(np.mean([ours[s] - tuned[s] for s in ours]))
             worst = max(worst, *(ours[s] - tuned[s] for s in ours))
+            seeds.add(len(ours))
         lowest = np.mean(list(_at(rows, "constant", constant).values()))
         best = (f"{lowest:.3f} ({constant:g})", f"{np.mean(list(tuned.values())):.3f} ({cosine:g})")
         lines.append(format_row(name, *best, *cells))
     lines.append(
         f"\nMedian difference over tasks and rates {np.median(differences):+.3f}, mean "
-        f"{np.mean(differences):+.3f}; the worst single training {worst:+.3f}."
+        f"{np.mean(differences):+.3f}; the worst single training {worst:+.3f}. "
+        f"{len(tasks)} tasks, {' or '.join(map(str, sorted(seeds)))} seeds."
     )
     return "\n".join(lines)
 
