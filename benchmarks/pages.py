@@ -91,7 +91,8 @@ def behind_tuned() -> tuple[str, str, str]:
     """Median and mean difference to the tuned cosine, signed, two digits; tasks and seeds."""
     text = (BENCHMARKS / "versus_schedules" / "RESULTS.md").read_text(encoding="utf-8")
     found = re.search(
-        r"Median difference over tasks and rates (\S+), mean (\S+); .* (\d+ tasks, .* seeds)\.", text
+        r"Median difference over tasks and rates (\S+), mean (\S+); .* (\d+ tasks, .* seeds)\.",
+        text,
     )
     if found is None:
         raise ValueError("versus_schedules/RESULTS.md has no line of its median difference.")
