@@ -187,7 +187,7 @@ rates = set()
 note = keras.callbacks.LambdaCallback(
     on_train_batch_begin=lambda batch, logs: rates.add(float(model.optimizer.learning_rate))
 )
-model.fit(x, x[:, :1], epochs=4, batch_size=8, verbose=0, callbacks=[callback, note],
+model.fit(x, x[:, :1], epochs=14, batch_size=8, verbose=0, callbacks=[callback, note],
           validation_data=(x, x[:, :1]))
 assert len(rates) > 5, rates
 assert callback.agent.parameters()

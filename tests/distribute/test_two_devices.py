@@ -81,7 +81,7 @@ for name, strategy in strategies.items():
     found[name] = {"none": vars_of([train(build(strategy), epochs=4)])}
     shipped = QANCallback()
     # Two fresh models with one callback: the second one's variables are others.
-    watches = [train(build(strategy), shipped) for _ in range(1 if name == "one_device" else 2)]
+    watches = [train(build(strategy), shipped, 7) for _ in range(1 if name == "one_device" else 2)]
     found[name]["shipped"] = vars_of(watches)
     found[name]["learning"] = vars_of([train(build(strategy), learning())])
 

@@ -85,7 +85,7 @@ class Watched(QANCallback):
 def takes_decisions_and_learns(model: keras.Model, **named: Any) -> list[float]:
     """Assert that a bare callback decides and moves the rate, and the loss falls."""
     callback = Watched()
-    losses = fit(model, callback, **named)
+    losses = fit(model, callback, epochs=18, **named)  # more than 100 steps
     assert len(callback.decisions) >= 5, len(callback.decisions)
     rates = {decision.rate for decision in callback.decisions}
     assert len(rates) > 3, rates
@@ -149,7 +149,7 @@ def check_steps_per_execution() -> None:
             fit(student(steps_per_execution=4), QANCallback())
         return
     for steps in (4, 3):
-        takes_decisions_and_learns(student(steps_per_execution=steps), epochs=8)
+        takes_decisions_and_learns(student(steps_per_execution=steps))
 
 
 def check_mixed_precision() -> None:

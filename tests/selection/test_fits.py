@@ -88,7 +88,7 @@ def test_class_weights_are_multiplied_with_the_selectors_own():
     losses = fit(model, selector, epochs=4, class_weight=of_class).history["loss"]
     weights = np.array([of_class[y] for y in Y])
     expected = weights * negative_log(np.asarray(model(X)), Y)
-    np.testing.assert_allclose(selector._table.losses, expected, rtol=1e-4)
+    np.testing.assert_allclose(selector._table.losses, expected, rtol=1e-4, atol=1e-6)
     assert losses[0] == pytest.approx(expected.mean(), rel=1e-4)
     assert selector.recent_shares()
 
