@@ -59,26 +59,26 @@ def test_the_descent_begins_at_the_best_average_and_a_killed_search_goes_on(tmp_
 
     def killed(self, *arguments):
         calls.append(1)
-        if len(calls) == 4:
+        if len(calls) == 3:
             raise KeyboardInterrupt
         return measured(self, *arguments)
 
     monkeypatch.setattr(drmad.Tuner, "evaluate", killed)
     with pytest.raises(KeyboardInterrupt):
-        search(directory=tmp_path, trials=6, outer_steps=3)
+        search(directory=tmp_path, trials=4, outer_steps=2)
     assert (tmp_path / "averages.db").exists()
     monkeypatch.setattr(drmad.Tuner, "evaluate", measured)
-    tuner = search(directory=tmp_path, trials=6, outer_steps=3)
-    assert [t.state.is_finished() for t in tuner.study.trials] == [True] * 6
-    assert trials_of(tuner) == trials_of(search(trials=6, outer_steps=0))
+    tuner = search(directory=tmp_path, trials=4, outer_steps=2)
+    assert [t.state.is_finished() for t in tuner.study.trials] == [True] * 4
+    assert trials_of(tuner) == trials_of(search(trials=4, outer_steps=0))
     assert tuner.history[0]["val_loss"] == pytest.approx(tuner.study.best_value, rel=1e-9)
     assert tuner.val_loss <= tuner.study.best_value
-    assert len(tuner.history) == 3
+    assert len(tuner.history) == 2
     means = tuner.history[0]["hyperparameters"]["L2(per='weight')"]
     assert means["min"] == pytest.approx(means["max"])
     # Everything is done: a third call trains nothing.
     monkeypatch.setattr(drmad.Tuner, "_outer_step", None)
-    assert search(directory=tmp_path, trials=6, outer_steps=3).val_loss == tuner.val_loss
+    assert search(directory=tmp_path, trials=4, outer_steps=2).val_loss == tuner.val_loss
 
 
 @pytest.mark.slow
