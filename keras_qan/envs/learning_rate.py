@@ -208,7 +208,7 @@ class LearningRateEnv(gymnasium.Env[np.ndarray, np.int64]):
         return {
             "template": training.controller.population.template,
             "num_steps": rollout.num_steps,
-            "step": [*rollout.decisions, rollout.num_steps][training.number],
+            "step": rollout.bounds[training.number],
             "learning_rate": float(training.state.rates.rates[0]),
             "log_loss": training.log_loss,
         }

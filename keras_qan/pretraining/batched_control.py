@@ -81,6 +81,7 @@ class Rollout:
 
     Attributes:
       decisions: the steps after which a decision is made.
+      bounds: the steps that each decision's interval lies between: `decisions`, and the last step.
       validations: the steps after which the validation loss is reported; after a step with both,
         the decision comes first, as in `fit`.
     """
@@ -99,6 +100,7 @@ class Rollout:
             num_steps * (n + 1) // num_validations for n in range(num_validations)
         )
         self.decisions = dense_decisions(num_steps)
+        self.bounds = (*self.decisions, num_steps)
 
     def context(self, number: int) -> DecisionContext:
         """Return the point of the training at which a decision is taken.
@@ -106,13 +108,13 @@ class Rollout:
         Args:
           number: of the decision.
         """
-        steps = [*self.decisions, self.num_steps]
+        step = self.bounds[number]
         return DecisionContext(
-            progress=steps[number] / self.num_steps,
+            progress=step / self.num_steps,
             num_decisions=len(self.decisions),
             num_steps=self.num_steps,
-            interval=steps[number + 1] - steps[number],
-            taken=max(steps[number] - steps[max(number - 1, 0)], 1),
+            interval=self.bounds[number + 1] - step,
+            taken=max(step - self.bounds[max(number - 1, 0)], 1),
         )
 
 
@@ -273,8 +275,8 @@ class BatchedController:
         losses = state.rates.history.now
         row = DecisionRow(np.zeros(0), effect.action, state.rates.rates, losses, ~jumped)
         rates = state.rates.rates * schedule_share(self.schedule, context)
-        step = rollout.decisions[number]
-        return self._train_interval(state, rollout, rates, step, step + context.interval), row
+        step, end = rollout.bounds[number : number + 2]
+        return self._train_interval(state, rollout, rates, step, end), row
 
     def _train_interval(
         self, state: RolloutState, rollout: Rollout, rates: np.ndarray, step: int, end: int

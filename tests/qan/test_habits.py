@@ -238,42 +238,46 @@ def test_a_train_step_that_reports_its_own_loss_is_steered_by_it():
     assert scores[1] >= scores[0] - 0.01
 
 
-class TwoOptimizers(keras.Model):
-    """A model whose optimizers `compile` does not know, and whose losses bear other names."""
+class Line(keras.Model):
+    """A line that is to be one everywhere."""
 
     def __init__(self):
         super().__init__()
         self.top = keras.layers.Dense(1)
-        self.own = keras.optimizers.SGD(0.01)
 
     def call(self, x):
         return self.top(x)
 
-    def train_step(self, data):
+    def loss_and_gradients(self, data):
         x, _ = data
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.square(self(x) - 1.0))
-        gradients = tape.gradient(loss, self.trainable_variables)
+        return loss, tape.gradient(loss, self.trainable_variables)
+
+
+class TwoOptimizers(Line):
+    """A model whose optimizers `compile` does not know, and whose losses bear other names."""
+
+    def __init__(self):
+        super().__init__()
+        self.own = keras.optimizers.SGD(0.01)
+
+    def train_step(self, data):
+        loss, gradients = self.loss_and_gradients(data)
         self.own.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         return {"d_loss": loss, "g_loss": loss}
 
 
-class Accumulating(keras.Model):
+class Accumulating(Line):
     """A model whose train step adds up the gradients of four batches."""
 
     def __init__(self):
         super().__init__()
-        self.top, self.number = keras.layers.Dense(1), 0
+        self.number = 0
         self.sums = [tf.Variable(tf.zeros(shape), trainable=False) for shape in ((64, 1), (1,))]
 
-    def call(self, x):
-        return self.top(x)
-
     def train_step(self, data):
-        x, _ = data
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.square(self(x) - 1.0))
-        gradients = tape.gradient(loss, self.trainable_variables)
+        loss, gradients = self.loss_and_gradients(data)
         for total, gradient in zip(self.sums, gradients, strict=True):
             total.assign_add(gradient / 4.0)
         self.number += 1
