@@ -59,6 +59,11 @@ class RallyExperiment:
     final_rates: tuple[str, ...] = flag(
         "rate that each stage ends with, linear in its steps; - for one that stays", ()
     )
+    final_rate: float = flag(
+        "rate that the last stage ends with: one fall from learning_rate, linear in the steps of "
+        "all stages; 0 for the stages' own rates",
+        0.0,
+    )
     noise: tuple[str, ...] = flag("noise on each stage's copies; by default none", ())
     automatic: bool = flag("whether a rule ends stages early; `epochs` are the most", False)
     width_gain: float = flag("the rule's: what twice the parameters take off the loss", 0.05)
@@ -74,6 +79,7 @@ class RallyExperiment:
         "passes of the full network from nothing over all examples, to compare with; 0 for none",
         6.0,
     )
+    compare_rate: float = flag("rate that from nothing begins with; 0 for learning_rate", 0.0)
     compare_final_rate: float = flag(
         "rate that from nothing ends with, linear in its steps; 0 for one that stays", 0.0
     )
@@ -84,7 +90,9 @@ class RallyExperiment:
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check(self.qan in STEERING, "qan", self.qan, "shipped, learn, or nothing")
         check_number("learning_rate", self.learning_rate, above=0)
-        for name in ("compare_epochs", "compare_final_rate", "look_every"):
+        for name in (
+            "final_rate", "compare_epochs", "compare_rate", "compare_final_rate", "look_every",
+        ):  # fmt: skip
             check_number(name, getattr(self, name), 0)
 
     def _check_lists(self) -> None:
@@ -158,6 +166,7 @@ class RallyExperiment:
             seed=self.seed,
             rule=GrowthRule(self.width_gain) if self.automatic else None,
             new=self.new,  # type: ignore[arg-type]
+            final_learning_rate=self.final_rate or None,
         )
         small = parse_widths(self.widths[0])
         found = rally.run(
@@ -185,8 +194,14 @@ class RallyExperiment:
             self._compile(model)
             return model
 
+        stage = Stage(
+            1.0,
+            self.compare_epochs,
+            learning_rate=self.compare_rate or None,
+            final_learning_rate=self.compare_final_rate or None,
+        )
         rally = Rally(
-            [Stage(1.0, self.compare_epochs, final_learning_rate=self.compare_final_rate or None)],
+            [stage],
             directory / "from_nothing",
             batch_size=self.batch_size,
             look_every=self.look_every or None,

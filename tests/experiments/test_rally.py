@@ -13,13 +13,13 @@ import pytest
 from helpers.scripts import ROOT, Script, parse
 from rich.console import Console
 
-from keras_qan import models
+from keras_qan import data, models
 from keras_qan.experiments.rally import RallyComparison, RallyExperiment
 from keras_qan.experiments.tables import print_rally
 from keras_qan.models.plain import layer_names, network
 from keras_qan.plots import EmptyRunError, draw_rally
 from keras_qan.plots.rally import cost_curve, mean_curve
-from keras_qan.rally import RallyReport, Stage
+from keras_qan.rally import Rally, RallyReport, Stage
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,26 @@ def test_the_flag_files_are_experiments_that_end_with_everything(name, full):
     assert (last.examples, last.widths) == (1.0, dict(zip(names, full, strict=True)))
 
 
-@pytest.mark.parametrize("name", ["mnist_rally.flags", "cifar10_rally.flags"])
-def test_the_rate_falls_through_all_stages_in_proportion_to_their_steps(name):
-    stages = parse(RallyExperiment, f"--flagfile={ROOT / 'configs' / name}").stages()
-    steps = np.cumsum([0.0, *(stage.examples * stage.epochs for stage in stages)])
-    straight = np.interp(steps, [0.0, steps[-1]], [0.002, 0.00004])
-    rates = [*(stage.learning_rate for stage in stages), stages[-1].final_learning_rate]
-    np.testing.assert_allclose(rates, straight, rtol=0.01)
-    assert [stage.final_learning_rate for stage in stages[:-1]] == rates[1:-1]
+@pytest.mark.parametrize(
+    ("name", "alone"), [("mnist_rally.flags", 0.002), ("cifar10_rally.flags", 0.001)]
+)
+def test_the_rate_falls_through_all_stages_and_from_nothing_has_its_own(name, alone, monkeypatch):
+    found = parse(RallyExperiment, f"--flagfile={ROOT / 'configs' / name}")
+    made = []
+
+    def run(self, build_model, *_):
+        made.append((self, float(build_model(0).optimizer.learning_rate.numpy())))
+        return RallyReport(None, [], LOOKS, {})
+
+    monkeypatch.setattr(Rally, "run", run)
+    monkeypatch.setattr(RallyExperiment, "_splits", lambda _: data.load("digits"))
+    found._run(ROOT / "nowhere")
+    (whole, rate), (nothing, _) = made
+    assert (rate, whole.final_learning_rate) == (pytest.approx(0.002), 0.00004)
+    assert all(one.learning_rate is one.final_learning_rate is None for one in whole.stages)
+    stage = nothing.stages[0]
+    assert (stage.learning_rate or rate) == pytest.approx(alone)
+    assert stage.final_learning_rate == pytest.approx(alone / 50)
 
 
 def test_the_lists_are_the_stages():
@@ -72,6 +84,7 @@ def test_the_lists_are_the_stages():
         ({"epochs": ("1", "2", "many")}, "epochs is .* 'many' is none"),
         ({"rates": ("0.1", "x", "0.1")}, "rates is .* 'x' is none"),
         ({"final_rates": ("-", "-", "0")}, "final_learning_rate is 0.0"),
+        ({"final_rate": -1.0}, "final_rate is -1.0; expected .* at least 0"),
         ({"compare_final_rate": -1.0}, "compare_final_rate is -1.0; expected .* at least 0"),
         ({"optimizer": "lion"}, "expected one of adam, sgd"),
         ({"qan": "yes"}, "expected shipped, learn, or nothing"),
