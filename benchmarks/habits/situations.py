@@ -414,6 +414,30 @@ def by_difficulty(fits: Fits, seed: int) -> Found:
     return {"": score(model, held_out)}
 
 
+def by_class(fits: Fits, seed: int) -> Found:
+    (x, y), held_out = digits(seed)
+    order = np.argsort(y, kind="stable")
+    model = classifier(keras.optimizers.Adam(1e-3))
+    model.fit(
+        x[order], y[order], epochs=20, shuffle=False, verbose=0, callbacks=fits.callbacks()
+    )  # fmt: skip
+    return {"": score(model, held_out)}
+
+
+def labels_that_change(fits: Fits, seed: int) -> Found:
+    (x, y), (x_held_out, y_held_out) = digits(seed)
+    rng = np.random.default_rng([seed, 6])
+    new = rng.permutation(10)
+    passes = [rng.permutation(len(y)) for _ in range(20)]
+    labels = [y[rows] if number < 10 else new[y[rows]] for number, rows in enumerate(passes)]
+    model = classifier(keras.optimizers.Adam(1e-3))
+    model.fit(
+        x[np.concatenate(passes)], np.concatenate(labels), epochs=1, shuffle=False, verbose=0,
+        callbacks=fits.callbacks(),
+    )  # fmt: skip
+    return {"": score(model, (x_held_out, new[y_held_out]))}
+
+
 def outliers(fits: Fits, seed: int) -> Found:
     (x, y), held_out = houses(seed)
     wrong = np.random.default_rng([seed, 5]).permutation(len(y))[: len(y) // 100]
@@ -551,6 +575,8 @@ SITUATIONS: dict[str, Situation] = {
     "frozen trained backbone": frozen_trained,
     "rare class, 1 in 200": rare_class,
     "data in order of difficulty": by_difficulty,
+    "sorted by class, not shuffled": by_class,
+    "labels that change halfway": labels_that_change,
     "regression with outliers": outliers,
     "Gaussian NLL": gaussian_nll,
     "cosine similarity": cosine_similarity,

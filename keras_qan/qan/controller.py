@@ -17,6 +17,7 @@ from keras_qan.actions import Action, ActionSet, Schedule
 from keras_qan.agents import ActionChoice, Agent
 from keras_qan.observations import Observation, ObservationContext, loss_history
 from keras_qan.observations.loss_history import LossHistory
+from keras_qan.qan.descent_check import DescentCheck
 from keras_qan.qan.interval_loss import IntervalLoss, mean_of
 from keras_qan.qan.model_access import ModelAccess
 from keras_qan.qan.rewards import Reward
@@ -123,6 +124,7 @@ class Controller:
         self._early_share = 1.0
         self._highest_slope = 0.0
         self._holds_still = False
+        self._descent = DescentCheck()
         self.guard = StepBackGuard()
 
     def build(self, num_kernels: int) -> None:
@@ -199,9 +201,15 @@ class Controller:
         """Hold the rate from here on, along the schedule; only what has diverged is taken back."""
         self._holds_still = True
 
+    @property
+    def holds_still(self) -> bool:
+        """True where the rate is held for the rest of the training."""
+        return self._holds_still
+
     def start_from(self, loss: float) -> None:
         """Take the loss of the first step, which every later loss is compared with."""
         self._first_loss = loss if math.isfinite(loss) and loss > 0.0 else 1.0
+        self._descent = DescentCheck(self._first_loss)
 
     def start_from_weights(self, model: ModelAccess) -> None:
         """Take the present weights, put back by another than a step back, for the best so far.
@@ -424,6 +432,7 @@ class Controller:
             ),
             "early_share": np.array(self._early_share),
             "highest_slope": np.array(self._highest_slope),
+            "descent": self._descent.array(),
             **self.guard.arrays(),
         }
 
@@ -451,6 +460,9 @@ class Controller:
             self._may_raise, self._may_lower, self._anneals, self._holds_still = limits
             self._early_share = float(arrays["early_share"])
         self._highest_slope = float(arrays.get("highest_slope", 0.0))
+        self._descent = DescentCheck(self._first_loss)
+        if "descent" in arrays:
+            self._descent.restore(arrays["descent"])
         self.guard.restore(arrays)
 
     # One turn.
@@ -502,6 +514,8 @@ class Controller:
         if self.guard.data_changed:
             rates, self._history = self.guard.rates_before, loss_history.from_here(self._history)
             self.guard.data_changed = False
+            if not explore:
+                rates = self._leave_alone(rates)
         state = RateState(
             rates,
             self._kept_rates,
@@ -515,6 +529,9 @@ class Controller:
             largest = model.gate.largest_factor(slope, context.progress)
             choice = self._within(choice, state, context.progress, largest)
         outcome = outcome or Outcome()
+        is_contradicted = self._is_contradicted(slope, context, outcome)
+        if is_contradicted:
+            state = state._replace(rates=self._leave_alone(state.rates))
         may_step_back, instead = self._may_step_back(model, context, outcome), None
         if not may_step_back and self._action_set.is_step_back(choice.action):
             instead = self._action_set.best_within(
@@ -535,6 +552,10 @@ class Controller:
         )
         effect = apply_action(self._action_set, choice.action, state, context.progress, limits)
         effect = self._note_step_back(effect, state, context, outcome)
+        if is_contradicted and model.snapshot is not None:
+            # What was learned at raised rates is taken back, where that is little.
+            is_best = bool(effect.keeps) or self.guard.is_too_late(*_steps_of(context))
+            effect = effect._replace(restores=effect.restores | (not is_best))
         self._action_set.select(int(effect.action))
         self._apply_to_weights(model, effect)
         self._share = schedule_share(self.schedule if self._anneals else None, context)
@@ -563,6 +584,19 @@ class Controller:
             has_stepped_back=bool(effect.restores),
             slope=None if slope is None else (slope.ratio, slope.error),
         )
+
+    def _is_contradicted(
+        self, slope: SlopeEstimate | None, context: DecisionContext, outcome: Outcome
+    ) -> bool:
+        """Return whether the loss does not fall as the slopes say, for the first time."""
+        if slope is None or self._holds_still:
+            return False
+        return self._descent.contradicts(slope, context.taken, outcome.loss)
+
+    def _leave_alone(self, rates: Any) -> Any:
+        """Return the compiled rates, or lower ones that were found, to be held from here on."""
+        self._holds_still, self._anneals = True, False
+        return np.minimum(rates, self._initial_rates)
 
     def _within(
         self, choice: ActionChoice, state: RateState, progress: float, largest: float

@@ -47,7 +47,7 @@ class FitState:
       num_step_backs: the number of roll-backs.
       num_held: the number of decisions without an estimate of the slope ratio.
       loss_is_kept: whether this epoch's losses were counted before Keras set its sums back.
-      holds_still: whether the rate is held because the loss is no longer positive.
+      holds_still: whether the rate is held for the rest of the training.
       is_last_epoch: whether this is the last of the epochs that were asked for.
       is_validated: whether a validation has followed the last step.
       has_diverged: whether the training was given up.

@@ -43,6 +43,15 @@ def warn_of_loss(loss: float, what: str) -> None:
     )
 
 
+def warn_of_order(step: int, rate: float) -> None:
+    """Warn that the rate is held because the loss does not fall as its slopes say."""
+    _warn(
+        f"QANCallback holds the learning rate at {rate:.3g} from step {step} on: the training loss "
+        "does not fall as its gradients promise. The batches come in an order, the data changed, "
+        "or the reported loss is not the one that is minimised. Shuffle the data."
+    )
+
+
 def warn_of_divergence(step: int, rate: float) -> None:
     """Warn that a training is ended because its loss is not finite."""
     _warn(

@@ -266,7 +266,8 @@ class StepBackGuard:
         if self.data_changed:
             return (
                 "on the data that came since, the weights of the lowest loss are as bad, so that "
-                "the rate is not the cause, and is what it was before. Shuffle the data"
+                "the rate is not the cause, and is not raised above the compiled one. Shuffle the "
+                "data"
             )
         if self.was_in_vain:
             return (

@@ -1,0 +1,128 @@
+"""Where the loss does not fall as its slopes say, the rate is left as it was compiled."""
+
+import math
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+
+from keras_qan import QANCallback
+from keras_qan.qan.descent_check import DescentCheck
+from keras_qan.qan.slope_ratio import SlopeEstimate, estimate_of
+
+
+def slope(drop, error=0.0):
+    """An estimate that promises a drop for each step, with an error of it."""
+    return SlopeEstimate(ratio=drop, error=error, slope=-1.0, num_pairs=9, num_steps=10)
+
+
+def test_a_loss_that_falls_as_promised_is_no_contradiction():
+    check = DescentCheck(first_loss=2.0)
+    # 0.05 a step: means of 10 steps each.
+    assert not any(check.contradicts(slope(0.05), 10, loss) for loss in (1.75, 1.25, 0.75, 0.25))
+
+
+def test_promises_of_more_than_twice_what_is_seen_and_a_quarter_of_the_loss_contradict_it():
+    check = DescentCheck(first_loss=2.0)
+    # To the middle of the second interval 15 steps: 0.75 promised, 0.1 seen, 2 · 0.1 + 0.5 < 0.75.
+    assert not check.contradicts(slope(0.05), 10, 2.0)
+    assert check.contradicts(slope(0.05), 10, 1.9)
+    check = DescentCheck(first_loss=2.0)
+    check.contradicts(slope(0.05), 10, 2.0)
+    assert not check.contradicts(slope(0.05), 10, 1.8)
+
+
+def test_what_may_be_noise_of_the_slopes_promises_nothing():
+    check = DescentCheck(first_loss=2.0)
+    assert not any(check.contradicts(slope(0.05, error=0.026), 10, 2.0) for _ in range(100))
+
+
+def test_a_loss_that_comes_down_from_a_peak_is_no_contradiction():
+    check = DescentCheck(first_loss=2.0)
+    assert not any(check.contradicts(slope(2.0), 10, loss) for loss in (40.0, 20.0, 2.0))
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_says_nothing(loss):
+    check = DescentCheck(first_loss=2.0)
+    assert not check.contradicts(slope(9.0), 10, loss)
+
+
+def test_an_estimate_that_is_not_known_says_nothing():
+    assert not DescentCheck(first_loss=2.0).contradicts(SlopeEstimate(), 10, 2.0)
+
+
+def test_its_state_goes_on_from_an_array():
+    check, other = DescentCheck(first_loss=2.0), DescentCheck()
+    check.contradicts(slope(0.05), 10, 2.0)
+    other.restore(check.array())
+    assert other.contradicts(slope(0.05), 10, 1.9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rate=st.floats(1e-3, 1.9),
+    noise=st.floats(0.0, 2.0),
+    momentum=st.sampled_from([0.0, 0.9]),
+    seed=st.integers(0, 2**16),
+)
+def test_shuffled_batches_of_a_parabola_are_never_a_contradiction(rate, noise, momentum, seed):
+    # The loss of a batch is ½‖w - b‖² with b drawn anew; curvature 1, so that it falls below 2.
+    rng = np.random.default_rng(seed)
+    w, update = rng.normal(size=20) * 3.0, np.zeros(20)
+    check, rows, losses = None, [], []
+    for step in range(1, 201):
+        batch = noise * rng.normal(size=20)
+        losses.append(0.5 * float(np.sum((w - batch) ** 2)))
+        gradient, last = w - batch, update
+        update = momentum * update - rate * (1.0 - momentum) * gradient
+        w = w + update
+        rows.append([gradient @ update, gradient @ last, update @ update, w @ w])
+        check = check or DescentCheck(losses[0])
+        if step % 10 == 0:
+            found = estimate_of(np.array(rows[-8:]))
+            assert not check.contradicts(found, 10, float(np.mean(losses[-10:])))
+
+
+def digits_by_class():
+    x, y = load_digits(return_X_y=True)
+    order = np.argsort(y[:1280], kind="stable")
+    return (x[:1280][order] / 16).astype("float32"), y[:1280][order], x[1280:] / 16, y[1280:]
+
+
+def train(x, y, callbacks, epochs=8):
+    keras.utils.set_random_seed(0)
+    dense = keras.layers.Dense
+    model = keras.Sequential([keras.Input((64,)), dense(64, "relu"), dense(64, "relu"), dense(10)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, metrics=["accuracy"])
+    model.fit(x, y, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
+    return model
+
+
+@pytest.mark.slow
+def test_data_sorted_by_class_are_trained_on_at_the_compiled_rate():
+    x, y, *held_out = digits_by_class()
+    _, accuracy = train(x, y, []).evaluate(*held_out, verbose=0)
+    rates = []
+    noted = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: rates.append(logs["learning_rate"])
+    )
+    with pytest.warns(RuntimeWarning, match="come in an order.*Shuffle the data") as heard:
+        steered = train(x, y, [QANCallback(), noted])
+    assert len([each for each in heard if "QAN" in str(each.message)]) == 1
+    assert rates[1:] == pytest.approx([1e-3] * 7)
+    assert steered.evaluate(*held_out, verbose=0)[1] > accuracy - 0.05
+
+
+@pytest.mark.slow
+def test_the_same_data_shuffled_are_no_contradiction():
+    x, y, *_ = digits_by_class()
+    order = np.random.default_rng(0).permutation(len(x))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        train(x[order], y[order], [QANCallback()])
