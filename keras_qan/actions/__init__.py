@@ -10,7 +10,16 @@ from keras_qan.actions.learning_rate import (
     Restart,
     StepBack,
     default,
+    hierarchical,
     label,
+)
+from keras_qan.actions.options import (
+    Anneal,
+    Option,
+    OptionContext,
+    RangeTest,
+    TriangularCycle,
+    WarmUp,
 )
 from keras_qan.actions.schedules import (
     Cosine,
@@ -24,18 +33,25 @@ from keras_qan.actions.schedules import (
 __all__ = [
     "Action",
     "ActionSet",
+    "Anneal",
     "Cosine",
     "Decay",
     "Follow",
     "Hold",
     "LinearFall",
     "OneCycle",
+    "Option",
+    "OptionContext",
     "Raise",
+    "RangeTest",
     "Restart",
     "Schedule",
     "StepBack",
     "StepDecay",
+    "TriangularCycle",
     "WarmRestarts",
+    "WarmUp",
     "default",
+    "hierarchical",
     "label",
 ]

@@ -8,6 +8,14 @@ from typing import Any
 import numpy as np
 
 from keras_qan.actions.base import Action
+from keras_qan.actions.options import (
+    Anneal,
+    Option,
+    OptionContext,
+    RangeTest,
+    TriangularCycle,
+    WarmUp,
+)
 from keras_qan.actions.schedules import Schedule, check_schedule
 from keras_qan.storage.serialization import configurable
 from keras_qan.utils.validation import check_number
@@ -151,6 +159,22 @@ def default() -> tuple[Action, ...]:
     return (Decay(0.5), Decay(0.8), Hold(), Raise(1.25), Raise(2.0))
 
 
+def hierarchical() -> tuple[Action, ...]:
+    """Return one option of each kind, and steps both ways and none between them."""
+    return (WarmUp(), RangeTest(), TriangularCycle(), Anneal(), Decay(0.5), Hold(), Raise(2.0))
+
+
+class _Rate(Action):
+    """The rate of an option at one decision, as an action of that decision."""
+
+    def __init__(self, rate: Any) -> None:
+        self._rate = rate
+
+    def next_rate(self, rate: Any, initial_rate: Any, progress: Any) -> Any:  # noqa: ARG002
+        """Return the option's rate."""
+        return self._rate
+
+
 class ActionSet:
     """The actions that an agent chooses among, for one training and for a population.
 
@@ -167,6 +191,26 @@ class ActionSet:
         self._rate_bounds = rate_bounds
         backs = (number for number, action in enumerate(actions) if action.steps_back)
         self.step_back = next(backs, None)
+        self._has_options = any(isinstance(action, Option) for action in self._actions)
+
+    def at(
+        self, first: OptionContext, under_way: OptionContext | None = None, number: int = 0
+    ) -> ActionSet:
+        """Return the set at one decision, at which every option is an action of it.
+
+        Args:
+          first: the point of the decision, for options that begin at it.
+          under_way: the point that the option under way has come to. Defaults to none.
+          number: the index of that option. Defaults to 0.
+        """
+        if not self._has_options:
+            return self
+        actions = list(self._actions)
+        for place, action in enumerate(actions):
+            if isinstance(action, Option):
+                point = under_way if under_way is not None and place == number else first
+                actions[place] = _Rate(action.rate_at(point))
+        return ActionSet(actions, self._rate_bounds)
 
     @property
     def can_step_back(self) -> bool:

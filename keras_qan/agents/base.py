@@ -33,6 +33,9 @@ class Agent(abc.ABC):
     #: Whether its arrays change also when it does not explore. Defaults to False.
     always_changes: bool = False
 
+    #: The discount factor γ of the rewards within an option. Defaults to 1.
+    gamma: float = 1.0
+
     @abc.abstractmethod
     def build(self, num_features: int, num_actions: int) -> None:
         """Take the sizes; a second call with the same sizes does nothing.
@@ -64,8 +67,9 @@ class Agent(abc.ABC):
         Args:
           observation: the state that the action was chosen in, float32 `[F]`.
           action: the action's index.
-          reward: its reward.
-          discount: 0 where the episode ended with it, else 1.
+          reward: its reward; of an option over k decisions Σ_{i<k} γⁱ rᵢ.
+          discount: 0 where the episode ended with it, else 1; of such an option γᵏ⁻¹, as the value
+            of the state that follows is discounted by γ for any action.
 
         Returns:
           The temporal-difference loss; not-a-number where nothing was learned.

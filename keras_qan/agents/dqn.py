@@ -94,7 +94,8 @@ class DQN(Agent):
     The target of a transition over n steps is
     y = Σ_{k<n} γᵏ r_{t+k} + γⁿ Q'(s_{t+n}, argmax_a Q(s_{t+n}, a)), without the last term where the
     episode ended; Q' is the target network, and Q takes its place in the choice of a only when
-    `double` is set. The error is Huber's.
+    `double` is set. The error is Huber's. For options the steps are decisions: one that lasted k of
+    them counts as k steps of the discount, and as one of the n transitions.
 
     Args:
       hidden: units of the hidden layers (ReLU). Defaults to (64, 64).
@@ -140,6 +141,7 @@ class DQN(Agent):
         self.hidden = tuple(int(units) for units in hidden)
         self.exploration = exploration or Exploration()
         self.learning = learning or Learning()
+        self.gamma = self.learning.gamma
         if replay_capacity <= self.learning.n_step:
             raise ValueError(
                 f"DQN got replay_capacity={replay_capacity} with transitions of "

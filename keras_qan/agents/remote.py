@@ -21,7 +21,7 @@ class TransitionCollector(Agent):
     """
 
     def __init__(self, agent: Agent) -> None:
-        self.agent = agent
+        self.agent, self.gamma = agent, agent.gamma
         self._gathered: list[tuple[np.ndarray, ...]] = []
 
     def build(self, num_features: int, num_actions: int) -> None:
@@ -88,7 +88,7 @@ class SharedAgent(Agent):
 
     def __init__(self, agent: Agent, workers: WorkerGroup) -> None:
         self.workers = workers
-        self.agent = agent
+        self.agent, self.gamma = agent, agent.gamma
         self._num_actions = 0
 
     def build(self, num_features: int, num_actions: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from keras_qan.actions import Action, Cosine, Schedule
+from keras_qan.actions import Action, Cosine, OptionContext, Schedule
 from keras_qan.pretraining.batched_control import BatchedController, Rollout, RolloutState
 from keras_qan.pretraining.batched_training import Population
 from keras_qan.pretraining.policy_iteration import (
@@ -22,6 +22,7 @@ from keras_qan.pretraining.policy_iteration import (
 from keras_qan.pretraining.tasks import TRAINING, TaskTemplate
 from keras_qan.qan import presets
 from keras_qan.qan.rewards import LogLossDrop
+from keras_qan.qan.rule import option_context, option_under_way
 from keras_qan.utils.validation import check
 
 #: Every number of an observation lies within ± this.
@@ -57,7 +58,8 @@ class LearningRateEnv(gymnasium.Env[np.ndarray, np.int64]):
     length and a first rate, which may be far too low or far too high. It is what the shipped policy
     learned on: state, actions and schedule are those of the preset `transfer`. `step` applies an
     action and trains on to the next decision. Where the loss has jumped, a step back is taken in
-    the place of any action, as by the callback. The reward is the fall of the log loss,
+    the place of any action, as by the callback. With options among the actions a step is all the
+    decisions of one, and its reward their sum. The reward is the fall of the log loss,
     r_t = log L_{t-1} - log L_t, where the last L is the validation loss; so the return is
     log(first loss / last validation loss), at least -2 for a training that diverged.
 
@@ -142,14 +144,16 @@ class LearningRateEnv(gymnasium.Env[np.ndarray, np.int64]):
         return self._observe(self._training), self._info(self._training)
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Apply an action, and train on to the next decision or to the end.
+        """Apply an action, and train on to the next choice or to the end.
 
         Args:
           action: its number, an integer.
 
         Returns:
           The observation (zeros at the end), the reward, whether the training is over,
-          False, and a dict as `reset` gives it, with the `action` that was taken.
+          False, and a dict as `reset` gives it, with the `action` that was taken, and the
+          `num_decisions` k that it lasted: 1 but for an option, whose successor's value a library
+          discounts by γᵏ where its γ is below 1.
 
         Raises:
           ValueError: there is no such action.
@@ -166,12 +170,44 @@ class LearningRateEnv(gymnasium.Env[np.ndarray, np.int64]):
                 f"LearningRateEnv.step got action {action!r}; expected an integer from 0 to "
                 f"{len(self._actions) - 1}."
             )
+        begun, total = training.number, 0.0
+        first, under_way = self._point(training), None
+        while True:
+            start = under_way or first
+            observation, reward, taken = self._decide(training, int(action), first, under_way)
+            total += reward
+            if self._training is None:
+                break
+            first = self._point(training)
+            start = start._replace(num_decisions=start.num_decisions + 1)
+            context = training.rollout.context(training.number)
+            under_way = option_under_way(self._actions[taken], start, training.state.rates, context)
+            if under_way is None:
+                break
+        info = self._info(training) | {
+            "action": taken,
+            "num_decisions": training.number - begun,
+        }
+        return observation, total, self._training is None, False, info
+
+    def _decide(
+        self,
+        training: _Training,
+        action: int,
+        first: OptionContext,
+        under_way: OptionContext | None,
+    ) -> tuple[np.ndarray, float, int]:
+        """Take one decision; return the observation after it, its reward, and what was taken."""
         controller, rollout = training.controller, training.rollout
-        chosen = np.array([int(action)])
-        training.state, row = controller.act(training.state, rollout, training.number, chosen)
+        training.state, row = controller.act(
+            training.state,
+            rollout,
+            training.number,
+            np.array([action]),
+            controller.action_set.at(first, under_way, action),
+        )
         training.number += 1
-        is_over = training.number == len(rollout.decisions)
-        if is_over:
+        if training.number == len(rollout.decisions):
             # The states of an end are not used: no decision follows.
             observation = np.zeros(self.observation_space.shape or (), np.float32)
             log_loss = float(controller.scores(rollout, training.state)[0])
@@ -181,8 +217,12 @@ class LearningRateEnv(gymnasium.Env[np.ndarray, np.int64]):
             log_loss = float(training.state.rates.history.now[0])
         reward = self._reward(training.log_loss, log_loss, len(rollout.decisions))
         training.log_loss = log_loss
-        info = self._info(training) | {"action": int(row.actions[0])}
-        return observation, float(reward), is_over, False, info
+        return observation, float(reward), int(row.actions[0])
+
+    @staticmethod
+    def _point(training: _Training) -> OptionContext:
+        """Return the decision that is due as the first one of an option."""
+        return option_context(training.state.rates, training.rollout.context(training.number))
 
     def _controller(self, template: TaskTemplate) -> BatchedController:
         if template not in self._controllers:

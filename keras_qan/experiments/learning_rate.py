@@ -70,7 +70,10 @@ class LearningRateExperiment(ExecutorFlags, ThreadFlags):
     )
     resume: bool = flag("go on with the run that is in the directory", False, is_saved=False)
     seed: int = flag("what everything random follows from", 0)
-    preset: str = flag("QAN's settings: default, or paper for those of Fu et al. 2016", "default")
+    preset: str = flag(
+        "QAN's settings: default, options for actions that last, paper for Fu et al. 2016's",
+        "default",
+    )
     episodes: int = flag("trainings that QAN learns from", 60)
     epochs: int = flag("epochs of each training", 10)
     batch_size: int = flag("examples in a batch", 32)

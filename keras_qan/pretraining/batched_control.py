@@ -164,6 +164,9 @@ class BatchedController:
       rate_bounds: the lowest and the highest rate.
       observations: the parts of the state; none of them may read the kernels themselves.
       schedule: factor of every rate, over the share of the training that is done. Defaults to none.
+
+    Attributes:
+      action_set: the actions, within the bounds.
     """
 
     def __init__(
@@ -178,7 +181,7 @@ class BatchedController:
         self.actions = tuple(actions)
         self.schedule = schedule
         self.observations = tuple(observations)
-        self._action_set = ActionSet(self.actions, rate_bounds)
+        self.action_set = ActionSet(self.actions, rate_bounds)
         # Of a function object of its own, as TensorFlow counts how often one is traced.
         self._motion_sums, self._change_weights = (
             tf.function(functools.partial(function), autograph=False, jit_compile=True)
@@ -255,7 +258,12 @@ class BatchedController:
         return self._observe(state, rollout.optimizers, rollout.context(number))
 
     def act(
-        self, state: RolloutState, rollout: Rollout, number: int, actions: np.ndarray
+        self,
+        state: RolloutState,
+        rollout: Rollout,
+        number: int,
+        actions: np.ndarray,
+        action_set: ActionSet | None = None,
     ) -> tuple[RolloutState, DecisionRow]:
         """Take the actions of a decision, and train to the next one or to the end.
 
@@ -264,13 +272,16 @@ class BatchedController:
           rollout: the training.
           number: of the decision.
           actions: int `[P]`.
+          action_set: the actions of this decision, where it is one of an option; see
+            `ActionSet.at`. Defaults to the first decision of each.
 
         Returns:
           The state, and the decision without the agent's states.
         """
         context = rollout.context(number)
-        effect = apply_action(self._action_set, actions, state.rates, context.progress)
-        jumped = loss_history.has_jumped(state.rates.history) & self._action_set.can_step_back
+        action_set = action_set or self.action_set
+        effect = apply_action(action_set, actions, state.rates, context.progress)
+        jumped = loss_history.has_jumped(state.rates.history) & action_set.can_step_back
         state = self._apply(state, rollout.optimizers, effect)
         losses = state.rates.history.now
         row = DecisionRow(np.zeros(0), effect.action, state.rates.rates, losses, ~jumped)

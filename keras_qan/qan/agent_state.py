@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_qan.actions import label
+from keras_qan.actions import Option, label
 from keras_qan.agents import Agent
 from keras_qan.agents.remote import SharedAgent
 from keras_qan.qan.config import CallbackConfig, as_json
@@ -201,7 +201,8 @@ class AgentState:
           workers: the workers that train the model, or None where one process does it all.
 
         Raises:
-          ValueError: it has been in trainings with others, or alone.
+          ValueError: it has been in trainings with others, or alone, or has options: their ends
+            depend on losses, which the workers' sums may round differently.
         """
         if workers is self.workers:
             return
@@ -232,6 +233,13 @@ class AgentState:
             self.episodes, self.steps = shared["episodes"], shared["steps"]
             self._num_kernels, self.returns = shared["num_kernels"], shared["returns"]
             self.finished = {(arm, phase, number) for arm, phase, number in shared["finished"]}
+        options = [action for action in self.controller.actions if isinstance(action, Option)]
+        if options:
+            raise ValueError(
+                f"QANCallback got the option {label(options[0])} in a training of several workers; "
+                "expected actions of one decision there, on which all workers agree. Use Decay, "
+                "Raise and Hold, or a strategy within one process."
+            )
         self.controller.agent = SharedAgent(self.controller.agent, workers)
 
     def begin_episode(self, num_kernels: int, explore: bool, context: dict[str, Any]) -> None:
@@ -293,13 +301,14 @@ class AgentState:
             td_loss=decision.td_loss,
             greedy=greedy,
             **_slope_fields(decision),
+            **_option_field(decision),
             **self._shares(),
         )
         self.scalar("qan/action", decision.action, step)
         for name in ("reward", "loss", "epsilon", "td_loss"):
             self.scalar(f"qan/{name}", getattr(decision, name), step)
         self.scalar("learning_rate", decision.rate, step)
-        for name, value in _slope_fields(decision).items():
+        for name, value in (_slope_fields(decision) | _option_field(decision)).items():
             self.scalar(f"qan/{name}", value, step)
         for index, value in enumerate(decision.q_values):
             self.scalar(f"qan/q_values/{index}", value, step)
@@ -388,6 +397,11 @@ def _slope_fields(decision: Decision) -> dict[str, float]:
         return {}
     ratio, error = decision.slope
     return {"slope_ratio": ratio, "slope_error": error}
+
+
+def _option_field(decision: Decision) -> dict[str, int]:
+    number = decision.option_decision
+    return {} if number is None else {"option_decision": number}
 
 
 def _directory_here(directory: Path) -> Path:

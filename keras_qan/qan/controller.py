@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_qan.actions import Action, ActionSet, Schedule
+from keras_qan.actions import Action, ActionSet, Option, OptionContext, Schedule
 from keras_qan.agents import ActionChoice, Agent
 from keras_qan.observations import Observation, ObservationContext, loss_history
 from keras_qan.observations.loss_history import LossHistory
 from keras_qan.qan.descent_check import DescentCheck
 from keras_qan.qan.interval_loss import IntervalLoss, mean_of
 from keras_qan.qan.model_access import ModelAccess
-from keras_qan.qan.rewards import Reward
+from keras_qan.qan.rewards import OptionReturn, Reward
 from keras_qan.qan.rule import (
     Decision,
     DecisionContext,
@@ -28,6 +28,8 @@ from keras_qan.qan.rule import (
     Limits,
     RateState,
     apply_action,
+    option_context,
+    option_under_way,
     schedule_share,
 )
 from keras_qan.qan.slope_ratio import LONGEST_WINDOW, SlopeEstimate
@@ -72,6 +74,9 @@ class Controller:
     says nothing of it: `start_counting` leaves it out, and where every step has a decision of its
     own (`credit_is_delayed`), a decision is credited one decision later.
 
+    While an option lasts, the agent is not asked. Its rewards are added up to one transition, which
+    the agent learns when it is over.
+
     Args:
       agent: the agent that decides.
       actions: the actions that it can choose from.
@@ -114,6 +119,10 @@ class Controller:
         self._observation, self._action = np.zeros(size, np.float32), 0
         self._waiting_observation, self._waiting_action = np.zeros(size, np.float32), 0
         self._is_waiting = False
+        # Where the action was chosen, and the decisions taken under it; 1 where it is no option.
+        self._start = OptionContext(np.zeros(0), np.zeros(0), np.zeros(0), 0.0, 0.0)
+        self._waiting_number = 0
+        self._return = OptionReturn()
         self._first_loss, self._log_loss = 1.0, 0.0
         self._smoothed = np.zeros(3)
         self._initial_rates = self._kept_rates = np.zeros(0)
@@ -254,21 +263,26 @@ class Controller:
           credit_is_delayed: whether no step lies between decisions whose loss was not already
             fixed, so that it is the decision before the last that is credited. Defaults to False.
         """
-        learns = explore and (self._is_waiting or not credit_is_delayed)
         loss = self._take_loss(model)
         log_loss = loss_history.relative_log(loss, self._first_loss)
         if not self._losses.has_steps:  # nothing is known of the interval, good or bad
             log_loss = self._history.now
+        history = loss_history.with_loss(self._history, log_loss)
+        under_way = self._option_under_way(model, context, history)
+        # The decision that is credited was the last of its option where another choice followed.
+        is_last = self._start.num_decisions == 1 if credit_is_delayed else under_way is None
+        learns = explore and is_last and (self._is_waiting or not credit_is_delayed)
         reward, td_loss = self._credit(log_loss, context, learns, 1.0, credit_is_delayed)
         if credit_is_delayed:
             self._waiting_observation, self._waiting_action = self._observation, self._action
+            self._waiting_number = self._start.num_decisions
         share = 1.0 / self._decisions_in_part(context)
         smoothed = self._smoothed[0] + share * (log_loss - self._smoothed[0])
         self._smoothed = np.array([smoothed, *self._smoothed[:2]])
-        self._history = loss_history.with_loss(self._history, log_loss)
+        self._history = history
         self._is_waiting = credit_is_delayed
         self._open_transitions += int(learns)
-        return self._act(model, context, explore, Outcome(reward, loss, td_loss))
+        return self._act(model, context, explore, Outcome(reward, loss, td_loss), under_way)
 
     def end(
         self,
@@ -304,7 +318,10 @@ class Controller:
             # Two decisions are open. Where the training diverged, the earlier one's outcome is the
             # end; else it is the last training loss, and the later one's the final loss.
             earlier_loss, discount = (final, 0.0) if has_diverged else (last, 1.0)
-            earlier_reward, _ = self._credit(earlier_loss, context, explore, discount, True)
+            is_last = has_diverged or self._start.num_decisions == 1
+            earlier_reward, _ = self._credit(
+                earlier_loss, context, explore and is_last, discount, True
+            )
             learns = explore and not has_diverged
         reward, td_loss = self._credit(final, context, learns, 0.0, False)
         self._open_transitions = 0
@@ -416,6 +433,16 @@ class Controller:
             "action": np.array(self._action, np.int64),
             "waiting_observation": self._waiting_observation,
             "waiting_action": np.array(self._waiting_action, np.int64),
+            "option": np.array(
+                [
+                    self._start.num_decisions,
+                    self._start.start_progress,
+                    self._waiting_number,
+                    *self._return,
+                ],
+                float,
+            ),
+            "option_rates": np.asarray(self._start.start_rate, float),
             "first_loss": np.array(self._first_loss),
             "log_loss": np.array(self._log_loss),
             "smoothed": self._smoothed,
@@ -445,6 +472,14 @@ class Controller:
         self._observation, self._action = arrays["observation"], int(arrays["action"])
         self._waiting_observation = arrays["waiting_observation"]
         self._waiting_action = int(arrays["waiting_action"])
+        if "option" in arrays:  # not in files of earlier versions
+            number, progress, waiting, value, rewards = arrays["option"].tolist()
+            self._start = self._start._replace(
+                num_decisions=int(number),
+                start_rate=arrays["option_rates"],
+                start_progress=progress,
+            )
+            self._waiting_number, self._return = int(waiting), OptionReturn(value, int(rewards))
         self._first_loss, self._log_loss = (float(arrays[n]) for n in ("first_loss", "log_loss"))
         self._smoothed = np.asarray(arrays["smoothed"], float)
         self._initial_rates = np.asarray(arrays["initial_rates"], float)
@@ -483,15 +518,35 @@ class Controller:
         discount: float,
         credit_is_delayed: bool,
     ) -> tuple[float, float]:
-        """Return the reward of the last decision (the waiting one if delayed), and the TD loss."""
+        """Return the reward of the last decision (the waiting one if delayed), and the TD loss.
+
+        The reward is added to the return of the decision's option, which is learned if `learns`.
+        """
         reward = float(self.reward(self._log_loss, log_loss, float(context.num_decisions)))
         self._log_loss = float(log_loss)
-        if not learns:
-            return reward, math.nan
-        observation, action = self._observation, self._action
+        observation, action, number = self._observation, self._action, self._start.num_decisions
         if credit_is_delayed:
             observation, action = self._waiting_observation, self._waiting_action
-        return reward, float(self.agent.learn(observation, action, reward, discount))
+            number = self._waiting_number
+        gamma = self.agent.gamma
+        so_far = OptionReturn() if number == 1 else self._return
+        self._return = so_far.plus(reward, gamma)
+        if not learns:
+            return reward, math.nan
+        discount *= self._return.discount(gamma)
+        return reward, float(self.agent.learn(observation, action, self._return.value, discount))
+
+    def _option_under_way(
+        self, model: ModelAccess, context: DecisionContext, history: LossHistory
+    ) -> OptionContext | None:
+        """Return the point that the option under way has come to; None where the agent is asked."""
+        action = self.actions[self._action]
+        # Where other data came, the rate becomes what it was before them.
+        if not isinstance(action, Option) or self.guard.data_changed:
+            return None
+        rates = model.read_rates() / (self._share * self._early_share)
+        state = RateState(rates, self._kept_rates, self._initial_rates, history)
+        return option_under_way(action, self._start, state, context)
 
     def _act(
         self,
@@ -499,6 +554,7 @@ class Controller:
         context: DecisionContext,
         explore: bool,
         outcome: Outcome | None = None,
+        under_way: OptionContext | None = None,
     ) -> Decision:
         """Observe, choose, and assign the learning rate.
 
@@ -507,6 +563,7 @@ class Controller:
           context: the point of the training.
           explore: whether to act at random with probability ε.
           outcome: of the decision before. Defaults to none.
+          under_way: the point of the option that goes on. Defaults to None: the agent chooses.
         """
         found = model.read_rates()
         slope = self._slope_estimate(model)
@@ -522,26 +579,35 @@ class Controller:
             self._initial_rates,
             self._history,
         )
+        first = option_context(state, context)
+        actions = self._action_set.at(first, under_way, self._action)
         observation = self._observe(model, context, state, slope)
-        choice = self.agent.act(observation, explore)
+        if under_way is None:
+            choice = self.agent.act(observation, explore)
+        else:
+            choice = ActionChoice(self._action, np.full(len(self.actions), np.nan), 0.0)
+        is_held = False
         if model.gate is not None:
             slope = model.gate.estimate()
             largest = model.gate.largest_factor(slope, context.progress)
-            choice = self._within(choice, state, context.progress, largest)
+            within = self._within(actions, choice, state, context.progress, largest)
+            # An option that goes on holds the rate where it may not raise it so far.
+            is_held = under_way is not None and within.action != choice.action
+            choice = choice if is_held else within
         outcome = outcome or Outcome()
         is_contradicted = self._is_contradicted(slope, context, outcome)
         if is_contradicted:
             state = state._replace(rates=self._leave_alone(state.rates))
         may_step_back, instead = self._may_step_back(model, context, outcome), None
-        if not may_step_back and self._action_set.is_step_back(choice.action):
-            instead = self._action_set.best_within(
+        if not may_step_back and actions.is_step_back(choice.action):
+            instead = actions.best_within(
                 choice.q_values, state.rates, state.initial_rates, context.progress
             )
         falls_early = self._early_share < 1.0
         limits = Limits(
             may_step_back=may_step_back,
             instead=instead,
-            may_raise=self._may_raise and not self._holds_still and not falls_early,
+            may_raise=self._may_raise and not (self._holds_still or falls_early or is_held),
             may_lower=self._may_lower and not self._holds_still,
             # A policy that begins low finds its way up to the rate that it began with.
             highest_rate=0.0 if model.slope is None or falls_early else self._initial_rates,
@@ -550,7 +616,7 @@ class Controller:
             else 0.0,
             lowest_decayed=LOWEST_DECAYED_RATE * self._initial_rates,
         )
-        effect = apply_action(self._action_set, choice.action, state, context.progress, limits)
+        effect = apply_action(actions, choice.action, state, context.progress, limits)
         effect = self._note_step_back(effect, state, context, outcome)
         if is_contradicted and model.snapshot is not None:
             # What was learned at raised rates is taken back, where that is little.
@@ -571,7 +637,11 @@ class Controller:
             changed = bool(effect.restores) or not np.allclose(effect.state.rates, state.rates)
             model.gate.measure_again(context.interval, context.progress, changed)
         self._kept_rates, self._history = effect.state.kept_rates, effect.state.history
-        self._observation, self._action = observation, int(effect.action)
+        if under_way is None:
+            self._observation, self._action = observation, int(effect.action)
+        start = under_way or first
+        self._start = start._replace(num_decisions=start.num_decisions + 1)
+        is_option = isinstance(self.actions[self._action], Option)
         return Decision(
             action=self._action,
             rate=float(assigned[0]),
@@ -583,6 +653,7 @@ class Controller:
             q_values=np.asarray(choice.q_values, float).tolist(),
             has_stepped_back=bool(effect.restores),
             slope=None if slope is None else (slope.ratio, slope.error),
+            option_decision=self._start.num_decisions if is_option else None,
         )
 
     def _is_contradicted(
@@ -598,12 +669,14 @@ class Controller:
         self._holds_still, self._anneals = True, False
         return np.minimum(rates, self._initial_rates)
 
+    @staticmethod
     def _within(
-        self, choice: ActionChoice, state: RateState, progress: float, largest: float
+        actions: ActionSet, choice: ActionChoice, state: RateState, progress: float, largest: float
     ) -> ActionChoice:
         """Return a choice, or the next best one where it raises the rate too far.
 
         Args:
+          actions: to choose from.
           choice: the agent's.
           state: the rates before it.
           progress: the share of the training that is done.
@@ -613,12 +686,9 @@ class Controller:
         # Rounding apart, the way back up to that rate is free.
         largest = max(largest, 1.0001 * float(initial_rates[0] / rates[0]))
         at = rates, initial_rates, progress
-        if (
-            self._action_set.is_step_back(choice.action)
-            or self._action_set.factor(choice.action, *at) <= largest
-        ):
+        if actions.is_step_back(choice.action) or actions.factor(choice.action, *at) <= largest:
             return choice
-        best = self._action_set.best_within(choice.q_values, *at, largest)
+        best = actions.best_within(choice.q_values, *at, largest)
         return choice if best is None else choice._replace(action=best)
 
     def _slope_estimate(self, model: ModelAccess) -> SlopeEstimate | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from keras_qan.selection import Selector
 
 #: The names that `by_name` knows.
-NAMES = ("default", "paper", "transfer")
+NAMES = ("default", "paper", "transfer", "options")
 
 #: The margin by which the value of a selection action must exceed that of `Hold()`, in nats of the
 #: final loss.
@@ -33,6 +33,22 @@ def default(seed: int = 0) -> dict[str, Any]:
         "reward": LogLossDrop(),
         "agent": DQN(seed=seed),
         "rate_bounds": (1e-6, 1.0),
+    }
+
+
+def options(seed: int = 0) -> dict[str, Any]:
+    """Return the defaults of `QANCallback`, with options among the actions.
+
+    By chance a training has some five choices instead of twenty decisions: ε falls over as many
+    trainings as by default, which bring as many updates.
+    """
+    return default(seed) | {
+        "actions": actions.hierarchical(),
+        "agent": DQN(
+            exploration=Exploration(decisions=250),
+            learning=Learning(updates=8, warm_up=25),
+            seed=seed,
+        ),
     }
 
 
@@ -168,7 +184,7 @@ def by_name(name: str, seed: int = 0) -> dict[str, Any]:
     Raises:
       ValueError: there is none.
     """
-    presets = {"default": default, "paper": paper, "transfer": transfer}
+    presets = {"default": default, "paper": paper, "transfer": transfer, "options": options}
     if name not in presets:
         raise ValueError(f"There is no preset {name!r}; expected one of {', '.join(NAMES)}.")
     return presets[name](seed)

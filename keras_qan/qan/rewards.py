@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from typing import NamedTuple
 
 from keras_qan.storage.serialization import configurable
 
@@ -75,3 +76,32 @@ class Equation9(Reward):
     ) -> float:
         """Return the fall of the log loss, averaged over the episode."""
         return (log_loss_before - log_loss_after) / max(num_decisions - 1.0, 1.0)
+
+
+class OptionReturn(NamedTuple):
+    """The semi-Markov return of an option so far: Σ_{i<k} γⁱ rᵢ over its k decisions.
+
+    Attributes:
+      value: the return. Defaults to 0.
+      num_rewards: k. Defaults to 0.
+    """
+
+    value: float = 0.0
+    num_rewards: int = 0
+
+    def plus(self, reward: float, gamma: float) -> OptionReturn:
+        """Return it with the reward of one more decision.
+
+        Args:
+          reward: r_k.
+          gamma: the discount factor γ.
+        """
+        return OptionReturn(self.value + gamma**self.num_rewards * reward, self.num_rewards + 1)
+
+    def discount(self, gamma: float) -> float:
+        """Return γᵏ⁻¹, by which the next value is discounted beyond the γ of a single decision.
+
+        Args:
+          gamma: the discount factor γ.
+        """
+        return gamma ** (self.num_rewards - 1)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_qan.actions import ActionSet, Schedule
+from keras_qan.actions import Action, ActionSet, Option, OptionContext, Schedule
 from keras_qan.observations import loss_history
 from keras_qan.observations.loss_history import LossHistory
 
@@ -32,6 +32,8 @@ class Decision(NamedTuple):
       q_values: the estimated value of each action, `[A]`.
       has_stepped_back: whether earlier weights were restored. Defaults to False.
       slope: the slope ratio and its standard error; None where it is not measured.
+      option_decision: its number among the decisions of the option that is under way, from 1; None
+        where the action is no option.
     """
 
     action: int
@@ -44,6 +46,7 @@ class Decision(NamedTuple):
     q_values: list[float]
     has_stepped_back: bool = False
     slope: tuple[float, float] | None = None
+    option_decision: int | None = None
 
 
 class DecisionContext(NamedTuple):
@@ -173,6 +176,49 @@ def apply_action(
 def _first(rates: Any, history: LossHistory) -> Any:
     """Return the rate that the history follows: the first of one training, all of a population."""
     return rates if np.ndim(history.now) else rates[0]
+
+
+def option_context(state: RateState, context: DecisionContext) -> OptionContext:
+    """Return a decision as the first one of an option.
+
+    Args:
+      state: the rates and losses before it, of one training or of a population of one.
+      context: the point of the training.
+    """
+    history = state.history
+    numbers = (history.now, history.before, history.last_change)
+    now, before, last_change = (float(np.ravel(number)[0]) for number in numbers)
+    return OptionContext(
+        rate=state.rates,
+        start_rate=state.rates,
+        initial_rate=state.initial_rates,
+        progress=context.progress,
+        start_progress=context.progress,
+        interval=context.interval / context.num_steps,
+        log_loss=now,
+        log_loss_before=before,
+        last_change=last_change,
+    )
+
+
+def option_under_way(
+    action: Action, start: OptionContext, state: RateState, context: DecisionContext
+) -> OptionContext | None:
+    """Return the point that an option has come to, or None where it is over.
+
+    An action that is no option is over at the next decision, and so is an option where the loss has
+    jumped.
+
+    Args:
+      action: what was chosen last.
+      start: the point at which it was, with the decisions taken since.
+      state: the rates and losses before the decision that is due.
+      context: the point of the training.
+    """
+    if not isinstance(action, Option) or np.any(loss_history.has_jumped(state.history)):
+        return None
+    reached = option_context(state, context).since(start)
+    return None if action.is_over(reached) else reached
 
 
 def schedule_share(schedule: Schedule | None, context: DecisionContext) -> float:

@@ -229,3 +229,24 @@ def test_a_missing_array_is_refused_and_nothing_changed(name):
     with pytest.raises(ValueError, match=name):
         story.replay.restore(arrays)
     story.check()
+
+
+def test_an_option_of_k_decisions_discounts_as_k_steps():
+    # γ = 1/2; rewards 1, 2, 4 of options over 3, 1 and 1 decisions.
+    replay = ReplayBuffer(2, capacity=9, n_step=2, gamma=0.5)
+    for reward, discount in ((1.0, 0.25), (2.0, 1.0), (4.0, 0.0)):
+        replay.add(
+            tf.constant([reward, 0.0]),
+            tf.constant(0, tf.int64),
+            tf.constant(reward),
+            tf.constant(discount),
+        )
+    drawn = replay.sample(64, tf.constant([0, 1], tf.int64))
+    found = {
+        float(observation[0]): (float(reward), float(discount))
+        for observation, reward, discount in zip(
+            drawn.observation, drawn.reward, drawn.discount, strict=True
+        )
+    }
+    # 1 + γ³ 2, and γ⁴ before the next value, one γ of which is the agent's; 2 + γ 4 to the end.
+    assert found == {1.0: (1.25, 0.125), 2.0: (4.0, 0.0), 4.0: (4.0, 0.0)}

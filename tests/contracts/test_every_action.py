@@ -7,22 +7,29 @@ import pytest
 
 from keras_qan import actions
 from keras_qan.actions import (
+    Anneal,
     Cosine,
     Decay,
     Follow,
     Hold,
     LinearFall,
     OneCycle,
+    OptionContext,
     Raise,
+    RangeTest,
     Restart,
     StepBack,
     StepDecay,
+    TriangularCycle,
     WarmRestarts,
+    WarmUp,
 )
 from keras_qan.storage import serialization
 
 SCHEDULES = [Cosine(), LinearFall(), StepDecay(), StepDecay(0.5, ()), OneCycle(), WarmRestarts()]
-ACTIONS = [Decay(), Raise(), Hold(), Restart(), Restart(0.3), StepBack(), *map(Follow, SCHEDULES)]
+OPTIONS = [WarmUp(), WarmUp(0.5, 3.0, 2), RangeTest(), TriangularCycle(), Anneal(), Anneal(0.2, 3)]
+FLAT = [Decay(), Raise(), Hold(), Restart(), Restart(0.3), StepBack(), *map(Follow, SCHEDULES)]
+ACTIONS = FLAT + OPTIONS
 
 
 def _name(value):
@@ -31,6 +38,7 @@ def _name(value):
 
 
 all_actions = pytest.mark.parametrize("action", ACTIONS, ids=_name)
+all_options = pytest.mark.parametrize("option", OPTIONS, ids=_name)
 all_schedules = pytest.mark.parametrize("schedule", SCHEDULES, ids=_name)
 
 
@@ -86,6 +94,36 @@ def test_an_action_has_a_label_and_comes_back_from_its_settings(action):
     assert serialization.to_config(again) == serialization.to_config(action)
     numbers = (np.array([0.1]), np.array([0.4]), 0.3)
     np.testing.assert_array_equal(again.next_rate(*numbers), action.next_rate(*numbers))
+
+
+@all_options
+def test_an_option_gives_rates_at_every_decision_and_ends_or_lasts_to_the_training_s_end(option):
+    begun = np.array([0.1, 0.3])
+    rate, start = begun, OptionContext(begun, begun, 2.0 * begun, 0.25, 0.25, interval=0.05)
+    number, now = 0, start
+    while number < 15:
+        before, rate = rate, option.rate_at(now)
+        assert rate.shape == (2,)
+        assert np.isfinite(rate).all()
+        assert (rate >= 0.0).all()
+        number += 1
+        now = OptionContext(
+            rate, rate, 2.0 * begun, 0.25 + 0.05 * number, 0.25 + 0.05 * number, interval=0.05,
+            last_change=float(np.log(rate / before)[0]),
+        ).since(start._replace(num_decisions=number))  # fmt: skip
+        np.testing.assert_array_equal(begun, [0.1, 0.3])
+        if option.is_over(now):
+            break
+    assert number == (15 if option.decisions is None else option.decisions)
+
+
+@all_options
+def test_an_options_next_rate_is_that_of_its_first_decision(option):
+    rate = np.array([0.1, 0.3])
+    np.testing.assert_array_equal(
+        option.next_rate(rate, 2.0 * rate, 0.25),
+        option.rate_at(OptionContext(rate, rate, 2.0 * rate, 0.25, 0.25)),
+    )
 
 
 @all_schedules

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from keras_qan.actions import Anneal, Hold, StepBack
 from keras_qan.envs import LearningRateEnv
 from keras_qan.pretraining.tasks import TaskTemplate
 
@@ -79,6 +80,28 @@ def test_an_action_scales_the_rate_and_a_jump_of_the_loss_takes_its_place(env):
 def test_the_same_seed_is_the_same_training_and_another_is_another(env):
     first, second, other = (episode(env, seed)[0] for seed in (4, 4, 5))
     assert first == second != other
+
+
+@pytest.mark.slow
+def test_a_step_is_all_the_decisions_of_an_option():
+    chosen = (StepBack(), Anneal(0.5, 3), Hold(), Anneal())
+    options = LearningRateEnv((TINY,), (20, 60), actions=chosen, schedule=None)
+    _, before = options.reset(seed=4)
+    _, first, _, _, info = options.step(1)
+    assert (info["num_decisions"], info["action"]) == (3, 1)
+    assert info["learning_rate"] == pytest.approx(0.5 * before["learning_rate"])
+    assert math.isclose(first, -info["log_loss"], abs_tol=1e-9)
+    _, rest, is_over, _, info = options.step(3)
+    assert is_over
+    assert info["num_decisions"] > 3
+    assert info["step"] == info["num_steps"]
+    # The rewards of all decisions add up.
+    assert math.isclose(first + rest, -info["log_loss"], abs_tol=1e-9)
+    # Where the loss jumps, the option is over, and a step back takes the next one's place.
+    options.reset(seed=0)
+    taken = [options.step(1)[4] for _ in range(2)]
+    assert [info["action"] for info in taken] == [1, 0]
+    assert [info["num_decisions"] for info in taken] == [2, 1]
 
 
 @pytest.mark.slow

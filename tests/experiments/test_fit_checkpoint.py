@@ -8,9 +8,10 @@ import shutil
 import keras
 import pytest
 import tensorflow as tf
-from helpers.runs import Killed, assert_same_run, learner, make_task
+from helpers.runs import Killed, assert_same_run, learner, make_task, records
 
 from keras_qan import selection
+from keras_qan.actions import Anneal, WarmUp
 from keras_qan.experiments.fit_checkpoint import FOLDER
 from keras_qan.experiments.runner import Evaluation, run_episodes
 from keras_qan.qan.callback import QANCallback
@@ -93,6 +94,25 @@ def test_broken_off_within_a_later_training_it_ends_with_the_same_bits(
     directory = shutil.copytree(killed, tmp_path / "broken")
     assert checkpoint.read_newest(directory / FOLDER, "training")[1]["epoch"] == 2
     assert_resumes(task, directory, whole, trainings=2)
+
+
+@pytest.mark.slow
+def test_broken_off_within_an_option_it_ends_with_the_same_bits(task, tmp_path):
+    actions = [WarmUp(0.5, 3.0, 4), Anneal(0.1, 4)]
+    directories = tmp_path / "whole", tmp_path / "broken"
+    options = {"episodes": 2, "evaluation": Evaluation(("random",), seeds=1)}
+    whole = learner(directories[0], actions=actions)
+    run_episodes(task, whole, **options, save_every_epochs=None)
+    broken = learner(directories[1], actions=actions)
+    with pytest.raises(BaseException, match="Killed"):
+        run_episodes(killing(task, 1), broken, **options, save_every_epochs=1)
+    del broken
+    again = learner(directories[1], actions=actions)
+    run_episodes(task, again, **options, save_every_epochs=1)
+    assert_same_run(*directories, (whole, again))
+    # It was broken off after the epoch that ends with step 12, which lies within an option.
+    within = [row for row in records(directories[1], "decisions") if row["step"] == 12]
+    assert within[0]["option_decision"] == 3
 
 
 @pytest.mark.stress

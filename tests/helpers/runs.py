@@ -36,11 +36,12 @@ def assert_same_run(one: Path, other: Path, learners: tuple[QANCallback, ...] = 
             np.testing.assert_array_equal(array, arrays[1][name], err_msg=name)
 
 
-def learner(directory, decide_every: int = 6) -> QANCallback:
+def learner(directory, decide_every: int = 6, **settings: Any) -> QANCallback:
     learning = Learning(batch_size=8, updates=1, n_step=3, warm_up=4)
     agent = DQN((8,), exploration=Exploration(decisions=40), learning=learning, replay_capacity=200)
     observations = [TrainingState()]
-    return QANCallback(directory, observations=observations, agent=agent, decide_every=decide_every)
+    parts = {"observations": observations, "agent": agent, "decide_every": decide_every}
+    return QANCallback(directory, **parts, **settings)
 
 
 def make_task(epochs: int = 2, dropout: float = 0.0) -> Task:
