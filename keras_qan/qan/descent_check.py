@@ -34,19 +34,19 @@ class DescentCheck:
         # the sum was last zero.
         self._promised, self._rest, self._highest = 0.0, 0.0, first_loss
 
-    def contradicts(self, slope: SlopeEstimate, num_steps: int, loss: float) -> bool:
+    def contradicts(self, slope: SlopeEstimate, num_batches: int, loss: float) -> bool:
         """Take in an interval, and return whether the loss contradicts the slopes so far.
 
         Args:
           slope: the slope ratio at the interval's end.
-          num_steps: steps in the interval.
+          num_batches: batches in the interval.
           loss: its mean loss.
         """
         if not (slope.is_known and math.isfinite(loss)):
             return False
         of_a_step = -slope.slope * (slope.ratio - STANDARD_ERRORS * slope.error)
         # The mean loss is that of the interval's middle.
-        half = 0.5 * num_steps * of_a_step
+        half = 0.5 * num_batches / slope.batches_a_step * of_a_step
         self._promised = max(self._promised + self._rest + half, 0.0)
         self._rest = half
         self._highest = max(self._highest, loss) if self._promised else loss

@@ -66,6 +66,7 @@ class SlopeEstimate(NamedTuple):
       relative_step: the length of an update relative to that of the weights.
       highest: the highest lower bound of the ratio (by its error) so far in this training, or 0.
       is_measurable: whether the optimizer gives its gradients back.
+      batches_a_step: batches whose gradients the optimizer adds up for one step.
     """
 
     ratio: float = math.nan
@@ -76,6 +77,7 @@ class SlopeEstimate(NamedTuple):
     relative_step: float = math.nan
     highest: float = 0.0
     is_measurable: bool = True
+    batches_a_step: int = 1
 
     @property
     def is_known(self) -> bool:
@@ -436,7 +438,8 @@ class SlopeMeter:
         if not self._rows:
             return SlopeEstimate(is_measurable=self.reason is None)
         rows = self._rows if self._xp is np else [ops.convert_to_numpy(row) for row in self._rows]
-        return estimate_of(np.array(rows))
+        every = (self._groups or [])[0].part.gradient_accumulation_steps
+        return estimate_of(np.array(rows))._replace(batches_a_step=every or 1)
 
 
 def estimate_of(rows: np.ndarray) -> SlopeEstimate:

@@ -36,6 +36,13 @@ def test_promises_of_more_than_twice_what_is_seen_and_a_quarter_of_the_loss_cont
     assert not check.contradicts(slope(0.05), 10, 1.8)
 
 
+def test_of_accumulated_gradients_one_step_counts_for_its_batches():
+    check = DescentCheck(first_loss=2.0)
+    assert not check.contradicts(slope(0.05)._replace(batches_a_step=4), 40, 2.0)
+    # To the middle of the second interval 15 steps: 0.75 promised.
+    assert check.contradicts(slope(0.05)._replace(batches_a_step=4), 40, 1.9)
+
+
 def test_what_may_be_noise_of_the_slopes_promises_nothing():
     check = DescentCheck(first_loss=2.0)
     assert not any(check.contradicts(slope(0.05, error=0.026), 10, 2.0) for _ in range(100))

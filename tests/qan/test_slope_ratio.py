@@ -131,6 +131,7 @@ def test_batches_that_only_accumulate_gradients_are_no_steps():
         meter.add_step()
     # Six updates: the first begins, five are rows, four pairs.
     assert meter.estimate().num_pairs == 4
+    assert meter.estimate().batches_a_step == 2
 
 
 @pytest.mark.parametrize(
