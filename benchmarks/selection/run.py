@@ -9,7 +9,8 @@
 `pipelines`: batches a second beside `shuffle().batch().prefetch()`, in turn, and bytes an example
 beside the data. `trainings`: passes over as many examples as there are until a fixed accuracy, for
 each arm and seed, from the same weights; each is a line of the results file, and those that are
-there are not trained again; `arm@0.6` has 0.6 of the task's passes, and its schedule over them.
+there are not trained again; `arm@0.6` has 0.6 of the task's passes, and its schedule over them;
+`arm_tried` is turned off by a `SelectionTrial` where it does not pay.
 `table`: the results as Markdown.
 """
 
@@ -226,8 +227,10 @@ class Trainer:
             return self._players[arm]
         args = (self._source, self._splits.num_classes, self._task.batch_size)
         if arm not in LEARNED:
-            selector = selector_for(arm, *args, 0)
+            selector = selector_for(arm.removesuffix("_tried"), *args, 0)
             callback = keras.callbacks.Callback()
+            if arm.endswith("_tried"):
+                callback = selection.SelectionTrial(selector, verbose=0)
         else:
             policy = self._policies / f"{self._task.name}-{self.passes:g}-{_MARGIN.value:g}-{arm}"
             learn(
@@ -257,6 +260,8 @@ class Trainer:
             # Its numbers depend on the seed alone, also where a run goes on after a kill.
             player.callback.agent.restore({"num_choices": np.asarray(seed << 32)})
         found = self.fit(player, seed, self.passes * float(share or 1.0))
+        if arm.endswith("_tried"):
+            found |= {"pays": player.callback.pays, "gains": player.callback.gains}
         model = found.pop("model")
         loss, accuracy = model.evaluate(self._test, verbose=0)
         named = {"task": self._task.name, "arm": arm, "seed": seed, "passes": self.passes}

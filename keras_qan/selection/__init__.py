@@ -19,6 +19,7 @@ from keras_qan.selection.observations import ClassExtremes, SelectionState
 from keras_qan.selection.prune import Prune
 from keras_qan.selection.push_schedules import Cycle, Draw, PushSchedule
 from keras_qan.selection.statistics import GroupFractions, Uniformity, uniformity
+from keras_qan.selection.trial import SelectionTrial
 from keras_qan.selection.uniform import Uniform
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "PushSchedule",
     "SelectionAction",
     "SelectionState",
+    "SelectionTrial",
     "Selector",
     "SelectorCallback",
     "Uniform",

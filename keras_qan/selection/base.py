@@ -94,6 +94,8 @@ class Selector(tf.Module, abc.ABC):
         with tf.device("/cpu:0"):
             self._loss_total = tf.Variable(0.0, trainable=False)
             self._loss_count = tf.Variable(0.0, trainable=False)
+            # The first batch without a choice, and the first one with it again.
+            self._off = tf.Variable(tf.zeros([2], tf.int64), trainable=False)
         self.notes_losses = self.uses_losses
         self._sums_losses = False
         self._prefetch, self._buffered = 2, 0
@@ -163,6 +165,29 @@ class Selector(tf.Module, abc.ABC):
         watch = self._watch if self.uses_losses else None
         pipeline = Pipeline(self._choose, self._source, self._stream, self.unbiased, watch)
         return pipeline.dataset(self._prefetch, transform)
+
+    def turn_off(self) -> None:
+        """Sample all examples alike until `turn_on`; it shows `staleness` batches later."""
+        self._turn(off=True)
+
+    def turn_on(self) -> None:
+        """Choose again after `turn_off`; it shows `staleness` batches later."""
+        self._turn(off=False)
+
+    def _turn(self, off: bool) -> None:
+        begin, end = self._off.numpy()
+        if off != (end == tf.int64.max):
+            now = self._stream.first_to_shape()
+            self._off.assign(tf.stack([now, tf.int64.max] if off else [begin, now]))
+            self._turned()
+
+    def _turned(self) -> None:
+        """Take in that the choice was turned on or off."""
+
+    def _is_off(self, number: tf.Tensor) -> tf.Tensor:
+        """Return whether the batch of that number is made without a choice, bool `[]`."""
+        off = self._off.read_value()
+        return tf.logical_and(off[0] <= number, number < off[1])
 
     # Parts of an agent.
 
@@ -273,6 +298,7 @@ class Selector(tf.Module, abc.ABC):
         self._charge.optimizer = None
         self._stream.reset(None if seed is None else check_integer("seed", seed, 0))
         self._composition.reset()
+        self._off.assign(tf.zeros([2], tf.int64))
         self._reset()
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -289,6 +315,8 @@ class Selector(tf.Module, abc.ABC):
           ValueError: an array is missing, or has another shape.
         """
         state = self._state()
+        # One that was saved before it could be turned off holds nothing of that.
+        arrays = {"off": np.zeros([2], np.int64)} | arrays
         for name, variable in state.items():
             found = np.shape(arrays[name]) if name in arrays else "nothing"
             if found != tuple(variable.shape):
@@ -426,6 +454,7 @@ class Selector(tf.Module, abc.ABC):
     def _state(self) -> dict[str, tf.Variable]:
         """The variables that a checkpoint holds, by name."""
         return self._stream.variables_by_name() | {
+            "off": self._off,
             "composition/counts": self._composition.counts,
             "composition/width": self._composition.width,
             "composition/recent": self._composition.recent,

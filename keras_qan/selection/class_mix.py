@@ -111,13 +111,10 @@ class ClassMix(Selector):
         # The least share of each class is a slot of its own, for good.
         sizes = [*self.slot_sizes, *[least] * (num_classes if least else 0)]
         slot_of = np.repeat(np.arange(len(sizes)), sizes)
-        within = np.concatenate([np.arange(size) for size in sizes])
         self._losses = ClassLosses(num_classes)
         with tf.device("/cpu:0"):
             self._label_of = tf.constant(labels.astype(np.min_scalar_type(num_classes - 1)))  # [N]
             self._slot_of = tf.constant(slot_of, tf.int64)  # [B]
-            self._within = tf.constant(within, tf.int64)  # [B]
-            self._sizes = tf.constant(sizes, tf.int64)  # [S], or [S + C]
             self._every_class = tf.range(num_classes if least else 0, dtype=tf.int64)
 
     def actions(self) -> tuple[PushHardest | PushRarest, ...]:
@@ -220,15 +217,15 @@ class ClassMix(Selector):
         return tf.where(push >= 0, pushed, first)
 
     def _choose(self, number: tf.Tensor, counters: tf.Tensor, orders: EpochOrders) -> BatchChoice:
-        slots = tf.concat([self.queue(number), self._every_class], axis=0)  # [S], or [S + C]
-        # A class in several slots: each slot continues where the ones before it ended.
-        same = tf.cast(slots[:, tf.newaxis] == slots[tf.newaxis, :], tf.int64)
-        earlier = tf.linalg.band_part(same, -1, 0) - tf.linalg.band_part(same, 0, 0)
-        offset = tf.linalg.matvec(earlier, self._sizes)  # [S]
-        label = tf.gather(slots, self._slot_of)  # [B]
-        position = tf.gather(counters, label) + tf.gather(offset, self._slot_of) + self._within
-        indices, orders = self._stream.sample(orders, label, position)
-        taken = tf.scatter_nd(slots[:, tf.newaxis], self._sizes, [self.num_classes])  # [C]
+        by_slot = tf.gather(tf.concat([self.queue(number), self._every_class], 0), self._slot_of)
+        label = tf.where(self._is_off(number), self._as_in_data(number), by_slot)
+        label = tf.math.top_k(label, self.batch_size).values  # class by class, [B]
+        taken = tf.math.unsorted_segment_sum(tf.ones_like(label), label, self.num_classes)  # [C]
+        first = tf.cumsum(taken, exclusive=True, reverse=True)  # place of each class's first
+        place = tf.range(self.batch_size, dtype=tf.int64)
+        indices, orders = self._stream.sample(
+            orders, label, tf.gather(counters - first, label) + place
+        )
         weight = self._class_shares() * self.batch_size / tf.cast(taken, tf.float32)  # [C]
         # Mixed within the batch, so that each replica of a strategy gets some of every class.
         key = tf.stack([-1 - self._stream.seed.read_value(), number])
@@ -239,6 +236,14 @@ class ClassMix(Selector):
             counters + taken,
             orders,
         )
+
+    def _as_in_data(self, number: tf.Tensor) -> tf.Tensor:
+        """Classes of a batch, drawn by their shares in the data, int64 `[B]`."""
+        key = tf.stack([self._stream.seed.read_value(), -1 - number])
+        drawn = tf.random.stateless_uniform(
+            [self.batch_size], key, maxval=self.num_examples, dtype=tf.int32
+        )
+        return tf.cast(tf.gather(self._label_of, drawn), tf.int64)
 
     def _class_shares(self) -> tf.Tensor:
         """N_c / N, float32 `[C]`."""

@@ -144,7 +144,8 @@ class LossRank(Selector):
             rank, weights = self._draw_ranks(number)
             return self._lists.fetch(which, rank), weights, *orders
 
-        indices, weights, members, epochs = tf.cond(which < 0, visit, draw)
+        is_plain = tf.logical_or(which < 0, self._is_off(number))
+        indices, weights, members, epochs = tf.cond(is_plain, visit, draw)
         return BatchChoice(indices, weights, counters, EpochOrders(members, epochs))
 
     def _draw_ranks(self, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

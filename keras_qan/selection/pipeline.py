@@ -272,18 +272,19 @@ class Pipeline:
         def choose(state: Any, _: tf.Tensor) -> Any:
             number, counters, orders = state
             choice = self._choose(number, counters, orders)
-            weights = choice.weights if self._weighted else None
-            stream.record(number, choice.indices, choice.counters, weights)
+            # Weights that no batch carries are not computed.
+            weights = (choice.weights,) if self._weighted else ()
+            stream.record(number, choice.indices, choice.counters, *weights)
             marks = (number, choice.counters, number == first)
-            made = (marks, choice.indices, choice.weights)
+            made = (marks, choice.indices, *weights)
             return (number + 1, choice.counters, choice.orders), made
 
         return tf.data.Dataset.counter().scan(start, _as_written(choose))
 
-    def _fetch(self, marks: Any, indices: tf.Tensor, weights: tf.Tensor) -> Any:
+    def _fetch(self, marks: Any, indices: tf.Tensor, *weights: tf.Tensor) -> Any:
         """Add the examples of a batch to the marks that `hand_out` takes."""
         batch = self._source.batch(indices)
-        return marks, _with_weights(batch, weights) if self._weighted else batch
+        return marks, _with_weights(batch, *weights) if weights else batch
 
     def _hand_out(self, marks: Any, batch: Any) -> Any:
         self._stream.hand_out(*marks)

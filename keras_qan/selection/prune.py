@@ -99,6 +99,10 @@ class Prune(Selector):
         self._ratio.assign(ratio)
         self._plan(tf.constant(0, tf.int64))
 
+    def _turned(self) -> None:
+        self._is_changed.assign(True)
+        self._plan(tf.constant(0, tf.int64))
+
     def summary(self) -> tf.Tensor:
         """Shares of the tenths in the latest batches, ratio, and share kept, float32 `[12]`."""
         kept = self._passes.at(self._stream.trained.read_value())[0, 2] / self.num_examples
@@ -154,7 +158,8 @@ class Prune(Selector):
         def plan() -> tf.Tensor:
             begins = tf.where(is_changed, soonest, tf.maximum(soonest, ends))
             which = (newest[1] + 1) % _NUM_LISTS
-            entries, kept, weight = self._draw_pass(begins >= full_from)
+            is_full = tf.logical_or(begins >= full_from, self._is_off(begins))
+            entries, kept, weight = self._draw_pass(is_full)
             self._lists.write(tf.cast(which, tf.int32), entries)
             row = [tf.cast(value, tf.float64) for value in (which, kept, weight)]
             self._passes.append(tf.stack(row), begins)

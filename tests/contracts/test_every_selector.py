@@ -173,7 +173,7 @@ def test_a_tensorflow_checkpoint_keeps_it_as_well(one_of_two, tmp_path):
 def test_arrays_that_do_not_fit_are_refused(kind):
     selector = ready(kind)
     arrays = selector.arrays()
-    for name in arrays:
+    for name in arrays.keys() - {"off"}:  # not in older ones
         rest = {n: a for n, a in arrays.items() if n != name}
         with pytest.raises(ValueError, match=name):
             selector.restore(rest)

@@ -64,7 +64,7 @@ def test_selections_snippets_run_one_after_the_other(tmp_path, monkeypatch):
         "train_on": lambda batch: tf.ones(len(batch[1])),
     }
     found = snippets("selection.md")
-    assert len(found) == 4
+    assert len(found) == 5
     for snippet in found:
         snippet = snippet.replace("1_000", "6")
         exec(compile(snippet, "selection.md", "exec"), names)
