@@ -245,7 +245,7 @@ def worker() -> None:
         model = dense(strategy, WIDTHS[0])
         model.fit(data, epochs=3, verbose=0, shuffle=False, callbacks=[callback, meter])
         if team.is_chief:
-            observation = callback._state.controller._observation
+            observation = callback._state.controller._episode.observation
             keep(
                 part="decisions",
                 every=every,

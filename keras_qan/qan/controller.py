@@ -18,8 +18,10 @@ from keras_qan.agents import ActionChoice, Agent
 from keras_qan.observations import Observation, ObservationContext, loss_history
 from keras_qan.observations.loss_history import LossHistory
 from keras_qan.qan.descent_check import DescentCheck
-from keras_qan.qan.interval_loss import IntervalLoss, mean_of
+from keras_qan.qan.episode import Episode
+from keras_qan.qan.interval_loss import mean_of
 from keras_qan.qan.model_access import ModelAccess
+from keras_qan.qan.raise_gate import choice_within
 from keras_qan.qan.rewards import OptionReturn, Reward
 from keras_qan.qan.rule import (
     Decision,
@@ -110,31 +112,17 @@ class Controller:
         self._action_set = ActionSet(self.actions, rate_bounds)
         self._num_features: int | None = None
         self._num_kernels = 0
-        self._open_transitions = 0
         self.num_begun = 0
         self._forget_episode()
 
     def _forget_episode(self) -> None:
-        size = self._num_features or 0
-        self._observation, self._action = np.zeros(size, np.float32), 0
-        self._waiting_observation, self._waiting_action = np.zeros(size, np.float32), 0
-        self._is_waiting = False
-        # Where the action was chosen, and the decisions taken under it; 1 where it is no option.
-        self._start = OptionContext(np.zeros(0), np.zeros(0), np.zeros(0), 0.0, 0.0)
-        self._waiting_number = 0
-        self._return = OptionReturn()
-        self._first_loss, self._log_loss = 1.0, 0.0
-        self._smoothed = np.zeros(3)
-        self._initial_rates = self._kept_rates = np.zeros(0)
-        self._history = loss_history.start_history()
-        self._share = 1.0
-        self._losses = IntervalLoss()
-        self._may_raise = self._may_lower = self._anneals = True
-        self._early_share = 1.0
-        self._highest_slope = 0.0
-        self._holds_still = False
-        self._descent = DescentCheck()
-        self.guard = StepBackGuard()
+        no_state = np.zeros(self._num_features or 0, np.float32)
+        self._episode = Episode(no_state, waiting_observation=no_state)
+
+    @property
+    def guard(self) -> StepBackGuard:
+        """The guard of the episode's step backs."""
+        return self._episode.guard
 
     def build(self, num_kernels: int) -> None:
         """Tell the agent the size of a state of so many watched kernels.
@@ -186,18 +174,17 @@ class Controller:
         """
         self.abandon()
         self.num_begun += 1
-        self._highest_slope = 0.0
-        self._may_raise, self._may_lower, self._anneals = may_raise, may_lower, anneals
-        self.guard = StepBackGuard()
+        episode = self._episode
+        episode.may_raise, episode.may_lower, episode.anneals = may_raise, may_lower, anneals
         if context.progress > 0.0:  # a resumed training: its rate has fallen already
-            self._share = schedule_share(self.schedule if anneals else None, context)
-        self._initial_rates = self._kept_rates = model.read_rates()
+            episode.share = schedule_share(self.schedule if anneals else None, context)
+        episode.initial_rates = episode.kept_rates = model.read_rates()
         model.motion.begin()
         if model.slope is not None:
             model.slope.open()
             model.slope.begin()
             if model.slope.reason is not None:  # nothing is known: the rate stays as it is
-                self._anneals, self._share = False, 1.0
+                episode.anneals, episode.share = False, 1.0
         if not may_raise:
             model.leave_out_gate()
         if model.gate is not None:
@@ -208,36 +195,39 @@ class Controller:
 
     def hold_still(self) -> None:
         """Hold the rate from here on, along the schedule; only what has diverged is taken back."""
-        self._holds_still = True
+        self._episode.holds_still = True
 
     @property
     def holds_still(self) -> bool:
         """True where the rate is held for the rest of the training."""
-        return self._holds_still
+        return self._episode.holds_still
 
     def start_from(self, loss: float) -> None:
         """Take the loss of the first step, which every later loss is compared with."""
-        self._first_loss = loss if math.isfinite(loss) and loss > 0.0 else 1.0
-        self._descent = DescentCheck(self._first_loss)
+        episode = self._episode
+        episode.first_loss = loss if math.isfinite(loss) and loss > 0.0 else 1.0
+        episode.descent = DescentCheck(episode.first_loss)
 
     def start_from_weights(self, model: ModelAccess) -> None:
         """Take the present weights, put back by another than a step back, for the best so far.
 
         The lower losses on the way that was left do not count against them.
         """
+        episode = self._episode
         if model.snapshot is not None:
             model.snapshot.take()
-        self._history = loss_history.with_copy_of_start(self._history, True)
-        self.guard.forget_best()
+        episode.history = loss_history.with_copy_of_start(episode.history, True)
+        episode.guard.forget_best()
 
     def observe_step(self, loss: float) -> None:
         """Take in the loss of one step, or the mean loss of a call of several."""
-        self.guard.observe_step(loss)
-        reason = self.guard.reason_to_tell()
+        episode = self._episode
+        episode.guard.observe_step(loss)
+        reason = episode.guard.reason_to_tell()
         if reason is not None:
             warnings.warn(
-                f"QANCallback takes no more steps back in this training, after {self.guard.count}: "
-                f"{reason}.",
+                "QANCallback takes no more steps back in this training, after "
+                f"{episode.guard.count}: {reason}.",
                 RuntimeWarning,
                 stacklevel=5,
             )
@@ -245,7 +235,7 @@ class Controller:
     def start_counting(self, model: ModelAccess) -> None:
         """Count the loss of the last decision from here on: earlier losses do not depend on it."""
         self._take_loss(model)
-        self.guard.end_interval()
+        self._episode.guard.end_interval()
 
     def decide(
         self,
@@ -263,25 +253,27 @@ class Controller:
           credit_is_delayed: whether no step lies between decisions whose loss was not already
             fixed, so that it is the decision before the last that is credited. Defaults to False.
         """
+        episode = self._episode
         loss = self._take_loss(model)
-        log_loss = loss_history.relative_log(loss, self._first_loss)
-        if not self._losses.has_steps:  # nothing is known of the interval, good or bad
-            log_loss = self._history.now
-        history = loss_history.with_loss(self._history, log_loss)
+        log_loss = loss_history.relative_log(loss, episode.first_loss)
+        if not episode.losses.has_steps:  # nothing is known of the interval, good or bad
+            log_loss = episode.history.now
+        history = loss_history.with_loss(episode.history, log_loss)
         under_way = self._option_under_way(model, context, history)
         # The decision that is credited was the last of its option where another choice followed.
-        is_last = self._start.num_decisions == 1 if credit_is_delayed else under_way is None
-        learns = explore and is_last and (self._is_waiting or not credit_is_delayed)
+        is_last = episode.start.num_decisions == 1 if credit_is_delayed else under_way is None
+        learns = explore and is_last and (episode.is_waiting or not credit_is_delayed)
         reward, td_loss = self._credit(log_loss, context, learns, 1.0, credit_is_delayed)
         if credit_is_delayed:
-            self._waiting_observation, self._waiting_action = self._observation, self._action
-            self._waiting_number = self._start.num_decisions
+            episode.waiting_observation = episode.observation
+            episode.waiting_action = episode.action
+            episode.waiting_number = episode.start.num_decisions
         share = 1.0 / self._decisions_in_part(context)
-        smoothed = self._smoothed[0] + share * (log_loss - self._smoothed[0])
-        self._smoothed = np.array([smoothed, *self._smoothed[:2]])
-        self._history = history
-        self._is_waiting = credit_is_delayed
-        self._open_transitions += int(learns)
+        smoothed = episode.smoothed[0] + share * (log_loss - episode.smoothed[0])
+        episode.smoothed = np.array([smoothed, *episode.smoothed[:2]])
+        episode.history = history
+        episode.is_waiting = credit_is_delayed
+        episode.open_transitions += int(learns)
         return self._act(model, context, explore, Outcome(reward, loss, td_loss), under_way)
 
     def end(
@@ -302,33 +294,35 @@ class Controller:
           final_loss: the loss that the last reward is reckoned to; not-a-number where the training
             diverged. Defaults to the mean training loss since the last decision.
         """
-        interval_loss = mean_of(self._losses.left_over)
+        episode = self._episode
+        interval_loss = mean_of(episode.losses.left_over)
         # Without a step since counting started, the outcome of the last decision is unknown, and
         # counts as no change; a non-finite loss counts as divergence.
-        has_steps = self._losses.left_over[1] > 0.0
-        last = self._last_log_loss()
+        has_steps = episode.losses.left_over[1] > 0.0
+        last = episode.last_log_loss()
         loss, final = interval_loss, last
         if final_loss is not None:
-            loss, final = final_loss, loss_history.relative_log(final_loss, self._first_loss)
+            loss = final_loss
+            final = loss_history.relative_log(final_loss, episode.first_loss)
         has_diverged = not math.isfinite(loss) and (final_loss is not None or has_steps)
         if has_diverged and model.snapshot is not None:
             model.snapshot.restore()
         earlier_reward, learns = 0.0, explore
-        if self._is_waiting:
+        if episode.is_waiting:
             # Two decisions are open. Where the training diverged, the earlier one's outcome is the
             # end; else it is the last training loss, and the later one's the final loss.
             earlier_loss, discount = (final, 0.0) if has_diverged else (last, 1.0)
-            is_last = has_diverged or self._start.num_decisions == 1
+            is_last = has_diverged or episode.start.num_decisions == 1
             earlier_reward, _ = self._credit(
                 earlier_loss, context, explore and is_last, discount, True
             )
             learns = explore and not has_diverged
         reward, td_loss = self._credit(final, context, learns, 0.0, False)
-        self._open_transitions = 0
-        self._is_waiting = False
+        episode.open_transitions = 0
+        episode.is_waiting = False
         rate = float(model.read_rates()[0])
         return Decision(
-            action=self._action,
+            action=episode.action,
             rate=rate,
             rate_found=rate,
             reward=float(reward + earlier_reward),
@@ -350,15 +344,16 @@ class Controller:
         Returns:
           Whether weights were restored.
         """
-        loss = mean_of(self._losses.left_over)
-        has_steps = self._losses.left_over[1] > 0.0
+        episode = self._episode
+        loss = mean_of(episode.losses.left_over)
+        has_steps = episode.losses.left_over[1] > 0.0
         if model.snapshot is None or not has_steps:
             return False
-        history = loss_history.with_loss(self._history, self._last_log_loss())
+        history = loss_history.with_loss(episode.history, episode.last_log_loss())
         has_jumped = bool(loss_history.has_jumped(history))
-        if self._is_plain(loss) and self.guard.is_too_late(*_steps_of(context)):
+        if self._is_plain(loss) and episode.guard.is_too_late(*_steps_of(context)):
             return False
-        has_jumped &= self.guard.allows(loss, has_jumped, model.snapshot.distance)
+        has_jumped &= episode.guard.allows(loss, has_jumped, model.snapshot.distance)
         if has_jumped and loss_history.is_copy_bad(history):
             model.snapshot.forget()
         if has_jumped or not math.isfinite(loss):
@@ -366,20 +361,14 @@ class Controller:
             return True
         return False
 
-    def _last_log_loss(self) -> Any:
-        """Return the log loss of the steps since the last decision; the one before without any."""
-        if not self._losses.left_over[1]:
-            return self._log_loss
-        return loss_history.relative_log(mean_of(self._losses.left_over), self._first_loss)
-
     def rates_to_hold(self, model: ModelAccess) -> np.ndarray:
         """Return the learning rates to hold where the training goes on without an end, `[K]`.
 
         They are the schedule's mean, which keeps the length of the way; or the rates themselves
         where none applied.
         """
-        rates = model.read_rates() / (self._share * self._early_share)
-        if self.schedule is None or not self._anneals:
+        rates = self._episode.before_shares(model.read_rates())
+        if self.schedule is None or not self._episode.anneals:
             return rates
         return rates * float(np.mean(self.schedule(np.linspace(0.0, 1.0, 101))))
 
@@ -393,75 +382,43 @@ class Controller:
         Returns:
           The (first) learning rate that was assigned.
         """
+        episode = self._episode
         rates = model.read_rates()
-        if share != self._early_share:
-            rates = rates * share / self._early_share
+        if share != episode.early_share:
+            rates = rates * share / episode.early_share
             model.assign_rates(rates)
-            self._early_share = share
+            episode.early_share = share
         return float(rates[0])
 
     def abandon(self) -> None:
         """Forget an episode that was broken off, for example by an exception in `fit`."""
-        if self._open_transitions:
-            self.agent.abandon(self._open_transitions)
-        self._open_transitions = 0
+        if self._episode.open_transitions:
+            self.agent.abandon(self._episode.open_transitions)
         self._forget_episode()
 
     def observe_validation(self, loss: float) -> None:
         """Take in a validation loss that `fit` reports."""
-        log_loss = loss_history.relative_log(loss, self._first_loss)
-        self._history = loss_history.with_validation(self._history, log_loss)
+        episode = self._episode
+        log_loss = loss_history.relative_log(loss, episode.first_loss)
+        episode.history = loss_history.with_validation(episode.history, log_loss)
 
     def keep_loss(self, model: ModelAccess) -> None:
         """Keep what was counted of the loss before Keras sets its sums back to zero."""
-        self._losses.keep(model)
+        self._episode.losses.keep(model)
 
     def begin_epoch(self, model: ModelAccess) -> None:
         """Start from the sums of a new epoch."""
-        self._losses.begin_epoch(model)
+        self._episode.losses.begin_epoch(model)
 
     def mean_loss(self, model: ModelAccess) -> float:
         """Return the mean training loss since the last decision."""
-        return self._losses.read(model)
+        return self._episode.losses.read(model)
 
     # The checkpoint of a running training.
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the state of the running episode by name, without agent and model."""
-        return {
-            "observation": self._observation,
-            "action": np.array(self._action, np.int64),
-            "waiting_observation": self._waiting_observation,
-            "waiting_action": np.array(self._waiting_action, np.int64),
-            "option": np.array(
-                [
-                    self._start.num_decisions,
-                    self._start.start_progress,
-                    self._waiting_number,
-                    *self._return,
-                ],
-                float,
-            ),
-            "option_rates": np.asarray(self._start.start_rate, float),
-            "first_loss": np.array(self._first_loss),
-            "log_loss": np.array(self._log_loss),
-            "smoothed": self._smoothed,
-            "initial_rates": self._initial_rates,
-            "kept_rates": self._kept_rates,
-            "track": np.array(self._history),
-            "share": np.array(self._share),
-            "counted": self._losses.counted,
-            "left_over": self._losses.left_over,
-            "open_transitions": np.asarray(self._open_transitions),
-            "is_waiting": np.asarray(self._is_waiting),
-            "limits": np.array(
-                [self._may_raise, self._may_lower, self._anneals, self._holds_still]
-            ),
-            "early_share": np.array(self._early_share),
-            "highest_slope": np.array(self._highest_slope),
-            "descent": self._descent.array(),
-            **self.guard.arrays(),
-        }
+        return self._episode.arrays()
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Go on with the episode that `arrays` was called in.
@@ -469,42 +426,13 @@ class Controller:
         Raises:
           KeyError: an array is missing.
         """
-        self._observation, self._action = arrays["observation"], int(arrays["action"])
-        self._waiting_observation = arrays["waiting_observation"]
-        self._waiting_action = int(arrays["waiting_action"])
-        if "option" in arrays:  # not in files of earlier versions
-            number, progress, waiting, value, rewards = arrays["option"].tolist()
-            self._start = self._start._replace(
-                num_decisions=int(number),
-                start_rate=arrays["option_rates"],
-                start_progress=progress,
-            )
-            self._waiting_number, self._return = int(waiting), OptionReturn(value, int(rewards))
-        self._first_loss, self._log_loss = (float(arrays[n]) for n in ("first_loss", "log_loss"))
-        self._smoothed = np.asarray(arrays["smoothed"], float)
-        self._initial_rates = np.asarray(arrays["initial_rates"], float)
-        self._kept_rates = np.asarray(arrays["kept_rates"], float)
-        self._history = LossHistory(*np.asarray(arrays["track"], float))
-        self._share = float(arrays["share"])
-        self._losses.counted = np.asarray(arrays["counted"], float)
-        self._losses.left_over = np.asarray(arrays["left_over"], float)
-        self._open_transitions = int(arrays["open_transitions"])
-        self._is_waiting = bool(arrays["is_waiting"])
-        if "limits" in arrays:  # not in files of earlier versions
-            limits = map(bool, arrays["limits"])
-            self._may_raise, self._may_lower, self._anneals, self._holds_still = limits
-            self._early_share = float(arrays["early_share"])
-        self._highest_slope = float(arrays.get("highest_slope", 0.0))
-        self._descent = DescentCheck(self._first_loss)
-        if "descent" in arrays:
-            self._descent.restore(arrays["descent"])
-        self.guard.restore(arrays)
+        self._episode.restore(arrays)
 
     # One turn.
 
     def _take_loss(self, model: ModelAccess) -> float:
-        largest = LARGEST_LOSS * self._first_loss if self.can_step_back else math.inf
-        return self._losses.take(model, largest)
+        largest = LARGEST_LOSS * self._episode.first_loss if self.can_step_back else math.inf
+        return self._episode.losses.take(model, largest)
 
     @staticmethod
     def _decisions_in_part(context: DecisionContext) -> float:
@@ -522,31 +450,35 @@ class Controller:
 
         The reward is added to the return of the decision's option, which is learned if `learns`.
         """
-        reward = float(self.reward(self._log_loss, log_loss, float(context.num_decisions)))
-        self._log_loss = float(log_loss)
-        observation, action, number = self._observation, self._action, self._start.num_decisions
+        episode = self._episode
+        reward = float(self.reward(episode.log_loss, log_loss, float(context.num_decisions)))
+        episode.log_loss = float(log_loss)
+        observation, action = episode.observation, episode.action
+        number = episode.start.num_decisions
         if credit_is_delayed:
-            observation, action = self._waiting_observation, self._waiting_action
-            number = self._waiting_number
+            observation, action = episode.waiting_observation, episode.waiting_action
+            number = episode.waiting_number
         gamma = self.agent.gamma
-        so_far = OptionReturn() if number == 1 else self._return
-        self._return = so_far.plus(reward, gamma)
+        so_far = OptionReturn() if number == 1 else episode.option_return
+        episode.option_return = so_far.plus(reward, gamma)
         if not learns:
             return reward, math.nan
-        discount *= self._return.discount(gamma)
-        return reward, float(self.agent.learn(observation, action, self._return.value, discount))
+        discount *= episode.option_return.discount(gamma)
+        value = episode.option_return.value
+        return reward, float(self.agent.learn(observation, action, value, discount))
 
     def _option_under_way(
         self, model: ModelAccess, context: DecisionContext, history: LossHistory
     ) -> OptionContext | None:
         """Return the point that the option under way has come to; None where the agent is asked."""
-        action = self.actions[self._action]
+        episode = self._episode
+        action = self.actions[episode.action]
         # Where other data came, the rate becomes what it was before them.
-        if not isinstance(action, Option) or self.guard.data_changed:
+        if not isinstance(action, Option) or episode.guard.data_changed:
             return None
-        rates = model.read_rates() / (self._share * self._early_share)
-        state = RateState(rates, self._kept_rates, self._initial_rates, history)
-        return option_under_way(action, self._start, state, context)
+        rates = episode.before_shares(model.read_rates())
+        state = RateState(rates, episode.kept_rates, episode.initial_rates, history)
+        return option_under_way(action, episode.start, state, context)
 
     def _act(
         self,
@@ -565,67 +497,50 @@ class Controller:
           outcome: of the decision before. Defaults to none.
           under_way: the point of the option that goes on. Defaults to None: the agent chooses.
         """
+        episode = self._episode
         found = model.read_rates()
         slope = self._slope_estimate(model)
-        rates = found / (self._share * self._early_share)
-        if self.guard.data_changed:
-            rates, self._history = self.guard.rates_before, loss_history.from_here(self._history)
-            self.guard.data_changed = False
+        rates = episode.before_shares(found)
+        if episode.guard.data_changed:
+            rates = episode.guard.rates_before
+            episode.history = loss_history.from_here(episode.history)
+            episode.guard.data_changed = False
             if not explore:
-                rates = self._leave_alone(rates)
-        state = RateState(
-            rates,
-            self._kept_rates,
-            self._initial_rates,
-            self._history,
-        )
+                rates = episode.leave_alone(rates)
+        state = RateState(rates, episode.kept_rates, episode.initial_rates, episode.history)
         first = option_context(state, context)
-        actions = self._action_set.at(first, under_way, self._action)
+        actions = self._action_set.at(first, under_way, episode.action)
         observation = self._observe(model, context, state, slope)
         if under_way is None:
             choice = self.agent.act(observation, explore)
         else:
-            choice = ActionChoice(self._action, np.full(len(self.actions), np.nan), 0.0)
+            choice = ActionChoice(episode.action, np.full(len(self.actions), np.nan), 0.0)
         is_held = False
         if model.gate is not None:
             slope = model.gate.estimate()
             largest = model.gate.largest_factor(slope, context.progress)
-            within = self._within(actions, choice, state, context.progress, largest)
+            within = choice_within(actions, choice, state, context.progress, largest)
             # An option that goes on holds the rate where it may not raise it so far.
             is_held = under_way is not None and within.action != choice.action
             choice = choice if is_held else within
         outcome = outcome or Outcome()
         is_contradicted = self._is_contradicted(slope, context, outcome)
         if is_contradicted:
-            state = state._replace(rates=self._leave_alone(state.rates))
-        may_step_back, instead = self._may_step_back(model, context, outcome), None
-        if not may_step_back and actions.is_step_back(choice.action):
-            instead = actions.best_within(
-                choice.q_values, state.rates, state.initial_rates, context.progress
-            )
-        falls_early = self._early_share < 1.0
-        limits = Limits(
-            may_step_back=may_step_back,
-            instead=instead,
-            may_raise=self._may_raise and not (self._holds_still or falls_early or is_held),
-            may_lower=self._may_lower and not self._holds_still,
-            # A policy that begins low finds its way up to the rate that it began with.
-            highest_rate=0.0 if model.slope is None or falls_early else self._initial_rates,
-            lowest_rate=LOWEST_RELATIVE_RATE * self._initial_rates
-            if math.isfinite(outcome.loss)
-            else 0.0,
-            lowest_decayed=LOWEST_DECAYED_RATE * self._initial_rates,
-        )
+            state = state._replace(rates=episode.leave_alone(state.rates))
+        limits = self._limits(model, context, outcome, is_held)
+        if not limits.may_step_back and actions.is_step_back(choice.action):
+            at = state.rates, state.initial_rates, context.progress
+            limits = limits._replace(instead=actions.best_within(choice.q_values, *at))
         effect = apply_action(actions, choice.action, state, context.progress, limits)
         effect = self._note_step_back(effect, state, context, outcome)
         if is_contradicted and model.snapshot is not None:
             # What was learned at raised rates is taken back, where that is little.
-            is_best = bool(effect.keeps) or self.guard.is_too_late(*_steps_of(context))
+            is_best = bool(effect.keeps) or episode.guard.is_too_late(*_steps_of(context))
             effect = effect._replace(restores=effect.restores | (not is_best))
         self._action_set.select(int(effect.action))
         self._apply_to_weights(model, effect)
-        self._share = schedule_share(self.schedule if self._anneals else None, context)
-        assigned = effect.state.rates * self._share * self._early_share
+        episode.share = schedule_share(self.schedule if episode.anneals else None, context)
+        assigned = effect.state.rates * episode.share * episode.early_share
         model.assign_rates(assigned)
         model.motion.remember(restored=bool(effect.restores))
         self._reopen_slope(
@@ -636,14 +551,15 @@ class Controller:
         if model.gate is not None:
             changed = bool(effect.restores) or not np.allclose(effect.state.rates, state.rates)
             model.gate.measure_again(context.interval, context.progress, changed)
-        self._kept_rates, self._history = effect.state.kept_rates, effect.state.history
+        episode.kept_rates = effect.state.kept_rates
+        episode.history = effect.state.history
         if under_way is None:
-            self._observation, self._action = observation, int(effect.action)
+            episode.observation, episode.action = observation, int(effect.action)
         start = under_way or first
-        self._start = start._replace(num_decisions=start.num_decisions + 1)
-        is_option = isinstance(self.actions[self._action], Option)
+        episode.start = start._replace(num_decisions=start.num_decisions + 1)
+        is_option = isinstance(self.actions[episode.action], Option)
         return Decision(
-            action=self._action,
+            action=episode.action,
             rate=float(assigned[0]),
             rate_found=float(found[0]),
             reward=outcome.reward,
@@ -653,52 +569,43 @@ class Controller:
             q_values=np.asarray(choice.q_values, float).tolist(),
             has_stepped_back=bool(effect.restores),
             slope=None if slope is None else (slope.ratio, slope.error),
-            option_decision=self._start.num_decisions if is_option else None,
+            option_decision=episode.start.num_decisions if is_option else None,
+        )
+
+    def _limits(
+        self, model: ModelAccess, context: DecisionContext, outcome: Outcome, is_held: bool
+    ) -> Limits:
+        """Return the limits of a decision, whatever the agent chose."""
+        episode = self._episode
+        falls_early = episode.early_share < 1.0
+        lowest = LOWEST_RELATIVE_RATE if math.isfinite(outcome.loss) else 0.0
+        return Limits(
+            may_step_back=self._may_step_back(model, context, outcome),
+            may_raise=episode.may_raise and not (episode.holds_still or falls_early or is_held),
+            may_lower=episode.may_lower and not episode.holds_still,
+            # A policy that begins low finds its way up to the rate that it began with.
+            highest_rate=0.0 if model.slope is None or falls_early else episode.initial_rates,
+            lowest_rate=lowest * episode.initial_rates,
+            lowest_decayed=LOWEST_DECAYED_RATE * episode.initial_rates,
         )
 
     def _is_contradicted(
         self, slope: SlopeEstimate | None, context: DecisionContext, outcome: Outcome
     ) -> bool:
         """Return whether the loss does not fall as the slopes say, for the first time."""
-        if slope is None or self._holds_still:
+        if slope is None or self._episode.holds_still:
             return False
-        return self._descent.contradicts(slope, context.taken, outcome.loss)
-
-    def _leave_alone(self, rates: Any) -> Any:
-        """Return the compiled rates, or lower ones that were found, to be held from here on."""
-        self._holds_still, self._anneals = True, False
-        return np.minimum(rates, self._initial_rates)
-
-    @staticmethod
-    def _within(
-        actions: ActionSet, choice: ActionChoice, state: RateState, progress: float, largest: float
-    ) -> ActionChoice:
-        """Return a choice, or the next best one where it raises the rate too far.
-
-        Args:
-          actions: to choose from.
-          choice: the agent's.
-          state: the rates before it.
-          progress: the share of the training that is done.
-          largest: the largest factor that leads above the rate that the training began with.
-        """
-        rates, initial_rates = state.rates, state.initial_rates
-        # Rounding apart, the way back up to that rate is free.
-        largest = max(largest, 1.0001 * float(initial_rates[0] / rates[0]))
-        at = rates, initial_rates, progress
-        if actions.is_step_back(choice.action) or actions.factor(choice.action, *at) <= largest:
-            return choice
-        best = actions.best_within(choice.q_values, *at, largest)
-        return choice if best is None else choice._replace(action=best)
+        return self._episode.descent.contradicts(slope, context.taken, outcome.loss)
 
     def _slope_estimate(self, model: ModelAccess) -> SlopeEstimate | None:
         """Return the slope ratio since the rate last changed, and note how high it has been."""
+        episode = self._episode
         if model.slope is None:
             return None
         found = model.slope.estimate()
         if found.is_known:
-            self._highest_slope = max(self._highest_slope, found.ratio - found.error)
-        return found._replace(highest=self._highest_slope)
+            episode.highest_slope = max(episode.highest_slope, found.ratio - found.error)
+        return found._replace(highest=episode.highest_slope)
 
     @staticmethod
     def _reopen_slope(model: ModelAccess, context: DecisionContext, changed: bool) -> None:
@@ -713,37 +620,39 @@ class Controller:
     def _may_step_back(
         self, model: ModelAccess, context: DecisionContext, outcome: Outcome
     ) -> bool:
-        if model.snapshot is None or not self._losses.has_steps:
+        episode = self._episode
+        if model.snapshot is None or not episode.losses.has_steps:
             return False
-        if self._holds_still and math.isfinite(outcome.loss):
+        if episode.holds_still and math.isfinite(outcome.loss):
             return False
-        if self._may_raise and self._history.now <= self._history.best:
+        if episode.may_raise and episode.history.now <= episode.history.best:
             return True  # nothing is rolled back, only the rate falls
-        if self._is_plain(outcome.loss) and self.guard.is_too_late(*_steps_of(context)):
+        if self._is_plain(outcome.loss) and episode.guard.is_too_late(*_steps_of(context)):
             return False
-        has_jumped = bool(loss_history.has_jumped(self._history))
-        return self.guard.allows(outcome.loss, has_jumped, model.snapshot.distance)
+        has_jumped = bool(loss_history.has_jumped(episode.history))
+        return episode.guard.allows(outcome.loss, has_jumped, model.snapshot.distance)
 
     def _is_plain(self, loss: float) -> bool:
         """Return whether a loss is finite, and not so high that it can only have diverged."""
-        return loss < FAR_ABOVE * self._first_loss
+        return loss < FAR_ABOVE * self._episode.first_loss
 
     def _note_step_back(
         self, effect: Effect, state: RateState, context: DecisionContext, outcome: Outcome
     ) -> Effect:
         """Tell the guard of a new best loss or a step back; restore the rates if it gives up."""
+        episode = self._episode
         step, num_steps = _steps_of(context)
         if effect.forgets:
-            self.guard.forget_best()
+            episode.guard.forget_best()
         if effect.keeps:
-            self.guard.note_best(step)
-        self.guard.end_interval()
+            episode.guard.note_best(step)
+        episode.guard.end_interval()
         if not effect.restores:
             return effect
-        self.guard.note_step_back(state.rates, step, num_steps, self._is_plain(outcome.loss))
-        if not self.guard.was_in_vain:
+        episode.guard.note_step_back(state.rates, step, num_steps, self._is_plain(outcome.loss))
+        if not episode.guard.was_in_vain:
             return effect
-        return effect._replace(state=effect.state._replace(rates=self.guard.rates_before))
+        return effect._replace(state=effect.state._replace(rates=episode.guard.rates_before))
 
     def _observe(
         self,
@@ -758,7 +667,7 @@ class Controller:
             rate=state.rates[0],
             initial_rate=state.initial_rates[0],
             progress=context.progress,
-            log_losses=self._smoothed,
+            log_losses=self._episode.smoothed,
             decisions_in_part=self._decisions_in_part(context),
             history=state.history,
             motion=model.motion.read(context.taken),

@@ -7,6 +7,9 @@ import math
 import keras
 import numpy as np
 
+from keras_qan.actions import ActionSet
+from keras_qan.agents import ActionChoice
+from keras_qan.qan.rule import RateState
 from keras_qan.qan.slope_ratio import FEWEST_STEPS, SlopeEstimate, SlopeMeter
 from keras_qan.qan.variables import workers_of
 
@@ -108,3 +111,25 @@ class RaiseGate:
         """Take over what `arrays` gave; what was measured since is of other weights."""
         self._was_unclear = bool(arrays.get("gate/was_unclear", True))
         self.meter.open()
+
+
+def choice_within(
+    actions: ActionSet, choice: ActionChoice, state: RateState, progress: float, largest: float
+) -> ActionChoice:
+    """Return a choice, or the next best one where it raises the rate too far.
+
+    Args:
+      actions: to choose from.
+      choice: the agent's.
+      state: the rates before it.
+      progress: the share of the training that is done.
+      largest: the largest factor that leads above the rate that the training began with.
+    """
+    rates, initial_rates = state.rates, state.initial_rates
+    # Rounding apart, the way back up to that rate is free.
+    largest = max(largest, 1.0001 * float(initial_rates[0] / rates[0]))
+    at = rates, initial_rates, progress
+    if actions.is_step_back(choice.action) or actions.factor(choice.action, *at) <= largest:
+        return choice
+    best = actions.best_within(choice.q_values, *at, largest)
+    return choice if best is None else choice._replace(action=best)

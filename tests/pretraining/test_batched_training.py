@@ -171,7 +171,7 @@ def test_the_callback_controls_a_keras_model_as_the_population_is_controlled(
     class Note(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             rates.append(float(model.optimizer.learning_rate))
-            states.append(callback.state.controller._observation)
+            states.append(callback.state.controller._episode.observation)
             first_losses.append(callback._running.first_loss)
 
     validation = (data.validation_x[0].numpy(), data.validation_y[0].numpy())

@@ -1,0 +1,175 @@
+"""The state of one episode: all that a `Controller` knows of the training that it steers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from keras_qan.actions import OptionContext
+from keras_qan.observations import loss_history
+from keras_qan.observations.loss_history import LossHistory
+from keras_qan.qan.descent_check import DescentCheck
+from keras_qan.qan.interval_loss import IntervalLoss, mean_of
+from keras_qan.qan.rewards import OptionReturn
+from keras_qan.qan.step_back_guard import StepBackGuard
+
+
+def _no_rates() -> np.ndarray:
+    return np.zeros(0)
+
+
+def _no_option() -> OptionContext:
+    return OptionContext(_no_rates(), _no_rates(), _no_rates(), 0.0, 0.0)
+
+
+@dataclasses.dataclass
+class Episode:
+    """The state of one episode, without agent and model.
+
+    Attributes:
+      observation: the agent's state at the last choice, float32 `[F]`.
+      action: what was chosen there.
+      start: where it was chosen, with the decisions taken under it: 1 where it is no option.
+      waiting_observation: the state of the choice before, where its credit is delayed.
+      waiting_action: what was chosen there.
+      waiting_number: the decisions taken under it.
+      is_waiting: whether a choice waits for its credit.
+      option_return: the rewards of the option under way.
+      open_transitions: transitions that the agent has learned of this episode.
+      first_loss: the loss that all later ones are compared with.
+      log_loss: log(loss / first loss) that the next reward is reckoned from.
+      smoothed: the log loss, smoothed, at this decision and the two before, `[3]`.
+      history: the log losses and rates of the decisions.
+      losses: the loss since the last decision.
+      initial_rates: the learning rates that the training began with, `[K]`.
+      kept_rates: those that led to the snapshot, `[K]`.
+      share: the schedule's share in the present rates.
+      early_share: the share of an early fall in them.
+      may_raise: whether the rate may rise above the one that it began with.
+      may_lower: whether it may fall but by a step back.
+      anneals: whether the schedule applies.
+      holds_still: whether the rate is held for the rest of the training.
+      highest_slope: the highest lower bound of the slope ratio so far.
+      descent: whether the loss falls as its slopes say.
+      guard: whether step backs are allowed.
+    """
+
+    observation: np.ndarray
+    action: int = 0
+    start: OptionContext = dataclasses.field(default_factory=_no_option)
+    waiting_observation: np.ndarray = dataclasses.field(default_factory=_no_rates)
+    waiting_action: int = 0
+    waiting_number: int = 0
+    is_waiting: bool = False
+    option_return: OptionReturn = dataclasses.field(default_factory=OptionReturn)
+    open_transitions: int = 0
+    first_loss: float = 1.0
+    log_loss: float = 0.0
+    smoothed: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(3))
+    history: LossHistory = dataclasses.field(default_factory=loss_history.start_history)
+    losses: IntervalLoss = dataclasses.field(default_factory=IntervalLoss)
+    initial_rates: np.ndarray = dataclasses.field(default_factory=_no_rates)
+    kept_rates: np.ndarray = dataclasses.field(default_factory=_no_rates)
+    share: float = 1.0
+    early_share: float = 1.0
+    may_raise: bool = True
+    may_lower: bool = True
+    anneals: bool = True
+    holds_still: bool = False
+    highest_slope: float = 0.0
+    descent: DescentCheck = dataclasses.field(default_factory=DescentCheck)
+    guard: StepBackGuard = dataclasses.field(default_factory=StepBackGuard)
+
+    def before_shares(self, rates: Any) -> Any:
+        """Return rates before the schedule's share and that of an early fall, as actions know them.
+
+        Args:
+          rates: the model's, `[K]`.
+        """
+        return rates / (self.share * self.early_share)
+
+    def leave_alone(self, rates: Any) -> Any:
+        """Return the compiled rates, or lower ones that were found, to be held from here on.
+
+        Args:
+          rates: the present ones, before shares, `[K]`.
+        """
+        self.holds_still, self.anneals = True, False
+        return np.minimum(rates, self.initial_rates)
+
+    def last_log_loss(self) -> Any:
+        """Return the log loss of the steps since the last decision; the one before without any."""
+        if not self.losses.left_over[1]:
+            return self.log_loss
+        return loss_history.relative_log(mean_of(self.losses.left_over), self.first_loss)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return its state by name, for a checkpoint of a running training."""
+        start, limits = self.start, (self.may_raise, self.may_lower, self.anneals, self.holds_still)
+        option = start.num_decisions, start.start_progress, self.waiting_number, *self.option_return
+        return {
+            "observation": self.observation,
+            "action": np.array(self.action, np.int64),
+            "waiting_observation": self.waiting_observation,
+            "waiting_action": np.array(self.waiting_action, np.int64),
+            "option": np.array(option, float),
+            "option_rates": np.asarray(start.start_rate, float),
+            "first_loss": np.array(self.first_loss),
+            "log_loss": np.array(self.log_loss),
+            "smoothed": self.smoothed,
+            "initial_rates": self.initial_rates,
+            "kept_rates": self.kept_rates,
+            "track": np.array(self.history),
+            "share": np.array(self.share),
+            "counted": self.losses.counted,
+            "left_over": self.losses.left_over,
+            "open_transitions": np.asarray(self.open_transitions),
+            "is_waiting": np.asarray(self.is_waiting),
+            "limits": np.array(limits),
+            "early_share": np.array(self.early_share),
+            "highest_slope": np.array(self.highest_slope),
+            "descent": self.descent.array(),
+            **self.guard.arrays(),
+        }
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over what `arrays` gave; files of earlier versions hold a part of it.
+
+        Raises:
+          KeyError: an array is missing.
+        """
+        self.observation, self.action = arrays["observation"], int(arrays["action"])
+        self.waiting_observation = arrays["waiting_observation"]
+        self.waiting_action = int(arrays["waiting_action"])
+        if "option" in arrays:
+            number, progress, waiting, value, rewards = arrays["option"].tolist()
+            self.start = self.start._replace(
+                num_decisions=int(number),
+                start_rate=arrays["option_rates"],
+                start_progress=progress,
+            )
+            self.waiting_number, self.option_return = (
+                int(waiting),
+                OptionReturn(value, int(rewards)),
+            )
+        self.first_loss, self.log_loss = (float(arrays[n]) for n in ("first_loss", "log_loss"))
+        self.smoothed = np.asarray(arrays["smoothed"], float)
+        self.initial_rates = np.asarray(arrays["initial_rates"], float)
+        self.kept_rates = np.asarray(arrays["kept_rates"], float)
+        self.history = LossHistory(*np.asarray(arrays["track"], float))
+        self.share = float(arrays["share"])
+        self.losses.counted = np.asarray(arrays["counted"], float)
+        self.losses.left_over = np.asarray(arrays["left_over"], float)
+        self.open_transitions = int(arrays["open_transitions"])
+        self.is_waiting = bool(arrays["is_waiting"])
+        if "limits" in arrays:
+            limits = map(bool, arrays["limits"])
+            self.may_raise, self.may_lower, self.anneals, self.holds_still = limits
+            self.early_share = float(arrays["early_share"])
+        self.highest_slope = float(arrays.get("highest_slope", 0.0))
+        self.descent = DescentCheck(self.first_loss)
+        if "descent" in arrays:
+            self.descent.restore(arrays["descent"])
+        self.guard.restore(arrays)
