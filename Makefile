@@ -17,7 +17,7 @@ help:
 	@echo "make test-fast  the fast part of them"
 	@echo "make stress     long trials: whole runs killed, files damaged, writers broken off"
 	@echo "make test-pythons  a smoke test on the oldest and the newest Python that is found"
-	@echo "make bench-fast the benchmark behind README's table, on two seeds"
+	@echo "make bench-fast README's figures on fewer seeds; a quarter of an hour on two cores"
 	@echo "make bench      the benchmarks behind docs/results.md and README, resumable; hours"
 	@echo "make docs       the documentation as static pages in site/"
 	@echo "make package    wheel and sdist, built, checked and tried in an environment of their own"
@@ -86,17 +86,21 @@ test-lowest:
 	.venv-lowest/bin/uv pip install --python .venv-lowest/bin/python --quiet --no-deps tf-agents==0.19.0
 	.venv-lowest/bin/python -m pytest -m "not slow and not stress"
 
-# The tables behind README's, of its six tasks, on two seeds instead of eight; what was measured is
-# kept and not done again. MNIST and CIFAR-10 are read from TFDS_DATA_DIR.
+# README's figures, on fewer seeds: the table of its six tasks, ten other networks, and the habits.
+# What was measured is kept and not done again. MNIST and CIFAR-10 are read from TFDS_DATA_DIR.
 bench-fast: setup
 	$(BIN)/python benchmarks/versus_schedules/run.py --seeds=2 --out=runs/benchmarks/fast \
 	  --tasks=cancer-mlp,diabetes-regression,mnist-mlp,mnist-autoencoder,cifar-cnn-bn,cifar-cnn-adamw
+	$(BIN)/python benchmarks/versus_schedules/zero_shot.py --steps=240 --arms=none,qan --factors=1 \
+	  --out=runs/benchmarks/fast/zero_shot
+	$(BIN)/python benchmarks/habits/run.py --seeds=0 --folder=runs/benchmarks/fast/habits
 
 # The benchmarks behind the table at the head of docs/results.md, and what README takes from it. Hours;
 # each goes on where it was, and does nothing where all its lines are there.
 bench: setup
 	$(BIN)/python benchmarks/habits/run.py
 	$(BIN)/python benchmarks/rally/run.py --part=growth
+	$(BIN)/python benchmarks/versus_schedules/zero_shot.py --steps=240 --seeds=3 --arms=none,qan --write
 	$(BIN)/python benchmarks/versus_schedules/run.py --write
 	$(BIN)/python benchmarks/pages.py
 

@@ -2,6 +2,7 @@
 
     python benchmarks/versus_schedules/zero_shot.py --tasks=text-lstm,cifar-vit   # TFDS_DATA_DIR
     python benchmarks/versus_schedules/zero_shot.py --report
+    python benchmarks/versus_schedules/zero_shot.py --steps=240 --seeds=3 --write
 
 All arms of a seed have the same initial weights and the same batches. `fit` is given half of the
 held-out examples as validation data; the score is the loss on the other half after the last step.
@@ -10,6 +11,7 @@ Every training is a line in a file, and what is there is not done again.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 import warnings
@@ -28,7 +30,7 @@ from more_tasks import DEFAULT_RATES, MORE_TASKS, TUNED_ON
 from tasks import Task
 from trainings import Scheduled
 
-from benchmarks.common.records import Records, Row
+from benchmarks.common.records import Records, Row, read_rows
 from benchmarks.common.tables import format_header, format_row
 from keras_qan import QANCallback
 from keras_qan.actions import Cosine
@@ -41,6 +43,10 @@ _SEEDS = flags.DEFINE_integer("seeds", 1, "unseen seeds", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 320, "steps of a training", lower_bound=8)
 _OUT = flags.DEFINE_string("out", "runs/benchmarks/zero_shot", "where the lines are kept")
 _REPORT = flags.DEFINE_bool("report", False, "only print the table of what is there")
+_WRITE = flags.DEFINE_bool("write", False, "put the lines into zero_shot.jsonl, for the pages")
+
+#: The lines that README and the pages are written from.
+KEPT = Path(__file__).resolve().parent / "zero_shot.jsonl"
 
 FIRST_SEED = 3_000_000
 
@@ -228,6 +234,15 @@ def _line(name: str, rows: list[Row]) -> tuple[list[str], dict[tuple[str, str], 
     return cells, {key: values for key, values in gaps.items() if values}
 
 
+def keep(rows: list[Row], keys: tuple[str, ...]) -> None:
+    """Put rows into the kept file, in the place of those of the same trainings."""
+    found = {tuple(row[key] for key in keys): row for row in read_rows(KEPT)}
+    for row in rows:
+        named = {key: row[key] for key in keys}
+        found[tuple(named.values())] = named | {"test_loss": round(row["test_loss"], 4)}
+    KEPT.write_text("".join(json.dumps(row) + "\n" for row in found.values()), encoding="utf-8")
+
+
 def main(_: list[str]) -> None:
     """Train what is missing, then print the table."""
     keys = ("task", "arm", "rate", "seed", "steps")
@@ -243,6 +258,8 @@ def main(_: list[str]) -> None:
                 print(*key[:4], f"{score(row):.3f}", f"{row['seconds']} s", flush=True)
         rows += records.rows
     print(report(rows))
+    if _WRITE.value:
+        keep([row for row in rows if row["steps"] == _STEPS.value], keys)
 
 
 if __name__ == "__main__":

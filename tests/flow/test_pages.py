@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -38,6 +39,22 @@ def test_a_page_without_the_marks_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "ROOT", tmp_path)
     with pytest.raises(ValueError, match=r"no place for 'ranks': <!--ranks-->"):
         pages.written("README.md")
+
+
+def test_the_gaps_of_other_networks_are_those_of_the_kept_lines():
+    rows = [row for row in records("versus_schedules/zero_shot.jsonl") if row["steps"] == 240]
+    losses = {}
+    for row in rows:
+        losses[row["task"], row["arm"], row["rate"], row["seed"]] = row["test_loss"]
+    ratios = {}
+    for (task, arm, rate, seed), loss in losses.items():
+        if arm == "qan" and (task, "none", rate, seed) in losses:
+            ratios.setdefault(task, []).append(loss / losses[task, "none", rate, seed])
+    gaps = pages.zero_shot_gaps()
+    assert set(gaps) == set(ratios)
+    for task, found in ratios.items():
+        geometric_mean = math.prod(found) ** (1 / len(found))
+        assert math.exp(gaps[task]) == pytest.approx(geometric_mean)
 
 
 def test_the_table_of_habits_is_that_of_its_records():
