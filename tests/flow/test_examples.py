@@ -17,7 +17,10 @@ NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 SMALL = {"FRACTION": 0.1, "EPOCHS": 2, "TRIALS": 2}
 
 #: Sizes of notebooks that need more examples.
-OTHERS = {"imbalanced_and_wrong_labels": {"FRACTION": 1.0, "EPOCHS": 1}}
+OTHERS = {
+    "imbalanced_and_wrong_labels": {"FRACTION": 1.0, "EPOCHS": 1},
+    "another_library": {"EPISODES": 2, "DECISIONS": 64},
+}
 
 #: What a notebook prints at its end, in any form.
 LAST = {
@@ -25,6 +28,7 @@ LAST = {
     "own_policy": r"rule of thumb: validation loss \d",
     "imbalanced_and_wrong_labels": r"LossRank, easy first: [\d.]+% right",
     "growing_a_trained_model": r"validation accuracy after training on: [\d.]+%",
+    "another_library": r"the policy that ships: return [-\d.]+\n(PPO after|stable-baselines3 is)",
     "searches": r"Optuna: \{.*\} validation loss \d",
     "ray_tune": r"Ray Tune: \{.*\} validation loss \d",
     "stopping_hopeless_trials": r"\d+ epochs instead of \d+",
@@ -53,7 +57,10 @@ def test_a_notebook_runs_in_a_small_form(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     chosen = SMALL | OTHERS.get(path.stem, {})
     sizes = "\n".join(f"{name} = {value}" for name, value in chosen.items())
-    assert re.search(LAST[path.stem], printed(run(path, sizes)))
+    text = printed(run(path, sizes))
+    assert re.search(LAST[path.stem], text)
+    if "is not installed" in text:
+        pytest.skip(text.splitlines()[-1])
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
