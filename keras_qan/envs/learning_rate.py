@@ -105,7 +105,8 @@ class LearningRateEnv(gymnasium.Env[np.ndarray, np.int64]):
         settings = presets.transfer()
         self.render_mode = render_mode
         self._templates, self._num_steps = tuple(templates), (low, high)
-        self._actions: tuple[Action, ...] = tuple(actions or settings["actions"])
+        self._actions = tuple(settings["actions"] if actions is None else actions)
+        check(len(self._actions) > 0, "LearningRateEnv's actions", actions, "at least one")
         self._observations, self._rate_bounds = settings["observations"], settings["rate_bounds"]
         self._schedule = schedule
         self._reward = LogLossDrop()

@@ -40,7 +40,7 @@ from keras_qan.qan.training_memory import (
     rates_to_go_on_with,
     remember_fit,
 )
-from keras_qan.qan.variables import workers_of
+from keras_qan.qan.variables import are_same_rates, workers_of
 from keras_qan.utils.backend import Keras3Callback
 
 #: Calls of Keras's hook without a loss after which the rate of a training is left as it is.
@@ -559,10 +559,9 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
             LEFT_ALONE.add(self.model.optimizer)
             rates = fit.model.read_rates()
             fit.put_rate_back()
-            if fit.model.snapshot is not None and not np.allclose(
-                rates, fit.model.read_rates(), rtol=1e-5, atol=0.0
-            ):  # the first step was taken at another rate
-                fit.model.snapshot.restore()
+            was_other = not are_same_rates(rates, fit.model.read_rates())
+            if fit.model.snapshot is not None and was_other:
+                fit.model.snapshot.restore()  # the first step was taken at another rate
             messages.warn_of_loss(loss, "steers nothing in this fit")
             return False
         fit.first_loss = loss

@@ -28,6 +28,7 @@ from keras_qan.qan.variables import (
     optimizer_parts,
     rate_variables,
     read_number,
+    read_rates,
     synchronize,
     value_of,
 )
@@ -183,7 +184,7 @@ class ModelAccess:
 
     def read_rates(self) -> np.ndarray:
         """Return the learning rates, float64 `[K]`."""
-        return np.array([read_number(rate) for rate in self._rates])
+        return read_rates(self._rates)
 
     def assign_rates(self, rates: np.ndarray) -> None:
         """Assign the learning rates, `[K]`, on every device."""

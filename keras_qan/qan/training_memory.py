@@ -9,10 +9,12 @@ import keras
 import numpy as np
 
 from keras_qan.qan.variables import (
+    are_same_rates,
     assign_rates,
     optimizer_parts,
     rate_variables,
     read_number,
+    read_rates,
     value_of,
 )
 
@@ -67,7 +69,7 @@ def rates_to_go_on_with(model: keras.Model, rates: np.ndarray) -> np.ndarray | N
       rates: its present learning rates, `[K]`.
     """
     end = _ENDS.get(model.optimizer)
-    if end is None or not _are_same(end.rates_left, rates):
+    if end is None or not are_same_rates(end.rates_left, rates):
         return None
     goes_on = _steps_of(model) == end.steps and _mark_of(model) == end.weights
     return end.rates_to_hold if goes_on else None
@@ -98,16 +100,12 @@ def rates_to_begin_with(model: keras.Model) -> np.ndarray:
     They are not put back where somebody has set the rate since.
     """
     variables = rate_variables(model)
-    rates = np.array([read_number(variable) for variable in variables])
+    rates = read_rates(variables)
     began, assigned = _RUNNING.pop(model.optimizer, (rates, rates))
-    if not _are_same(assigned, rates):
+    if not are_same_rates(assigned, rates):
         return rates
     assign_rates(variables, began)
     return began
-
-
-def _are_same(some: np.ndarray, others: np.ndarray) -> bool:
-    return np.allclose(some, others, rtol=1e-5, atol=0.0)
 
 
 def _steps_of(model: keras.Model) -> float:

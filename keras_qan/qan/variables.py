@@ -78,6 +78,16 @@ def rate_variables(model: keras.Model) -> list[keras.Variable]:
     return found
 
 
+def read_rates(variables: Sequence[Any]) -> np.ndarray:
+    """Return the learning rates, float64 `[K]`."""
+    return np.array([read_number(variable) for variable in variables])
+
+
+def are_same_rates(some: np.ndarray, others: np.ndarray) -> bool:
+    """Return whether learning rates, `[K]`, are the same but for rounding."""
+    return np.allclose(some, others, rtol=1e-5, atol=0.0)
+
+
 def assign_rates(variables: Sequence[Any], rates: np.ndarray) -> None:
     """Assign the learning rates, `[K]`, on every device."""
     for variable, value in zip(variables, rates, strict=True):

@@ -119,6 +119,8 @@ def test_what_it_cannot_do_is_said(env):
         env.step(5)
     with pytest.raises(ValueError, match="at least one"):
         LearningRateEnv(templates=())
+    with pytest.raises(ValueError, match=r"actions.*at least one"):
+        LearningRateEnv(actions=())
     with pytest.raises(ValueError, match="20 <= fewest <= most"):
         LearningRateEnv(num_steps=(60, 20))
     with pytest.raises(ValueError, match="render_mode"):
