@@ -26,11 +26,9 @@ from keras_qan.experiments.learning_rate import LearningRateExperiment
 from keras_qan.experiments.statistics import DIVERGED_LOG_LOSS
 from keras_qan.utils import progress
 
-_SEEDS = flags.DEFINE_list("seeds", ["0", "1000", "2000"], "of the learning, apart by its episodes")
-_EPISODES = flags.DEFINE_integer("episodes", 120, "trainings that an agent learns from", 1)
-_EVALUATIONS = flags.DEFINE_integer(
-    "eval_seeds", 6, "unseen seeds that each arm is trained with", 1
-)
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1000", "2000"], "of the learning")
+_EPISODES = flags.DEFINE_integer("episodes", 100, "trainings that an agent learns from", 1)
+_EVALUATIONS = flags.DEFINE_integer("eval_seeds", 5, "unseen seeds of each arm", 1)
 _RUNS = flags.DEFINE_string("runs", "runs/benchmarks/options", "where the runs are kept")
 
 PRESETS = ("default", "options")
