@@ -3,7 +3,9 @@
 from keras_qan.distribute.cluster import Cluster
 from keras_qan.distribute.collectives import (
     WorkerGroup,
+    WorkerLostError,
     current_worker_group,
+    lost_worker_is_said,
     worker_directory,
     worker_group_of,
 )
@@ -13,8 +15,10 @@ __all__ = [
     "NAMES",
     "Cluster",
     "WorkerGroup",
+    "WorkerLostError",
     "current_worker_group",
     "from_name",
+    "lost_worker_is_said",
     "worker_directory",
     "worker_group_of",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,39 @@ def worker_group_of(strategy: tf.distribute.Strategy) -> WorkerGroup | None:
 def current_worker_group() -> WorkerGroup | None:
     """Return the workers that this process has joined, if any."""
     return _current
+
+
+#: How TensorFlow's error begins where a meeting of the workers cannot take place.
+_ABORTED = "Collective ops is aborted by: "
+
+
+class WorkerLostError(RuntimeError):
+    """Another worker of the training is gone, and the rest cannot continue."""
+
+
+@contextlib.contextmanager
+def lost_worker_is_said() -> Iterator[None]:
+    """Say what to do where TensorFlow finds another worker gone.
+
+    Returns:
+      A context manager, for all that the workers do together.
+
+    Raises:
+      WorkerLostError: so it is; TensorFlow's own error is its cause.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        _, found, reason = str(error).partition(_ABORTED)
+        reason = reason.partition("\n")[0].rstrip(":")
+        if _current is None or not found:
+            raise
+        raise WorkerLostError(
+            f"Worker {_current.index} has lost another one of the {_current.size} that train one "
+            f"model (TensorFlow says: {reason}); expected all until the "
+            "end. The rest cannot continue without it: stop them, and start all again with the "
+            "same directory (--resume); what was finished is kept."
+        ) from error
 
 
 def worker_directory(directory: Path) -> Path:

@@ -126,6 +126,8 @@ def run_episodes(
       ValueError: an argument is out of range, or the learner has no directory.
       Stopped: the process got SIGTERM; everything finished is written.
       OSError: the disk is full; everything finished is written.
+      WorkerLostError: another worker of a multi-worker training is gone; everything finished is
+        written.
     """
     evaluation = evaluation or Evaluation()
     directory = learner.directory
@@ -146,7 +148,7 @@ def run_episodes(
         learner.join(workers)
         save_every_epochs = None  # the workers would have to save and resume together
     origin.write(directory, FIRST_UNSEEN_SEED + seed, seed)
-    with StopRequests() as stop, progress:
+    with distribute.lost_worker_is_said(), StopRequests() as stop, progress:
         checkpoint = FitCheckpoint(directory, save_every_epochs, stop.hold)
         runner = EpisodeRunner(task, learner, seed, checkpoint)
         run = _Run(runner, stop, engine or LocalExecutor(), progress, seed)

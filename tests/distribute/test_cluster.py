@@ -1,10 +1,12 @@
 import json
+from types import SimpleNamespace
 
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_qan.distribute import Cluster
+from keras_qan.distribute import Cluster, WorkerLostError, collectives, lost_worker_is_said
 
 TWO = {"worker": ["a:1", "b:2"]}
 
@@ -93,3 +95,22 @@ def test_anything_else_is_refused_with_a_value_error_or_gives_a_place_in_the_lis
     except ValueError:
         return
     assert 0 <= cluster.index < len(cluster.addresses)
+
+
+ABORTED = """Graph execution error:
+
+Collective ops is aborted by: failed to connect to all addresses; Connection refused
+Additional GRPC error information
+The error could be from a previous operation. Restart your program to reset."""
+
+
+def test_a_lost_worker_is_said_with_what_to_do(monkeypatch):
+    error = tf.errors.UnavailableError(None, None, ABORTED)
+    with pytest.raises(tf.errors.UnavailableError), lost_worker_is_said():  # nobody to lose
+        raise error
+    monkeypatch.setattr(collectives, "_current", SimpleNamespace(index=1, size=2))
+    expected = r"Worker 1 has lost another one of the 2 .*Connection refused.*--resume"
+    with pytest.raises(WorkerLostError, match=expected), lost_worker_is_said():
+        raise error
+    with pytest.raises(tf.errors.InternalError), lost_worker_is_said():
+        raise tf.errors.InternalError(None, None, "something else")

@@ -22,7 +22,7 @@ from tests.stress import between, lives, small_run
 EPISODES = 4
 
 #: Seconds after which a worker that was left alone is ended.
-GRACE = 20.0
+GRACE = 60.0
 
 #: Seconds after which a run that has not ended is taken to hang.
 LIMIT = 1200
@@ -107,6 +107,8 @@ def interrupt(name: str, folder: Path, rng: random.Random, kills: int) -> dict[s
                 # The one that is left cannot go on; it is given a while to say so.
                 if place != chosen:
                     codes[place] = wait_for_all([children[place]], GRACE)[0]
+                    if codes[place] not in (lives.LOST, lives.FINISHED):
+                        wrong.append(f"the worker that was left ended with {codes[place]}")
                 if codes[place] is None:
                     os.kill(children[place], signal.SIGKILL)
                     lives.wait_for(children[place])

@@ -15,12 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from keras_qan.distribute import WorkerLostError
 from keras_qan.storage.lock import DirectoryInUseError
 from keras_qan.storage.signals import Stopped
 from tests.stress import small_run
 
 #: How a life may end; anything else is an error of ours.
-FINISHED, STOPPED, NO_SPACE, IN_USE, RAISED = 0, 10, 11, 12, 13
+FINISHED, STOPPED, NO_SPACE, IN_USE, RAISED, LOST = 0, 10, 11, 12, 13, 14
 
 #: Called in the process of a life; returns further keywords of `small_run.go`.
 Setup = Callable[[], dict[str, Any]]
@@ -64,6 +65,9 @@ def _run(directory: Path, setup: Setup) -> int:
     except DirectoryInUseError as error:
         print(error)
         return IN_USE
+    except WorkerLostError as error:
+        print(error)
+        return LOST
     except OSError as error:
         print(error)
         return NO_SPACE if error.errno in (errno.ENOSPC, errno.EFBIG) else 99
