@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+#: Larger features count as this large: their squares stay finite in float32.
+LARGEST = np.float32(1e15)
+
+#: Deviations from the mean beyond which a feature counts as one so far away, once so many states
+#: are known: the state of a training that exploded would hide the differences of all others.
+FARTHEST, FEWEST_STATES = np.float32(100.0), 10
+
 
 class Normalizer:
     """Standardise features by their running mean and deviation (Welford 1962), in float32.
@@ -21,14 +28,19 @@ class Normalizer:
 
     def update(self, features: np.ndarray) -> None:
         """Take in one state, float32 `[F]`."""
+        deviation = np.clip(features, -LARGEST, LARGEST) - self._mean
+        if self._count >= FEWEST_STATES:
+            farthest = FARTHEST * self.scale
+            deviation = np.clip(deviation, -farthest, farthest)
+        before = self._mean
         self._count = np.float32(self._count + 1.0)
-        deviation = features - self._mean
-        self._mean = self._mean + deviation / np.maximum(self._count, np.float32(1.0))
-        self._squares = self._squares + deviation * (features - self._mean)
+        self._mean = before + deviation / self._count
+        self._squares = self._squares + deviation * (before + deviation - self._mean)
 
     def fit(self, states: np.ndarray) -> None:
         """Replace the statistics so far by those of these states, float32 `[N, F]`."""
         self._count = np.float32(len(states))
+        states = np.clip(states, -LARGEST, LARGEST)
         self._mean = states.mean(axis=0, dtype=np.float64).astype(np.float32)
         self._squares = (states.var(axis=0, dtype=np.float64) * len(states)).astype(np.float32)
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +34,25 @@ def test_what_has_not_varied_is_zero_and_never_not_a_number():
     for _ in range(3):
         normaliser.update(np.array([0.1, 1e6], np.float32))
         assert normaliser(np.array([5.0, 2e6], np.float32)).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("number", [1e9, 1e30, 3e38])
+def test_one_state_of_a_training_that_exploded_hides_no_others(number):
+    usual = np.random.default_rng(0).normal(size=(30, 1)).astype(np.float32)
+    exploded = np.array([[number]], np.float32)
+    normaliser = fed(np.concatenate([usual, exploded, usual]))
+    # It counts as one at 100 deviations: √(100² / 61) is 13 of them.
+    assert 1.0 < normaliser.scale[0] / usual.std() < 14.0
+    assert np.ptp(normaliser(usual)) > 0.2
+
+
+@pytest.mark.parametrize("number", [3e38, np.finfo(np.float32).max])
+def test_statistics_stay_finite_whatever_comes_first(number):
+    normaliser = fed(np.array([[number], [-number], [1.0]], np.float32))
+    assert all(np.isfinite(array).all() for array in normaliser.arrays().values())
+    other = Normalizer(1)
+    other.fit(np.array([[number], [-number]], np.float32))
+    assert all(np.isfinite(array).all() for array in other.arrays().values())
 
 
 def test_standardising_changes_nothing():
