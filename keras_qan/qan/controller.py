@@ -198,9 +198,9 @@ class Controller:
         self._episode.holds_still = True
 
     @property
-    def holds_still(self) -> bool:
-        """True where the rate is held for the rest of the training."""
-        return self._episode.holds_still
+    def num_contradictions(self) -> int:
+        """How often the loss did not fall as its slopes say; see `DescentCheck`."""
+        return self._episode.descent.count
 
     def start_from(self, loss: float) -> None:
         """Take the loss of the first step, which every later loss is compared with."""
@@ -524,7 +524,7 @@ class Controller:
             is_held = under_way is not None and within.action != choice.action
             choice = choice if is_held else within
         outcome = outcome or Outcome()
-        is_contradicted = self._is_contradicted(slope, context, outcome)
+        is_contradicted = self._is_contradicted(slope, state, context, outcome)
         if is_contradicted:
             state = state._replace(rates=episode.leave_alone(state.rates))
         limits = self._limits(model, context, outcome, is_held)
@@ -590,10 +590,15 @@ class Controller:
         )
 
     def _is_contradicted(
-        self, slope: SlopeEstimate | None, context: DecisionContext, outcome: Outcome
+        self,
+        slope: SlopeEstimate | None,
+        state: RateState,
+        context: DecisionContext,
+        outcome: Outcome,
     ) -> bool:
-        """Return whether the loss does not fall as the slopes say, for the first time."""
-        if slope is None or self._episode.holds_still:
+        """Return whether the loss does not fall as the slopes say, and the rate may be too high."""
+        is_low = bool(np.all(state.rates <= state.initial_rates))
+        if slope is None or (self._episode.holds_still and is_low):
             return False
         return self._episode.descent.contradicts(slope, context.taken, outcome.loss)
 

@@ -27,9 +27,13 @@ class DescentCheck:
 
     Args:
       first_loss: of the first step.
+
+    Attributes:
+      count: contradictions so far; after each the sum begins anew.
     """
 
     def __init__(self, first_loss: float = -math.inf) -> None:
+        self.count = 0
         # The sum so far, what is promised of the interval's other half, and the highest loss since
         # the sum was last zero.
         self._promised, self._rest, self._highest = 0.0, 0.0, first_loss
@@ -51,12 +55,17 @@ class DescentCheck:
         self._rest = half
         self._highest = max(self._highest, loss) if self._promised else loss
         seen = self._highest - loss
-        return self._promised > LARGEST_RATIO * seen + LARGEST_SHARE * abs(self._highest)
+        if self._promised <= LARGEST_RATIO * seen + LARGEST_SHARE * abs(self._highest):
+            return False
+        self.count += 1
+        self._promised, self._rest, self._highest = 0.0, 0.0, loss
+        return True
 
     def array(self) -> np.ndarray:
         """Return its state, for a checkpoint of a running training."""
-        return np.array([self._promised, self._rest, self._highest])
+        return np.array([self._promised, self._rest, self._highest, self.count])
 
     def restore(self, array: np.ndarray) -> None:
         """Take over what `array` gave."""
-        self._promised, self._rest, self._highest = np.asarray(array, float).tolist()
+        self._promised, self._rest, self._highest, count = np.asarray(array, float).tolist()
+        self.count = int(count)

@@ -15,6 +15,9 @@ from keras_qan.qan.interval_loss import IntervalLoss, mean_of
 from keras_qan.qan.rewards import OptionReturn
 from keras_qan.qan.step_back_guard import StepBackGuard
 
+#: log(loss / first loss) of a network that has learned.
+LEARNED = -1.0
+
 
 def _no_rates() -> np.ndarray:
     return np.zeros(0)
@@ -91,12 +94,17 @@ class Episode:
         return rates / (self.share * self.early_share)
 
     def leave_alone(self, rates: Any) -> Any:
-        """Return the compiled rates, or lower ones that were found, to be held from here on.
+        """Return the rates to be held from here on.
+
+        They are the compiled ones, or lower ones that were found. A network that had learned with
+        higher ones before the data changed is left those, until they change again.
 
         Args:
           rates: the present ones, before shares, `[K]`.
         """
         self.holds_still, self.anneals = True, False
+        if self.history.best < LEARNED and self.descent.count < 2:
+            return rates
         return np.minimum(rates, self.initial_rates)
 
     def last_log_loss(self) -> Any:

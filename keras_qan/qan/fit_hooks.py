@@ -514,10 +514,9 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         fit.schedule.note_decision()
         self._conflicts.compare(fit.last_rate, decision.rate_found)
         self._record(decision)
-        if self._controller.holds_still and not fit.holds_still:
-            fit.holds_still = True
-            if self._controller.guard.is_open:  # else it has told why
-                messages.warn_of_order(fit.schedule.step, decision.rate)
+        if self._controller.num_contradictions > fit.num_contradictions:
+            fit.num_contradictions = self._controller.num_contradictions
+            messages.warn_of_order(fit.schedule.step, decision.rate)
         if decision.loss < 0.0 and fit.model.slope is None and not fit.holds_still:
             fit.holds_still = True
             self._controller.hold_still()

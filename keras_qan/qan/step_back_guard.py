@@ -266,8 +266,7 @@ class StepBackGuard:
         if self.data_changed:
             return (
                 "on the data that came since, the weights of the lowest loss are as bad, so that "
-                "the rate is not the cause, and is not raised above the compiled one. Shuffle the "
-                "data"
+                "the rate is not the cause, and is held. Shuffle the data"
             )
         if self.was_in_vain:
             return (

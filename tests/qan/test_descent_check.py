@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from keras_qan import QANCallback
 from keras_qan.qan.descent_check import DescentCheck
+from keras_qan.qan.episode import Episode
 from keras_qan.qan.slope_ratio import SlopeEstimate, estimate_of
 
 
@@ -61,6 +62,26 @@ def test_a_loss_that_is_no_number_says_nothing(loss):
 
 def test_an_estimate_that_is_not_known_says_nothing():
     assert not DescentCheck(first_loss=2.0).contradicts(SlopeEstimate(), 10, 2.0)
+
+
+def test_after_a_contradiction_the_sum_begins_anew():
+    check = DescentCheck(first_loss=2.0)
+    said = [check.contradicts(slope(0.05), 10, 2.0) for _ in range(5)]
+    # 0.25 · 2.0 is exceeded 15 steps after the start, and 15 after the second interval's middle.
+    assert said == [False, True, False, True, False]
+    assert check.count == 2
+
+
+def test_a_network_that_had_learned_is_left_its_rates_at_the_first_change():
+    episode = Episode(np.zeros(1), initial_rates=np.array([0.1]))
+    assert episode.leave_alone(np.array([0.5])) == 0.1
+    episode.history = episode.history._replace(best=-1.5)
+    assert episode.leave_alone(np.array([0.5])) == 0.5
+    assert episode.holds_still
+    assert not episode.anneals
+    episode.descent.count = 2
+    assert episode.leave_alone(np.array([0.5])) == 0.1
+    assert episode.leave_alone(np.array([0.01])) == 0.01
 
 
 def test_its_state_goes_on_from_an_array():
