@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from situations import SITUATIONS, Fits
 
+from benchmarks.common.code import without_words
 from benchmarks.common.machine import describe
 from benchmarks.common.records import Records, Row
 from benchmarks.common.tables import format_header, format_interval, format_row
@@ -83,7 +84,9 @@ def code_of_callback() -> str:
     found = hashlib.sha256()
     for folder in CODE:
         for path in sorted((_HERE.parents[1] / "keras_qan" / folder).rglob("*.*")):
-            if path.suffix in (".py", ".qan"):
+            if path.suffix == ".py":
+                found.update(without_words(path.read_text(encoding="utf-8")).encode())
+            elif path.suffix == ".qan":
                 found.update(path.read_bytes())
     return found.hexdigest()[:8]
 

@@ -199,7 +199,7 @@ class Controller:
 
     @property
     def num_contradictions(self) -> int:
-        """How often the loss did not fall as its slopes say; see `DescentCheck`."""
+        """The number of times that the loss did not fall as its slopes say: see `DescentCheck`."""
         return self._episode.descent.count
 
     def start_from(self, loss: float) -> None:

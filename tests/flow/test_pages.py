@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import pages
+from benchmarks.common.code import without_words
 from benchmarks.common.tables import replace_table
 from benchmarks.versus_schedules.report import replace_tables
 
@@ -100,3 +101,13 @@ def test_the_tables_of_the_schedules_are_replaced_and_the_prose_stays():
 def test_the_first_table_below_a_heading_is_replaced_and_nothing_else():
     text = "# Head\n\n| a |\n\n## B\n\nwords\n\n| b |\n| 1 |\n\nmore\n\n| c |\n"
     assert replace_table(text, "B", "| b |\n| 2 |") == text.replace("| 1 |", "| 2 |")
+
+
+def test_words_are_no_part_of_the_code_that_was_measured():
+    code = "def f(x):\n    return x + 1\n"
+    told = 'def f(x):\n    """Add."""\n    return x + 1  # one\n'
+    assert without_words(told) == without_words(code)
+    assert without_words(told) != without_words(code.replace("1", "2"))
+    assert (
+        without_words('class E(ValueError):\n    """No."""\n') == "class E(ValueError):\n    pass"
+    )
