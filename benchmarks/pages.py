@@ -8,7 +8,6 @@ What stands between `<!--name-->` and `<!--/name-->` is replaced. The tables are
 
 from __future__ import annotations
 
-import math
 import re
 import statistics
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common.records import Row, read_rows
+from benchmarks.common.scores import log_score
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -107,7 +107,7 @@ def behind_tuned() -> tuple[str, str, str]:
 
 
 def _mean_loss(rows: list[Row]) -> float:
-    return statistics.mean(math.log(row["test_loss"]) for row in rows)
+    return statistics.mean(log_score(row["test_loss"]) for row in rows)
 
 
 def zero_shot_gaps(steps: int = 240) -> dict[str, float]:

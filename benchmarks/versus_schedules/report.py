@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common.records import Row, read_rows
+from benchmarks.common.scores import WORST
 from benchmarks.common.tables import format_header, format_mean, format_row
 from keras_qan.experiments.statistics import steps_to
-
-#: log validation loss that a training counts as which came to nothing.
-WORST = math.log(10.0)
 
 Rows = list[Row]
 

@@ -31,6 +31,7 @@ from tasks import Task
 from trainings import Scheduled
 
 from benchmarks.common.records import Records, Row, read_rows
+from benchmarks.common.scores import log_score
 from benchmarks.common.tables import format_header, format_row
 from keras_qan import QANCallback
 from keras_qan.actions import Cosine
@@ -163,12 +164,6 @@ def _is_asked(factor: float) -> bool:
     return not _FACTORS.value or factor in map(float, _FACTORS.value)
 
 
-def score(row: Row) -> float:
-    """Return the log of the test loss; one that came to nothing counts as log 10."""
-    loss = row["test_loss"]
-    return float(np.log(loss)) if loss and 0.0 < loss < 10.0 else float(np.log(10.0))
-
-
 def report(rows: list[Row]) -> str:
     """Return the table: the mean log test loss of each arm, and gaps over the seeds of both."""
     columns = ["task", "steps", "seeds", "no callback", "plateau", "AdamW 1e-3"]
@@ -209,7 +204,7 @@ def _line(name: str, rows: list[Row]) -> tuple[list[str], dict[tuple[str, str], 
     def scores(arm: str, rate: float) -> dict[int, float]:
         """Scores by seed."""
         return {
-            row["seed"]: score(row)
+            row["seed"]: log_score(row["test_loss"])
             for row in rows
             if row["arm"] == arm and np.isclose(row["rate"], rate)
         }
@@ -255,7 +250,8 @@ def main(_: list[str]) -> None:
             for key in records.missing(plays(name, seeds)):
                 row = dict(zip(keys, key, strict=True)) | bench.train(*key[1:4])
                 records.add(row)
-                print(*key[:4], f"{score(row):.3f}", f"{row['seconds']} s", flush=True)
+                found = log_score(row["test_loss"])
+                print(*key[:4], f"{found:.3f}", f"{row['seconds']} s", flush=True)
         rows += records.rows
     print(report(rows))
     if _WRITE.value:
