@@ -44,11 +44,13 @@ from absl import app, flags  # noqa: E402
 from keras_qan import QANCallback  # noqa: E402
 from keras_qan.qan import presets  # noqa: E402
 
-PARTS = ("imports", "first", "fresh", "cnn", "decisions", "paper", "tuner", "memory")
+PARTS = ("imports", "first", "fresh", "cnn", "decisions", "paper", "tuner", "memory", "wide")
 _PARTS = flags.DEFINE_list("parts", list(PARTS), f"what to measure: {', '.join(PARTS)}")
 _PAIRS = flags.DEFINE_integer("pairs", 20, "pairs of fits of the small network")
 _LONG_PAIRS = flags.DEFINE_integer("long_pairs", 3, "pairs of long fits, processes and searches")
 _STEPS = flags.DEFINE_integer("steps", 2000, "steps of a long fit")
+_WIDE = flags.DEFINE_string("wide", "wrn-40-4", "which wide residual network")
+_WIDE_STEPS = flags.DEFINE_integer("wide_steps", 391, "steps of it; 391 are an epoch of CIFAR-10")
 _FITS = flags.DEFINE_integer("fits", 100, "fits of fresh models to watch the memory over")
 _CLOCK = flags.DEFINE_enum("clock", "wall", ["wall", "processor"], "which seconds to count")
 _CHILD = flags.DEFINE_enum("child", "", ["", "first", "memory"], "used by the script itself")
@@ -279,6 +281,45 @@ def measure_tuner() -> None:
             return seconds() - start
 
     row("20 trials of KerasTuner, s", alternate(search, _LONG_PAIRS.value, False))
+
+
+def measure_wide() -> None:
+    """An epoch of the paper's network over made-up images of CIFAR-10's size."""
+    from keras_qan import models
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(128 * _WIDE_STEPS.value, 32, 32, 3)).astype("float32")
+    y = rng.integers(0, 10, len(x))
+    model = models.build(_WIDE.value, (32, 32, 3), 10, seed=0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True), loss)
+    start = seconds()
+    model.fit(x[:256], y[:256], 128, verbose=0, callbacks=[QANCallback()])
+    print(f"| {_WIDE.value}, the first two steps, compiling, s | | {seconds() - start:.1f} | | |")
+
+    def fit(callbacks: list[Any]) -> float:
+        start = seconds()
+        model.fit(x, y, 128, verbose=0, callbacks=callbacks)
+        return seconds() - start
+
+    name = f"{_WIDE.value}, {_WIDE_STEPS.value} steps of 128, s"
+    row(name, alternate(fit, _LONG_PAIRS.value, False))
+    print(f"| memory of the device, the most so far, MiB | | {_device_memory()} | | |", flush=True)
+
+
+def _device_memory() -> str:
+    """MiB that the computing device had in use at most; `–` where the backend does not tell."""
+    if BACKEND == "jax":
+        import jax
+
+        found = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
+    elif BACKEND == "torch":
+        import torch
+
+        found = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    else:
+        found = 0
+    return f"{found / 2**20:.0f}" if found else "–"
 
 
 def measure_memory() -> None:

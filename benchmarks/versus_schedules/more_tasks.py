@@ -11,7 +11,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from tasks import ADAM_GRID, SGD_GRID, Arrays, Task, _images, _momentum
+from saved import Arrays, saved
+from tasks import ADAM_GRID, SGD_GRID, TASKS, Task, _images, _momentum
 
 layers = keras.layers
 
@@ -34,7 +35,7 @@ ALPHABET = (
 )
 
 
-@functools.cache
+@saved
 def _text(length: int = 20, count: int = 8000) -> Arrays:
     """Pieces of source, and the character after each of theirs."""
     code = {character: number for number, character in enumerate(ALPHABET)}
@@ -50,7 +51,7 @@ def _text(length: int = 20, count: int = 8000) -> Arrays:
     return Arrays(learned[:, :-1], learned[:, 1:], held[:, :-1], held[:, 1:])
 
 
-@functools.cache
+@saved
 def _small_images(name: str, count: int) -> Arrays:
     """Images of half the size, each pixel the mean of four."""
     whole = _images(name, count)
@@ -242,7 +243,7 @@ MORE_TASKS = {
 #: Tasks on which the rule's numbers were chosen; the others judge them.
 TUNED_ON = ("text-lstm", "cifar-resnet", "cifar-cnn-dropout", "friedman-mlp")
 
+ALL_TASKS = TASKS | MORE_TASKS
+
 #: Keras's own default rates of the tasks' optimizers.
-DEFAULT_RATES = {
-    name: 0.01 if name in ("cifar-resnet", "friedman-sgd") else 0.001 for name in MORE_TASKS
-}
+DEFAULT_RATES = {name: 0.01 if task.grid is SGD_GRID else 0.001 for name, task in ALL_TASKS.items()}

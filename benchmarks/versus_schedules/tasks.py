@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+from saved import Arrays, saved
 
 from keras_qan import data
 from keras_qan.models.seeded import SeededLayers
@@ -15,16 +16,6 @@ from keras_qan.models.seeded import SeededLayers
 #: Rates that schedules are tuned over: seven, a factor of about three apart.
 SGD_GRID = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 ADAM_GRID = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """Training and validation examples: `x[N, ...]`, `y[N]` or `y[N, O]`."""
-
-    x: np.ndarray
-    y: np.ndarray
-    validation_x: np.ndarray
-    validation_y: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -61,7 +52,7 @@ class Task:
         return model
 
 
-@functools.cache
+@saved
 def _images(name: str, count: int) -> Arrays:
     """The first training images of a stratified subset, and 2,000 for validation."""
     splits = data.load(name, validation_fraction=1 / 6, seed=7)

@@ -10,7 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 from controls import Witness
-from tasks import Arrays, Task
+from rivals import Scheduled
+from saved import Arrays
+from tasks import Task
 
 from keras_qan import QANCallback
 from keras_qan.actions import Cosine, OneCycle, StepDecay, WarmRestarts
@@ -27,25 +29,6 @@ SCHEDULES = {
     "one_cycle": OneCycle,
     "warm_restarts": WarmRestarts,
 }
-
-
-class Scheduled(keras.callbacks.Callback):
-    """Sets the rate before each step, as a schedule has it."""
-
-    def __init__(self, schedule: Any, num_steps: int) -> None:
-        super().__init__()
-        progress = tf.range(num_steps, dtype=tf.float32) / num_steps
-        self._shares = [float(schedule(p)) for p in progress]
-        self._step = 0
-
-    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
-        """Notes the initial rate."""
-        self._initial = float(self.model.optimizer.learning_rate.numpy())
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Sets the rate."""
-        self.model.optimizer.learning_rate.assign(self._initial * self._shares[self._step])
-        self._step += 1
 
 
 def _witness(policy: Policy) -> Witness:
@@ -84,7 +67,6 @@ class Runner:
         self.policy = policy
         self._students: dict[str, ModelFactory] = {}
         self._callbacks: dict[str, QANCallback] = {}
-        self._shares = {name: schedule() for name, schedule in SCHEDULES.items()}
 
     def batches(self, seed: int) -> tf.data.Dataset:
         """The batches of a training: shuffled anew each epoch, whole batches only."""
@@ -121,7 +103,7 @@ class Runner:
     def callbacks(self, arm: str, seed: int) -> list[keras.callbacks.Callback]:
         """The callbacks of an arm."""
         if arm in SCHEDULES:
-            return [Scheduled(self._shares[arm], self.task.num_steps)]
+            return [Scheduled(SCHEDULES[arm](), self.task.num_steps)]
         if arm == "plateau":
             # Keras's own defaults but for the patience, which would outlast the training.
             return [keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=1)]
