@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qan.drmad.hyperparameters import Hyperparameter
-from keras_qan.drmad.inner_loop import DivergedError, InnerLoop, Training
+from keras_qan.drmad.inner_loop import OPTIMIZERS, DivergedError, InnerLoop, Training
 from keras_qan.utils.seeds import takes_seed
 
 _log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def require_model(model: Any) -> keras.Model:
 def require_kept(model: keras.Model, training: Training) -> None:
     """Check that nothing the model was compiled or built with would be left out in silence.
 
-    The log says where an optimizer other than SGD leaves the rate to the default.
+    The log says where an optimizer of another kind leaves the rate to the default.
 
     Raises:
       ValueError: the model has constraints, steps of its own, or an optimizer with settings that
@@ -92,6 +92,8 @@ def require_kept(model: keras.Model, training: Training) -> None:
         found.append("a LossScaleOptimizer")
     if getattr(optimizer, "nesterov", False) and getattr(optimizer, "momentum", 0.0):
         found.append("nesterov=True")
+    if getattr(optimizer, "amsgrad", False) and training.optimizer == "adam":
+        found.append("amsgrad=True")
     schedule = getattr(optimizer, "_learning_rate", None)
     if (
         isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule)
@@ -101,16 +103,19 @@ def require_kept(model: keras.Model, training: Training) -> None:
     if found:
         raise ValueError(
             f"build_model returned a model with {', '.join(found)}; expected none of these, as the "
-            "training that is differentiated is SGD with momentum at the gradient of the compiled "
-            "loss, and would leave them out. Build and compile the model without; drmad.L2 tunes "
-            "a decay of weights, drmad.LearningRate(schedule_points=) a schedule."
+            "training that is differentiated is SGD with momentum, or plain Adam, at the gradient "
+            "of the compiled loss, and would leave them out. Build and compile the model without; "
+            "drmad.L2 tunes a decay of weights, drmad.LearningRate(schedule_points=) a schedule."
         )
-    other = optimizer is not None and not isinstance(optimizer, keras.optimizers.SGD)
+    kind, rate = OPTIMIZERS[training.optimizer]
+    other = optimizer is not None and not isinstance(optimizer, kind)
     if other and training.learning_rate is None:
         _log.info(
-            "The model is compiled with %s; its inner training is SGD with momentum, at the "
-            "default rate unless Training(learning_rate=...) or drmad.LearningRate gives another",
+            "The model is compiled with %s; its inner training is %s, at the default rate of %g "
+            "unless Training(learning_rate=...) or drmad.LearningRate gives another",
             type(optimizer).__name__,
+            {"sgd": "SGD with momentum", "adam": "Adam"}[training.optimizer],
+            rate,
         )
 
 

@@ -12,10 +12,16 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qan.drmad.functional_model import Tensors
-from keras_qan.drmad.loops import InnerState, Loops
-from keras_qan.utils.validation import check_integer, check_number
+from keras_qan.drmad.loops import Adam, InnerState, Loops
+from keras_qan.utils.validation import check_choice, check_integer, check_number
 
-_DEFAULT_RATE, _DEFAULT_MOMENTUM = 0.1, 0.9
+#: The inner optimizers: Keras's class, and the rate where the model is not compiled with it.
+OPTIMIZERS: dict[str, tuple[type[keras.optimizers.Optimizer], float]] = {
+    "sgd": (keras.optimizers.SGD, 0.1),
+    "adam": (keras.optimizers.Adam, 0.001),
+}
+_DEFAULT_MOMENTUM = 0.9
+_DEFAULT_ADAM = Adam(beta_2=0.999, epsilon=1e-7)
 
 
 class DivergedError(ArithmeticError):
@@ -24,20 +30,23 @@ class DivergedError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Training:
-    """Settings of the inner training: SGD with momentum, from the same initial weights each time.
+    """Settings of the inner training, from the same initial weights each time: SGD or Adam.
 
     v ← γ v − (1 − γ) g;  w ← w + α v. At a constant rate it is
     `keras.optimizers.SGD(α (1 − γ), momentum=γ)`; a model compiled with Keras's SGD gives its rate
-    and momentum in these terms.
+    and momentum in these terms. Adam is `keras.optimizers.Adam(α, beta_1=γ)`; of a model compiled
+    with it, `beta_2` and `epsilon` are taken too.
 
     Args:
       epochs: passes over the training data, where `steps` is not given. Defaults to 5.
       steps: number of updates. Defaults to `epochs` passes.
       batch_size: of arrays; a `tf.data.Dataset` brings its own. Defaults to 32.
-      learning_rate: α. Defaults to the compiled SGD's, or 0.1.
-      momentum: γ, in [0, 1). Defaults to the compiled SGD's, or 0.9.
+      learning_rate: α. Defaults to that of the compiled optimizer, if it is of the kind of
+        `optimizer`, or 0.1 (Adam: 0.001).
+      momentum: γ, in [0, 1). Defaults to the compiled one's likewise, or 0.9.
       loss: as for `compile`. Defaults to the compiled one.
       seed: of the order of arrays, of random layers, and for `build_model(seed)`. Defaults to 0.
+      optimizer: "sgd" or "adam"; Adam needs `method="exact"` (or "implicit"). Defaults to "sgd".
 
     Raises:
       ValueError: an argument is out of range.
@@ -50,8 +59,10 @@ class Training:
     momentum: float | None = None
     loss: Any = None
     seed: int = 0
+    optimizer: str = "sgd"
 
     def __post_init__(self) -> None:
+        check_choice("optimizer", self.optimizer, tuple(OPTIMIZERS))
         for name, least in (("epochs", 1), ("steps", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None or name != "steps":
@@ -66,23 +77,37 @@ class Training:
         loss = self.loss
         if loss is not None and not isinstance(loss, str):
             loss = getattr(loss, "__name__", type(loss).__name__)
-        return asdict(self) | {"loss": loss}
+        settings = asdict(self) | {"loss": loss}
+        if self.optimizer == "sgd":
+            del settings["optimizer"]  # as searches from before there was another have it
+        return settings
 
 
 def rate_and_momentum(model: keras.Model, training: Training) -> tuple[float, float]:
-    """α and γ that a training starts from: given, or the compiled SGD's, or 0.1 and 0.9."""
-    optimizer = getattr(model, "optimizer", None)
-    rate, momentum = _DEFAULT_RATE, _DEFAULT_MOMENTUM
-    if isinstance(optimizer, keras.optimizers.SGD):
-        momentum = float(optimizer.momentum or 0.0)
+    """α and γ that a training starts from: given, or the compiled optimizer's, or defaults."""
+    kind, rate = OPTIMIZERS[training.optimizer]
+    optimizer, momentum = getattr(model, "optimizer", None), _DEFAULT_MOMENTUM
+    if isinstance(optimizer, kind):
+        is_adam = isinstance(optimizer, keras.optimizers.Adam)
+        momentum = float(optimizer.beta_1 if is_adam else optimizer.momentum or 0.0)
         config = optimizer.get_config()["learning_rate"]
         if isinstance(config, int | float):
-            rate = float(config) / (1.0 - momentum)
+            rate = float(config) / (1.0 if is_adam else 1.0 - momentum)
     if training.momentum is not None:
         momentum = training.momentum
     if training.learning_rate is not None:
         rate = training.learning_rate
     return rate, momentum
+
+
+def adam_settings(model: keras.Model, training: Training) -> Adam | None:
+    """What Adam has beside α and γ: the compiled Adam's, or defaults; None for SGD."""
+    if training.optimizer != "adam":
+        return None
+    optimizer = getattr(model, "optimizer", None)
+    if isinstance(optimizer, keras.optimizers.Adam):
+        return Adam(float(optimizer.beta_2), float(optimizer.epsilon))
+    return _DEFAULT_ADAM
 
 
 class InnerLoop:
@@ -132,6 +157,7 @@ class InnerLoop:
             step=tf.constant(0),
             weights=weights,
             velocity=[tf.zeros_like(w) for w in weights],
+            square=[tf.zeros_like(w) for w in weights if self.loops.adam is not None],
             state=self._state,
             rate_sum=tf.zeros([len(weights)], dtype),
             train_loss=tf.constant(math.nan, dtype),

@@ -20,6 +20,18 @@ _REWRITES = "disable_meta_optimizer"
 _LEAST_MOMENTUM = 1e-6
 
 
+class Adam(NamedTuple):
+    """What Adam has beside a rate and a momentum.
+
+    Args:
+      beta_2: decay of the mean squares of the gradient, in [0, 1).
+      epsilon: added to their roots.
+    """
+
+    beta_2: float
+    epsilon: float
+
+
 class InnerState(NamedTuple):
     """A training as it stands before a step, in tensors.
 
@@ -27,6 +39,7 @@ class InnerState(NamedTuple):
       step: number of steps done, int32 `[]`.
       weights: the trainable weights.
       velocity: of the momentum, one tensor for each weight.
+      square: Adam's mean squares of the gradient, likewise; none for SGD.
       state: the weights that are not trained.
       rate_sum: sum of each weight tensor's rates so far, `[W]`.
       train_loss: mean training loss, penalties included, since the state before; `[]`.
@@ -35,6 +48,7 @@ class InnerState(NamedTuple):
     step: tf.Tensor
     weights: Tensors
     velocity: Tensors
+    square: Tensors
     state: Tensors
     rate_sum: tf.Tensor
     train_loss: tf.Tensor
@@ -46,11 +60,13 @@ class Adjoint(NamedTuple):
     Args:
       weights: δw, by the weights.
       velocity: δv, by the velocity.
+      square: by Adam's mean squares; none for SGD.
       values: by the hyperparameters' values, summed over the steps so far.
     """
 
     weights: Tensors
     velocity: Tensors
+    square: Tensors
     values: Tensors
 
 
@@ -80,6 +96,10 @@ class _Point(NamedTuple):
     state: Tensors
     velocity_before: Tensors | None
     velocity_after: Tensors | None
+
+
+#: What goes from step to step: weights, velocity, mean squares, and weights that are not trained.
+_Carried = tuple[Tensors, Tensors, Tensors, Tensors]
 
 
 class CompiledFunction:
@@ -127,12 +147,18 @@ class Loops:
     Maclaurin, Duvenaud & Adams 2015, Algorithm 2, and Fu et al. 2016, section 3, whose α, γ and
     (1 − γ) are kept here where the latter's pseudocode leaves them out.
 
+    With Adam, w ← w + α √(1 − β₂ᵗ) / (1 − γᵗ) · v / (√s + ε) with s ← β₂ s + (1 − β₂) g² at step
+    t = 1, 2, …, as `keras.optimizers.Adam(α, beta_1=γ)`; in reverse by automatic differentiation of
+    the step.
+
     Args:
       model: the model to train.
+      adam: Adam's own settings. Defaults to none, for SGD.
     """
 
-    def __init__(self, model: FunctionalModel) -> None:
+    def __init__(self, model: FunctionalModel, adam: Adam | None = None) -> None:
         self.model = model
+        self.adam = adam
         self.forward = CompiledFunction(self._forward)
         self.validate = CompiledFunction(self._validate)
         self.validation_gradient = CompiledFunction(self._validation_gradient)
@@ -155,38 +181,58 @@ class Loops:
         def goes_on(step: tf.Tensor, total: tf.Tensor, *_: Any) -> tf.Tensor:
             return (step < last) & tf.math.is_finite(total)
 
-        def body(
-            step: tf.Tensor, total: tf.Tensor, far: tf.Tensor, w: Tensors, v: Tensors, s: Tensors
-        ) -> tuple[Any, ...]:
-            loss, rates, w, v, s = self._train_step(values, step, steps, w, v, s)
-            return step + 1, total + loss, far + rates, w, v, s
+        def body(step: tf.Tensor, total: tf.Tensor, far: tf.Tensor, now: _Carried) -> Any:
+            loss, rates, after = self._train_step(values, step, steps, now)
+            return step + 1, total + loss, far + rates, after
 
         zero = tf.zeros([], self.model.info.dtype)
-        _, total, rate_sum, weights, velocity, state = tf.while_loop(
+        _, total, rate_sum, (weights, velocity, square, state) = tf.while_loop(
             goes_on,
             body,
-            (begin.step, zero, begin.rate_sum, begin.weights, begin.velocity, begin.state),
+            (begin.step, zero, begin.rate_sum, _carried(begin)),
             parallel_iterations=1,
         )
         mean = total / tf.cast(tf.maximum(last - begin.step, 1), total.dtype)
-        return InnerState(last, weights, velocity, state, rate_sum, mean)
+        return InnerState(last, weights, velocity, square, state, rate_sum, mean)
 
     def _train_step(
         self,
         values: Tensors,
         step: tf.Tensor,
         steps: tf.Tensor,
-        weights: Tensors,
-        velocity: Tensors,
-        state: Tensors,
-    ) -> tuple[tf.Tensor, tf.Tensor, Tensors, Tensors, Tensors]:
-        """Loss, rates, and weights, velocity and state after a step."""
+        now: _Carried,
+    ) -> tuple[tf.Tensor, tf.Tensor, _Carried]:
+        """Loss, rates, and what the training carries on after a step."""
+        weights, velocity, square, state = now
         progress = self._progress(step, steps)
         rates, gamma = self.model.rates(values, progress), self.model.gamma(values, progress)
         loss, gradient, state = self.model.gradient(weights, values, state, step)
+        change, velocity, square = self._update(rates, gamma, step, gradient, velocity, square)
+        weights = [w + c for w, c in zip(weights, change, strict=True)]
+        return loss, rates, (weights, velocity, square, state)
+
+    def _update(
+        self,
+        rates: tf.Tensor,
+        gamma: tf.Tensor,
+        step: tf.Tensor,
+        gradient: Tensors,
+        velocity: Tensors,
+        square: Tensors,
+    ) -> tuple[Tensors, Tensors, Tensors]:
+        """Change of the weights in a step, and velocity and mean squares after it."""
         velocity = [gamma * v - (1.0 - gamma) * g for v, g in zip(velocity, gradient, strict=True)]
-        weights = [w + a * v for w, a, v in zip(weights, tf.unstack(rates), velocity, strict=True)]
-        return loss, rates, weights, velocity, state
+        change = [a * v for a, v in zip(tf.unstack(rates), velocity, strict=True)]
+        if self.adam is None:
+            return change, velocity, square
+        beta, epsilon = self.adam
+        square = [
+            beta * s + (1.0 - beta) * tf.square(g) for s, g in zip(square, gradient, strict=True)
+        ]
+        count = tf.cast(step + 1, gamma.dtype)
+        scale = tf.sqrt(1.0 - beta**count) / (1.0 - gamma**count)
+        change = [scale * c / (_root(s) + epsilon) for c, s in zip(change, square, strict=True)]
+        return change, velocity, square
 
     def _progress(self, step: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
         """Progress of the training at a step, `[]` in [0, 1]."""
@@ -264,6 +310,38 @@ class Loops:
         return Adjoint(
             [dw + h for dw, h in zip(adjoint.weights, hessian, strict=True)],
             [gamma * dv for dv in d_velocity],
+            adjoint.square,
+            [
+                f + m + tf.convert_to_tensor(u)
+                for f, m, u in zip(adjoint.values, mixed, update, strict=True)
+            ],
+        )
+
+    def _reverse_adam_step(
+        self, values: Tensors, point: _Point, square: Tensors, adjoint: Adjoint
+    ) -> Adjoint:
+        """Derivatives before a step of Adam, from those after it."""
+        progress = self._progress(point.step, point.steps)
+        _, gradient, _ = self.model.gradient(point.weights, values, point.state, point.step)
+        assert point.velocity_before is not None
+        before: list[Tensors] = [gradient, point.velocity_before, square]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([values, before])
+            rates, gamma = self.model.rates(values, progress), self.model.gamma(values, progress)
+            after = self._update(rates, gamma, point.step, *before)
+        update, (d_gradient, d_velocity, d_square) = tape.gradient(
+            after,
+            [values, before],
+            [adjoint.weights, adjoint.velocity, adjoint.square],
+            unconnected_gradients="zero",
+        )
+        _, hessian, mixed = self.model.products(
+            point.weights, values, point.state, point.step, d_gradient
+        )
+        return Adjoint(
+            [dw + h for dw, h in zip(adjoint.weights, hessian, strict=True)],
+            d_velocity,
+            d_square,
             [
                 f + m + tf.convert_to_tensor(u)
                 for f, m, u in zip(adjoint.values, mixed, update, strict=True)
@@ -343,7 +421,7 @@ class Loops:
           steps: number of steps of the whole training, int32 `[]`.
         """
         size = last - begin.step
-        carried = (begin.weights, begin.velocity, begin.state)
+        carried = _carried(begin)
         kept = [
             tf.TensorArray(t.dtype, size, element_shape=t.shape, clear_after_read=True)
             for t in tf.nest.flatten(carried)
@@ -354,8 +432,8 @@ class Loops:
                 array.write(step - begin.step, t)
                 for array, t in zip(arrays, tf.nest.flatten(now), strict=True)
             ]
-            _, _, *after = self._train_step(values, step, steps, *now)
-            return step + 1, tuple(after), arrays
+            _, _, after = self._train_step(values, step, steps, now)
+            return step + 1, after, arrays
 
         _, _, kept = tf.while_loop(
             lambda step, *_: step < last, keep, (begin.step, carried, kept), parallel_iterations=1
@@ -365,14 +443,26 @@ class Loops:
         def body(step: tf.Tensor, found: Adjoint) -> tuple[tf.Tensor, Adjoint]:
             step -= 1
             read = [array.read(step - begin.step) for array in kept]
-            w, v, s = tf.nest.pack_sequence_as(carried, read)
-            point = _Point(step, steps, one, w, s, v, None)
+            weights, velocity, square, state = tf.nest.pack_sequence_as(carried, read)
+            point = _Point(step, steps, one, weights, state, velocity, None)
+            if self.adam is not None:
+                return step, self._reverse_adam_step(values, point, square, found)
             return step, self._reverse_step(values, point, found)
 
         _, adjoint = tf.while_loop(
             lambda step, _: step > begin.step, body, (last, adjoint), parallel_iterations=1
         )
         return adjoint
+
+
+def _carried(at: InnerState) -> _Carried:
+    return at.weights, at.velocity, at.square, at.state
+
+
+def _root(square: tf.Tensor) -> tf.Tensor:
+    """√s, with the derivative 0 at 0, where no gradient has come yet and the velocity is 0."""
+    some = square > 0.0
+    return tf.where(some, tf.sqrt(tf.where(some, square, 1.0)), 0.0)
 
 
 def _velocities(point: _Point, gamma: tf.Tensor, gradient: Tensors) -> tuple[Tensors, Tensors]:

@@ -275,7 +275,7 @@ class Implicit:
 def _adjoint_at(inner: InnerLoop, values: Tensors, end: InnerState) -> Adjoint:
     """Derivatives at the end of the training, where the reverse pass begins."""
     d_weights = inner.loops.validation_gradient(end.weights, end.state)
-    zeros = ([tf.zeros_like(t) for t in tensors] for tensors in (d_weights, values))
+    zeros = ([tf.zeros_like(t) for t in tensors] for tensors in (d_weights, end.square, values))
     return Adjoint(d_weights, *zeros)
 
 
@@ -317,6 +317,20 @@ def method_from_name(method: str | Method) -> Method:
     return _NAMED[str(method)]
 
 
+def require_line(method: Method, is_adam: bool) -> None:
+    """Check that a method that walks along lines is not given Adam.
+
+    Raises:
+      ValueError: it is.
+    """
+    if is_adam and isinstance(method, Drmad):
+        raise ValueError(
+            f"method is {method.name!r} with Training(optimizer='adam'); expected 'exact' or "
+            "'implicit', as Adam's mean squares cannot be told from a line between weights. Give "
+            "method='exact', or leave the optimizer at 'sgd'."
+        )
+
+
 def config(method: Method) -> dict[str, Any]:
     """Return a method's settings as plain data."""
     settings: dict[str, Any] = asdict(method)  # type: ignore[call-overload]
@@ -349,7 +363,9 @@ def hypergradient(
 
     Raises:
       DivergedError: the training or the walk ended in non-finite numbers.
+      ValueError: the method does not know the inner optimizer.
     """
+    require_line(method, inner.loops.adam is not None)
     values = inner.values(unconstrained)
     snapshots = inner.snapshots(values, method.snapshot_steps(inner.steps))
     val_loss = inner.validation_loss(snapshots[-1])

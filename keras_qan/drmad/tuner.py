@@ -17,7 +17,13 @@ from keras_qan.drmad import building, checkpoint, methods
 from keras_qan.drmad.data import BatchRecording
 from keras_qan.drmad.functional_model import FunctionalModel
 from keras_qan.drmad.hyperparameters import Hyperparameter
-from keras_qan.drmad.inner_loop import DivergedError, InnerLoop, Training, rate_and_momentum
+from keras_qan.drmad.inner_loop import (
+    DivergedError,
+    InnerLoop,
+    Training,
+    adam_settings,
+    rate_and_momentum,
+)
 from keras_qan.drmad.loops import Loops
 from keras_qan.drmad.losses import ExampleLoss
 from keras_qan.drmad.methods import Check, Exact, Method, compare_gradients, hypergradient
@@ -92,6 +98,7 @@ class Tuner:
         self.hyperparameters = building.check_hyperparameters(hyperparameters)
         self.method = methods.method_from_name(method)
         self.training = training or Training()
+        methods.require_line(self.method, self.training.optimizer == "adam")
         self.outer = outer or OuterOptimizer()
         self.directory = None if directory is None else Path(directory)
         self.study: Any = None
@@ -99,7 +106,7 @@ class Tuner:
         self._build_model = build_model
         self._model = self._functional_model(train, validation)
         self.steps = self.training.steps or self.training.epochs * self._model.train.num_batches
-        self._loops = Loops(self._model)
+        self._loops = Loops(self._model, adam_settings(self._model.model, self.training))
         start = self.initial_unconstrained()
         self._state = TunerState(start, OuterState(self.outer, start))
         building.require_replayable(self.inner_loop(1), start)
