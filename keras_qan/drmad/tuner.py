@@ -38,8 +38,8 @@ _VALIDATION_BATCH = 256
 
 
 @experimental(
-    "our own figures do not show yet that thousands of penalties pay: over two to four seeds they "
-    "did no better than training on the validation data too (`benchmarks/regularisation`)."
+    "in our own figures thousands of penalties did no better than training on the validation data "
+    "too; weights of examples did, where wrong labels agree (`benchmarks/regularisation`)."
 )
 class Tuner:
     """Tunes hyperparameters by descent on the validation loss.
