@@ -42,6 +42,8 @@ _LOWEST = 1e-8
 # Optuna's share of the time where a descent follows.
 _SHARE = 0.35
 _SCALAR = "scalar by Optuna"
+# A control: the validation examples may be worth more as training examples.
+_JOINED = "scalar, trained on both"
 # A control: on how many copies of the validation images to train, chosen too. 50 make as many as
 # there are training images; with None they are alone.
 _COPIED = "scalar and copies by Optuna"
@@ -303,13 +305,16 @@ def outcome(own: Task, found: drmad.Tuner) -> dict[str, Any]:
 
 
 def print_tables(found: list[Row]) -> None:
-    """Prints a table for each setting; differences to the scalar are paired by seed."""
+    """Prints a table for each setting; differences are paired by seed."""
     for setting in dict.fromkeys(row["setting"] for row in found):
         of_setting = [row for row in found if row["setting"] == setting]
-        scalar = {r["seed"]: r for r in of_setting if r["arm"] == _SCALAR}
+        scalar, both = (
+            {r["seed"]: r for r in of_setting if r["arm"] == arm} for arm in (_SCALAR, _JOINED)
+        )
         print(f"\n{setting}\n")
         columns = ("arm", "seeds", "numbers", "trials", "outer steps", "val. loss", "test loss",
-                   "test error %", "test loss − scalar's", "test error − scalar's")  # fmt: skip
+                   "test error %", "test loss − scalar's", "test error − scalar's",
+                   "test error − both's")  # fmt: skip
         print(format_header(*columns))
         for arm in dict.fromkeys(row["arm"] for row in of_setting):
             own = [row for row in of_setting if row["arm"] == arm and row["seed"] in scalar]
@@ -317,11 +322,15 @@ def print_tables(found: list[Row]) -> None:
             val_loss = f"{np.mean(val_losses):.3f}" if val_losses else "—"
             means = [np.mean([r[k] for r in own]) for k in ("test_loss", "test_error")]
             differences = [
-                format_mean([r[key] - scalar[r["seed"]][key] for r in own], form)
-                for key, form in (("test_loss", "+.3f"), ("test_error", "+.2f"))
+                format_mean(
+                    [r[key] - other[r["seed"]][key] for r in own if r is not other[r["seed"]]], form
+                )
+                for other, key, form in (
+                    (scalar, "test_loss", "+.3f"),
+                    (scalar, "test_error", "+.2f"),
+                    (both, "test_error", "+.2f"),
+                )
             ]
-            if arm == _SCALAR:
-                differences = ["", ""]
             trials, steps = (np.mean([r[k] for r in own]) for k in ("trials", "outer_steps"))
             figures = (f"{own[0]['hyperparameters']:,}", f"{trials:.0f}", f"{steps:.0f}")
             losses = (val_loss, f"{means[0]:.3f}", f"{means[1]:.2f}")
