@@ -1,60 +1,53 @@
-"""MetaQNN with and without warm starts and stopping, really trained; equal numbers of models."""
+"""MetaQNN with and without warm starts, really trained, at equal processor time."""
 
 from __future__ import annotations
 
+import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common.tables import format_header, format_mean, format_row
-from keras_qan.data import load
-from keras_qan.metaqnn import EpsilonSchedule, MetaQNN, QLearning, Recipe, Space, Stopping
+from benchmarks.common.records import Records, Row
+from benchmarks.search.replays import HIGH_START, brief
+from benchmarks.search.report import Trace, rises
+from benchmarks.search.table import Task, average_seconds
+from keras_qan.metaqnn import MetaQNN, QLearning
 
-ARMS = {
-    "plain": {},
-    "warm start": {"warm_start": True},
-    "warm start and stopping": {"warm_start": True, "stopping": Stopping(0.9, 3)},
-    "BatchNorm and skips": {"space": Space.residual_images(60_000)},
-}
+#: Columns of the report.
+MEANS = ("models", "after_one_epoch", "inherited")
+#: Whether each model starts from a relative.
+ARMS = {"plain": False, "warm starts": True}
 
 
-def run(folder: Path, dataset: str, seeds: int, models: int) -> None:
-    """Runs every arm with every seed, and prints the table."""
-    fraction = 1.0 if dataset == "digits" else 0.2
-    splits = load(dataset, train_fraction=fraction)
-    schedule = EpsilonSchedule(((1.0, models // 3), (0.5, models // 3), (0.1, 1)))
-    found: dict[str, list[tuple[float, float, float, float]]] = {arm: [] for arm in ARMS}
-    for seed in range(seeds):
-        for arm, changed in ARMS.items():
-            settings = {"space": Space.small_images(60_000)} | changed
-            search = MetaQNN(
-                settings.pop("space"), splits, folder / f"{arm}-{seed}".replace(" ", "_"), seed,
-                QLearning(schedule), Recipe(stages=((3e-3, 4),)), **settings,
-            )  # fmt: skip
-            rows = search.run(models)
-            first = [row.curve[0] for row in rows if row.curve]
-            found[arm].append(
-                (
-                    1 - search.best(1)[0].score,
-                    sum(row.seconds for row in rows),
-                    float(np.mean(first)),
-                    float(np.mean([row.relative is not None for row in rows])),
-                )
-            )
-            print(f"{arm}, seed {seed}: {found[arm][-1]}", flush=True)
-    columns = ("arm", "best error", "minus plain (95 %)", "after one epoch", "from a relative", "s")
-    print("\n" + format_header(*columns))
-    for arm, rows in found.items():
-        errors = np.array([row[0] for row in rows])
-        paired = 100 * (errors - np.array([row[0] for row in found["plain"]]))
-        error, seconds, first, share = np.mean(rows, axis=0)
-        print(
-            format_row(
-                arm,
-                f"{100 * error:.2f} %",
-                format_mean(paired, "+.2f"),
-                f"{first:.1%}",
-                f"{share:.0%}",
-                f"{seconds:.0f}",
-            )
+def run(task: Task, out: Path, seeds: int, seconds: float) -> None:
+    """Searches with every arm and seed for a processor time, a line each."""
+    records = Records(out, "arm", "seed")
+    keys = ((arm, seed) for seed in range(seeds) for arm in ARMS)
+    for arm, seed in records.missing(keys):
+        records.add({"arm": arm, "seed": seed} | search(task, seed, seconds, ARMS[arm]))
+
+
+def search(task: Task, seed: int, seconds: float, warm_start: bool) -> Row:
+    """One search: what was best when, and how its models began."""
+    learning = QLearning(brief(round(seconds / average_seconds(task))), **HIGH_START)
+    trace: Trace = []
+    with tempfile.TemporaryDirectory() as folder:
+        searched = MetaQNN(
+            task.space, task.splits(), folder, seed, learning, task.recipe, warm_start=warm_start
         )
+        began, before = time.process_time(), -1
+        while searched.num_models > before:  # no more are found in a space that is known
+            before = searched.num_models
+            searched.run(before + 1, verbose=0)
+            share = (time.process_time() - began) / seconds
+            if share > 1.0:
+                break
+            trace.append((share, searched.best(1)[0].score))
+        rows = searched.models[: len(trace)]
+    return {
+        "models": len(rows),
+        "after_one_epoch": float(np.median([row.curve[0] for row in rows])),
+        "inherited": float(np.mean([row.share for row in rows])),
+        "trace": rises(trace),
+    }

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import table
 
 from benchmarks.common.records import Records, read_rows
-from benchmarks.common.tables import format_header, format_mean, format_row
+from benchmarks.search.report import rises
+from benchmarks.search.table import Task, average_seconds
 from keras_qan.data import Examples
 from keras_qan.early_stopping import CurvePredictor, StopRule
-from keras_qan.metaqnn import EpsilonSchedule, MetaQNN, QLearning
+from keras_qan.metaqnn import EpsilonSchedule, MetaQNN, QLearning, Stopping
 from keras_qan.metaqnn.search_data import SearchData
 from keras_qan.metaqnn.space import Layer, format_architecture
 from keras_qan.metaqnn.trial import TrialOutcome
 from keras_qan.parallel import Call
-
-EPOCHS = table.RECIPE.epochs
-#: Models that the budget of time is enough for, on average, when each is trained to its end.
-BUDGET_MODELS = 20
 
 
 class OutOfTime(BaseException):
@@ -33,16 +28,12 @@ class OutOfTime(BaseException):
 
 
 class Bench:
-    """Looks trainings up, and counts the seconds that they took.
+    """Looks the trainings of a task's table up, and counts the seconds that they took."""
 
-    Args:
-      rows: the table.
-      budget: seconds.
-    """
-
-    def __init__(self, rows: list[dict], budget: float) -> None:
-        self._rows = {row["architecture"]: row for row in rows}
-        self.budget = budget
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self._rows = {row["architecture"]: row for row in read_rows(task.path)}
+        self.budget = task.models * average_seconds(task)
         self.clock = 0.0
         self.trace: list[tuple[float, float]] = []
 
@@ -53,11 +44,6 @@ class Bench:
             self._wait(row["seconds_each"] + (row["seconds_first"] if number == 0 else 0.0))
             self.trace.append((self.clock, value))
             yield value
-
-    def best_at(self, share: float) -> float:
-        """The least validation error at a share of the budget."""
-        seen = [value for at, value in self.trace if at <= share * self.budget]
-        return 1.0 - max(seen, default=0.0)
 
     def _wait(self, seconds: float) -> None:
         self.clock += seconds
@@ -70,16 +56,17 @@ class TableExecutor:
 
     Args:
       bench: looks them up.
-      reward: of a stopped trial; None to stop none.
+      stopping: of trials; None to stop none.
     """
 
     is_here = False
     workers = 1
 
-    def __init__(self, bench: Bench, reward: str | None) -> None:
-        self._bench, self._reward = bench, reward
+    def __init__(self, bench: Bench, stopping: Stopping | None) -> None:
+        self._bench, self._stopping = bench, stopping
         self._curves: list[list[float]] = []
-        self._rule = StopRule(0.9, 3)
+        if stopping:
+            self._rule = StopRule(stopping.confidence, stopping.keep_best)
         self._predictor = CurvePredictor(["svr_linear", "least_squares"])
 
     def map(self, calls: list[Call]) -> Iterator[TrialOutcome]:
@@ -92,31 +79,49 @@ class TableExecutor:
             seen.append(value)
             end = self._predicted_behind(seen)
             if end is not None:
-                worth = min(1.0, max(*seen, end)) if self._reward == "predicted" else max(seen)
+                observed = self._stopping.reward == "observed"
+                worth = max(seen) if observed else min(1.0, max(*seen, end))
                 return TrialOutcome("stopped", max(seen), worth, tuple(seen), predicted=end)
         self._curves.append(seen)
-        if self._reward and len(self._curves) >= 10:
+        if self._stopping and len(self._curves) >= 10:
             self._predictor.fit(self._curves)
         return TrialOutcome("trained", max(seen), max(seen), tuple(seen))
 
     def _predicted_behind(self, seen: list[float]) -> float | None:
-        if self._reward is None or len(seen) == EPOCHS or len(self._curves) < 10:
+        epochs = self._bench.task.recipe.epochs
+        if self._stopping is None or len(seen) == epochs or len(self._curves) < 10:
             return None
         threshold = self._rule.threshold(curve[-1] for curve in self._curves)
         found = self._predictor.predict([seen])
         return float(found.end[0]) if self._rule.should_stop(found, threshold)[0] else None
 
 
-def metaqnn(bench: Bench, seed: int, reward: str | None, schedule: EpsilonSchedule) -> None:
-    """MetaQNN itself, until the time is over."""
-    blank = Examples(np.zeros((10, 8, 8, 1), np.float32), np.arange(10))
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        search = MetaQNN(
-            table.SPACE, SearchData(blank, blank, None, 10, "table"), folder, seed,
-            QLearning(schedule), table.RECIPE, engine=TableExecutor(bench, reward),
-        )  # fmt: skip
-        search.run(10_000)
+@dataclass(frozen=True)
+class Searched:
+    """MetaQNN itself, until the time is over.
+
+    Args:
+      schedule: of ε, by the number of models that there is time for; the paper's unless given.
+      stopping: of trials; none unless given.
+      learning: further settings of `QLearning`.
+    """
+
+    schedule: Callable[[int], EpsilonSchedule] = EpsilonSchedule.scaled
+    stopping: Stopping | None = None
+    learning: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, bench: Bench, seed: int) -> None:
+        """Searches."""
+        task = bench.task
+        learning = QLearning(self.schedule(task.models), **self.learning)
+        blank = Examples(np.zeros((10, *task.image), np.float32), np.arange(10))
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            search = MetaQNN(
+                task.space, SearchData(blank, blank, None, 10, "table"), folder, seed,
+                learning, task.recipe, engine=TableExecutor(bench, self.stopping),
+            )  # fmt: skip
+            search.run(10_000, verbose=0)
 
 
 def tpe(bench: Bench, seed: int, prunes: bool) -> None:
@@ -126,7 +131,7 @@ def tpe(bench: Bench, seed: int, prunes: bool) -> None:
     from keras_qan.early_stopping import CurvePruner
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    states = table.state_space()
+    states = bench.task.states()
     known: dict[str, float] = {}
     pruned: set[str] = set()
 
@@ -157,14 +162,14 @@ def tpe(bench: Bench, seed: int, prunes: bool) -> None:
         sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=pruner if prunes else optuna.pruners.NopPruner(),
     )
-    study.optimize(objective, n_trials=300)
+    study.optimize(objective, n_trials=1_000)
 
 
 def hyperband(bench: Bench, seed: int) -> None:
     """KerasTuner's Hyperband; a promoted model goes on where it was, as its weights are kept."""
     import keras_tuner
 
-    states = table.state_space()
+    states = bench.task.states()
     trained: dict[str, Iterator[float]] = {}
     curves: dict[str, list[float]] = {}
 
@@ -183,7 +188,7 @@ def hyperband(bench: Bench, seed: int) -> None:
             text = format_architecture(layers)
             training = trained.setdefault(text, bench.train(text))
             curve = curves.setdefault(text, [])
-            while len(curve) < int(space.values.get("tuner/epochs", EPOCHS)):
+            while len(curve) < int(space.values.get("tuner/epochs", bench.task.recipe.epochs)):
                 curve.append(next(training))
             return {"score": max(curve)}
 
@@ -193,8 +198,8 @@ def hyperband(bench: Bench, seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         oracle = keras_tuner.oracles.HyperbandOracle(
-            keras_tuner.Objective("score", "max"), max_epochs=EPOCHS, factor=3,
-            hyperband_iterations=10, seed=seed, hyperparameters=_all_choices(states),
+            keras_tuner.Objective("score", "max"), max_epochs=bench.task.recipe.epochs, factor=3,
+            hyperband_iterations=100, seed=seed, hyperparameters=_all_choices(states),
         )  # fmt: skip
         tuner = Replayed(oracle, None, directory=folder, overwrite=True)
         tuner.search(verbose=0)
@@ -216,76 +221,48 @@ def _all_choices(states):
     return space
 
 
-ALWAYS = EpsilonSchedule(((1.0, 1),))
-PAPER = EpsilonSchedule.scaled(BUDGET_MODELS)
-QUICK = EpsilonSchedule(((1.0, 5), (0.5, 3), (0.1, 1)))
+def at_random(models: int) -> EpsilonSchedule:
+    """Exploration alone."""
+    del models
+    return EpsilonSchedule(((1.0, 1),))
+
+
+def brief(models: int) -> EpsilonSchedule:
+    """Three twentieths of the models at random, then ε is 0.2."""
+    return EpsilonSchedule(((1.0, 3 * models // 20), (0.2, 1)))
+
+
+#: Found on digits, on other seeds (see RESULTS.md).
+HIGH_START = {"learning_rate": 0.3, "initial": 0.97}
+PREDICTED, OBSERVED = Stopping(0.9, 3), Stopping(0.9, 3, reward="observed")
 
 ARMS: dict[str, Callable[[Bench, int], None]] = {
-    "random": lambda bench, seed: metaqnn(bench, seed, None, ALWAYS),
-    "random, stopping": lambda bench, seed: metaqnn(bench, seed, "observed", ALWAYS),
-    "MetaQNN": lambda bench, seed: metaqnn(bench, seed, None, PAPER),
-    "MetaQNN, stopping, predicted reward": lambda bench, seed: metaqnn(
-        bench, seed, "predicted", PAPER
+    "random": Searched(at_random),
+    "random, stopping": Searched(at_random, OBSERVED),
+    "MetaQNN": Searched(),
+    "MetaQNN, stopping, predicted reward": Searched(stopping=PREDICTED),
+    "MetaQNN, stopping, observed reward": Searched(stopping=OBSERVED),
+    "MetaQNN, brief exploration, α 0.1, Q₀ 0.9": Searched(
+        brief, learning={"learning_rate": 0.1, "initial": 0.9}
     ),
-    "MetaQNN, stopping, observed reward": lambda bench, seed: metaqnn(
-        bench, seed, "observed", PAPER
-    ),
-    "MetaQNN, explores 8 models": lambda bench, seed: metaqnn(bench, seed, None, QUICK),
-    "MetaQNN, explores 8 models, stopping": lambda bench, seed: metaqnn(
-        bench, seed, "predicted", QUICK
-    ),
+    "MetaQNN, brief exploration, α 0.3, Q₀ 0.97": Searched(brief, learning=HIGH_START),
+    "MetaQNN, brief exploration, α 0.3, Q₀ 0.97, stopping": Searched(brief, OBSERVED, HIGH_START),
     "TPE (Optuna)": lambda bench, seed: tpe(bench, seed, False),
     "TPE (Optuna), CurvePruner": lambda bench, seed: tpe(bench, seed, True),
     "Hyperband (KerasTuner)": hyperband,
 }
 
 
-def run(path: Path, out: Path, seeds: int) -> None:
+def run(task: Task, out: Path, seeds: int) -> None:
     """Replays every arm with every seed."""
-    rows = read_rows(path)
-    if not rows:
-        raise SystemExit("There is no table: run --part table first.")
-    whole = [row["seconds_first"] + EPOCHS * row["seconds_each"] for row in rows]
-    budget = BUDGET_MODELS * float(np.mean(whole))
+    if not task.path.exists():
+        raise SystemExit("There is no table: run --part=table first.")
     records = Records(out, "arm", "seed")
-    for arm, seed in records.missing(itertools.product(ARMS, range(seeds))):
-        bench = Bench(rows, budget)
+    keys = ((arm, seed) for seed in range(seeds) for arm in ARMS)
+    for arm, seed in records.missing(keys):
+        bench = Bench(task)
         with contextlib.suppress(OutOfTime):
             ARMS[arm](bench, seed)
-        halves = {"half": bench.best_at(0.5), "full": bench.best_at(1.0)}
-        records.add({"arm": arm, "seed": seed} | halves | {"trace": _steps(bench)})
-
-
-def report(out: Path) -> None:
-    """Prints errors at half and at the whole time, and differences from random search."""
-    rows = read_rows(out)
-    by_arm = {arm: {r["seed"]: r for r in rows if r["arm"] == arm} for arm in ARMS}
-    base = by_arm["random"]
-    if not base:
-        return
-    goal = float(np.mean([row["full"] for row in base.values()]))
-    print(f"random search's mean error at the whole time: {goal:.4f}\n")
-    columns = ("arm", "error at half", "error at the end", "end − random (95 %)", "time to it")
-    print(format_header(*columns))
-    for arm, found in by_arm.items():
-        if not found:
-            continue
-        half = [100 * row["half"] for row in found.values()]
-        full = [100 * row["full"] for row in found.values()]
-        paired = [100 * (found[s]["full"] - base[s]["full"]) for s in found if s in base]
-        reached = [
-            next((at for at, value in row["trace"] if 1 - value <= goal + 1e-12), math.inf)
-            for row in found.values()
-        ]
-        errors = (f"{np.mean(half):.2f} %", f"{np.mean(full):.2f} %")
-        print(format_row(arm, *errors, format_mean(paired, "+.2f"), f"{np.median(reached):.2f}"))
-
-
-def _steps(bench: Bench) -> list[tuple[float, float]]:
-    """(share of the budget, accuracy) wherever the best so far rose."""
-    best, found = 0.0, []
-    for at, value in bench.trace:
-        if value > best:
-            best = value
-            found.append((at / bench.budget, value))
-    return found
+        spent = min(1.0, bench.clock / bench.budget)
+        trace = [(at / bench.budget, value) for at, value in bench.trace]
+        records.add({"arm": arm, "seed": seed, "spent": spent, "trace": rises(trace)})

@@ -1,11 +1,12 @@
 """Architecture searches against each other: best validation error at equal time.
 
-    python benchmarks/search/run.py --part table     # trains all of a small space
-    python benchmarks/search/run.py --part replay    # replays searches on it, 20 seeds
-    python benchmarks/search/run.py --part live        # warm starts, with training
-    python benchmarks/search/run.py --part report
+    python benchmarks/search/run.py --part=table --task=mnist   # trains all of a small space
+    python benchmarks/search/run.py --part=replay --task=mnist  # replays searches on it, 20 seeds
+    python benchmarks/search/run.py --part=live --task=mnist    # warm starts, with training
+    python benchmarks/search/run.py --part=report --task=mnist
 
-`table` and `live` train; both go on where they were. `replay` takes a minute.
+The tasks are digits and mnist, which needs the data set under `TFDS_DATA_DIR`. `table` and `live`
+train; all go on where they were. `replay` takes minutes.
 """
 
 from __future__ import annotations
@@ -18,32 +19,36 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-TABLE = Path(__file__).resolve().parent / "digits_table.jsonl"
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", choices=("table", "replay", "live", "report"), required=True)
+    parser.add_argument("--task", choices=("digits", "mnist"), default="digits")
     parser.add_argument("--out", type=Path, default=Path("runs/search"))
-    parser.add_argument("--seeds", type=int, default=0, help="20 replayed, 5 live")
-    parser.add_argument("--dataset", choices=("digits", "mnist"), default="digits")
-    parser.add_argument("--models", type=int, default=20, help="of each live search")
+    parser.add_argument("--seeds", type=int, default=0, help="20 replayed, 3 live")
+    parser.add_argument(
+        "--seconds", type=float, default=40.0, help="of the processor, for each live search"
+    )
     asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
+
+    import tensorflow as tf
+
+    from benchmarks.common.records import read_rows
+    from benchmarks.search import live, replays, report, table
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    task = table.TASKS[asked.task]
+    replayed = asked.out / f"replays_{asked.task}.jsonl"
+    trained = table.HERE / f"live_{asked.task}.jsonl"
     if asked.part == "table":
-        import table
-
-        table.make(TABLE)
+        table.make(task)
+    elif asked.part == "replay":
+        replays.run(task, replayed, asked.seeds or 20)
     elif asked.part == "live":
-        import live
-
-        live.run(asked.out / f"live_{asked.dataset}", asked.dataset, asked.seeds or 5, asked.models)
-    else:
-        import replays
-
-        if asked.part == "replay":
-            replays.run(TABLE, asked.out / "replays.jsonl", asked.seeds or 20)
-        replays.report(asked.out / "replays.jsonl")
+        live.run(task, trained, asked.seeds or 3, asked.seconds)
+    report.report(read_rows(replayed), "random", ("spent",))
+    report.report(read_rows(trained), "plain", live.MEANS)
 
 
 if __name__ == "__main__":
