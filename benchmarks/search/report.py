@@ -58,7 +58,9 @@ def time_to(goal: float, traces: list[Trace]) -> float:
 def rises(trace: Trace) -> Trace:
     """The entries of a trace at which the best so far rose."""
     found: Trace = []
+    best = 0.0
     for at, value in trace:
-        if value > max((best for _, best in found), default=0.0):
+        if value > best:
+            best = value
             found.append((round(at, 4), round(value, 6)))
     return found

@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--part", choices=("table", "replay", "live", "report"), required=True)
     parser.add_argument("--task", choices=("digits", "mnist"), default="digits")
     parser.add_argument("--out", type=Path, default=Path("runs/search"))
-    parser.add_argument("--seeds", type=int, default=0, help="20 replayed, 3 live")
+    parser.add_argument("--seeds", type=int, default=0, help="20 replayed, 5 live")
     parser.add_argument(
         "--seconds", type=float, default=40.0, help="of the processor, for each live search"
     )
@@ -46,7 +46,7 @@ def main() -> None:
     elif asked.part == "replay":
         replays.run(task, replayed, asked.seeds or 20)
     elif asked.part == "live":
-        live.run(task, trained, asked.seeds or 3, asked.seconds)
+        live.run(task, trained, asked.seeds or 5, asked.seconds)
     report.report(read_rows(replayed), "random", ("spent",))
     report.report(read_rows(trained), "plain", live.MEANS)
 
