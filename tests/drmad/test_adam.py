@@ -83,7 +83,7 @@ def test_exact_is_the_gradient_through_the_unrolled_training(steps):
     for name, expected in zip(found, tape.gradient(loss, numbers), strict=True):
         largest = np.abs(expected).max()
         assert largest > 1e-6, name
-        np.testing.assert_allclose(found[name], expected, rtol=1e-6, atol=1e-8 * largest)
+        np.testing.assert_allclose(found[name], expected, rtol=1e-8, atol=1e-8 * largest)
 
 
 @pytest.mark.slow
