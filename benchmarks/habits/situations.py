@@ -15,7 +15,13 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers, ops
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, make_classification
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_wine,
+    make_classification,
+)
 from sklearn.metrics import average_precision_score
 
 from keras_qan import QANCallback, data
@@ -493,6 +499,31 @@ def small_table(fits: Fits, seed: int, *, load: Callable[..., Any]) -> Found:
     return {"": score_of(model, held_out)}
 
 
+def noisy_classes(**_: Any) -> Pair:
+    """400 rows of three classes, one label in ten drawn anew."""
+    found: Pair = make_classification(
+        400, 20, n_informative=6, n_classes=3, flip_y=0.1, random_state=1
+    )
+    return found
+
+
+def table_for_some_epochs(fits: Fits, seed: int, *, load: Callable[..., Any], epochs: int) -> Found:
+    """Half of a few hundred rows, as people begin: Adam's default rate, no validation."""
+    x, y = load(return_X_y=True)
+    x = ((x - x.mean(0)) / x.std(0)).astype("float32")
+    is_regression = load is load_diabetes
+    y = ((y - y.mean()) / y.std()).astype("float32") if is_regression else y.astype("int32")
+    train, held_out = split(x, y, len(x) // 2, seed)
+    inner = [layers.Dense(64, activation="relu"), layers.Dense(64, activation="relu")]
+    outputs = 1 if is_regression else int(y.max()) + 1
+    model = keras.Sequential([keras.Input(x.shape[1:]), *inner, layers.Dense(outputs)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", "mse" if is_regression else loss)
+    model.fit(*train, epochs=epochs, verbose=0, callbacks=fits.callbacks())
+    score_of = score_regression if is_regression else score
+    return {"": score_of(model, held_out)}
+
+
 def bag_of_words(fits: Fits, seed: int) -> Found:
     """Made-up reviews of 60 words out of 2,000; an embedding and its mean, and no validation."""
     rng = np.random.default_rng([seed, 6])
@@ -582,6 +613,16 @@ SITUATIONS: dict[str, Situation] = {
     "cosine similarity": cosine_similarity,
     "table with validation, breast cancer": functools.partial(small_table, load=load_breast_cancer),
     "table with validation, diabetes": functools.partial(small_table, load=load_diabetes),
+    "breast cancer for 10 epochs": functools.partial(
+        table_for_some_epochs, load=load_breast_cancer, epochs=10
+    ),
+    "wine for 30 epochs": functools.partial(table_for_some_epochs, load=load_wine, epochs=30),
+    "noisy classes for 10 epochs": functools.partial(
+        table_for_some_epochs, load=noisy_classes, epochs=10
+    ),
+    "diabetes for 10 epochs": functools.partial(
+        table_for_some_epochs, load=load_diabetes, epochs=10
+    ),
     "bag of words, no validation": bag_of_words,
     "autoencoder of small numbers": small_numbers,
     "attention": attention,

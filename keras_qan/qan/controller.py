@@ -158,6 +158,7 @@ class Controller:
         may_raise: bool = True,
         may_lower: bool = True,
         anneals: bool = True,
+        has_few_batches: bool = False,
     ) -> Decision:
         """Start an episode with the first decision.
 
@@ -171,11 +172,14 @@ class Controller:
             is held. Defaults to True.
           anneals: whether the schedule applies; False where the training's length is not known.
             Defaults to True.
+          has_few_batches: whether an epoch is so short that its examples may be learned by heart at
+            raised rates. Defaults to False.
         """
         self.abandon()
         self.num_begun += 1
         episode = self._episode
         episode.may_raise, episode.may_lower, episode.anneals = may_raise, may_lower, anneals
+        episode.has_few_batches = has_few_batches
         if context.progress > 0.0:  # a resumed training: its rate has fallen already
             episode.share = schedule_share(self.schedule if anneals else None, context)
         episode.initial_rates = episode.kept_rates = model.read_rates()
@@ -528,6 +532,7 @@ class Controller:
         if is_contradicted:
             state = state._replace(rates=episode.leave_alone(state.rates))
         limits = self._limits(model, context, outcome, is_held)
+        limits = limits._replace(largest_rate=episode.limit_rates(state.rates))
         if not limits.may_step_back and actions.is_step_back(choice.action):
             at = state.rates, state.initial_rates, context.progress
             limits = limits._replace(instead=actions.best_within(choice.q_values, *at))

@@ -18,6 +18,13 @@ from keras_qan.qan.step_back_guard import StepBackGuard
 #: log(loss / first loss) of a network that has learned.
 LEARNED = -1.0
 
+#: log(loss / first loss) below which few batches may be learned by heart.
+LEARNS = -0.5
+
+#: What the rates may then be: a multiple of those that the training began with, or a share of those
+#: that led there, where that is more.
+FEW_BATCHES_FACTOR, FEW_BATCHES_SHARE = 2.0, 1.0 / 12.0
+
 
 def _no_rates() -> np.ndarray:
     return np.zeros(0)
@@ -54,6 +61,8 @@ class Episode:
       may_lower: whether it may fall but by a step back.
       anneals: whether the schedule applies.
       holds_still: whether the rate is held for the rest of the training.
+      has_few_batches: whether an epoch is so short that its examples may be learned by heart.
+      largest_rates: the highest rates from here on, before shares, `[K]`; none so far if empty.
       highest_slope: the highest lower bound of the slope ratio so far.
       descent: whether the loss falls as its slopes say.
       guard: whether step backs are allowed.
@@ -81,6 +90,8 @@ class Episode:
     may_lower: bool = True
     anneals: bool = True
     holds_still: bool = False
+    has_few_batches: bool = False
+    largest_rates: np.ndarray = dataclasses.field(default_factory=_no_rates)
     highest_slope: float = 0.0
     descent: DescentCheck = dataclasses.field(default_factory=DescentCheck)
     guard: StepBackGuard = dataclasses.field(default_factory=StepBackGuard)
@@ -106,6 +117,20 @@ class Episode:
         if self.history.best < LEARNED and self.descent.count < 2:
             return rates
         return np.minimum(rates, self.initial_rates)
+
+    def limit_rates(self, rates: Any) -> Any:
+        """Return the highest rates that are allowed, `[K]` or without a limit.
+
+        Raised rates teach a network the few examples that it sees again and again by heart, long
+        before the end that the user chose for a training at the compiled rate.
+
+        Args:
+          rates: the present ones, before shares, `[K]`.
+        """
+        if self.has_few_batches and not self.largest_rates.size and self.history.best < LEARNS:
+            at_least = FEW_BATCHES_FACTOR * self.initial_rates
+            self.largest_rates = np.maximum(at_least, FEW_BATCHES_SHARE * rates)
+        return self.largest_rates if self.largest_rates.size else np.inf
 
     def last_log_loss(self) -> Any:
         """Return the log loss of the steps since the last decision; the one before without any."""
@@ -136,6 +161,8 @@ class Episode:
             "open_transitions": np.asarray(self.open_transitions),
             "is_waiting": np.asarray(self.is_waiting),
             "limits": np.array(limits),
+            "has_few_batches": np.array(self.has_few_batches),
+            "largest_rates": self.largest_rates,
             "early_share": np.array(self.early_share),
             "highest_slope": np.array(self.highest_slope),
             "descent": self.descent.array(),
@@ -176,6 +203,8 @@ class Episode:
             limits = map(bool, arrays["limits"])
             self.may_raise, self.may_lower, self.anneals, self.holds_still = limits
             self.early_share = float(arrays["early_share"])
+        self.has_few_batches = bool(arrays.get("has_few_batches", False))
+        self.largest_rates = np.asarray(arrays.get("largest_rates", _no_rates()), float)
         self.highest_slope = float(arrays.get("highest_slope", 0.0))
         self.descent = DescentCheck(self.first_loss)
         if "descent" in arrays:

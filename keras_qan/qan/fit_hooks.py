@@ -49,6 +49,9 @@ PATIENCE = 10
 #: Batches for each step of the optimizer, at most: beyond, too few steps are measured.
 MOST_BATCHES_A_STEP = 2
 
+#: Steps of an epoch up to which its examples are few, and epochs from which on they come often.
+FEW_BATCHES, FEWEST_PASSES = 24, 5
+
 #: Steps of a training below which the rate does not fall along the schedule: the loss still falls
 #: so fast that smaller steps are only slower.
 FEWEST_TO_ANNEAL = 100
@@ -467,9 +470,17 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
             may_raise=not (fit.was_trained or is_held or is_blind or is_impatient),
             may_lower=not is_held or fit.model.slope is not None,
             anneals=not (is_held or is_short) and self._patience is None,
+            has_few_batches=self._has_few_batches(fit),
         )
         fit.initial_rate = decision.rate_found
         self._record(decision)
+
+    def _has_few_batches(self, fit: FitState) -> bool:
+        """Return whether a frozen policy sees the same few batches again and again."""
+        is_limited = self._limits_raises or (fit.model.slope is not None and not self.explore)
+        length, num_epochs = self.params.get("steps"), self.params.get("epochs") or 1
+        is_short = bool(length) and length <= FEW_BATCHES
+        return is_limited and is_short and num_epochs >= FEWEST_PASSES
 
     def _finds_loss(self, fit: FitState, loss: float | None) -> bool:
         """Return whether a loss and an optimizer are found that the training uses.

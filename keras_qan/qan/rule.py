@@ -93,6 +93,7 @@ class Limits(NamedTuple):
       may_raise: whether the rate may rise. Defaults to True.
       may_lower: whether the rate may fall but by a step back. Defaults to True.
       highest_rate: the rates up to which it may rise all the same, `[K]`. Defaults to 0.
+      largest_rate: the highest rates of all, to which higher ones fall, `[K]`. Defaults to none.
       lowest_rate: the lowest rates that a step back leads to, `[K]`. Defaults to 0.
       lowest_decayed: the lowest rates that other actions lead to, `[K]`. Defaults to 0.
     """
@@ -102,6 +103,7 @@ class Limits(NamedTuple):
     may_raise: bool = True
     may_lower: bool = True
     highest_rate: Any = 0.0
+    largest_rate: Any = np.inf
     lowest_rate: Any = 0.0
     lowest_decayed: Any = 0.0
 
@@ -158,6 +160,7 @@ def apply_action(
         chosen = np.minimum(chosen, np.maximum(rates, limits.highest_rate))
     if not limits.may_lower:
         chosen = np.where(steps_back, chosen, np.maximum(chosen, rates))
+    chosen = np.minimum(chosen, limits.largest_rate)
     if not actions.can_step_back:
         no = np.zeros(np.shape(history.now), bool)
         after = loss_history.with_rate(history, _first(rates, history), _first(chosen, history), no)

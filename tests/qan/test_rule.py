@@ -260,3 +260,14 @@ def test_no_row_of_actions_starves_a_training(plays):
         assert state.rates[0] >= 1e-5
         if action == 1:  # a decay holds what a step back has taken further down
             assert state.rates[0] >= min(1e-3, before[0])
+
+
+@given(
+    history=histories(), rate=RATES, largest=RATES, action=st.integers(0, len(WITH_STEP_BACK) - 1)
+)
+def test_no_action_leads_above_the_largest_rate(history, rate, largest, action):
+    rates = np.array([rate])
+    state = RateState(rates, rates, rates, history)
+    limits = Limits(largest_rate=np.array([largest]))
+    effect = apply_action(ActionSet(WITH_STEP_BACK, (1e-9, 1e3)), action, state, 0.5, limits)
+    assert effect.state.rates <= largest

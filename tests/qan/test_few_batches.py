@@ -1,0 +1,97 @@
+"""On a few batches that come again and again a raised rate comes down once the loss has fallen."""
+
+import keras
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_wine
+
+from keras_qan import QANCallback
+from keras_qan.observations import loss_history
+from keras_qan.qan.episode import Episode
+
+
+def episode(best, has_few_batches=True):
+    history = loss_history.start_history()._replace(best=best)
+    rates = np.array([0.01, 0.02])
+    return Episode(
+        np.zeros(1), initial_rates=rates, history=history, has_few_batches=has_few_batches
+    )
+
+
+def test_rates_are_free_before_the_loss_has_fallen():
+    assert np.all(episode(best=-0.4).limit_rates(np.array([1.0, 2.0])) == np.inf)
+
+
+def test_rates_are_free_where_batches_are_many():
+    found = episode(best=-3.0, has_few_batches=False).limit_rates(np.array([1.0, 2.0]))
+    assert np.all(found == np.inf)
+
+
+def test_afterwards_they_are_at_most_twice_the_initial_ones():
+    assert episode(best=-0.6).limit_rates(np.array([0.05, 0.1])).tolist() == [0.02, 0.04]
+
+
+def test_or_a_twelfth_of_those_that_led_there_where_a_training_began_far_too_low():
+    found = episode(best=-0.6).limit_rates(np.array([1.2, 2.4]))
+    assert found == pytest.approx([0.1, 0.2])
+
+
+def test_the_limit_stays_what_it_was_and_is_kept_in_a_checkpoint():
+    first = episode(best=-0.6)
+    first.limit_rates(np.array([1.2, 2.4]))
+    other = episode(best=0.0)
+    other.restore(first.arrays())
+    for each in (first, other):
+        assert each.limit_rates(np.array([0.05, 0.1])) == pytest.approx([0.1, 0.2])
+
+
+def split(load):
+    x, y = load(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))
+    x = ((x - x.mean(0)) / x.std(0)).astype("float32")[order]
+    half = len(x) // 2
+    return (x[:half], y[order][:half]), (x[half:], y[order][half:])
+
+
+class Rates(keras.callbacks.Callback):
+    """Keeps the rate after each step."""
+
+    def on_train_begin(self, logs=None):
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(float(self.model.optimizer.learning_rate.numpy()))
+
+
+def fitted(load, epochs, callbacks, batch_size=32):
+    train, held_out = split(load)
+    keras.utils.set_random_seed(0)
+    dense = keras.layers.Dense
+    model = keras.Sequential([keras.Input(train[0].shape[1:]), dense(64, "relu"), dense(3)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss)
+    model.fit(*train, batch_size, epochs, verbose=0, callbacks=callbacks)
+    return model.evaluate(*held_out, verbose=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["shipped", "slope"])
+@pytest.mark.parametrize(("load", "epochs"), [(load_breast_cancer, 10), (load_wine, 30)])
+def test_a_small_table_is_not_learned_by_heart(load, epochs, policy):
+    callback = QANCallback() if policy == "shipped" else QANCallback(policy="slope")
+    assert fitted(load, epochs, [callback]) < 1.02 * fitted(load, epochs, [])
+
+
+@pytest.mark.slow
+def test_the_rate_comes_down_within_the_training_and_stays_down():
+    rates = Rates()
+    fitted(load_breast_cancer, 10, [QANCallback(), rates])  # 90 steps: no schedule applies
+    assert max(rates.seen[:20]) > 0.004
+    assert max(rates.seen[20:]) <= 0.002 + 1e-9
+
+
+@pytest.mark.slow
+def test_a_few_epochs_are_left_to_the_policy():
+    rates = Rates()
+    fitted(load_breast_cancer, 4, [QANCallback(), rates])
+    assert max(rates.seen[-5:]) > 0.004
