@@ -405,6 +405,7 @@ class Controller:
         episode = self._episode
         log_loss = loss_history.relative_log(loss, episode.first_loss)
         episode.history = loss_history.with_validation(episode.history, log_loss)
+        episode.note_validation(float(log_loss))
 
     def keep_loss(self, model: ModelAccess) -> None:
         """Keep what was counted of the loss before Keras sets its sums back to zero."""

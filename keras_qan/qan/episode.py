@@ -25,6 +25,10 @@ LEARNS = -0.5
 #: that led there, where that is more.
 FEW_BATCHES_FACTOR, FEW_BATCHES_SHARE = 2.0, 1.0 / 12.0
 
+#: log(validation loss / training loss) below which what is learned holds for other examples too, and
+#: the factor by which the limit then grows from epoch to epoch.
+SMALL_GAP, GROWTH = 0.1, 2.0
+
 
 def _no_rates() -> np.ndarray:
     return np.zeros(0)
@@ -63,6 +67,7 @@ class Episode:
       holds_still: whether the rate is held for the rest of the training.
       has_few_batches: whether an epoch is so short that its examples may be learned by heart.
       largest_rates: the highest rates from here on, before shares, `[K]`; none so far if empty.
+      growth: what they are multiplied by while the validation loss is as low as the training loss.
       highest_slope: the highest lower bound of the slope ratio so far.
       descent: whether the loss falls as its slopes say.
       guard: whether step backs are allowed.
@@ -92,6 +97,7 @@ class Episode:
     holds_still: bool = False
     has_few_batches: bool = False
     largest_rates: np.ndarray = dataclasses.field(default_factory=_no_rates)
+    growth: float = 1.0
     highest_slope: float = 0.0
     descent: DescentCheck = dataclasses.field(default_factory=DescentCheck)
     guard: StepBackGuard = dataclasses.field(default_factory=StepBackGuard)
@@ -130,7 +136,17 @@ class Episode:
         if self.has_few_batches and not self.largest_rates.size and self.history.best < LEARNS:
             at_least = FEW_BATCHES_FACTOR * self.initial_rates
             self.largest_rates = np.maximum(at_least, FEW_BATCHES_SHARE * rates)
-        return self.largest_rates if self.largest_rates.size else np.inf
+        return self.growth * self.largest_rates if self.largest_rates.size else np.inf
+
+    def note_validation(self, log_loss: float) -> None:
+        """Take in a validation loss: the limit grows while examples are not learned by heart.
+
+        Args:
+          log_loss: its logarithm, relative to the first training loss.
+        """
+        if self.largest_rates.size:
+            is_small = log_loss < self.last_log_loss() + SMALL_GAP
+            self.growth = GROWTH * self.growth if is_small else 1.0
 
     def last_log_loss(self) -> Any:
         """Return the log loss of the steps since the last decision; the one before without any."""
@@ -163,6 +179,7 @@ class Episode:
             "limits": np.array(limits),
             "has_few_batches": np.array(self.has_few_batches),
             "largest_rates": self.largest_rates,
+            "growth": np.array(self.growth),
             "early_share": np.array(self.early_share),
             "highest_slope": np.array(self.highest_slope),
             "descent": self.descent.array(),
@@ -205,6 +222,7 @@ class Episode:
             self.early_share = float(arrays["early_share"])
         self.has_few_batches = bool(arrays.get("has_few_batches", False))
         self.largest_rates = np.asarray(arrays.get("largest_rates", _no_rates()), float)
+        self.growth = float(arrays.get("growth", 1.0))
         self.highest_slope = float(arrays.get("highest_slope", 0.0))
         self.descent = DescentCheck(self.first_loss)
         if "descent" in arrays:

@@ -39,10 +39,23 @@ def test_or_a_twelfth_of_those_that_led_there_where_a_training_began_far_too_low
 def test_the_limit_stays_what_it_was_and_is_kept_in_a_checkpoint():
     first = episode(best=-0.6)
     first.limit_rates(np.array([1.2, 2.4]))
+    first.note_validation(-1.0)
     other = episode(best=0.0)
     other.restore(first.arrays())
     for each in (first, other):
-        assert each.limit_rates(np.array([0.05, 0.1])) == pytest.approx([0.1, 0.2])
+        assert each.limit_rates(np.array([0.05, 0.1])) == pytest.approx([0.2, 0.4])
+
+
+def test_the_limit_grows_while_the_validation_loss_is_as_low_as_the_training_loss():
+    each, rates = episode(best=-0.6), np.array([0.05, 0.1])
+    each.note_validation(-2.0)  # nothing is limited yet
+    each.limit_rates(rates)
+    each.log_loss = -1.0
+    found = []
+    for validation in (-1.0, -0.95, -0.85, -1.2):
+        each.note_validation(validation)
+        found.append(each.limit_rates(rates)[0])
+    assert found == pytest.approx([0.04, 0.08, 0.02, 0.04])
 
 
 def split(load):
