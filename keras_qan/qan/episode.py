@@ -25,8 +25,8 @@ LEARNS = -0.5
 #: that led there, where that is more.
 FEW_BATCHES_FACTOR, FEW_BATCHES_SHARE = 2.0, 1.0 / 12.0
 
-#: log(validation loss / training loss) below which what is learned holds for other examples too, and
-#: the factor by which the limit then grows from epoch to epoch.
+#: log(validation loss / training loss) below which what is learned holds for other examples too,
+#: and the factor by which the limit then grows from epoch to epoch.
 SMALL_GAP, GROWTH = 0.1, 2.0
 
 

@@ -516,6 +516,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         self.model.stop_evaluating = True
 
     def _decide(self, fit: FitState) -> None:
+        num_contradictions = self._controller.num_contradictions
         decision = self._controller.decide(
             fit.model,
             fit.schedule.context(),
@@ -525,8 +526,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         fit.schedule.note_decision()
         self._conflicts.compare(fit.last_rate, decision.rate_found)
         self._record(decision)
-        if self._controller.num_contradictions > fit.num_contradictions:
-            fit.num_contradictions = self._controller.num_contradictions
+        if self._controller.num_contradictions > num_contradictions:
             messages.warn_of_order(fit.schedule.step, decision.rate)
         if decision.loss < 0.0 and fit.model.slope is None and not fit.holds_still:
             fit.holds_still = True

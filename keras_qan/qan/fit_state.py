@@ -48,7 +48,6 @@ class FitState:
       num_held: the number of decisions without an estimate of the slope ratio.
       loss_is_kept: whether this epoch's losses were counted before Keras set its sums back.
       holds_still: whether the rate is held because the loss is no longer positive.
-      num_contradictions: how often the loss did not fall as its slopes say.
       is_last_epoch: whether this is the last of the epochs that were asked for.
       is_validated: whether a validation has followed the last step.
       has_diverged: whether the training was given up.
@@ -82,7 +81,6 @@ class FitState:
     num_held: int = 0
     loss_is_kept: bool = False
     holds_still: bool = False
-    num_contradictions: int = 0
     is_last_epoch: bool = False
     is_validated: bool = False
     has_diverged: bool = False
@@ -106,7 +104,6 @@ class FitState:
         "num_held",
         "loss_is_kept",
         "holds_still",
-        "num_contradictions",
         "has_diverged",
         "num_rescues",
     )
