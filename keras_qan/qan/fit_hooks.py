@@ -49,7 +49,7 @@ PATIENCE = 10
 #: Batches for each step of the optimizer, at most: beyond, too few steps are measured.
 MOST_BATCHES_A_STEP = 2
 
-#: Steps of an epoch up to which its examples are few, and epochs from which on they come often.
+#: Steps of an epoch up to which its examples are few, and passes from which on they come often.
 FEW_BATCHES, FEWEST_PASSES = 24, 5
 
 #: Steps of a training below which the rate does not fall along the schedule: the loss still falls
@@ -470,17 +470,16 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
             may_raise=not (fit.was_trained or is_held or is_blind or is_impatient),
             may_lower=not is_held or fit.model.slope is not None,
             anneals=not (is_held or is_short) and self._patience is None,
-            has_few_batches=self._has_few_batches(fit),
+            has_few_batches=self._has_few_batches(context.num_steps),
         )
         fit.initial_rate = decision.rate_found
         self._record(decision)
 
-    def _has_few_batches(self, fit: FitState) -> bool:
-        """Return whether a frozen policy sees the same few batches again and again."""
-        is_limited = self._limits_raises or (fit.model.slope is not None and not self.explore)
-        length, num_epochs = self.params.get("steps"), self.params.get("epochs") or 1
+    def _has_few_batches(self, num_steps: int) -> bool:
+        """Return whether a policy whose raises are limited sees few batches again and again."""
+        length = self.params.get("steps")
         is_short = bool(length) and length <= FEW_BATCHES
-        return is_limited and is_short and num_epochs >= FEWEST_PASSES
+        return self._limits_raises and is_short and num_steps >= FEWEST_PASSES * length
 
     def _finds_loss(self, fit: FitState, loss: float | None) -> bool:
         """Return whether a loss and an optimizer are found that the training uses.
