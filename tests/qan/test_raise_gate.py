@@ -266,7 +266,7 @@ def test_where_no_gradient_comes_back_the_policy_acts_as_without_the_limit():
     weights = []
     for limit in (True, False):
         model = network("sgd", **named)
-        fit(model, QANCallback(raises_by_slope=limit, decide_every=8), epochs=4)
+        fit(model, QANCallback(raises_by_slope=limit, decide_every=8), epochs=4, count=448)
         weights.append([w.numpy() for w in model.weights])
     for first, second in zip(*weights, strict=True):
         np.testing.assert_array_equal(first, second)
