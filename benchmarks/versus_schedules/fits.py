@@ -79,6 +79,9 @@ ARMS = {
     "prodigy": Arm((), 1.0, _prodigy, Cosine()),
 }
 
+#: Batches of a data set whose epochs are passes over it, as they are where people train on tables.
+FEW_BATCHES = 24
+
 #: Arms that steer the rate.
 STEERED = ("qan", "unlimited", "slope")
 
@@ -153,8 +156,21 @@ class Bench:
         return [makers[arm]()] if arm in makers else []
 
     def train(self, arm: str, rate: float, seed: int, num_steps: int, epochs: int) -> Row:
-        """One training of so many epochs, each with a validation; plain data."""
+        """One training; plain data.
+
+        Args:
+          arm: whose.
+          rate: where it starts.
+          seed: weights and batches follow from it.
+          num_steps: its length, less than a pass apart on a few batches.
+          epochs: each with a validation; those of a few batches are passes over the data.
+        """
         arrays = self._arrays
+        length = num_steps // epochs
+        a_pass = len(arrays.x) // self._task.batch_size
+        if a_pass < length and a_pass <= FEW_BATCHES:
+            length, epochs = a_pass, num_steps // a_pass
+            num_steps = length * epochs
         model = self._student(arm, seed, rate, num_steps)
         half = len(arrays.validation_x) // 2
         started = time.perf_counter()
@@ -163,7 +179,7 @@ class Bench:
             history = model.fit(
                 self._batches(seed, num_steps),
                 epochs=epochs,
-                steps_per_epoch=num_steps // epochs,
+                steps_per_epoch=length,
                 validation_data=(arrays.validation_x[:half], arrays.validation_y[:half]),
                 validation_batch_size=500,
                 callbacks=self._callbacks(arm, seed, num_steps),
