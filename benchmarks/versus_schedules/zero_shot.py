@@ -96,7 +96,8 @@ Key = tuple[str, str, float, int, int]
 def plays() -> Iterator[Key]:
     """Yield task, arm, rate, seed and steps of every training that the flags ask for."""
     steps = int(_STEPS.value)
-    asked = {steps: (tuple(MORE_TASKS), _SEEDS.value, {a: e.factors for a, e in ARMS.items()})}
+    names = tuple(_TASKS.value or MORE_TASKS)
+    asked = {steps: (names, _SEEDS.value, {a: e.factors for a, e in ARMS.items()})}
     if _HORIZONS.value:
         asked = {int(steps): HORIZONS[int(steps)] for steps in _HORIZONS.value}
     for number in range(max(seeds for _, seeds, _ in asked.values())):
