@@ -86,13 +86,12 @@ test-lowest:
 	.venv-lowest/bin/uv pip install --python .venv-lowest/bin/python --quiet --no-deps tf-agents==0.19.0
 	.venv-lowest/bin/python -m pytest -m "not slow and not stress"
 
-# README's figures, on fewer seeds: the table of its six tasks, ten other networks, and the habits.
-# What was measured is kept and not done again. MNIST and CIFAR-10 are read from TFDS_DATA_DIR.
+# README's figures, on one seed: the table of its tasks, ten other networks, and the habits. What was
+# measured is kept and not done again. MNIST and CIFAR-10 are read from TFDS_DATA_DIR.
+ZERO_SHOT = $(BIN)/python benchmarks/versus_schedules/zero_shot.py
 bench-fast: setup
-	$(BIN)/python benchmarks/versus_schedules/run.py --seeds=2 --out=runs/benchmarks/fast \
-	  --tasks=cancer-mlp,diabetes-regression,mnist-mlp,mnist-autoencoder,cifar-cnn-bn,cifar-cnn-adamw
-	$(BIN)/python benchmarks/versus_schedules/zero_shot.py --steps=240 --arms=none,qan --factors=1 \
-	  --out=runs/benchmarks/fast/zero_shot
+	KERAS_BACKEND=jax $(ZERO_SHOT) --horizons=400 --seeds=1 --workers=2 --out=runs/benchmarks/fast/jax
+	$(ZERO_SHOT) --steps=240 --arms=none,qan --factors=1 --out=runs/benchmarks/fast/zero_shot
 	$(BIN)/python benchmarks/habits/run.py --seeds=0 --folder=runs/benchmarks/fast/habits
 
 # The benchmarks behind the table at the head of docs/results.md, and what README takes from it. Hours;
@@ -100,8 +99,9 @@ bench-fast: setup
 bench: setup
 	$(BIN)/python benchmarks/habits/run.py
 	$(BIN)/python benchmarks/rally/run.py --part=growth
-	$(BIN)/python benchmarks/versus_schedules/zero_shot.py --steps=240 --seeds=3 --arms=none,qan --write
-	$(BIN)/python benchmarks/versus_schedules/run.py --write
+	$(ZERO_SHOT) --steps=240 --seeds=3 --arms=none,qan --write
+	KERAS_BACKEND=jax $(ZERO_SHOT) --horizons=400,2000,8000,20000 --workers=2 --write \
+	  --out=runs/benchmarks/zero_shot_jax
 	$(BIN)/python benchmarks/pages.py
 
 # The site, in site/: guides, results and the reference of every public name.

@@ -33,15 +33,19 @@ from benchmarks.common.scores import log_score
 _TASKS = flags.DEFINE_list("tasks", [], "which tasks only")
 _ARMS = flags.DEFINE_list("arms", [], "which arms only")
 _FACTORS = flags.DEFINE_list("factors", [], "which multiples of the default rate only")
-_SEEDS = flags.DEFINE_integer("seeds", 1, "unseen seeds", lower_bound=1)
+_SEEDS = flags.DEFINE_integer("seeds", None, "unseen seeds; one, or those of each horizon")
 _STEPS = flags.DEFINE_integer("steps", 320, "steps of a training", lower_bound=8)
 _WORKERS = flags.DEFINE_integer("workers", 0, "processes; 0 trains in this one")
 _HORIZONS = flags.DEFINE_list("horizons", [], "parts of the whole benchmark, by their steps")
 _OUT = flags.DEFINE_string("out", "runs/benchmarks/zero_shot", "where the lines are kept")
 _REPORT = flags.DEFINE_bool("report", False, "only print the table of what is there")
-_WRITE = flags.DEFINE_bool("write", False, "put the lines into the kept file, for the pages")
-_KEPT = flags.DEFINE_string("kept", "zero_shot.jsonl", "the kept file, in this folder")
+_WRITE = flags.DEFINE_bool("write", False, "keep the lines, and write the tables")
 _SERVE = flags.DEFINE_bool("serve", False, "used by the script itself: train what is asked for")
+
+#: The lines that the pages are written from, and the page whose tables stand between the marks.
+KEPT = Path(__file__).with_name("zero_shot.jsonl")
+RESULTS = Path(__file__).with_name("RESULTS.md")
+MARKS = "<!--zero_shot-->", "<!--/zero_shot-->"
 
 FIRST_SEED = 3_000_000
 
@@ -97,10 +101,10 @@ def plays() -> Iterator[Key]:
     """Yield task, arm, rate, seed and steps of every training that the flags ask for."""
     steps = int(_STEPS.value)
     names = tuple(_TASKS.value or MORE_TASKS)
-    asked = {steps: (names, _SEEDS.value, {a: e.factors for a, e in ARMS.items()})}
+    asked = {steps: (names, _SEEDS.value or 1, {a: e.factors for a, e in ARMS.items()})}
     if _HORIZONS.value:
         asked = {int(steps): HORIZONS[int(steps)] for steps in _HORIZONS.value}
-    for number in range(max(seeds for _, seeds, _ in asked.values())):
+    for number in range(_SEEDS.value or max(seeds for _, seeds, _ in asked.values())):
         for steps, (tasks, seeds, arms) in asked.items():
             for name in tasks if number < seeds else ():
                 for arm, rate in _starts(name, arms) if _is_asked(name, _TASKS) else ():
@@ -134,13 +138,21 @@ def train(key: Key, benches: dict[str, Bench]) -> Row:
     return dict(zip(KEYS, key, strict=True)) | {"backend": keras.backend.backend()} | row
 
 
-def keep(rows: list[Row], path: Path) -> None:
-    """Put rows into the kept file, in the place of those of the same trainings."""
-    found = {tuple(row[key] for key in KEYS): row for row in read_rows(path)}
+def keep(rows: list[Row]) -> None:
+    """Keep rows, in the place of those of the same trainings, and write the tables."""
+    found = {tuple(row[key] for key in KEYS): row for row in read_rows(KEPT)}
     for row in rows:
         kept = {key: value for key, value in row.items() if key not in ("rates", "seconds")}
         found[tuple(row[key] for key in KEYS)] = kept
-    path.write_text("".join(json.dumps(row) + "\n" for row in found.values()), encoding="utf-8")
+    KEPT.write_text("".join(json.dumps(row) + "\n" for row in found.values()), encoding="utf-8")
+    text = RESULTS.read_text(encoding="utf-8")
+    RESULTS.write_text(with_tables(text, report(list(found.values()))), encoding="utf-8")
+
+
+def with_tables(text: str, tables: str) -> str:
+    """Return the text of RESULTS.md with these tables between the marks."""
+    before, rest = text.split(MARKS[0], 1)
+    return before + MARKS[0] + f"\n\n{tables}\n\n" + MARKS[1] + rest.split(MARKS[1], 1)[1]
 
 
 def serve() -> None:
@@ -175,9 +187,8 @@ def main(_: list[str]) -> None:
     rows = [row for name in ALL_TASKS for row in records[name].rows]
     print(report(rows))
     if _WRITE.value:
-        path = Path(__file__).with_name(_KEPT.value)
         asked = set(keys)
-        keep([row for row in rows if records[row["task"]].key_of(row) in asked], path)
+        keep([row for row in rows if records[row["task"]].key_of(row) in asked])
 
 
 if __name__ == "__main__":

@@ -17,9 +17,6 @@ Scores = dict[int, float]
 #: Rates of which a schedule has to be the best for it to count as tuned.
 FEWEST_RATES = 3
 
-#: Columns that say no more than their arm's name.
-NAMES = {"none": "no callback", "adamw": "AdamW 1e-3", "qan": "QAN"}
-
 #: Arms of one configuration, whatever the task's optimizer and rate.
 FIXED = tuple(arm for arm, each in ARMS.items() if each.rate is not None)
 
@@ -69,12 +66,8 @@ def _horizon(steps: int, rows: list[Row]) -> str:
     own = [row for row in rows if row["steps"] == steps]
     names = [name for name in DEFAULT_RATES if any(row["task"] == name for row in own)]
     trainings = [Trainings(name, [row for row in own if row["task"] == name]) for name in names]
-    parts = [_losses(trainings), _gaps(trainings)]
-    if ranks := _ranks(trainings):
-        parts.append(ranks)
-    if speeds := _speeds(trainings):
-        parts.append(speeds)
-    return "\n\n".join([f"### {steps:,} steps", *parts])
+    parts = [part(trainings) for part in (_losses, _gaps, _ranks, _speeds)]
+    return "\n\n".join([f"## {steps:,} steps", *filter(None, parts)])
 
 
 def _text(scores: Scores) -> str:
@@ -88,9 +81,9 @@ def _losses(trainings: list[Trainings]) -> str:
     steered = [(arm, f) for arm in STEERED if arm in arms for f in sorted(ARMS[arm].factors)]
     steered = [(arm, f) for arm, f in steered if any(each.of(arm, f) for each in trainings)]
     tuned = [arm for arm in ("cosine", "one_cycle") if any(each.tuned[arm] for each in trainings)]
-    heads = [NAMES.get(arm, arm) for arm, _ in columns]
+    heads = [arm for arm, _ in columns]
     heads += [f"tuned {arm} (rate)" for arm in tuned]
-    heads += [f"{NAMES.get(arm, arm)} {factor:g}×" for arm, factor in steered]
+    heads += [f"{arm} {factor:g}×" for arm, factor in steered]
     lines = [format_header("task", "seeds", *heads)]
     for each in trainings:
         cells = [_text(each.scores(arm)) for arm, _ in columns]
@@ -111,28 +104,29 @@ def _minus(ours: Scores, theirs: Scores) -> list[float]:
 
 def _gaps(trainings: list[Trainings]) -> str:
     """The arms that steer beside a tuned cosine, and beside no callback at the default rate."""
-    lines = [
-        format_header("arm", "beside", "tasks", "cells", "median", "mean", "worst", "above 0.02")
-    ]
+    columns = ["policy", "tasks", "beside", "cells", "median", "mean", "worst", "above 0.02"]
+    lines = [format_header(*columns)]
+    held_out = [each for each in trainings if each.name not in TUNED_ON]
     for arm in STEERED:
-        for beside in ("tuned cosine, from all rates", "no callback, default rate"):
-            for is_tuned in (False, True):
-                cells: list[float] = []
-                for each in trainings:
-                    if (each.name in TUNED_ON) != is_tuned:
-                        continue
-                    if beside.startswith("no"):
-                        cells += _minus(each.scores(arm), each.scores("none"))
-                    else:
-                        tuned = each.tuned_scores("cosine")
-                        for factor in ARMS[arm].factors:
-                            cells += _minus(each.scores(arm, factor), tuned)
-                if cells:
-                    kind = "the rule was tuned on" if is_tuned else "held out"
-                    values = (np.median(cells), np.mean(cells), max(cells))
+        for kind, chosen in (("all", trainings), ("not those the rule was tuned on", held_out)):
+            beside_cosine = [
+                gap
+                for each in chosen
+                for factor in ARMS[arm].factors
+                for gap in _minus(each.scores(arm, factor), each.tuned_scores("cosine"))
+            ]
+            beside_none = [
+                gap for each in chosen for gap in _minus(each.scores(arm), each.scores("none"))
+            ]
+            for beside, gaps in (
+                ("tuned cosine, from each rate", beside_cosine),
+                ("no callback, from the default rate", beside_none),
+            ):
+                if gaps:
+                    values = (np.median(gaps), np.mean(gaps), max(gaps))
                     numbers = [f"{value:+.3f}" for value in values]
-                    above = sum(value > 0.02 for value in cells)
-                    lines.append(format_row(arm, beside, kind, len(cells), *numbers, above))
+                    above = sum(gap > 0.02 for gap in gaps)
+                    lines.append(format_row(arm, kind, beside, len(gaps), *numbers, above))
     return "\n".join(lines)
 
 
@@ -146,6 +140,7 @@ def _ranks(trainings: list[Trainings]) -> str:
         f for f in FACTORS if all(f in ARMS[arm].factors for arm in arms if arm not in FIXED)
     ]
     ranks: dict[str, list[float]] = {arm: [] for arm in arms}
+    losses: dict[str, list[float]] = {arm: [] for arm in arms}
     for each in trainings:
         for factor in factors:
             scores = {arm: each.scores(arm, factor) for arm in arms}
@@ -155,13 +150,17 @@ def _ranks(trainings: list[Trainings]) -> str:
             for arm, mean in zip(arms, means, strict=True):
                 below, ties = np.sum(means < mean), np.sum(means == mean)
                 ranks[arm].append(float(below + (ties + 1) / 2))
+                losses[arm].append(float(mean))
     cells = len(ranks[arms[0]])
     if not cells:
         return ""
     text = ", ".join(f"{factor:g}" for factor in sorted(factors))
-    lines = [format_header(f"arm, from {text} times the default rate ({cells} cells)", "mean rank")]
+    lines = [
+        f"Each arm from {text} times the default rate, over {cells} cells (95 % over the cells):\n",
+        format_header("arm", "mean rank", "mean log test loss"),
+    ]
     for arm in sorted(arms, key=lambda arm: np.mean(ranks[arm])):
-        lines.append(format_row(NAMES.get(arm, arm), format_mean(ranks[arm], ".2f")))
+        lines.append(format_row(arm, format_mean(ranks[arm], ".2f"), f"{np.mean(losses[arm]):.3f}"))
     return "\n".join(lines)
 
 
@@ -178,7 +177,7 @@ def _speeds(trainings: list[Trainings]) -> str:
         if shares:
             reached = sum(share <= 1.0 for share in shares)
             median = f"{np.median(shares):.2f}"
-            lines.append(format_row(NAMES.get(arm, arm), median, f"{reached} of {len(shares)}"))
+            lines.append(format_row(arm, median, f"{reached} of {len(shares)}"))
     head = format_header("steps to no callback's last validation loss", "share (median)", "reached")
     return "\n".join([head, *lines]) if lines else ""
 
