@@ -54,8 +54,9 @@ class QANCallback(FitHooks):
       schedule: a factor of every rate that the actions lead to, for example `Cosine()`; the actions
         then move the whole rest of the schedule up or down. Defaults to none.
       raises_by_slope: whether the rate rises above the one that the model was compiled with only
-        while the slope ratio, measured from step to step, says that it is too low. An agent that
-        learns is not limited: it has to see the outcome of all its actions. Defaults to True with
+        while the slope ratio, measured from step to step, says that it is too low, and comes down
+        again on a few batches (24 at most) that come five times or more. An agent that learns is
+        not limited: it has to see the outcome of all its actions. Defaults to True with
         the policy that comes with the package, else to False.
       policy: the policy to start from: "shipped" for the one that comes with the package, "slope"
         for the rule that follows the slope ratio and learns nothing, the path of a policy file, a
