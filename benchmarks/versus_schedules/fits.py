@@ -217,5 +217,6 @@ def _random(seed: int) -> QANCallback:
     return callback
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.5g}")
+def _short(value: float) -> float | None:
+    """Five digits of a number; None where it is none."""
+    return float(f"{value:.5g}") if np.isfinite(value) else None

@@ -56,6 +56,8 @@ KEYS = ("task", "arm", "rate", "seed", "steps")
 
 TABLES = ("cancer-mlp", "diabetes-regression", "mnist-mlp", "mnist-autoencoder")
 
+LONG_TASKS = ("friedman-mlp", "friedman-sgd", "text-lstm", "cifar-cnn-dropout")
+
 #: Steps → tasks, seeds and arms of the whole benchmark; of an arm all its rates, or these factors.
 HORIZONS: dict[int, tuple[tuple[str, ...], int, dict[str, tuple[float, ...]]]] = {
     400: (
@@ -64,12 +66,12 @@ HORIZONS: dict[int, tuple[tuple[str, ...], int, dict[str, tuple[float, ...]]]] =
         {arm: each.factors for arm, each in ARMS.items() if arm != "unlimited"},
     ),
     2000: (
-        ("friedman-mlp", "text-lstm", "text-transformer", "cifar-cnn-dropout", "cifar-resnet"),
+        (*LONG_TASKS, "text-transformer", "cifar-resnet"),
         3,
         {arm: each.factors for arm, each in ARMS.items() if arm != "unlimited"},
     ),
     8000: (
-        ("friedman-mlp", "text-lstm", "cifar-cnn-dropout"),
+        LONG_TASKS,
         3,
         {
             "none": (1.0,),
@@ -82,7 +84,7 @@ HORIZONS: dict[int, tuple[tuple[str, ...], int, dict[str, tuple[float, ...]]]] =
         },
     ),
     20_000: (
-        ("friedman-mlp", "cifar-cnn-dropout"),
+        ("friedman-mlp", "friedman-sgd", "cifar-cnn-dropout"),
         3,
         {
             "none": (1.0,),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 from fits import ARMS, FACTORS, STEERED
 from more_tasks import DEFAULT_RATES, TUNED_ON
@@ -141,11 +139,13 @@ def _ranks(trainings: list[Trainings]) -> str:
     ]
     ranks: dict[str, list[float]] = {arm: [] for arm in arms}
     losses: dict[str, list[float]] = {arm: [] for arm in arms}
+    used: set[float] = set()
     for each in trainings:
         for factor in factors:
             scores = {arm: each.scores(arm, factor) for arm in arms}
             if not all(scores.values()):
                 continue
+            used.add(factor)
             means = np.array([np.mean(list(scores[arm].values())) for arm in arms])
             for arm, mean in zip(arms, means, strict=True):
                 below, ties = np.sum(means < mean), np.sum(means == mean)
@@ -154,7 +154,7 @@ def _ranks(trainings: list[Trainings]) -> str:
     cells = len(ranks[arms[0]])
     if not cells:
         return ""
-    text = ", ".join(f"{factor:g}" for factor in sorted(factors))
+    text = ", ".join(f"{factor:g}" for factor in sorted(used))
     lines = [
         f"Each arm from {text} times the default rate, over {cells} cells (95 % over the cells):\n",
         format_header("arm", "mean rank", "mean log test loss"),
@@ -182,8 +182,8 @@ def _speeds(trainings: list[Trainings]) -> str:
     return "\n".join([head, *lines]) if lines else ""
 
 
-def _share(losses: Iterable[float], target: float) -> float:
+def _share(losses: list[float | None], target: float | None) -> float:
     """The share of a training after which a loss is reached; 2 where it never is."""
-    found = list(losses)
-    place = next((n for n, loss in enumerate(found) if loss <= target), None)
-    return 2.0 if place is None else (place + 1) / len(found)
+    goal = log_score(target)
+    place = next((n for n, loss in enumerate(losses) if log_score(loss) <= goal), None)
+    return 2.0 if place is None else (place + 1) / len(losses)
