@@ -101,7 +101,7 @@ def rate_and_momentum(model: keras.Model, training: Training) -> tuple[float, fl
 
 
 def adam_settings(model: keras.Model, training: Training) -> Adam | None:
-    """What Adam has beside α and γ: the compiled Adam's, or defaults; None for SGD."""
+    """Return Adam's settings beside α and γ: the compiled ones, or defaults; None for SGD."""
     if training.optimizer != "adam":
         return None
     optimizer = getattr(model, "optimizer", None)

@@ -21,7 +21,7 @@ _LEAST_MOMENTUM = 1e-6
 
 
 class Adam(NamedTuple):
-    """What Adam has beside a rate and a momentum.
+    """Settings of Adam beside its rate and momentum.
 
     Args:
       beta_2: decay of the mean squares of the gradient, in [0, 1).
