@@ -129,7 +129,7 @@ def _gaps(trainings: list[Trainings]) -> str:
 
 
 def _ranks(trainings: list[Trainings]) -> str:
-    """Mean ranks over tasks and initial rates, of the arms that have all of a cell's."""
+    """Mean ranks over tasks and initial rates, on the seeds that all arms have."""
     arms = [
         arm for arm in ARMS if any(row["arm"] == arm for each in trainings for row in each.rows)
     ]
@@ -143,10 +143,11 @@ def _ranks(trainings: list[Trainings]) -> str:
     for each in trainings:
         for factor in factors:
             scores = {arm: each.scores(arm, factor) for arm in arms}
-            if not all(scores.values()):
+            seeds = set.intersection(*(set(found) for found in scores.values()))
+            if not seeds:
                 continue
             used.add(factor)
-            means = np.array([np.mean(list(scores[arm].values())) for arm in arms])
+            means = np.array([np.mean([scores[arm][seed] for seed in seeds]) for arm in arms])
             for arm, mean in zip(arms, means, strict=True):
                 below, ties = np.sum(means < mean), np.sum(means == mean)
                 ranks[arm].append(float(below + (ties + 1) / 2))
