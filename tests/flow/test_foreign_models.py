@@ -12,6 +12,7 @@ from keras_qan import QANCallback
 @pytest.mark.stress
 def test_a_keras_application_is_steered():
     # The smallest of them in layers, and an optimizer that is traced quickly.
+    keras.utils.set_random_seed(0)
     model = keras.applications.MobileNet((32, 32, 3), alpha=0.25, weights=None, classes=4)
     model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), "sparse_categorical_crossentropy")
     rng = np.random.default_rng(0)
