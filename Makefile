@@ -17,7 +17,7 @@ help:
 	@echo "make test-fast  the fast part of them"
 	@echo "make stress     long trials: whole runs killed, files damaged, writers broken off"
 	@echo "make test-pythons  a smoke test on the oldest and the newest Python that is found"
-	@echo "make bench-fast README's figures on fewer seeds; a quarter of an hour on two cores"
+	@echo "make bench-fast README's figures on one seed"
 	@echo "make bench      the benchmarks behind docs/results.md and README, resumable; hours"
 	@echo "make docs       the documentation as static pages in site/"
 	@echo "make package    wheel and sdist, built, checked and tried in an environment of their own"
