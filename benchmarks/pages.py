@@ -28,7 +28,6 @@ NAMES = {
     "slope": '`QANCallback(policy="slope")`',
     "adamw_cosine": "AdamW 4.17e-3, cosine",
     "schedule_free": "ScheduleFreeAdamW",
-    "nadamw": "NadamW 1.75e-3, cosine",
     "plateau": "ReduceLROnPlateau",
     "none": "constant rate",
     "cosine": "cosine",
