@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.common.records import Row, read_rows
 from benchmarks.common.scores import log_score
+from benchmarks.common.tables import replace_block
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -255,11 +256,7 @@ def written(page: str) -> str:
     """
     text = (ROOT / page).read_text(encoding="utf-8")
     for name, block in BLOCKS[page].items():
-        head, tail = f"<!--{name}-->\n\n", f"\n\n<!--/{name}-->"
-        if head not in text or tail not in text.split(head, 1)[1]:
-            raise ValueError(f"{page} has no place for {name!r}: <!--{name}--> … <!--/{name}-->.")
-        before, rest = text.split(head, 1)
-        text = before + head + block() + tail + rest.split(tail, 1)[1]
+        text = replace_block(text, name, block(), page)
     return text
 
 

@@ -28,6 +28,19 @@ def replace_table(text: str, heading: str, table: str) -> str:
     return f"{text[:start]}{table}{text[end:]}"
 
 
+def replace_block(text: str, name: str, block: str, where: str) -> str:
+    """Markdown with what stands between `<!--name-->` and `<!--/name-->` replaced.
+
+    Raises:
+      ValueError: the text, of the file `where`, lacks the marks.
+    """
+    head, tail = f"<!--{name}-->\n\n", f"\n\n<!--/{name}-->"
+    if head not in text or tail not in text.split(head, 1)[1]:
+        raise ValueError(f"{where} has no place for {name!r}: <!--{name}--> … <!--/{name}-->.")
+    before, rest = text.split(head, 1)
+    return before + head + block + tail + rest.split(tail, 1)[1]
+
+
 def format_interval(values: Iterable[float], form: str) -> str:
     """The 95 % interval of a mean: `low … high`; empty for fewer than two finite values."""
     low, high = interval([float(value) for value in values])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,7 +16,8 @@ from tasks import Task
 from benchmarks.common.records import Row
 from keras_qan import QANCallback
 from keras_qan.actions import Cosine, OneCycle
-from keras_qan.agents import RandomAgent
+from keras_qan.agents import Agent, RandomAgent
+from keras_qan.qan.config import CallbackConfig
 from keras_qan.qan.policy import shipped
 
 #: Multiples of the default rate that the arms of the same rate are compared from.
@@ -151,7 +151,7 @@ class Bench:
             "slope": lambda: QANCallback(policy="slope"),
             "qan": QANCallback,
             "unlimited": lambda: QANCallback(raises_by_slope=False),
-            "random": lambda: _random(seed),
+            "random": lambda: frozen(shipped().settings, RandomAgent(seed)),
         }
         return [makers[arm]()] if arm in makers else []
 
@@ -195,19 +195,13 @@ class Bench:
         }
 
 
-@functools.cache
-def _settings() -> Any:
-    return shipped().settings
-
-
-def _random(seed: int) -> QANCallback:
-    """The shipped policy's actions and limits, chosen by chance."""
-    settings = _settings()
+def frozen(settings: CallbackConfig, agent: Agent) -> QANCallback:
+    """A callback with a policy's settings, which an agent steers without learning."""
     callback = QANCallback(
         actions=settings.actions,
         observations=settings.observations,
         reward=settings.reward,
-        agent=RandomAgent(seed),
+        agent=agent,
         rate_bounds=settings.rate_bounds,
         dense_start=settings.dense_start,
         schedule=settings.schedule,

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from controls import Witness
+from fits import frozen
 from rivals import Scheduled
 from saved import Arrays
 from tasks import Task
@@ -118,20 +119,8 @@ class Runner:
         """The learned policy, the same with foreign states, or chance over its actions."""
         kind = "random" if arm == "random" else "learned"
         if kind not in self._callbacks:
-            settings = self.policy.settings
             agent = RandomAgent(0) if kind == "random" else _witness(self.policy)
-            callback = QANCallback(
-                actions=settings.actions,
-                observations=settings.observations,
-                reward=settings.reward,
-                agent=agent,
-                rate_bounds=settings.rate_bounds,
-                dense_start=settings.dense_start,
-                schedule=settings.schedule,
-                raises_by_slope=settings.raises_by_slope,
-            )
-            callback.explore = False
-            self._callbacks[kind] = callback
+            self._callbacks[kind] = frozen(self.policy.settings, agent)
         return self._callbacks[kind]
 
     def train(

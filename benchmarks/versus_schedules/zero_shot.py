@@ -29,6 +29,7 @@ from zero_shot_report import report
 
 from benchmarks.common.records import Records, Row, read_rows
 from benchmarks.common.scores import log_score
+from benchmarks.common.tables import replace_block
 
 _TASKS = flags.DEFINE_list("tasks", [], "which tasks only")
 _ARMS = flags.DEFINE_list("arms", [], "which arms only")
@@ -42,10 +43,9 @@ _REPORT = flags.DEFINE_bool("report", False, "only print the table of what is th
 _WRITE = flags.DEFINE_bool("write", False, "keep the lines, and write the tables")
 _SERVE = flags.DEFINE_bool("serve", False, "used by the script itself: train what is asked for")
 
-#: The lines that the pages are written from, and the page whose tables stand between the marks.
+#: The lines that the pages are written from, and the page whose tables are in `zero_shot`'s block.
 KEPT = Path(__file__).with_name("zero_shot.jsonl")
 RESULTS = Path(__file__).with_name("RESULTS.md")
-MARKS = "<!--zero_shot-->", "<!--/zero_shot-->"
 
 FIRST_SEED = 3_000_000
 
@@ -148,13 +148,8 @@ def keep(rows: list[Row]) -> None:
         found[tuple(row[key] for key in KEYS)] = kept
     KEPT.write_text("".join(json.dumps(row) + "\n" for row in found.values()), encoding="utf-8")
     text = RESULTS.read_text(encoding="utf-8")
-    RESULTS.write_text(with_tables(text, report(list(found.values()))), encoding="utf-8")
-
-
-def with_tables(text: str, tables: str) -> str:
-    """Return the text of RESULTS.md with these tables between the marks."""
-    before, rest = text.split(MARKS[0], 1)
-    return before + MARKS[0] + f"\n\n{tables}\n\n" + MARKS[1] + rest.split(MARKS[1], 1)[1]
+    tables = report(list(found.values()))
+    RESULTS.write_text(replace_block(text, "zero_shot", tables, RESULTS.name), encoding="utf-8")
 
 
 def serve() -> None:

@@ -91,12 +91,14 @@ def test_speed_is_the_share_of_the_steps_to_what_no_callback_ends_with():
 
 
 def test_the_tables_of_the_results_are_those_of_the_kept_lines():
-    from zero_shot import KEPT, RESULTS, with_tables
+    from zero_shot import KEPT, RESULTS
     from zero_shot_report import report
+
+    from benchmarks.common.tables import replace_block
 
     rows = [json.loads(line) for line in KEPT.read_text(encoding="utf-8").splitlines()]
     text = RESULTS.read_text(encoding="utf-8")
-    assert with_tables(text, report(rows)) == text
+    assert replace_block(text, "zero_shot", report(rows), RESULTS.name) == text
 
 
 WORKER = """
