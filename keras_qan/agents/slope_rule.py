@@ -34,6 +34,13 @@ SMALL = -4.5
 #: The lowest value of the slope ratio at low rates that is reckoned with.
 LEAST_REFERENCE = 0.1
 
+#: Steps of a training up to which the target is as given, and the power of their share in a longer
+#: one that it is multiplied by: the best rate falls with the length.
+MEASURED, TARGET_POWER = 400, 0.4
+
+#: log(loss / first loss) below which nothing is raised: what little is left falls at any rate.
+LEARNED = -3.0
+
 #: A rate that is to be multiplied by less has overshot: early on the training is rolled back.
 FAR_TOO_HIGH = 0.6
 
@@ -51,10 +58,11 @@ class SlopeRule(ScriptedAgent):
     rises by up to three times a decision, to where q / q0 is `target`, as far as that is clear by
     the standard error. After 150 steps, or two fifths of a training, it is raised only while q
     is clearly above zero. Where nothing can be measured, or the updates do not follow the gradient,
-    it holds the rate.
+    or the loss has fallen to a twentieth of the first one, it does not raise the rate.
 
     Args:
-      target: the share of q0 that is aimed at, below 1. Defaults to -0.75.
+      target: the share of q0 that is aimed at, below 1, in trainings of up to 400 steps; in longer
+        ones it is multiplied by (400 / steps)^0.4. Defaults to -0.75.
       clear: standard errors that are clear, above 0. Defaults to 1.
 
     Raises:
@@ -106,11 +114,12 @@ class SlopeRule(ScriptedAgent):
 
     def _judged(self, state: SlopeState, rises: bool) -> float:
         reference = max(state.highest, LEAST_REFERENCE)
+        target = self.target * min(1.0, (MEASURED / 10.0**state.length) ** TARGET_POWER)
         share = state.ratio / reference
         error = self.clear * state.error / reference
         # By how much the rate is too low at least, and at most.
-        least = (1.0 - self.target) / max(1.0 - (share - error), 0.05)
-        most = (1.0 - self.target) / max(1.0 - (share + error), 0.05)
+        least = (1.0 - target) / max(1.0 - (share - error), 0.05)
+        most = (1.0 - target) / max(1.0 - (share + error), 0.05)
         if most < FAR_TOO_HIGH:
             return FACTORS[0] if rises and state.num_steps < LONG_LOOK else 0.5
         if most < 0.87:
@@ -118,7 +127,7 @@ class SlopeRule(ScriptedAgent):
         # Once gradients are mostly noise, the ratio does not fall to the target at any rate: later
         # on a rate counts as too low only where the loss clearly falls at the end of a step.
         bound = 0.5 if state.progress > LATE else 0.0
-        if not rises and share - error <= bound:
+        if state.best_loss < LEARNED or (not rises and share - error <= bound):
             return 1.0
         largest = 10.0 if state.log_step < SMALL else 3.0
         return max(f for f in FACTORS[1:] if f <= max(1.0, min(1.15 * least, largest)))

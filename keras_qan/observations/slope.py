@@ -30,6 +30,7 @@ class SlopeState(NamedTuple):
       log_raised: log10(rate / initial rate).
       progress: the share of the training that is done.
       length: log10 of the training's steps.
+      best_loss: log(lowest loss / first loss) so far, of single intervals.
     """
 
     ratio: float
@@ -43,6 +44,7 @@ class SlopeState(NamedTuple):
     log_raised: float
     progress: float
     length: float
+    best_loss: float
 
 
 @configurable
@@ -52,11 +54,11 @@ class SlopeObservation(Observation):
     needs_slope = True
 
     def size(self, num_kernels: int) -> int:  # noqa: ARG002
-        """Return 11."""
+        """Return 12."""
         return len(SlopeState._fields)
 
     def __call__(self, context: ObservationContext) -> Any:
-        """Return a `SlopeState`, `[11]`."""
+        """Return a `SlopeState`, `[12]`."""
         found = context.slope
         if found is None:
             raise ValueError(
@@ -77,6 +79,7 @@ class SlopeObservation(Observation):
                 log_raised=_log10(_over(context.rate, context.initial_rate)),
                 progress=float(context.progress),
                 length=_log10(float(context.num_steps)),
+                best_loss=float(context.history.best),
             )
         )
 

@@ -523,7 +523,7 @@ class Controller:
         is_held = False
         if model.gate is not None:
             slope = model.gate.estimate()
-            largest = model.gate.largest_factor(slope, context.progress)
+            largest = model.gate.largest_factor(slope, context)
             within = choice_within(actions, choice, state, context.progress, largest)
             # An option that goes on holds the rate where it may not raise it so far.
             is_held = under_way is not None and within.action != choice.action
@@ -532,8 +532,7 @@ class Controller:
         is_contradicted = self._is_contradicted(slope, state, context, outcome)
         if is_contradicted:
             state = state._replace(rates=episode.leave_alone(state.rates))
-        limits = self._limits(model, context, outcome, is_held)
-        limits = limits._replace(largest_rate=episode.limit_rates(state.rates))
+        limits = self._limits(model, context, outcome, state.rates, is_held)
         if not limits.may_step_back and actions.is_step_back(choice.action):
             at = state.rates, state.initial_rates, context.progress
             limits = limits._replace(instead=actions.best_within(choice.q_values, *at))
@@ -579,9 +578,22 @@ class Controller:
         )
 
     def _limits(
-        self, model: ModelAccess, context: DecisionContext, outcome: Outcome, is_held: bool
+        self,
+        model: ModelAccess,
+        context: DecisionContext,
+        outcome: Outcome,
+        rates: np.ndarray,
+        is_held: bool,
     ) -> Limits:
-        """Return the limits of a decision, whatever the agent chose."""
+        """Return the limits of a decision, whatever the agent chose.
+
+        Args:
+          model: the model in training.
+          context: the point of the training.
+          outcome: of the decision before.
+          rates: the present ones, before shares, `[K]`.
+          is_held: whether an option goes on that may not raise the rate so far.
+        """
         episode = self._episode
         falls_early = episode.early_share < 1.0
         lowest = LOWEST_RELATIVE_RATE if math.isfinite(outcome.loss) else 0.0
@@ -591,6 +603,7 @@ class Controller:
             may_lower=episode.may_lower and not episode.holds_still,
             # A policy that begins low finds its way up to the rate that it began with.
             highest_rate=0.0 if model.slope is None or falls_early else episode.initial_rates,
+            largest_rate=episode.limit_rates(rates),
             lowest_rate=lowest * episode.initial_rates,
             lowest_decayed=LOWEST_DECAYED_RATE * episode.initial_rates,
         )

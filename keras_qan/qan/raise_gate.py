@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_qan.actions import ActionSet
 from keras_qan.agents import ActionChoice
-from keras_qan.qan.rule import RateState
+from keras_qan.qan.rule import DecisionContext, RateState
 from keras_qan.qan.slope_ratio import FEWEST_STEPS, SlopeEstimate, SlopeMeter
 from keras_qan.qan.variables import workers_of
 
@@ -26,6 +26,14 @@ LATEST = 0.5
 #: the many that follow, some are high by chance.
 CLEAR, SURE = 1.0, 2.0
 
+#: The standard error above which an estimate that is not clear says nothing: the next one tells.
+VAGUE = 0.25
+
+#: Steps of a training from which on a rate that is nearly right is raised by a small factor, and
+#: the slope ratio below which it is nearly right. The longer a training, the lower its best rate,
+#: and the more it suffers from units that a rate far too high has switched off.
+LONG, NEARLY_RIGHT = 1000, 0.4
+
 #: Pairs of steps that it takes to be sure: the first ones after a raise are of another rate.
 PAIRS_TO_BE_SURE = 7
 
@@ -37,10 +45,10 @@ class RaiseGate:
     """Says how far the rate may be raised above the one that a training began with.
 
     As far as the policy likes while each estimate of the slope ratio is clearly above zero: the
-    loss still falls at the end of a step. After the first one that is not, by a small factor, and
-    only where the ratio is above zero without doubt. Where it is not known, and in the second half
-    of a training, not at all. Where the optimizer does not give its gradients back there is no
-    limit.
+    loss still falls at the end of a step. In a long training by a small factor, where it falls
+    little. After the first estimate that is not clear, by a small factor as well, and only where
+    the ratio is above zero without doubt. Where it is not known, and in the second half of a
+    training, not at all. Where the optimizer does not give its gradients back there is no limit.
 
     Args:
       model: the compiled model.
@@ -86,20 +94,22 @@ class RaiseGate:
             return own
         return SlopeEstimate(*self._workers.gather_numbers(np.array(own, float))[0].tolist())
 
-    def largest_factor(self, found: SlopeEstimate, progress: float) -> float:
+    def largest_factor(self, found: SlopeEstimate, context: DecisionContext) -> float:
         """Return the largest factor of a raise above the rate that the training began with.
 
         Args:
           found: the slope ratio since the last decision.
-          progress: the share of the training that is done.
+          context: the point of the training.
         """
         if not found.is_measurable:
             return math.inf
-        if not found.is_known or progress >= LATEST:
+        if not found.is_known or context.progress >= LATEST:
             return 1.0
-        self._was_unclear |= found.ratio <= CLEAR * found.error
+        is_clear = found.ratio > CLEAR * found.error
+        self._was_unclear |= not is_clear and found.error <= VAGUE
         if not self._was_unclear:
-            return math.inf
+            is_near = context.num_steps >= LONG and found.ratio < NEARLY_RIGHT
+            return (CAREFUL_FACTOR if is_near else math.inf) if is_clear else 1.0
         is_sure = found.ratio > SURE * found.error and found.num_pairs >= PAIRS_TO_BE_SURE
         return CAREFUL_FACTOR if is_sure else 1.0
 

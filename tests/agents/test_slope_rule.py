@@ -21,7 +21,8 @@ STATE = SlopeState(
     is_broken=0.0,
     log_raised=-1.0,
     progress=0.1,
-    length=3.0,
+    length=2.6,
+    best_loss=-0.5,
 )
 
 
@@ -74,6 +75,21 @@ def test_an_update_that_is_lost_in_rounding_is_raised_tenfold_but_a_dead_network
     assert factor(log_step=-30.0, is_known=0.0, log_raised=0.0) == 1.0
 
 
+@pytest.mark.parametrize(("steps", "target"), [(100, -0.75), (400, -0.75), (2000, -0.394)])
+def test_the_longer_a_training_the_nearer_to_zero_is_the_target(steps, target):
+    # (400 / 2000) ** 0.4 = 0.525.
+    at = {"error": 0.01, "length": np.log10(steps), "progress": 0.05}
+    assert factor(ratio=0.8 * target, **at) == 1.0
+    assert factor(ratio=0.8 * (target + 0.3), **at) > 1.0
+    assert factor(ratio=0.8 * (target - 0.6), **at) < 1.0
+
+
+def test_once_the_loss_is_a_twentieth_of_the_first_one_nothing_is_raised():
+    assert factor(best_loss=-2.9) == 3.0
+    assert factor(best_loss=-3.1) == 1.0
+    assert factor(best_loss=-3.1, ratio=-2.0, error=0.02) == FACTORS[0]
+
+
 def test_a_gradient_that_is_no_number_lowers_the_rate():
     assert factor(is_broken=1.0, is_known=0.0) == 0.1
 
@@ -102,7 +118,7 @@ def test_it_never_raises_a_rate_that_may_be_too_high_nor_lowers_one_that_may_be_
 
 
 def test_other_states_and_actions_than_its_own_are_refused():
-    with pytest.raises(ValueError, match=r'\(3, 4\).*expected \(11, 10\).*policy="slope"'):
+    with pytest.raises(ValueError, match=r'\(3, 4\).*expected \(12, 10\).*policy="slope"'):
         SlopeRule().build(3, 4)
     with pytest.raises(ValueError, match="target"):
         SlopeRule(target=1.0)
