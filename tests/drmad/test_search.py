@@ -28,7 +28,7 @@ def search(hyperparameters=None, **options):
         batches(*data()),
         data(seed=1),
         hyperparameters or averages(),
-        training=drmad.Training(steps=20),
+        training=drmad.Training(steps=8),
         **options,
     )
 
@@ -59,18 +59,18 @@ def test_the_descent_begins_at_the_best_average_and_a_killed_search_goes_on(tmp_
 
     def killed(self, *arguments):
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == 2:
             raise KeyboardInterrupt
         return measured(self, *arguments)
 
     monkeypatch.setattr(drmad.Tuner, "evaluate", killed)
     with pytest.raises(KeyboardInterrupt):
-        search(directory=tmp_path, trials=4, outer_steps=2)
+        search(directory=tmp_path, trials=3, outer_steps=2)
     assert (tmp_path / "averages.db").exists()
     monkeypatch.setattr(drmad.Tuner, "evaluate", measured)
-    tuner = search(directory=tmp_path, trials=4, outer_steps=2)
-    assert [t.state.is_finished() for t in tuner.study.trials] == [True] * 4
-    assert trials_of(tuner) == trials_of(search(trials=4, outer_steps=0))
+    tuner = search(directory=tmp_path, trials=3, outer_steps=2)
+    assert [t.state.is_finished() for t in tuner.study.trials] == [True] * 3
+    assert trials_of(tuner) == trials_of(search(trials=3, outer_steps=0))
     assert tuner.history[0]["val_loss"] == pytest.approx(tuner.study.best_value, rel=1e-9)
     assert tuner.val_loss <= tuner.study.best_value
     assert len(tuner.history) == 2
@@ -78,7 +78,7 @@ def test_the_descent_begins_at_the_best_average_and_a_killed_search_goes_on(tmp_
     assert means["min"] == pytest.approx(means["max"])
     # Everything is done: a third call trains nothing.
     monkeypatch.setattr(drmad.Tuner, "_outer_step", None)
-    assert search(directory=tmp_path, trials=4, outer_steps=2).val_loss == tuner.val_loss
+    assert search(directory=tmp_path, trials=3, outer_steps=2).val_loss == tuner.val_loss
 
 
 @pytest.mark.slow

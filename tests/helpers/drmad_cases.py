@@ -72,7 +72,7 @@ def averages() -> list[drmad.Hyperparameter]:
 
 def averages_tuner() -> drmad.Tuner:
     """The tuner that a worker makes to train trials of a search for two averages."""
-    return tuner(averages(), steps=20)
+    return tuner(averages(), steps=8)
 
 
 def tuner_that_dies_once(mark: str) -> drmad.Tuner:
