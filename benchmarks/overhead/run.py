@@ -51,6 +51,7 @@ _LONG_PAIRS = flags.DEFINE_integer("long_pairs", 3, "pairs of long fits, process
 _STEPS = flags.DEFINE_integer("steps", 2000, "steps of a long fit")
 _WIDE = flags.DEFINE_string("wide", "wrn-40-4", "which wide residual network")
 _WIDE_STEPS = flags.DEFINE_integer("wide_steps", 391, "steps of it; 391 are an epoch of CIFAR-10")
+_WIDE_ARM = flags.DEFINE_enum("wide_arm", "paper", ["without", "shipped", "paper"], "its callback")
 _FITS = flags.DEFINE_integer("fits", 100, "fits of fresh models to watch the memory over")
 _CLOCK = flags.DEFINE_enum("clock", "wall", ["wall", "processor"], "which seconds to count")
 _CHILD = flags.DEFINE_enum("child", "", ["", "first", "memory"], "used by the script itself")
@@ -111,6 +112,16 @@ def images() -> tuple[np.ndarray, np.ndarray]:
         return rng.normal(size=(10_000, 28, 28, 1)).astype("float32"), rng.integers(0, 10, 10_000)
 
 
+def cifar10(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first of CIFAR-10's 50,000 training images."""
+    from keras_qan import data
+
+    splits = data.load("cifar10")
+    parts = (splits.train, splits.validation)
+    x, y = (np.concatenate([getattr(part, name) for part in parts]) for name in "xy")
+    return x[:rows], y[:rows]
+
+
 def built(model: keras.Model) -> keras.Model:
     """The model, its optimizer built as the callback would."""
     model.optimizer.build(model.trainable_variables)
@@ -154,6 +165,21 @@ def row(name: str, pairs: list[Pair], unit: float = 1.0) -> None:
     without, steered = (np.median(column) * unit for column in zip(*pairs, strict=True))
     ratios = [b / a for a, b in pairs]
     print(f"| {name} | {without:.2f} | {steered:.2f} | {middle(ratios)} |", flush=True)
+
+
+def timed(owner: Any, name: str) -> list[float]:
+    """Return the list to which each call of a method adds its milliseconds from now on."""
+    took: list[float] = []
+    method = getattr(owner, name)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        start = seconds()
+        result = method(*arguments, **named)
+        took.append(1e3 * (seconds() - start))
+        return result
+
+    setattr(owner, name, call)
+    return took
 
 
 def child(kind: str, with_callback: bool) -> float:
@@ -220,17 +246,7 @@ def measure_decisions() -> None:
         if settings and BACKEND != "tensorflow":
             continue
         callback = QANCallback(**settings)
-        took: list[float] = []
-        controller = callback.state.controller
-        decide = controller.decide
-
-        def timed(*arguments: Any, decide: Any = decide, took: list[float] = took) -> Any:
-            start = seconds()
-            decision = decide(*arguments)
-            took.append(1e3 * (seconds() - start))
-            return decision
-
-        controller.decide = timed
+        took = timed(callback.state.controller, "decide")
         for _ in range(4):
             mlp().fit(x, y, 32, 2, 0, callbacks=[callback])
         usable = took[len(took) // 2 :]
@@ -284,26 +300,44 @@ def measure_tuner() -> None:
 
 
 def measure_wide() -> None:
-    """An epoch of the paper's network over made-up images of CIFAR-10's size."""
+    """Steps of the paper's network on CIFAR-10, with one callback or none.
+
+    A process has one arm, since the memory is the most that the process had. The step has to be
+    over when the callback is called, as on TensorFlow's CPU: elsewhere the callback's part contains
+    the waiting for it.
+    """
     from keras_qan import models
 
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(128 * _WIDE_STEPS.value, 32, 32, 3)).astype("float32")
-    y = rng.integers(0, 10, len(x))
-    model = models.build(_WIDE.value, (32, 32, 3), 10, seed=0)
+    settings = presets.paper() if _WIDE_ARM.value == "paper" else {}
+    callback = QANCallback(**settings)
+    if settings:  # past the agent's warm-up: from here on each decision brings an update
+        x, y = images()
+        cnn().fit(x[:6400], y[:6400], 64, 6, 0, callbacks=[callback])
+    x, y = cifar10(128 * _WIDE_STEPS.value)
+    model = models.build(_WIDE.value, (32, 32, 3), 10, seed=0, weight_decay=5e-4)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True), loss)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True)
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
+    ends: list[float] = []
+    clock = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda *_, **__: ends.append(seconds())
+    )
+    hook = timed(callback, "on_train_batch_end")
+    decisions = timed(callback.state.controller, "decide")
+    callbacks = [clock] if _WIDE_ARM.value == "without" else [callback, clock]
     start = seconds()
-    model.fit(x[:256], y[:256], 128, verbose=0, callbacks=[QANCallback()])
-    print(f"| {_WIDE.value}, the first two steps, compiling, s | | {seconds() - start:.1f} | | |")
-
-    def fit(callbacks: list[Any]) -> float:
-        start = seconds()
-        model.fit(x, y, 128, verbose=0, callbacks=callbacks)
-        return seconds() - start
-
-    name = f"{_WIDE.value}, {_WIDE_STEPS.value} steps of 128, s"
-    row(name, alternate(fit, _LONG_PAIRS.value, False))
+    history = model.fit(x, y, 128, verbose=0, callbacks=callbacks).history
+    total = seconds() - start
+    name = f"{_WIDE.value}, {_WIDE_ARM.value}"
+    print(f"| {name}, {len(ends)} steps of 128, compiling, s | | {total:.1f} | | |")
+    print(f"| a step after the first, s | | | {middle(np.diff(ends))} |")
+    for what, took in {"the callback's part of a step": hook, "a decision": decisions}.items():
+        if took:
+            share = sum(took) / total / 10
+            print(f"| {what}, ms ({len(took)}, {share:.2f} % of the time) | | | {middle(took)} |")
+    print(f"| loss and accuracy of the steps | | {history} | | |")
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"| resident memory, the most so far, MiB | | {resident:.0f} | | |")
     print(f"| memory of the device, the most so far, MiB | | {_device_memory()} | | |", flush=True)
 
 
