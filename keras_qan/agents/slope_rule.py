@@ -39,7 +39,7 @@ LEAST_REFERENCE = 0.1
 MEASURED, TARGET_POWER = 400, 0.4
 
 #: log(loss / first loss) below which nothing is raised: what little is left falls at any rate.
-LEARNED = -3.0
+LEARNED = -4.6
 
 #: A rate that is to be multiplied by less has overshot: early on the training is rolled back.
 FAR_TOO_HIGH = 0.6
@@ -58,7 +58,7 @@ class SlopeRule(ScriptedAgent):
     rises by up to three times a decision, to where q / q0 is `target`, as far as that is clear by
     the standard error. After 150 steps, or two fifths of a training, it is raised only while q
     is clearly above zero. Where nothing can be measured, or the updates do not follow the gradient,
-    or the loss has fallen to a twentieth of the first one, it does not raise the rate.
+    or the loss has fallen to a hundredth of the first one, it does not raise the rate.
 
     Args:
       target: the share of q0 that is aimed at, below 1, in trainings of up to 400 steps; in longer

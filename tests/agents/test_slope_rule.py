@@ -84,10 +84,10 @@ def test_the_longer_a_training_the_nearer_to_zero_is_the_target(steps, target):
     assert factor(ratio=0.8 * (target - 0.6), **at) < 1.0
 
 
-def test_once_the_loss_is_a_twentieth_of_the_first_one_nothing_is_raised():
-    assert factor(best_loss=-2.9) == 3.0
-    assert factor(best_loss=-3.1) == 1.0
-    assert factor(best_loss=-3.1, ratio=-2.0, error=0.02) == FACTORS[0]
+def test_once_the_loss_is_a_hundredth_of_the_first_one_nothing_is_raised():
+    assert factor(best_loss=-4.5) == 3.0
+    assert factor(best_loss=-4.7) == 1.0
+    assert factor(best_loss=-4.7, ratio=-2.0, error=0.02) == FACTORS[0]
 
 
 def test_a_gradient_that_is_no_number_lowers_the_rate():
