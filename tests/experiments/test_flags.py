@@ -190,7 +190,9 @@ def test_a_run_that_was_killed_at_its_start_is_repeated_from_its_flags(name, tmp
 
 def test_a_script_that_gets_sigterm_says_so_and_ends_with_143(tmp_path):
     arguments, _ = SMALL["grow_grid"]
-    script = start("grow_grid", *arguments, f"--directory={tmp_path / 'run'}", folder=tmp_path)
+    # Long enough that it cannot be over before the signal comes.
+    arguments = [*arguments, "--scale=10", f"--directory={tmp_path / 'run'}"]
+    script = start("grow_grid", *arguments, folder=tmp_path)
     script.wait_for(tmp_path / "run" / FLAG_FILE)
     script.process.terminate()
     assert script.wait() == 128 + signal.SIGTERM
