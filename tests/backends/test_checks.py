@@ -22,7 +22,9 @@ def outcomes(backend: str) -> dict[str, str | None]:
     environment = {
         **os.environ,
         "KERAS_BACKEND": backend,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        # Nothing here is a matter of how well the code is optimised, and that takes long.
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0 "
+        "--xla_llvm_disable_expensive_passes=true",
         "PYTHONPATH": str(ROOT),
         "CUDA_VISIBLE_DEVICES": "",
         "JAX_PLATFORMS": "cpu",

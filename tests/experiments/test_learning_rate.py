@@ -149,23 +149,17 @@ def test_paper_preset_is_the_papers_setup():
 
 
 @pytest.mark.slow
-def test_script_learns_evaluates_draws_and_can_be_repeated_from_its_flags(tmp_path):
-    tiny = [
-        f"--{name}={','.join(value) if isinstance(value, tuple) else value}"
-        for name, value in TINY.items()
-    ]
-    one, other, output = tmp_path / "a", tmp_path / "b", tmp_path / "output.txt"
-    first = Script("train_qan", *tiny, f"--directory={one}", output=output)
-    assert first.wait() == 0, first.output
-    assert "constant" in first.output
-    assert f"Run: {one}" in first.output.replace("\n", "")
-    figures = {path.name for path in (one / "figures").iterdir()}
+def test_the_script_repeats_a_run_from_its_flags_evaluates_and_draws(finished, tmp_path):
+    directory = tmp_path / "again"
+    flags = f"--flagfile={finished / 'flags.txt'}", f"--directory={directory}"
+    script = Script("train_qan", *flags, output=tmp_path / "output.txt")
+    assert script.wait() == 0, script.output
+    assert "constant" in script.output
+    assert f"Run: {directory}" in script.output.replace("\n", "")
+    figures = {path.name for path in (directory / "figures").iterdir()}
     assert {"accuracy_by_epoch.png", "learning_rate.png", "actions.png"} <= figures
-    flags = f"--flagfile={one / 'flags.txt'}", f"--directory={other}"
-    again = Script("train_qan", *flags, output=output)
-    assert again.wait() == 0, again.output
     for file in ("decisions.jsonl", "epochs.jsonl"):
-        assert (one / file).read_text() == (other / file).read_text()
+        assert (directory / file).read_text() == (finished / file).read_text()
 
 
 def build_wide(name):

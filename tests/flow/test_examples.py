@@ -16,10 +16,11 @@ NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 #: Sizes of the small form, in place of a notebook's own.
 SMALL = {"FRACTION": 0.1, "EPOCHS": 2, "TRIALS": 2}
 
-#: Sizes of notebooks that need more examples.
+#: Sizes where a notebook needs others.
 OTHERS = {
     "imbalanced_and_wrong_labels": {"FRACTION": 1.0, "EPOCHS": 1},
-    "another_library": {"EPISODES": 2, "DECISIONS": 64},
+    "another_library": {"EPISODES": 1, "DECISIONS": 64},
+    "ray_tune": {"TRIALS": 1},  # each is a process that imports Keras
 }
 
 #: What a notebook prints at its end, in any form.

@@ -1,7 +1,7 @@
 """Flags as a command line gives them, and scripts as processes of their own.
 
 Scripts are forked from a server in which the experiments are imported, so that none waits for
-TensorFlow's import, and nothing was computed yet.
+the imports of TensorFlow and TF-Agents, and nothing was computed yet.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ ROOT = Path(__file__).parents[2]
 LIMIT = 300
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["keras_qan.experiments.tables", "keras_qan.experiments.policy"])
+_context.set_forkserver_preload(
+    ["keras_qan.experiments.tables", "keras_qan.experiments.policy", "helpers.preloaded"]
+)
 
 
 def parse(kind: type, *lines: str) -> Any:
