@@ -3,7 +3,7 @@
     TFDS_DATA_DIR=… python benchmarks/selection/run.py --part=pipelines
     TFDS_DATA_DIR=… python benchmarks/selection/run.py --part=trainings --task=mnist
     TFDS_DATA_DIR=… python benchmarks/selection/run.py --part=trainings --schedule=cosine \
-      --arms=uniform,uniform@0.6,prune@0.6
+      --passes=20 --arms=uniform,uniform@0.6,prune@0.6
     python benchmarks/selection/run.py --part=table
 
 `pipelines`: batches a second beside `shuffle().batch().prefetch()`, in turn, and bytes an example
@@ -184,6 +184,11 @@ class Trainer:
     def _build(self, seed: int) -> keras.Model:
         splits, task = self._splits, self._task
         model = models.build(task.model, splits.input_shape, splits.num_classes, seed=seed)
+        if task.augments:
+            mirrored = keras.layers.RandomFlip("horizontal", seed=seed)
+            shifted = keras.layers.RandomTranslation(0.125, 0.125, "constant", seed=seed)
+            layers = [keras.Input(splits.input_shape), mirrored, shifted, model]
+            model = keras.Sequential(layers)
         model.compile(
             keras.optimizers.SGD(task.learning_rate, momentum=0.9),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),

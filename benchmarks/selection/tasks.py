@@ -26,6 +26,7 @@ class Task:
       learning_rate: of SGD with momentum 0.9.
       passes: over as many examples as there are.
       validation_batches: batches of 1,000 validation examples.
+      augments: whether training images are mirrored and shifted by up to an eighth.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Task:
     learning_rate: float = 0.05
     passes: float = 20.0
     validation_batches: int = 1
+    augments: bool = False
 
     def training_examples(self, splits: data.Splits, seed: int) -> Pair:
         """The training examples as this task has them."""
@@ -68,6 +70,9 @@ TASKS = {
     for task in (
         Task("mnist", "mnist", 0.1, unchanged, batch_size=64, learning_rate=0.03, passes=5.0),
         Task("cifar10", "cifar10", 0.1, unchanged, "cnn_bn", 64, passes=6.0),
+        # Nearer to the trainings in which pruning is said to pay: many images, or augmented ones.
+        Task("cifar10_half", "cifar10", 0.5, unchanged, "cnn_bn", 64, passes=20.0),
+        Task("cifar10_augmented", "cifar10", 0.1, unchanged, "cnn_bn", 64, augments=True),
         Task("imbalanced", "mnist", 0.2, imbalanced, batch_size=32, learning_rate=0.02, passes=4.0),
         # Few images and many passes, so that wrong labels are learned by heart.
         Task("wrong_labels", "mnist", 0.04, wrong_labels, batch_size=32, learning_rate=0.02),
