@@ -314,7 +314,7 @@ def test_an_evaluation_within_an_epoch_is_no_loss_of_the_training(is_first):
         class Evaluate(keras.callbacks.Callback):
             def on_train_batch_end(self, batch, logs=None):
                 if evaluates and batch % 10 == 9:
-                    self.model.evaluate(50.0 * TEST[0], TEST[1], verbose=0)
+                    self.model.evaluate(50.0 * TEST[0], TEST[1], batch_size=len(X), verbose=0)
 
         model, callback, losses = network(), QANCallback(), []
         callback.state.record_decision = lambda decision, **_: losses.append(decision.loss)
@@ -431,8 +431,9 @@ def test_with_early_stopping_the_fall_begins_from_the_best_weights(capsys):
     x, y = X[:60], Y[:60]  # so few that the network learns their noise
     model = network(1.0)
     stop = keras.callbacks.EarlyStopping(patience=10)
+    validation = {"validation_data": TEST, "validation_batch_size": len(X)}
     history = model.fit(
-        x, y, epochs=100, verbose=2, validation_data=TEST, callbacks=[stop, QANCallback()]
+        x, y, epochs=100, verbose=2, callbacks=[stop, QANCallback()], **validation
     ).history
     losses = history["val_loss"]
     assert "before the learning rate falls to its end" in capsys.readouterr().out

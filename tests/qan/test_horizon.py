@@ -73,7 +73,7 @@ def test_a_fit_that_learns_by_heart_ends_near_its_best_validation_loss(capsys):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(120, 20)).astype("float32")
     y = (x[:, 0] + rng.normal(size=120) > 0.0).astype("float32")  # four in five can be known
-    held_out = {"validation_data": (x[60:], y[60:])}
+    held_out = {"validation_data": (x[60:], y[60:]), "validation_batch_size": 60}
     keras.utils.set_random_seed(0)
     dense = keras.layers.Dense
     model = keras.Sequential([keras.Input((20,)), dense(64, "relu"), dense(1, "sigmoid")])
