@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_qan.actions import Action, ActionSet, Option, OptionContext, Schedule
+from keras_qan.actions import Action, ActionSet, Cosine, Option, OptionContext, Schedule
 from keras_qan.agents import ActionChoice, Agent
 from keras_qan.observations import Observation, ObservationContext, loss_history
 from keras_qan.observations.loss_history import LossHistory
@@ -181,7 +181,7 @@ class Controller:
         episode.may_raise, episode.may_lower, episode.anneals = may_raise, may_lower, anneals
         episode.has_few_batches = has_few_batches
         if context.progress > 0.0:  # a resumed training: its rate has fallen already
-            episode.share = schedule_share(self.schedule if anneals else None, context)
+            episode.share = self._share_at(context)
         episode.initial_rates = episode.kept_rates = model.read_rates()
         model.motion.begin()
         if model.slope is not None:
@@ -435,6 +435,15 @@ class Controller:
 
     # One turn.
 
+    def _share_at(self, context: DecisionContext) -> float:
+        """Return the schedule's share: few batches, again and again, have a cosine's at most."""
+        if self.schedule is None or not self._episode.anneals:
+            return 1.0
+        share = schedule_share(self.schedule, context)
+        if self._episode.has_few_batches:
+            share = min(share, schedule_share(Cosine(), context))
+        return share
+
     def _take_loss(self, model: ModelAccess) -> float:
         largest = LARGEST_LOSS * self._episode.first_loss if self.can_step_back else math.inf
         return self._episode.losses.take(model, largest)
@@ -544,7 +553,7 @@ class Controller:
             effect = effect._replace(restores=effect.restores | (not is_best))
         self._action_set.select(int(effect.action))
         self._apply_to_weights(model, effect)
-        episode.share = schedule_share(self.schedule if episode.anneals else None, context)
+        episode.share = self._share_at(context)
         assigned = effect.state.rates * episode.share * episode.early_share
         model.assign_rates(assigned)
         model.motion.remember(restored=bool(effect.restores))

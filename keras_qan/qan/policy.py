@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_qan.actions import LinearFall
 from keras_qan.agents import DQN, ThompsonDQN
 from keras_qan.qan import presets
 from keras_qan.qan.config import CallbackConfig
@@ -173,9 +174,9 @@ def slope() -> Policy:
 def shipped() -> Policy:
     """Return the policy that ships with the package."""
     found = Policy.load(Path(__file__).parents[1] / "policies" / "default.qan")
-    # Its file is older than this limit.
-    careful = dataclasses.replace(found.settings, raises_by_slope=True)
-    return dataclasses.replace(found, settings=careful)
+    # Its file is older than the limit, and than the later fall (decisions 9 and 16).
+    changes: dict[str, Any] = {"raises_by_slope": True, "schedule": LinearFall(0.5)}
+    return dataclasses.replace(found, settings=dataclasses.replace(found.settings, **changes))
 
 
 def _by_name(name: str | Path) -> Policy:

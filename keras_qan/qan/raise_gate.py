@@ -11,7 +11,7 @@ from keras_qan.actions import ActionSet
 from keras_qan.agents import ActionChoice
 from keras_qan.qan.rule import DecisionContext, RateState
 from keras_qan.qan.slope_ratio import FEWEST_STEPS, SlopeEstimate, SlopeMeter
-from keras_qan.qan.variables import workers_of
+from keras_qan.qan.variables import optimizer_parts, workers_of
 
 #: Steps of a training below which nothing is raised: it would be over before a raise is measured.
 FEWEST_TO_MEASURE = 2 * FEWEST_STEPS
@@ -40,6 +40,10 @@ PAIRS_TO_BE_SURE = 7
 #: The factor of a raise where one estimate was not clearly above zero.
 CAREFUL_FACTOR = 1.6
 
+#: The longest update, relative to the weights, that a raise leads to under Lion, whose updates
+#: have the length of the rate however small or noisy the gradients are.
+LONGEST_STEP_OF_LION = 0.01
+
 
 class RaiseGate:
     """Says how far the rate may be raised above the one that a training began with.
@@ -49,6 +53,7 @@ class RaiseGate:
     little. After the first estimate that is not clear, by a small factor as well, and only where
     the ratio is above zero without doubt. Where it is not known, and in the second half of a
     training, not at all. Where the optimizer does not give its gradients back there is no limit.
+    Lion's rate is raised only to where an update is a hundredth of the weights.
 
     Args:
       model: the compiled model.
@@ -61,6 +66,9 @@ class RaiseGate:
         self.meter = SlopeMeter(model)
         self._workers = workers_of(model)
         self._was_unclear = False
+        self._is_lion = any(
+            isinstance(part, keras.optimizers.Lion) for part in optimizer_parts(model)
+        )
 
     def begin(self, progress: float) -> None:
         """Start measuring.
@@ -102,9 +110,15 @@ class RaiseGate:
           context: the point of the training.
         """
         if not found.is_measurable:
-            return math.inf
+            return 1.0 if self._is_lion else math.inf
         if not found.is_known or context.progress >= LATEST:
             return 1.0
+        largest = self._largest_where_known(found, context)
+        if self._is_lion:
+            largest = min(largest, max(LONGEST_STEP_OF_LION / found.relative_step, 1.0))
+        return largest
+
+    def _largest_where_known(self, found: SlopeEstimate, context: DecisionContext) -> float:
         is_clear = found.ratio > CLEAR * found.error
         self._was_unclear |= not is_clear and found.error <= VAGUE
         if not self._was_unclear:
