@@ -532,7 +532,7 @@ class Controller:
         is_held = False
         if model.gate is not None:
             slope = model.gate.estimate()
-            largest = model.gate.largest_factor(slope, context)
+            largest = model.gate.largest_factor(slope, context.progress)
             within = choice_within(actions, choice, state, context.progress, largest)
             # An option that goes on holds the rate where it may not raise it so far.
             is_held = under_way is not None and within.action != choice.action

@@ -9,9 +9,9 @@ import numpy as np
 
 from keras_qan.actions import ActionSet
 from keras_qan.agents import ActionChoice
-from keras_qan.qan.rule import DecisionContext, RateState
+from keras_qan.qan.rule import RateState
 from keras_qan.qan.slope_ratio import FEWEST_STEPS, SlopeEstimate, SlopeMeter
-from keras_qan.qan.variables import optimizer_parts, workers_of
+from keras_qan.qan.variables import has_momentum, optimizer_parts, workers_of
 
 #: Steps of a training below which nothing is raised: it would be over before a raise is measured.
 FEWEST_TO_MEASURE = 2 * FEWEST_STEPS
@@ -29,10 +29,9 @@ CLEAR, SURE = 1.0, 2.0
 #: The standard error above which an estimate that is not clear says nothing: the next one tells.
 VAGUE = 0.25
 
-#: Steps of a training from which on a rate that is nearly right is raised by a small factor, and
-#: the slope ratio below which it is nearly right. The longer a training, the lower its best rate,
-#: and the more it suffers from units that a rate far too high has switched off.
-LONG, NEARLY_RIGHT = 1000, 0.4
+#: The slope ratio below which a rate is nearly right, and raised by a small factor: units that a
+#: rate far too high has switched off do not come back.
+NEARLY_RIGHT = 0.4
 
 #: Pairs of steps that it takes to be sure: the first ones after a raise are of another rate.
 PAIRS_TO_BE_SURE = 7
@@ -49,11 +48,13 @@ class RaiseGate:
     """Says how far the rate may be raised above the one that a training began with.
 
     As far as the policy likes while each estimate of the slope ratio is clearly above zero: the
-    loss still falls at the end of a step. In a long training by a small factor, where it falls
-    little. After the first estimate that is not clear, by a small factor as well, and only where
-    the ratio is above zero without doubt. Where it is not known, and in the second half of a
-    training, not at all. Where the optimizer does not give its gradients back there is no limit.
-    Lion's rate is raised only to where an update is a hundredth of the weights.
+    loss still falls at the end of a step. By a small factor where it falls little, unless the
+    optimizer has no momentum: an update along the gradient of one batch has that gradient's noise,
+    so that its ratio is low at any rate. After the first estimate that is not clear, by a small
+    factor as well, and only where the ratio is above zero without doubt. Where it is not known, and
+    in the second half of a training, not at all. Where the optimizer does not give its gradients
+    back there is no limit. Lion's rate is raised only to where an update is a hundredth of the
+    weights.
 
     Args:
       model: the compiled model.
@@ -66,9 +67,9 @@ class RaiseGate:
         self.meter = SlopeMeter(model)
         self._workers = workers_of(model)
         self._was_unclear = False
-        self._is_lion = any(
-            isinstance(part, keras.optimizers.Lion) for part in optimizer_parts(model)
-        )
+        parts = optimizer_parts(model)
+        self._is_lion = any(isinstance(part, keras.optimizers.Lion) for part in parts)
+        self._has_momentum = all(map(has_momentum, parts))
 
     def begin(self, progress: float) -> None:
         """Start measuring.
@@ -102,27 +103,27 @@ class RaiseGate:
             return own
         return SlopeEstimate(*self._workers.gather_numbers(np.array(own, float))[0].tolist())
 
-    def largest_factor(self, found: SlopeEstimate, context: DecisionContext) -> float:
+    def largest_factor(self, found: SlopeEstimate, progress: float) -> float:
         """Return the largest factor of a raise above the rate that the training began with.
 
         Args:
           found: the slope ratio since the last decision.
-          context: the point of the training.
+          progress: the share of the training that is done.
         """
         if not found.is_measurable:
             return 1.0 if self._is_lion else math.inf
-        if not found.is_known or context.progress >= LATEST:
+        if not found.is_known or progress >= LATEST:
             return 1.0
-        largest = self._largest_where_known(found, context)
+        largest = self._largest_where_known(found)
         if self._is_lion:
             largest = min(largest, max(LONGEST_STEP_OF_LION / found.relative_step, 1.0))
         return largest
 
-    def _largest_where_known(self, found: SlopeEstimate, context: DecisionContext) -> float:
+    def _largest_where_known(self, found: SlopeEstimate) -> float:
         is_clear = found.ratio > CLEAR * found.error
         self._was_unclear |= not is_clear and found.error <= VAGUE
         if not self._was_unclear:
-            is_near = context.num_steps >= LONG and found.ratio < NEARLY_RIGHT
+            is_near = self._has_momentum and found.ratio < NEARLY_RIGHT
             return (CAREFUL_FACTOR if is_near else math.inf) if is_clear else 1.0
         is_sure = found.ratio > SURE * found.error and found.num_pairs >= PAIRS_TO_BE_SURE
         return CAREFUL_FACTOR if is_sure else 1.0

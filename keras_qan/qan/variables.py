@@ -54,6 +54,12 @@ def _innermost(optimizer: Any) -> Any:
     return optimizer
 
 
+def has_momentum(optimizer: Any) -> bool:
+    """Return whether the updates of one of Keras's optimizers follow an average of gradients."""
+    kept = getattr(optimizer, "momentum", getattr(optimizer, "beta_1", 0.0))
+    return float(kept) > 0.0
+
+
 def rate_variables(model: keras.Model) -> list[keras.Variable]:
     """Return the learning-rate variable of the optimizer, or of each part of a MultiOptimizer.
 
