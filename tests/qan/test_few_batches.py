@@ -1,13 +1,21 @@
 """On a few batches that come again and again a raised rate comes down once the loss has fallen."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
+from helpers.fake_model import FakeModel
+from helpers.fake_training import Recorder
 from sklearn.datasets import load_breast_cancer, load_wine
 
 from keras_qan import QANCallback
-from keras_qan.observations import loss_history
+from keras_qan.actions import Hold, LinearFall
+from keras_qan.observations import CurrentLearningRate, loss_history
+from keras_qan.qan.controller import Controller
 from keras_qan.qan.episode import Episode
+from keras_qan.qan.rewards import LogLossDrop
+from keras_qan.qan.rule import DecisionContext
 
 
 def episode(best, has_few_batches=True):
@@ -56,6 +64,30 @@ def test_the_limit_grows_while_the_validation_loss_is_as_low_as_the_training_los
         each.note_validation(validation)
         found.append(each.limit_rates(rates)[0])
     assert found == pytest.approx([0.04, 0.08, 0.02, 0.04])
+
+
+COSINE = 0.5 * (1.0 + math.cos(math.pi / 8))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "has_few_batches", "share"),
+    [
+        (LinearFall(0.5), False, 1.0),
+        (LinearFall(0.5), True, COSINE),
+        (lambda progress: 0.1 * (1.0 - progress), True, 0.0875),  # lower already
+        (None, True, 1.0),
+    ],
+    ids=["many", "few", "few, a lower schedule", "few, no schedule"],
+)
+def test_the_fall_of_the_rate_begins_at_once(schedule, has_few_batches, share):
+    controller = Controller(
+        Recorder(), [Hold()], [CurrentLearningRate()], LogLossDrop(), (1e-6, 10.0), schedule
+    )
+    controller.build(0)
+    model = FakeModel((2.0,))
+    first = DecisionContext(0.0, num_decisions=4, num_steps=40, interval=10, taken=10)
+    controller.begin(model, first, explore=False, has_few_batches=has_few_batches)
+    assert model.rates == pytest.approx([2.0 * share])  # of the middle of the first interval
 
 
 def split(load):

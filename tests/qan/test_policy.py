@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_qan import CheckpointError, Policy, QANCallback
-from keras_qan.actions import Decay
+from keras_qan.actions import Cosine, Decay
 from keras_qan.pretraining.tasks import HELD_OUT, TRAINING
 from keras_qan.qan import policy
 from keras_qan.storage import checkpoint
@@ -98,6 +98,13 @@ def test_the_shipped_policy_is_small_and_says_where_it_comes_from():
     assert {"trained_on", "held_out", "command", "seed", "score"} <= shipped.provenance.keys()
     assert json.dumps(shipped.provenance)
     assert all(np.isfinite(array).all() for array in shipped.arrays.values())
+
+
+def test_under_the_shipped_policy_the_rate_is_whole_for_half_of_a_training_and_then_falls():
+    schedule = policy.shipped().settings.schedule
+    assert [schedule(p) for p in (0.0, 0.5, 0.75, 1.0)] == pytest.approx([1.0, 1.0, 0.5, 0.0])
+    own = QANCallback(schedule=Cosine())  # what the user asks for comes first
+    assert isinstance(own.settings.schedule, Cosine)
 
 
 def test_a_missing_policy_is_named(tmp_path):

@@ -27,10 +27,6 @@ def found(ratio, error, pairs=9):
     return SlopeEstimate(ratio, error, slope=-1.0, num_pairs=pairs, num_steps=pairs + 1)
 
 
-def at(progress, num_steps=400):
-    return DecisionContext(progress, num_decisions=24, num_steps=num_steps, interval=17, taken=17)
-
-
 def network(optimizer="adam", width=8, **named):
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
@@ -57,27 +53,56 @@ def gate(model):
 
 
 def test_while_every_estimate_is_clearly_above_zero_nothing_is_limited(gate):
-    assert [gate.largest_factor(found(q, 0.1), at(0.1)) for q in (0.8, 0.3, 0.11)] == [math.inf] * 3
+    assert [gate.largest_factor(found(q, 0.1), 0.1) for q in (0.8, 0.5, 0.4)] == [math.inf] * 3
 
 
 def test_after_one_that_was_not_only_a_small_raise_that_is_beyond_doubt_is_left(gate):
-    assert gate.largest_factor(found(0.05, 0.1), at(0.05)) == 1.0
+    assert gate.largest_factor(found(0.05, 0.1), 0.05) == 1.0
     # One standard error is not enough any more; two are, of seven pairs of steps or more.
-    assert gate.largest_factor(found(0.15, 0.1), at(0.1)) == 1.0
-    assert gate.largest_factor(found(0.25, 0.1), at(0.15)) == CAREFUL_FACTOR
-    assert gate.largest_factor(found(0.25, 0.1, pairs=4), at(0.15)) == 1.0
+    assert gate.largest_factor(found(0.15, 0.1), 0.1) == 1.0
+    assert gate.largest_factor(found(0.25, 0.1), 0.15) == CAREFUL_FACTOR
+    assert gate.largest_factor(found(0.25, 0.1, pairs=4), 0.15) == 1.0
 
 
 def test_an_estimate_with_a_large_error_raises_nothing_and_the_next_one_counts(gate):
-    assert gate.largest_factor(found(0.38, 0.42), at(0.02)) == 1.0
-    assert gate.largest_factor(found(0.31, 0.27), at(0.03)) == math.inf
+    assert gate.largest_factor(found(0.38, 0.42), 0.02) == 1.0
+    assert gate.largest_factor(found(0.41, 0.27), 0.03) == math.inf
 
 
-def test_in_a_long_training_a_rate_that_is_nearly_right_is_raised_with_care(gate):
-    assert gate.largest_factor(found(0.16, 0.07), at(0.01, 999)) == math.inf
-    assert gate.largest_factor(found(0.16, 0.07), at(0.01, 1000)) == CAREFUL_FACTOR
+def test_a_rate_that_is_nearly_right_is_raised_with_care(gate):
+    assert gate.largest_factor(found(0.16, 0.07), 0.01) == CAREFUL_FACTOR
     # That was no sign of a limit: a rate that is far too low is still raised at once.
-    assert gate.largest_factor(found(0.41, 0.07), at(0.01, 1000)) == math.inf
+    assert gate.largest_factor(found(0.41, 0.07), 0.01) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "largest"),
+    [
+        (keras.optimizers.SGD(), math.inf),
+        (keras.optimizers.SGD(momentum=0.9), CAREFUL_FACTOR),
+        (keras.optimizers.RMSprop(), math.inf),
+        (keras.optimizers.RMSprop(momentum=0.9), CAREFUL_FACTOR),
+        (keras.optimizers.Adagrad(), math.inf),
+        (keras.optimizers.Adam(beta_1=0.0), math.inf),
+        (keras.optimizers.Nadam(), CAREFUL_FACTOR),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_without_momentum_a_low_ratio_says_nothing_of_the_rate(optimizer, largest):
+    gate = RaiseGate(network(optimizer))
+    gate.begin(0.0)
+    assert gate.largest_factor(found(0.16, 0.07), 0.01) == largest
+
+
+def test_lion_is_raised_to_where_an_update_is_a_hundredth_of_the_weights():
+    gate = RaiseGate(network(keras.optimizers.Lion(1e-3)))
+    gate.begin(0.0)
+    steps = {0.0001: 100.0, 0.008: 1.25, 0.01: 1.0, 0.05: 1.0}
+    for step, largest in steps.items():
+        seen = found(0.9, 0.1)._replace(relative_step=step)
+        assert gate.largest_factor(seen, 0.1) == pytest.approx(largest)
+    # Where nothing can be measured, as with several steps in a call, it is not raised either.
+    assert gate.largest_factor(SlopeEstimate(is_measurable=False), 0.1) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -86,33 +111,33 @@ def test_in_a_long_training_a_rate_that_is_nearly_right_is_raised_with_care(gate
     ids=["no steps", "no error", "uphill"],
 )
 def test_where_the_ratio_is_not_known_the_rate_stays_and_the_next_estimate_counts(gate, unknown):
-    assert gate.largest_factor(unknown, at(0.0)) == 1.0
-    assert gate.largest_factor(found(0.9, 0.1), at(0.1)) == math.inf
+    assert gate.largest_factor(unknown, 0.0) == 1.0
+    assert gate.largest_factor(found(0.9, 0.1), 0.1) == math.inf
 
 
 def test_in_the_second_half_of_a_training_no_raise_leads_above_the_compiled_rate(gate):
-    assert gate.largest_factor(found(0.9, 0.1), at(0.49)) == math.inf
-    assert gate.largest_factor(found(0.9, 0.1), at(0.5)) == 1.0
+    assert gate.largest_factor(found(0.9, 0.1), 0.49) == math.inf
+    assert gate.largest_factor(found(0.9, 0.1), 0.5) == 1.0
 
 
 def test_a_training_that_goes_on_is_raised_with_care_from_its_first_decision(model):
     gate = RaiseGate(model)
     gate.begin(0.3)
-    assert gate.largest_factor(found(0.9, 0.1), at(0.3)) == CAREFUL_FACTOR
+    assert gate.largest_factor(found(0.9, 0.1), 0.3) == CAREFUL_FACTOR
 
 
 def test_where_no_gradient_comes_back_nothing_is_limited():
     gate = RaiseGate(network("ftrl"))
     gate.begin(0.0)
-    assert gate.largest_factor(gate.estimate(), at(0.0)) == math.inf
+    assert gate.largest_factor(gate.estimate(), 0.0) == math.inf
 
 
 def test_what_it_has_seen_outlives_a_checkpoint(gate, model):
-    gate.largest_factor(found(0.0, 0.1), at(0.1))
+    gate.largest_factor(found(0.0, 0.1), 0.1)
     after = RaiseGate(model)
     after.begin(0.0)
     after.restore(gate.arrays())
-    assert after.largest_factor(found(0.9, 0.1), at(0.2)) == CAREFUL_FACTOR
+    assert after.largest_factor(found(0.9, 0.1), 0.2) == CAREFUL_FACTOR
 
 
 estimates = st.builds(
@@ -121,13 +146,11 @@ estimates = st.builds(
 
 
 @settings(max_examples=30)
-@given(st.lists(estimates, min_size=1, max_size=12), st.sampled_from([400, 2000]))
-def test_once_limited_it_is_never_unlimited_again_and_a_falling_end_is_never_raised(
-    model, seen, num_steps
-):
+@given(st.lists(estimates, min_size=1, max_size=12))
+def test_once_limited_it_is_never_unlimited_again_and_a_falling_end_is_never_raised(model, seen):
     gate = RaiseGate(model)
     gate.begin(0.0)
-    factors = [gate.largest_factor(one, at(0.2, num_steps)) for one in seen]
+    factors = [gate.largest_factor(one, 0.2) for one in seen]
     assert set(factors) <= {1.0, CAREFUL_FACTOR, math.inf}
     is_plain = [one.ratio <= one.error <= 0.25 for one in seen]
     first = is_plain.index(True) if any(is_plain) else len(seen)
@@ -169,7 +192,7 @@ class FakeGate:
     def estimate(self):
         return found(0.5, 0.1)._replace(slope=-1e-3)  # of a loss that hardly falls
 
-    def largest_factor(self, found, context):
+    def largest_factor(self, found, progress):
         return self.largest
 
     def measure_again(self, interval, progress, changed):
