@@ -150,7 +150,7 @@ class Bench:
             "gen": lambda: GeneralizedNewton(x, y, num_steps, seed),
             "slope": lambda: QANCallback(policy="slope"),
             "qan": QANCallback,
-            "unlimited": lambda: QANCallback(raises_by_slope=False),
+            "unlimited": lambda: QANCallback(raises_by_slope=False, schedule=Cosine()),
             "random": lambda: frozen(shipped().settings, RandomAgent(seed)),
         }
         return [makers[arm]()] if arm in makers else []

@@ -180,19 +180,19 @@ class Controller:
         episode = self._episode
         episode.may_raise, episode.may_lower, episode.anneals = may_raise, may_lower, anneals
         episode.has_few_batches = has_few_batches
-        if context.progress > 0.0:  # a resumed training: its rate has fallen already
-            episode.share = self._share_at(context)
         episode.initial_rates = episode.kept_rates = model.read_rates()
         model.motion.begin()
         if model.slope is not None:
             model.slope.open()
             model.slope.begin()
             if model.slope.reason is not None:  # nothing is known: the rate stays as it is
-                episode.anneals, episode.share = False, 1.0
+                episode.anneals = False
         if not may_raise:
             model.leave_out_gate()
         if model.gate is not None:
             model.gate.begin(context.progress)
+        if context.progress > 0.0:  # a resumed training: its rate has fallen already
+            episode.share = self._share_at(model, context)
         if model.snapshot is not None:
             model.snapshot.begin()
         return self._act(model, context, explore)
@@ -435,12 +435,15 @@ class Controller:
 
     # One turn.
 
-    def _share_at(self, context: DecisionContext) -> float:
-        """Return the schedule's share: few batches, again and again, have a cosine's at most."""
+    def _share_at(self, model: ModelAccess, context: DecisionContext) -> float:
+        """Return the schedule's share: a cosine's at most where a high rate may do harm for long.
+
+        Few batches, again and again, are learned by heart; raises that nothing limits go too far.
+        """
         if self.schedule is None or not self._episode.anneals:
             return 1.0
         share = schedule_share(self.schedule, context)
-        if self._episode.has_few_batches:
+        if self._episode.has_few_batches or (model.gate is not None and model.gate.is_blind):
             share = min(share, schedule_share(Cosine(), context))
         return share
 
@@ -553,7 +556,7 @@ class Controller:
             effect = effect._replace(restores=effect.restores | (not is_best))
         self._action_set.select(int(effect.action))
         self._apply_to_weights(model, effect)
-        episode.share = self._share_at(context)
+        episode.share = self._share_at(model, context)
         assigned = effect.state.rates * episode.share * episode.early_share
         model.assign_rates(assigned)
         model.motion.remember(restored=bool(effect.restores))

@@ -71,6 +71,11 @@ class RaiseGate:
         self._is_lion = any(isinstance(part, keras.optimizers.Lion) for part in parts)
         self._has_momentum = all(map(has_momentum, parts))
 
+    @property
+    def is_blind(self) -> bool:
+        """True where the optimizer does not give its gradients back, as far as that is known."""
+        return self.meter.reason is not None
+
     def begin(self, progress: float) -> None:
         """Start measuring.
 

@@ -255,6 +255,7 @@ def test_a_step_back_interrupts_an_option():
 def test_where_a_raise_is_not_allowed_the_option_under_way_holds_the_rate():
     class Gate:
         largest = math.inf
+        is_blind = False
 
         def begin(self, progress):
             pass

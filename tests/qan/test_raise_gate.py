@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_qan import QANCallback
-from keras_qan.actions import ActionSet, Decay, Hold, Raise, StepBack
+from keras_qan.actions import ActionSet, Decay, Hold, LinearFall, Raise, StepBack
 from keras_qan.agents import ActionChoice
 from keras_qan.agents.scripted import ScriptedAgent
 from keras_qan.observations import CurrentLearningRate
@@ -126,9 +126,11 @@ def test_a_training_that_goes_on_is_raised_with_care_from_its_first_decision(mod
     assert gate.largest_factor(found(0.9, 0.1), 0.3) == CAREFUL_FACTOR
 
 
-def test_where_no_gradient_comes_back_nothing_is_limited():
+def test_where_no_gradient_comes_back_nothing_is_limited(gate):
+    assert not gate.is_blind
     gate = RaiseGate(network("ftrl"))
     gate.begin(0.0)
+    assert gate.is_blind
     assert gate.largest_factor(gate.estimate(), 0.0) == math.inf
 
 
@@ -183,6 +185,8 @@ class Wish(ScriptedAgent):
 class FakeGate:
     """Allows one factor."""
 
+    is_blind = False
+
     def __init__(self, largest):
         self.largest = largest
 
@@ -225,6 +229,33 @@ def rate_after(wish, largest, rate=1.0, compiled=1.0, may_raise=True):
 )
 def test_a_raise_too_far_gives_way_to_the_best_action_within_the_limit(wish, largest, expected):
     assert rate_after(wish, largest) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("is_blind", "share"), [(False, 1.0), (True, 0.5 + 0.5 * math.cos(0.05 * math.pi))]
+)
+def test_where_raises_cannot_be_limited_the_rate_falls_from_the_first_step(is_blind, share):
+    model = FakeModel([2.0])
+    model.gate = FakeGate(1.0)
+    model.gate.is_blind = is_blind
+    controller = Controller(
+        Wish(2), ACTIONS, (CurrentLearningRate(),), LogLossDrop(), (1e-9, 1e9), LinearFall(0.5)
+    )
+    controller.build(0)
+    controller.begin(model, DecisionContext(0.0, 10, 100, 10, 10), False)
+    assert model.rates == pytest.approx([2.0 * share])
+
+
+def test_a_training_that_goes_on_where_nothing_is_limited_has_that_share_in_its_rate_already():
+    model = FakeModel([2.0])
+    model.gate = FakeGate(1.0)
+    model.gate.is_blind = True
+    controller = Controller(
+        Wish(2), ACTIONS, (CurrentLearningRate(),), LogLossDrop(), (1e-9, 1e9), LinearFall(0.5)
+    )
+    controller.build(0)
+    controller.begin(model, DecisionContext(0.3, 10, 100, 10, 10), False)
+    assert model.rates == pytest.approx([2.0])
 
 
 def test_the_way_back_up_to_the_compiled_rate_is_free():
