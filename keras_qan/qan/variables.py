@@ -56,8 +56,8 @@ def _innermost(optimizer: Any) -> Any:
 
 def has_momentum(optimizer: Any) -> bool:
     """Return whether the updates of one of Keras's optimizers follow an average of gradients."""
-    kept = getattr(optimizer, "momentum", getattr(optimizer, "beta_1", 0.0))
-    return float(kept) > 0.0
+    kept = getattr(optimizer, "momentum", None) or getattr(optimizer, "beta_1", None)
+    return bool(kept)
 
 
 def rate_variables(model: keras.Model) -> list[keras.Variable]:
