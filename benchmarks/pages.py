@@ -154,10 +154,10 @@ def zero_shot_line() -> str:
     gaps = zero_shot_gaps()
     count = {10: "Ten"}.get(len(gaps), str(len(gaps)))
     median, worst = -statistics.median(gaps.values()), max(gaps.values())
+    at_worst = f"{abs(worst):.2f} {'behind' if worst > 0.0 else 'ahead'} at worst"
     return (
         f"*{count} of them, {SHORT_STEPS} steps, from Keras's default rate: [{median:.2f} ahead of "
-        f"no callback in the median,\n{worst:.2f} behind at worst]"
-        "(docs/results.md#where-it-does-harm).*"
+        f"no callback in the median,\n{at_worst}](docs/results.md#where-it-does-harm).*"
     )
 
 
