@@ -30,6 +30,7 @@ from helpers import recorded_trainings
 import keras_qan
 import net2net
 from keras_qan import DQN, CurveStopping, Decay, Hold, QANCallback, Raise, TrainingDynamics
+from keras_qan.actions import Cosine
 from keras_qan.agents import ConstantAgent
 from keras_qan.diagnostics import SlopeRatio
 from keras_qan.early_stopping import CurveHistory
@@ -251,7 +252,9 @@ def check_net2net() -> None:
 def check_recorded_trainings() -> None:
     for name, record in recorded_trainings.recorded().items():
         before = record["val_loss"][-1]
-        after = recorded_trainings.train(name, [QANCallback(raises_by_slope=False)])["val_loss"][-1]
+        # They were recorded along a cosine, and without the limit of raises.
+        callback = QANCallback(raises_by_slope=False, schedule=Cosine())
+        after = recorded_trainings.train(name, [callback])["val_loss"][-1]
         difference = abs(math.log(after) - math.log(before))
         assert difference < SPREAD[name], (name, before, after)
 

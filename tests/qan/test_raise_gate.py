@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_qan import QANCallback
-from keras_qan.actions import ActionSet, Decay, Hold, LinearFall, Raise, StepBack
+from keras_qan.actions import ActionSet, Cosine, Decay, Hold, LinearFall, Raise, StepBack
 from keras_qan.agents import ActionChoice
 from keras_qan.agents.scripted import ScriptedAgent
 from keras_qan.observations import CurrentLearningRate
@@ -334,12 +334,13 @@ def test_a_learner_and_a_network_that_is_trained_are_not_measured(tmp_path, monk
 
 @pytest.mark.slow
 @pytest.mark.skipif(backend_name() != "tensorflow", reason="one backend is enough")
-def test_where_no_gradient_comes_back_the_policy_acts_as_without_the_limit():
-    named = {"steps_per_execution": 4}
+def test_where_no_gradient_comes_back_the_policy_acts_as_without_the_limit_along_a_cosine():
     weights = []
     for limit in (True, False):
-        model = network("sgd", **named)
-        fit(model, QANCallback(raises_by_slope=limit, decide_every=8), epochs=4, count=448)
+        model = network("sgd", steps_per_execution=4)
+        named = {} if limit else {"schedule": Cosine()}
+        callback = QANCallback(raises_by_slope=limit, decide_every=8, **named)
+        fit(model, callback, epochs=4, count=448)
         weights.append([w.numpy() for w in model.weights])
     for first, second in zip(*weights, strict=True):
         np.testing.assert_array_equal(first, second)

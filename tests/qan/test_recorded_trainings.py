@@ -9,6 +9,7 @@ import pytest
 from helpers.recorded_trainings import OPTIMIZERS, TRACE, recorded, train
 
 from keras_qan import QANCallback
+from keras_qan.actions import Cosine
 from keras_qan.qan import policy
 
 # Places in the state of `TrainingDynamics`.
@@ -68,7 +69,7 @@ def test_the_policy_takes_the_recorded_actions_in_the_recorded_states(name):
 @names
 def test_without_the_limit_of_raises_the_recorded_trainings_are_steered_as_they_were(name):
     expected = recorded()[name]
-    callback = QANCallback(raises_by_slope=False)
+    callback = QANCallback(raises_by_slope=False, schedule=Cosine())
     rows = []
     record = callback.state.record_decision
 
