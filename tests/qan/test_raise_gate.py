@@ -231,10 +231,8 @@ def test_a_raise_too_far_gives_way_to_the_best_action_within_the_limit(wish, lar
     assert rate_after(wish, largest) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
-    ("is_blind", "share"), [(False, 1.0), (True, 0.5 + 0.5 * math.cos(0.05 * math.pi))]
-)
-def test_where_raises_cannot_be_limited_the_rate_falls_from_the_first_step(is_blind, share):
+def rate_of_first_decision(progress, is_blind):
+    """The rate that the first decision of a training from 2.0 leads to, under the line."""
     model = FakeModel([2.0])
     model.gate = FakeGate(1.0)
     model.gate.is_blind = is_blind
@@ -242,20 +240,17 @@ def test_where_raises_cannot_be_limited_the_rate_falls_from_the_first_step(is_bl
         Wish(2), ACTIONS, (CurrentLearningRate(),), LogLossDrop(), (1e-9, 1e9), LinearFall(0.5)
     )
     controller.build(0)
-    controller.begin(model, DecisionContext(0.0, 10, 100, 10, 10), False)
-    assert model.rates == pytest.approx([2.0 * share])
+    return controller.begin(model, DecisionContext(progress, 10, 100, 10, 10), False).rate
+
+
+def test_where_raises_cannot_be_limited_the_rate_falls_from_the_first_step():
+    of_the_middle = 0.5 + 0.5 * math.cos(0.05 * math.pi)
+    assert rate_of_first_decision(0.0, is_blind=False) == pytest.approx(2.0)
+    assert rate_of_first_decision(0.0, is_blind=True) == pytest.approx(2.0 * of_the_middle)
 
 
 def test_a_training_that_goes_on_where_nothing_is_limited_has_that_share_in_its_rate_already():
-    model = FakeModel([2.0])
-    model.gate = FakeGate(1.0)
-    model.gate.is_blind = True
-    controller = Controller(
-        Wish(2), ACTIONS, (CurrentLearningRate(),), LogLossDrop(), (1e-9, 1e9), LinearFall(0.5)
-    )
-    controller.build(0)
-    controller.begin(model, DecisionContext(0.3, 10, 100, 10, 10), False)
-    assert model.rates == pytest.approx([2.0])
+    assert rate_of_first_decision(0.3, is_blind=True) == pytest.approx(2.0)
 
 
 def test_the_way_back_up_to_the_compiled_rate_is_free():
