@@ -80,16 +80,14 @@ class Collector:
         self.training.agent.adopt(shipped().arrays)
         self._statistics: dict[TaskTemplate, Callable[[tf.Tensor], tf.Tensor]] = {}
 
-    def round(self) -> dict[str, np.ndarray]:
+    def round(self, number: int) -> dict[str, np.ndarray]:
         """States with weight statistics, and scores, of one population's free choices."""
-        training = self.training
-        template = training.templates[int(training.rng.integers(len(training.templates)))]
-        branched = training.branch(template)
-        states = np.concatenate([branched.states, self._weights(template, branched)], axis=1)
+        branched = self.training.branch(number)
+        states = np.concatenate([branched.states, self._weights(branched)], axis=1)
         return {"states": states[branched.free], "scores": branched.scores[branched.free]}
 
-    def _weights(self, template: TaskTemplate, branched: BranchPoint) -> np.ndarray:
-        kernels = branched.before.weights.trainable[0]
+    def _weights(self, branched: BranchPoint) -> np.ndarray:
+        kernels, template = branched.before.weights.trainable[0], branched.template
         if template.convolutional:
             count, size, outputs = kernels.shape
             kernels = tf.reshape(kernels, [count, 3, 3, size // 9, outputs])
@@ -106,7 +104,7 @@ def collect(
     """Branches from a file, or made and written there."""
     if not path.exists():
         collector = Collector(templates, seed)
-        parts = [collector.round() for _ in range(rounds)]
+        parts = [collector.round(number) for number in range(rounds)]
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(
             path, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -129,8 +127,8 @@ def fit_and_miss(
     branches = Branches(len(columns), train["scores"].shape[1])
     branches.add(train["states"][:, columns], PolicyTraining.returns(train["scores"]))
     agent.fit_values(*branches.training_data(seed), 4000, seed)
-    values = agent.preferences(tf.constant(test["states"][:, columns], tf.float32))
-    return missed(test["scores"], values.numpy().argmax(axis=1))
+    values = agent.action_scores(test["states"][:, columns])
+    return missed(test["scores"], values.argmax(axis=1))
 
 
 def main(_: list[str]) -> None:

@@ -2,13 +2,16 @@
 
     python benchmarks/engine/run.py --part=workers --pin
     python benchmarks/engine/run.py --part=bare --pin
+    python benchmarks/engine/run.py --part=policy
     python benchmarks/engine/run.py --part=saving
 
 `workers`: QAN learns on digits with one Ray worker and with two, in turns of some episodes each, so
 that both have the machine as others leave it. Agent learning is included, starting workers and
 compiling are not. `bare`, its control: the same trainings by `fit` alone in one process and in two,
 which are asked once a turn. `--pin` binds each worker to a core of its own; the process that learns
-may use all. `saving`: the share of a run's time that goes into records and checkpoints.
+may use all. `policy`: the populations of a policy's training in this process and on two local
+workers, the same ones in each turn; and a fit of the network, in which workers wait. `saving`: the
+share of a run's time that goes into records and checkpoints.
 """
 
 from __future__ import annotations
@@ -39,6 +42,9 @@ from keras_qan.experiments.runner import Task, _Run
 from keras_qan.parallel import Call
 from keras_qan.parallel.processes import ProcessExecutor
 from keras_qan.parallel.ray import _connect
+from keras_qan.pretraining import train as policy_training
+from keras_qan.pretraining.populations import calls_for, make_training, populations
+from keras_qan.pretraining.tasks import TRAINING
 from keras_qan.storage import checkpoint, run_log
 from keras_qan.storage.signals import StopRequests
 from keras_qan.utils.progress import Progress
@@ -84,6 +90,49 @@ def bare(turns: int, episodes: int, epochs: int, pin: bool) -> dict[str, Any]:
     for each in engines.values():
         each.close()
     return _gains(rows)
+
+
+def policy(turns: int, rounds: int) -> dict[str, Any]:
+    """Populations a second in this process and on two workers, turn by turn."""
+    training = make_training(0, TRAINING[::4])  # one of each source
+    engines = {1: parallel.LocalExecutor(), 2: parallel.make_executor("local", 2)}
+
+    def play(number: int) -> bytes:
+        training.rounds = 0
+        points = populations(training, rounds, engines[number])
+        return b"".join(array.tobytes() for point in points for array in point)
+
+    play(1)  # compiles
+    training.rounds = 0
+    for call in calls_for(training, rounds):
+        list(engines[2].map([call, call]))  # one for each worker
+    rows, found = [], set()
+    for turn in range(turns):
+        for number in (1, 2) if turn % 2 == 0 else (2, 1):
+            pids = getattr(engines[number], "pids", [])
+            cpu = [_busy_seconds(), time.process_time(), *map(_cpu_seconds, pids)]
+            started = time.perf_counter()
+            found.add(play(number))
+            seconds = time.perf_counter() - started
+            now = [_busy_seconds(), time.process_time(), *map(_cpu_seconds, pids)]
+            machine, *own = np.subtract(now, cpu).tolist()
+            rows.append(
+                {
+                    "turn": turn,
+                    "workers": number,
+                    "episodes_per_second": rounds / seconds,
+                    "cpu_seconds_per_population": sum(own) / rounds,
+                    "others_busy_cores": (machine - sum(own)) / seconds,
+                }
+            )
+            print(rows[-1], flush=True)
+    engines[2].close()
+    for point in populations(training, rounds, engines[1]):
+        training.add(*point)
+    started = time.perf_counter()
+    training.fit(policy_training.UPDATES)
+    fit = {"seconds_of_a_fit": time.perf_counter() - started, "all_equal": len(found) == 1}
+    return _gains(rows) | fit
 
 
 @functools.cache
@@ -240,6 +289,8 @@ def main(arguments: list[str]) -> None:
         found = workers(given.turns, given.episodes, given.epochs, given.pin, given.nice)
     elif given.part == "bare":
         found = bare(given.turns, given.episodes, given.epochs, given.pin)
+    elif given.part == "policy":
+        found = policy(given.turns, given.episodes)
     else:
         found = saving(given.episodes, given.epochs)
     print(json.dumps({k: v for k, v in found.items() if k != "rows"}, indent=1))
@@ -248,9 +299,11 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_enum("part", "workers", ["workers", "bare", "saving"], "what is measured")
+    flags.DEFINE_enum(
+        "part", "workers", ["workers", "bare", "policy", "saving"], "what is measured"
+    )
     flags.DEFINE_integer("turns", 4, "of each number of workers")
-    flags.DEFINE_integer("episodes", 8, "in a turn")
+    flags.DEFINE_integer("episodes", 8, "in a turn; populations, where those are made")
     flags.DEFINE_bool("pin", False, "each worker has a core and TensorFlow one thread for all")
     flags.DEFINE_integer("nice", 0, "of the workers; 0 as the process that learns")
     flags.DEFINE_string("name", "", "of the file of the result; by default the part's")

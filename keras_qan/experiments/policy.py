@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from keras_qan.experiments.executor_flags import ExecutorFlags, ThreadFlags
 from keras_qan.experiments.flags import flag, open_run
 from keras_qan.pretraining.train import train_policy
 from keras_qan.qan.policy import Policy
@@ -13,7 +14,7 @@ from keras_qan.utils.validation import check_integer
 
 
 @dataclass(frozen=True)
-class PolicyExperiment:
+class PolicyExperiment(ExecutorFlags, ThreadFlags):
     """The training of a policy; each field is a flag of the script.
 
     Raises:
@@ -27,6 +28,8 @@ class PolicyExperiment:
     out: str = flag("the policy file; by default policy.qan in the directory", "")
 
     def __post_init__(self) -> None:
+        ExecutorFlags.__post_init__(self)
+        ThreadFlags.__post_init__(self)
         for name, least in (("rounds", 1), ("evaluate_every", 1), ("seed", 0)):
             check_integer(name, getattr(self, name), least)
 
@@ -39,10 +42,16 @@ class PolicyExperiment:
 
         Returns:
           The policy, and the file that it is in.
+
+        Raises:
+          DirectoryInUseError: another process writes to the directory.
+          ImportError: Ray is asked for and not installed.
+          ValueError: the directory holds a run with another seed, or of another script.
         """
+        self.use_threads()  # before anything else uses a device
         directory = Path(self.directory)
         path = Path(self.out) if self.out else directory / "policy.qan"
-        with open_run(directory, self):
+        with open_run(directory, self), self.make_executor() as engine:
             policy = train_policy(
                 directory,
                 rounds=self.rounds,
@@ -50,6 +59,7 @@ class PolicyExperiment:
                 seed=self.seed,
                 command=command,
                 progress=progress,
+                engine=engine,
             )
             policy.save(path)
         return policy, path

@@ -70,12 +70,14 @@ class BranchPoint(NamedTuple):
     """G tasks that branched at one decision.
 
     Attributes:
+      template: of the tasks.
       before: the trainings up to there, one of each task.
       states: the agent's observations there, float32 `[G, F]`.
       scores: of the trainings that took each action, `[G, A]`; see `BatchedController.scores`.
       free: whether the decision was free, bool `[G]`; a forced step back is not.
     """
 
+    template: TaskTemplate
     before: RolloutState
     states: np.ndarray
     scores: np.ndarray
@@ -97,7 +99,8 @@ class PolicyTraining:
     learned are those of the fixed policy that follows the schedule; acting greedily by them at
     every decision is one step of policy improvement over it (a rollout policy, Bertsekas et al.
     1997). Values of a fixed policy do not age: all branches stay, and each `fit` fits the agent's
-    network to all of them (`Branches`).
+    network to all of them (`Branches`). What a round's population is follows from the seed, the
+    round's number and the agent, so that those between two fits can be made anywhere, in any order.
 
     With l the log of the final validation loss over the first training loss, an action missed
     the share m = (l_a - min_b l_b) / (0.3 + |min_b l_b|) of the possible decrease, and its return
@@ -132,8 +135,7 @@ class PolicyTraining:
         self.schedule = schedule
         self.observations = tuple(observations)
         self.num_tasks, self.templates, self.noise = num_tasks, tuple(templates), noise
-        self.rng = np.random.default_rng(seed)
-        self.rounds = 0
+        self.seed, self.rounds = seed, 0
         num_features = sum(part.size(2) for part in self.observations)
         self.branches = Branches(num_features, len(self.actions))
         self.agent.build(num_features, len(self.actions))
@@ -157,28 +159,36 @@ class PolicyTraining:
         states, values = self.branches.training_data(self.rounds)
         return self.agent.fit_values(states, values, updates, self.rounds)
 
-    def run_round(self) -> dict[str, float]:
-        """Train one population, and add its branches.
+    def add(self, states: np.ndarray, scores: np.ndarray, free: np.ndarray) -> dict[str, float]:
+        """Add the branches of the next round; see `BranchPoint`.
+
+        Args:
+          states: of its tasks, `[G, F]`.
+          scores: of each action there, `[G, A]`.
+          free: whether the decision was free, `[G]`; only such branches are learned from.
 
         Returns:
           Figures of the round.
         """
-        rng = self.rng
-        template = self.templates[int(rng.integers(len(self.templates)))]
-        point = self.branch(template)
-        returns = self.returns(point.scores)
-        self.branches.add(point.states[point.free], returns[point.free])
+        returns = self.returns(scores)
+        self.branches.add(states[free], returns[free])
         self.rounds += 1
         return {
             "round": self.rounds,
-            "score": float(point.scores.mean()),
+            "score": float(scores.mean()),
             "missed": float(-returns.mean()),
-            "diverged": float(np.mean(point.scores >= WORST)),
+            "diverged": float(np.mean(scores >= WORST)),
         }
 
-    def branch(self, template: TaskTemplate) -> BranchPoint:
-        """Train a population of a template, which branches at one decision."""
-        rng, tasks, members = self.rng, self.num_tasks, len(self.actions)
+    def branch(self, number: int) -> BranchPoint:
+        """Train the population of a round, which branches at one decision.
+
+        Args:
+          number: of the round, from 0.
+        """
+        rng = np.random.default_rng([self.seed, number])
+        tasks, members = self.num_tasks, len(self.actions)
+        template = self.templates[int(rng.integers(len(self.templates)))]
         kinds = [KINDS[int(k)] for k in rng.integers(len(KINDS), size=tasks)]
         rates = np.array([draw_rate(kind, rng) for kind in kinds])
         num_steps = round(float(np.exp(rng.uniform(*np.log(STEPS)))))
@@ -206,7 +216,7 @@ class PolicyTraining:
         scores = many.scores(rollout, after).reshape(tasks, members)
         # The members of a task are in one state.
         first = slice(None, None, members)
-        return BranchPoint(before, rows[0].states[first], scores, rows[0].free[first])
+        return BranchPoint(template, before, rows[0].states[first], scores, rows[0].free[first])
 
     @staticmethod
     def returns(scores: np.ndarray) -> np.ndarray:

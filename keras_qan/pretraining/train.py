@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_qan.parallel import Executor, LocalExecutor
 from keras_qan.pretraining import held_out
 from keras_qan.pretraining.policy_iteration import PolicyTraining
+from keras_qan.pretraining.populations import make_training, populations
 from keras_qan.pretraining.tasks import HELD_OUT, TRAINING
 from keras_qan.qan import presets
 from keras_qan.qan.config import CallbackConfig
@@ -36,6 +38,7 @@ def train_policy(
     seed: int,
     command: str,
     progress: Progress | None = None,
+    engine: Executor | None = None,
 ) -> Policy:
     """Train a policy, resuming a run that the directory holds.
 
@@ -46,6 +49,8 @@ def train_policy(
       seed: of everything random.
       command: recorded as the policy's origin.
       progress: shows progress. Defaults to none.
+      engine: makes the populations between two fits, several at once; what is learned is the same,
+        and may be gone on with by another. Defaults to this process.
 
     Returns:
       The policy with the lowest mean score on the held-out tasks.
@@ -54,27 +59,31 @@ def train_policy(
       ValueError: the directory holds a run with another seed.
       CheckpointError: its checkpoints are damaged.
       DirectoryInUseError: another process trains one there.
+      WorkerDiedError: a worker died, and each that took its place.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with Lock(directory):
         return _train_policy(
-            directory, rounds, evaluate_every, seed, command, progress or Progress()
+            directory,
+            rounds,
+            evaluate_every,
+            seed,
+            command,
+            progress or Progress(),
+            engine or LocalExecutor(),
         )
 
 
 def _train_policy(
-    directory: Path, rounds: int, evaluate_every: int, seed: int, command: str, progress: Progress
+    directory: Path,
+    rounds: int,
+    evaluate_every: int,
+    seed: int,
+    command: str,
+    progress: Progress,
+    engine: Executor,
 ) -> Policy:
-    settings = presets.transfer(seed)
-    training = PolicyTraining(
-        settings["actions"],
-        settings["observations"],
-        settings["agent"],
-        settings["rate_bounds"],
-        seed,
-        templates=TRAINING,
-        schedule=settings["schedule"],
-    )
+    training = make_training(seed, TRAINING)
     saved = checkpoint.read_newest(directory, _STEM)
     best_score = float("inf")
     if saved is not None:
@@ -84,20 +93,21 @@ def _train_policy(
     with progress:
         progress.start("rounds", training.rounds, rounds, 1)
         while training.rounds < rounds:
-            figures: dict[str, Any] = training.run_round()
-            if training.rounds % FIT_EVERY == 0 or training.rounds == rounds:
-                figures["error"] = training.fit(UPDATES)
-            if training.rounds % evaluate_every == 0 or training.rounds == rounds:
-                behind = compare_with_cosine(training, cases)
-                figures |= summarize(behind)
-                if figures["mean"] < best_score:
-                    best_score = figures["mean"]
-                    _make_policy(training, settings, cases, behind, seed, command).save(
-                        directory / "best.qan"
-                    )
-                _write_checkpoint(directory, training, seed, best_score)
-            files.append(directory / "rounds.jsonl", json.dumps(figures) + "\n")
-            progress.advance()
+            next_fit = min(rounds, training.rounds + FIT_EVERY - training.rounds % FIT_EVERY)
+            for point in populations(training, next_fit, engine):
+                figures: dict[str, Any] = training.add(*point)
+                if training.rounds == next_fit:
+                    figures["error"] = training.fit(UPDATES)
+                if training.rounds % evaluate_every == 0 or training.rounds == rounds:
+                    behind = compare_with_cosine(training, cases)
+                    figures |= summarize(behind)
+                    if figures["mean"] < best_score:
+                        best_score = figures["mean"]
+                        policy = _make_policy(training, cases, behind, seed, command)
+                        policy.save(directory / "best.qan")
+                    _write_checkpoint(directory, training, seed, best_score)
+                files.append(directory / "rounds.jsonl", json.dumps(figures) + "\n")
+                progress.advance()
     return Policy.load(directory / "best.qan")
 
 
@@ -119,7 +129,6 @@ def summarize(behind: np.ndarray) -> dict[str, float]:
 
 def _make_policy(
     training: PolicyTraining,
-    settings: dict[str, Any],
     cases: Sequence[held_out.HeldOutCase],
     behind: np.ndarray,
     seed: int,
@@ -152,18 +161,14 @@ def _make_policy(
         "python": platform.python_version(),
         "tensorflow": importlib.metadata.version("tensorflow"),
     }
-    return Policy(CallbackConfig(**settings), training.agent.parameters(), provenance)
+    settings = CallbackConfig(**presets.transfer(seed))
+    return Policy(settings, training.agent.parameters(), provenance)
 
 
 def _write_checkpoint(
     directory: Path, training: PolicyTraining, seed: int, best_score: float
 ) -> None:
-    data = {
-        "seed": seed,
-        "rounds": training.rounds,
-        "best_score": best_score,
-        "random": training.rng.bit_generator.state,
-    }
+    data = {"seed": seed, "rounds": training.rounds, "best_score": best_score}
     arrays = training.agent.parameters() | training.branches.arrays()
     checkpoint.write_next(directory, _STEM, arrays, data)
 
@@ -186,6 +191,5 @@ def _resume(
         )
     training.agent.adopt(arrays)
     training.branches.restore(arrays)
-    training.rng.bit_generator.state = data["random"]
     training.rounds = int(data["rounds"])
     return float(data["best_score"])

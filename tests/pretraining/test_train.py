@@ -2,17 +2,24 @@
 
 import functools
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from keras_qan import Policy, QANCallback
+from keras_qan.experiments import policy as experiment
+from keras_qan.parallel import LocalExecutor, make_executor
+from keras_qan.parallel.factory import count_threads
+from keras_qan.parallel.processes import ProcessExecutor
 from keras_qan.pretraining import held_out, policy_iteration, train
-from keras_qan.pretraining.policy_iteration import KINDS, OptimizerKind, draw_rate
+from keras_qan.pretraining.policy_iteration import KINDS, STEPS, OptimizerKind, draw_rate
+from keras_qan.pretraining.populations import make_training, populations
 from keras_qan.pretraining.tasks import SOURCES, TaskTemplate, draw_task
 from keras_qan.storage import files
 
@@ -43,9 +50,9 @@ def tiny(monkeypatch):
     monkeypatch.setattr(held_out, "tune_schedules", functools.cache(held_out.tune_schedules))
 
 
-def train_here(directory, rounds, seed=3):
+def train_here(directory, rounds, seed=3, engine=None):
     return train.train_policy(
-        directory, rounds=rounds, evaluate_every=1, seed=seed, command="python here"
+        directory, rounds=rounds, evaluate_every=1, seed=seed, command="python here", engine=engine
     )
 
 
@@ -75,6 +82,80 @@ def test_a_policy_is_trained_kept_and_gone_on_with(tiny, tmp_path, monkeypatch):
     assert QANCallback(policy=Policy.load(tmp_path / "b" / "best.qan")).explore is False
     with pytest.raises(ValueError, match=r"training with seed=3, and seed=4"):
         train_here(tmp_path / "b", 3, seed=4)
+
+
+@pytest.mark.slow
+def test_a_worker_makes_the_populations_that_this_process_would():
+    def of_two_rounds(engine):
+        training = make_training(3, (TINY,))
+        return [array for point in populations(training, 2, engine) for array in point]
+
+    with ProcessExecutor(1, count_threads()) as worker:
+        there = of_two_rounds(worker)
+    for array, other in zip(of_two_rounds(LocalExecutor()), there, strict=True):
+        np.testing.assert_array_equal(array, other)
+
+
+@pytest.mark.stress
+def test_two_workers_go_on_with_what_one_began_and_one_of_them_dies(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(policy_iteration, "STEPS", STEPS)  # workers know nothing of the fixture
+    monkeypatch.setattr(train, "FIT_EVERY", 3)
+    append = files.append
+
+    def append_and_copy(path, line):
+        append(path, line)
+        if not (tmp_path / "b").exists():  # after the first of the three rounds between two fits
+            shutil.copytree(tmp_path / "a", tmp_path / "b")
+
+    monkeypatch.setattr(files, "append", append_and_copy)
+    here = train_here(tmp_path / "a", 5)
+    with make_executor("local", 2) as two:
+
+        def append_and_kill(path, line):
+            append(path, line)
+            if json.loads(line)["round"] == 4:
+                os.kill(two.pids[0], 9)
+
+        monkeypatch.setattr(files, "append", append_and_kill)
+        there = train_here(tmp_path / "b", 5, engine=two)
+    for name, array in here.arrays.items():
+        np.testing.assert_array_equal(there.arrays[name], array)
+    one, other = ((tmp_path / name / "rounds.jsonl").read_text() for name in "ab")
+    assert len(one.splitlines()) == 5
+    assert one == other
+
+
+def test_workers_are_asked_for_the_rounds_that_are_next_with_the_agent_as_it_is():
+    class Engine:
+        is_here = False
+
+        def map(self, calls):
+            return [call.arguments for call in calls]
+
+    agent = SimpleNamespace(parameters=lambda: {"network/0": np.ones(2)})
+    training = SimpleNamespace(seed=7, rounds=2, templates=(TINY,), agent=agent)
+    found = populations(training, 5, Engine())
+    assert [call.pop("number") for call in found] == [2, 3, 4]
+    np.testing.assert_array_equal(found[0].pop("parameters")["network/0"], [1.0, 1.0])
+    assert found[0] == {"seed": 7, "templates": (TINY,)}
+
+
+def test_the_experiment_trains_on_the_workers_that_its_flags_ask_for(tmp_path, monkeypatch):
+    asked = []
+
+    def train_policy(directory, *, engine, **rest):
+        asked.append((engine.workers, engine.is_here, rest["rounds"]))
+        return SimpleNamespace(save=lambda path: None)
+
+    monkeypatch.setattr(experiment, "train_policy", train_policy)
+    for workers in (1, 3):
+        place = str(tmp_path / str(workers))
+        experiment.PolicyExperiment(directory=place, rounds=9, workers=workers).run("python here")
+    assert asked == [(1, True, 9), (3, False, 9)]
+    with pytest.raises(ValueError, match=r"workers is 0"):
+        experiment.PolicyExperiment(workers=0)
+    with pytest.raises(ValueError, match=r"threads is -1"):
+        experiment.PolicyExperiment(threads=-1)
 
 
 def test_two_trainings_in_one_directory_are_refused(tiny, tmp_path):
