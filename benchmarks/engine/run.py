@@ -97,22 +97,19 @@ def policy(turns: int, rounds: int) -> dict[str, Any]:
     training = make_training(0, TRAINING[::4])  # one of each source
     engines = {1: parallel.LocalExecutor(), 2: parallel.make_executor("local", 2)}
 
-    def play(number: int) -> bytes:
-        training.rounds = 0
-        points = populations(training, rounds, engines[number])
-        return b"".join(array.tobytes() for point in points for array in point)
+    def play(number: int) -> list[Any]:
+        return list(populations(training, rounds, engines[number]))
 
     play(1)  # compiles
-    training.rounds = 0
     for call in calls_for(training, rounds):
         list(engines[2].map([call, call]))  # one for each worker
-    rows, found = [], set()
+    rows, found = [], []
     for turn in range(turns):
         for number in (1, 2) if turn % 2 == 0 else (2, 1):
             pids = getattr(engines[number], "pids", [])
             cpu = [_busy_seconds(), time.process_time(), *map(_cpu_seconds, pids)]
             started = time.perf_counter()
-            found.add(play(number))
+            found.append(play(number))
             seconds = time.perf_counter() - started
             now = [_busy_seconds(), time.process_time(), *map(_cpu_seconds, pids)]
             machine, *own = np.subtract(now, cpu).tolist()
@@ -127,12 +124,18 @@ def policy(turns: int, rounds: int) -> dict[str, Any]:
             )
             print(rows[-1], flush=True)
     engines[2].close()
-    for point in populations(training, rounds, engines[1]):
+    are_equal = all(
+        np.array_equal(one, other)
+        for points in found[1:]
+        for point, first in zip(points, found[0], strict=True)
+        for one, other in zip(point, first, strict=True)
+    )
+    for point in found[0]:
         training.add(*point)
     started = time.perf_counter()
     training.fit(policy_training.UPDATES)
-    fit = {"seconds_of_a_fit": time.perf_counter() - started, "all_equal": len(found) == 1}
-    return _gains(rows) | fit
+    seconds = time.perf_counter() - started
+    return _gains(rows) | {"seconds_of_a_fit": seconds, "are_equal": are_equal}
 
 
 @functools.cache
