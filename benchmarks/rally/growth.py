@@ -71,7 +71,16 @@ ARMS = (
     "random padding",
     "middle network alone",
     "rally, by the rule",
+    "one rate, by the rule of two looks",
+    "one rate, by the rule",
 )
+
+#: The rules of the arms that have one. The first two look at two looks alone, whatever their noise.
+RULES = {
+    "rally, by the rule": GrowthRule(window=2, standard_errors=0.0),
+    "one rate, by the rule of two looks": GrowthRule(window=2, standard_errors=0.0),
+    "one rate, by the rule": GrowthRule(),
+}
 
 
 def stages(task: Task, arm: str, splits: data.Splits) -> tuple[tuple[int, ...], list[Stage]]:
@@ -104,6 +113,11 @@ def stages(task: Task, arm: str, splits: data.Splits) -> tuple[tuple[int, ...], 
         grown = dict(zip(names, widths, strict=True))
         last = Stage(share, 2 * passes, grown, (), task.rate / 4, task.rate * END)
         return task.widths[0], [*found, last]
+    if arm.startswith("one rate"):
+        return task.widths[0], [
+            Stage(share, passes, dict(zip(names, widths, strict=True)))
+            for share, passes, widths in planned
+        ]
     return task.widths[0], falling(task, task.rate, planned)
 
 
@@ -130,6 +144,7 @@ def price(splits: data.Splits, widths: tuple[int, ...]) -> int:
 def measure(name: str, task: Task, splits: data.Splits, arm: str, seed: int) -> Row:
     """One run of one arm, as a compact row."""
     first, found = stages(task, arm, splits)
+    has_one_rate = arm.startswith("one rate")
     held_out = data.Examples(
         splits.validation.x[: task.looked_at], splits.validation.y[: task.looked_at]
     )
@@ -137,7 +152,7 @@ def measure(name: str, task: Task, splits: data.Splits, arm: str, seed: int) -> 
     def build_model(seed: int) -> keras.Model:
         model = network(splits.input_shape, splits.num_classes, first, seed)
         model.compile(
-            keras.optimizers.Adam(found[0].learning_rate),
+            keras.optimizers.Adam(found[0].learning_rate or task.rate),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
             jit_compile=False,
@@ -150,8 +165,10 @@ def measure(name: str, task: Task, splits: data.Splits, arm: str, seed: int) -> 
         batch_size=BATCH,
         look_every=task.look_every,
         seed=seed,
-        rule=GrowthRule() if "rule" in arm else None,
+        rule=RULES.get(arm),
         new="random" if arm == "random padding" else "net2net",
+        final_learning_rate=task.rate * END if has_one_rate else None,
+        keep_budget=has_one_rate,
     )
     report = rally.run(build_model, splits.train, held_out, splits.test)
     return {"task": name, "seed": seed, "arm": arm} | compact(report, task.looked_at)

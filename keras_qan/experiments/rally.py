@@ -66,6 +66,9 @@ class RallyExperiment:
     )
     noise: tuple[str, ...] = flag("noise on each stage's copies; by default none", ())
     automatic: bool = flag("whether a rule ends stages early; `epochs` are the most", False)
+    keep_budget: bool = flag(
+        "whether a stage is longer by what the rule saved before it, so that the cost stays", False
+    )
     width_gain: float = flag("the rule's: what twice the parameters take off the loss", 0.05)
     new: str = flag("what new units are: net2net, or zero_out and random as controls", "net2net")
     batch_size: int = flag("examples in a batch", 32)
@@ -87,6 +90,13 @@ class RallyExperiment:
     def __post_init__(self) -> None:
         self._check_lists()
         self.stages()
+        check(
+            self.automatic or not self.keep_budget,
+            "keep_budget",
+            self.keep_budget,
+            "it with automatic alone",
+            hint="Stages that no rule ends early save nothing.",
+        )
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check(self.qan in STEERING, "qan", self.qan, "shipped, learn, or nothing")
         check_number("learning_rate", self.learning_rate, above=0)
@@ -167,6 +177,7 @@ class RallyExperiment:
             rule=GrowthRule(self.width_gain) if self.automatic else None,
             new=self.new,  # type: ignore[arg-type]
             final_learning_rate=self.final_rate or None,
+            keep_budget=self.keep_budget,
         )
         small = parse_widths(self.widths[0])
         found = rally.run(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 
 from keras_qan.rally.plan import PlannedStage
 from keras_qan.utils.validation import check_integer, check_number
@@ -14,34 +15,41 @@ from keras_qan.utils.validation import check_integer, check_number
 
 @dataclass(frozen=True)
 class GrowthRule:
-    """Grow once the loss falls less for its cost than growth is expected to bring.
+    """Grow once the loss surely falls less for its cost than growth is expected to bring.
 
-    With t and v the training and validation loss of the last evaluation and v₀ the validation loss
-    `window` evaluations before, C multiply-adds apart, the gain is g = (v₀ − v) / C. From n to n'
-    examples and from p to p' parameters, growth is expected to bring
+    The gain g is the fall of the validation loss for each multiply-add, by the line of least
+    squares through the last `window` evaluations and the one before them, and s its standard error.
+    With t and v the training and validation loss of the last evaluation, growth from n to n'
+    examples and from p to p' parameters is expected to bring
 
         e = [max(v − t, 0) · (1 − √(n / n')) + width_gain · v · log₂(p' / p)] / C'
 
     with C' the cost of one pass over the n' examples with the larger network. The first term says
     that the gap between validation and training falls as 1/√n, the second that a network of twice
     the parameters has a loss lower by the share `width_gain`. Both are rules of thumb, not
-    measurements of the task. The stage ends when g < e, and at the latest after its epochs.
+    measurements of the task. The stage ends when g + `standard_errors` · s < e, and at the latest
+    after its epochs.
 
     Args:
       width_gain: share of the loss that twice the parameters take off, at least 0. Defaults to
         0.05.
-      window: number of evaluations that the gain is taken over, at least 1. Defaults to 2.
+      window: number of evaluations that the gain is taken over, at least 1. Defaults to 4.
+      standard_errors: how many of them the gain has to be below, at least 0: a single evaluation
+        that is high by chance ends no stage. With a window of 1 none is known, and s is 0. Defaults
+        to 1.
 
     Raises:
       ValueError: one is out of range.
     """
 
     width_gain: float = 0.05
-    window: int = 2
+    window: int = 4
+    standard_errors: float = 1.0
 
     def __post_init__(self) -> None:
         check_number("width_gain", self.width_gain, 0)
         check_integer("window", self.window, 1)
+        check_number("standard_errors", self.standard_errors, 0)
 
     def expected(
         self, loss: float, val_loss: float, examples: tuple[int, int], parameters: tuple[int, int]
@@ -61,7 +69,7 @@ class GrowthRule:
     def says_grow(
         self, val_losses: list[float], cost: float, expected: float, price: float
     ) -> bool:
-        """Return whether the gain per cost is below what growth is expected to bring.
+        """Return whether the gain per cost is surely below what growth is expected to bring.
 
         Args:
           val_losses: at each evaluation of the stage, the one at its beginning first.
@@ -71,8 +79,13 @@ class GrowthRule:
         """
         if len(val_losses) <= self.window:
             return False
-        gain = (val_losses[-1 - self.window] - val_losses[-1]) / (self.window * cost)
-        return gain < expected / price
+        losses = np.array(val_losses[-1 - self.window :])
+        losses -= losses.mean()
+        times = np.arange(len(losses)) - self.window / 2
+        fall = -(times @ losses) / (times @ times)
+        rest = losses + fall * times
+        error = math.sqrt(rest @ rest / max(self.window - 1, 1) / (times @ times))
+        return bool(fall + self.standard_errors * error < expected / price * cost)
 
 
 class GrowthCallback(keras.callbacks.Callback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -173,6 +174,22 @@ def grow_through(
         for stage in plan:
             model = grower.grow(model, stage.number, stage.widths, stage.deepen, stage.noise)
     return model
+
+
+def spend_savings(plan: Sequence[PlannedStage], done: Sequence[int]) -> list[PlannedStage]:
+    """Return the stages that are left, the first of them longer by what those before it saved.
+
+    Args:
+      plan: all stages as they were planned.
+      done: number of steps that each of those before it took.
+    """
+    first, *later = plan[len(done) :]
+    saved = sum(
+        (stage.steps - steps) * stage.cost.training
+        for stage, steps in zip(plan, done, strict=False)
+    )
+    more = saved // (first.steps_per_look * first.cost.training)
+    return [dataclasses.replace(first, looks=first.looks + more), *later]
 
 
 def _new_widths(model: keras.Model, stage: Stage, number: int) -> dict[str, int]:

@@ -20,6 +20,7 @@ from keras_qan.rally.plan import (
     call_build_model,
     grow_through,
     plan_stages,
+    spend_savings,
 )
 from keras_qan.rally.report import RallyReport, describe_stage
 from keras_qan.rally.stage import Stage, check_stages
@@ -70,6 +71,9 @@ class Rally:
       final_learning_rate: rate that the last stage ends with: from the one that the model was
         compiled with it falls linearly in the steps of all stages. Where a rule ends a stage early,
         it goes on from there. Defaults to each stage's own rates.
+      keep_budget: whether the stage after one that the rule ended early is longer by what that one
+        saved, in multiply-adds, so that the rally costs what its stages come to. Defaults to
+        False: it costs less.
 
     Raises:
       ValueError: an argument is out of range, or the stages shrink.
@@ -108,6 +112,7 @@ class Rally:
         rule: GrowthRule | None = None,
         new: NewUnits = "net2net",
         final_learning_rate: float | None = None,
+        keep_budget: bool = False,
     ) -> None:
         self.stages = check_stages(stages)
         check_integer("batch_size", batch_size, 1)
@@ -144,6 +149,12 @@ class Rally:
                     "Leave one out."
                 )
         self.final_learning_rate = final_learning_rate
+        if keep_budget and rule is None:
+            raise ValueError(
+                "Rally got keep_budget=True and no rule; expected both, since stages that no rule "
+                "ends early save nothing. Give rule=GrowthRule() too, or leave it out."
+            )
+        self.keep_budget = bool(keep_budget)
         self.qan = qan
         self.batch_size, self.look_every, self.seed = batch_size, look_every, seed
         self.rule, self.new = rule, new
@@ -251,17 +262,20 @@ class Rally:
         first_rate: float | None,
     ) -> StageRun:
         """Settings of the first stage that is not done."""
-        done = len(data["stages"])
+        steps = [int(record["steps"]) for record in data["stages"]]
+        done = len(steps)
         asked = self.stages[done]
         first = first_rate if asked.learning_rate is None else asked.learning_rate
         final = asked.final_learning_rate
+        # For each stage so far, it and those after it as they were planned when it began.
+        ahead = [self._stages_left(plan, steps[:number]) for number in range(done + 1)]
         if self.final_learning_rate is not None and first_rate is not None:
-            steps = [int(record["steps"]) for record in data["stages"]]
-            planned = [stage.steps for stage in plan]
+            planned = [[stage.steps for stage in stages] for stages in ahead]
             first, final = falling_rates(first_rate, self.final_learning_rate, planned, steps)
+        here, *later = ahead[done]
         return StageRun(
-            plan=plan[done],
-            following=plan[done + 1] if done + 1 < len(plan) else None,
+            plan=here,
+            following=later[0] if later else None,
             before=_totals(data),
             started=started,
             batch_size=self.batch_size,
@@ -270,6 +284,9 @@ class Rally:
             final_learning_rate=final,
             rule=self.rule,
         )
+
+    def _stages_left(self, plan: Sequence[PlannedStage], done: Sequence[int]) -> list[PlannedStage]:
+        return spend_savings(plan, done) if self.keep_budget else list(plan[len(done) :])
 
     def _plan(
         self, build_model: Callable[[int], keras.Model], subsets: Subsets
@@ -296,6 +313,7 @@ class Rally:
             "rule": None if self.rule is None else dataclasses.asdict(self.rule),
             "new": self.new,
             "final_learning_rate": self.final_learning_rate,
+            "keep_budget": self.keep_budget or None,  # as rallies of before it have none
             "steered": self.qan is not None,
         }
 

@@ -17,7 +17,7 @@ class Stage:
       examples: training examples: a share in (0, 1] as a float, or a number as an integer. 1.0 is
         all of them, and 1 is one.
       epochs: passes over these examples, above 0, whole or not; with a `GrowthRule` at most so
-        many. Defaults to 1.
+        many, and what earlier stages saved where `Rally` keeps its budget. Defaults to 1.
       widths: width of each layer in this stage, by name. Defaults to the widths of the stage
         before.
       deepen: layers that are followed by a new one from this stage on; see `net2net.deepen`.

@@ -150,24 +150,25 @@ class LinearDecay(keras.callbacks.Callback):
 
 
 def falling_rates(
-    first: float, final: float, planned: Sequence[int], done: Sequence[int]
+    first: float, final: float, planned: Sequence[Sequence[int]], done: Sequence[int]
 ) -> tuple[float, float]:
     """Return the rates that a stage begins and ends with, where one falls through all stages.
 
     Args:
       first: rate of the first step of all.
       final: rate after the last.
-      planned: steps of all stages.
-      done: steps of those before, fewer than planned where a rule ended one early.
+      planned: for each stage up to this one the steps of it and of all after it, as they were
+        planned when it began.
+      done: steps of the stages before, fewer than planned where a rule ended one early.
 
     Example:
-      >>> falling_rates(1.0, 0.0, planned=[30, 10], done=[30])
+      >>> falling_rates(1.0, 0.0, planned=[[30, 10], [10]], done=[30])
       (0.25, 0.0)
     """
     rate = first
-    for stage, steps in enumerate(done):
-        rate += (final - rate) / sum(planned[stage:]) * steps
-    left = planned[len(done) :]
+    for left, steps in zip(planned, done, strict=False):
+        rate += (final - rate) / sum(left) * steps
+    left = planned[len(done)]
     return rate, rate + (final - rate) * left[0] / sum(left)
 
 

@@ -86,6 +86,7 @@ def test_the_lists_are_the_stages():
         ({"final_rates": ("-", "-", "0")}, "final_learning_rate is 0.0"),
         ({"final_rate": -1.0}, "final_rate is -1.0; expected .* at least 0"),
         ({"compare_final_rate": -1.0}, "compare_final_rate is -1.0; expected .* at least 0"),
+        ({"keep_budget": True}, "keep_budget is True; expected it with automatic alone"),
         ({"optimizer": "lion"}, "expected one of adam, sgd"),
         ({"qan": "yes"}, "expected shipped, learn, or nothing"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0; expected .* above 0"),

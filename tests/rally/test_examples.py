@@ -5,7 +5,14 @@ import importlib
 
 import pytest
 
-MODULES = ["rally.stage", "rally.flops", "models.plain", "rally.rally", "meta_momentum.callback"]
+MODULES = [
+    "rally.stage",
+    "rally.flops",
+    "models.plain",
+    "rally.rally",
+    "rally.training",
+    "meta_momentum.callback",
+]
 
 
 @pytest.mark.slow

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from keras_qan import QANCallback, Rally, Stage
 from keras_qan import rally as rally_package
 from keras_qan.agents.scripted import RandomAgent
-from keras_qan.rally import GrowthRule, cost_to
+from keras_qan.rally import Cost, GrowthRule, PlannedStage, cost_to
+from keras_qan.rally.plan import spend_savings
 from keras_qan.rally.subsets import Subsets, as_examples
 from keras_qan.rally.training import falling_rates
 
@@ -194,7 +195,8 @@ def test_one_rate_falls_linearly_through_all_stages_and_a_kill(tmp_path):
 )
 def test_a_falling_rate_has_no_jumps_and_ends_where_it_is_to(stages, final):
     """Also where a rule ends stages early."""
-    planned = [steps for steps, _ in stages]
+    steps_of_all = [steps for steps, _ in stages]
+    planned = [steps_of_all[number:] for number in range(len(stages))]
     done, rate = [], 1.0
     for steps, share in stages:
         first, last = falling_rates(1.0, final, planned, done)
@@ -344,16 +346,79 @@ def test_the_rule_grows_when_the_gain_per_cost_falls_below_what_growth_brings():
     assert not GrowthRule(window=2).says_grow([0.9, 0.6, 0.5], 50.0, 0.2, 100.0)
 
 
+def test_an_evaluation_that_is_high_by_chance_ends_no_stage():
+    losses = [0.9, 0.8, 0.7, 0.6, 0.7]
+    # The line through them falls by 0.06 an evaluation: (2·0.9 + 0.8 − 0.6 − 2·0.7) / 10. They lie
+    # 0.04, 0.0, −0.04, −0.08 and 0.08 above it, so that its error is √(0.016 / 3 / 10) = 0.0231.
+    for standard_errors, bound in ((0.0, 0.06), (1.0, 0.0831), (2.0, 0.1062)):
+        rule = GrowthRule(window=4, standard_errors=standard_errors)
+        assert not rule.says_grow(losses, 1.0, bound - 1e-4, 1.0)
+        assert rule.says_grow(losses, 1.0, bound + 1e-4, 1.0)
+    # Of the last three alone, without an error, nothing falls.
+    assert GrowthRule(window=2, standard_errors=0.0).says_grow(losses, 1.0, 1e-6, 1.0)
+
+
 @pytest.mark.slow
 def test_a_stage_ends_early_by_the_rule_and_the_last_one_never():
     stages = [Stage(0.25, epochs=40), Stage(1.0, epochs=3, widths={"hidden": 12})]
     report = run(Rally(stages, batch_size=20, rule=GrowthRule(width_gain=0.5)))
     first, last = report.stages
     assert first["ended_by_rule"]
-    assert 2 <= first["looks"] < 40
+    assert 4 <= first["looks"] < 40
     assert first["steps"] == 3 * first["looks"]
     assert last["looks"] == 3
     assert not last["ended_by_rule"]
+
+
+def test_what_a_stage_saves_makes_the_next_one_longer_at_its_price():
+    def planned(number, looks, price):
+        cost = Cost(forward=1, backward=price - 1)
+        return PlannedStage(number, 100, {}, (), 0.0, 10, looks, 5, cost)
+
+    plan = [planned(1, 6, 2), planned(2, 4, 3), planned(3, 1, 8)]
+    assert spend_savings(plan, []) == plan
+    # 30 steps at 2 are 20 at 3.
+    assert spend_savings(plan, [30]) == [planned(2, 6, 3), plan[2]]
+    # Of these 60 steps, 40 at 3 are 15 at 8, which is one evaluation and a half.
+    assert spend_savings(plan, [30, 20]) == [planned(3, 2, 8)]
+    assert spend_savings(plan, [60, 40]) == [plan[2]]
+
+
+@pytest.mark.slow
+def test_a_rally_that_keeps_its_budget_costs_what_was_planned_and_its_rate_falls_to_the_end():
+    stages = [Stage(1.0, 4), Stage(1.0, 2, {"hidden": 8})]
+    falls = Falls()
+    rally = Rally(
+        stages,
+        batch_size=20,
+        rule=GrowthRule(width_gain=1e9, window=1),  # grows at the first evaluation
+        final_learning_rate=0.001,
+        keep_budget=True,
+    )
+    report = run_eagerly(rally, callbacks=[falls])
+    # 36 of 48 steps are saved, each for half of a wider one's cost: one more pass of 12.
+    assert [stage["steps"] for stage in report.stages] == [12, 36]
+    planned = sum(stage.steps * stage.cost.training for stage in rally.plan(build_model, TRAIN))
+    price = rally.plan(build_model, TRAIN)[1].cost.training
+    assert 0 <= 20 * planned - report.multiply_adds < 20 * 12 * price
+    first = [0.01 - 0.009 * t / 72 for t in range(12)]
+    second = [0.0085 - 0.0075 * t / 36 for t in range(36)]
+    assert falls.rates == pytest.approx(first + second, rel=1e-5)
+
+
+def test_a_budget_is_kept_with_a_rule_alone():
+    with pytest.raises(ValueError, match=r"keep_budget=True and no rule; expected both"):
+        Rally([Stage(1.0)], keep_budget=True)
+
+
+def test_a_rally_of_before_budgets_could_be_kept_goes_on(tmp_path):
+    run_eagerly(Rally([Stage(0.5)], tmp_path, batch_size=20))
+    path = tmp_path / "settings.json"
+    settings = json.loads(path.read_text())
+    del settings["keep_budget"]
+    path.write_text(json.dumps(settings))
+    report = run_eagerly(Rally([Stage(0.5)], tmp_path, batch_size=20), callbacks=[Kill(0)])
+    assert len(report.stages) == 1
 
 
 @pytest.mark.slow
@@ -448,6 +513,11 @@ def stage(examples=0.5, **more):
         (
             lambda: GrowthRule(width_gain=-1.0),
             "width_gain is -1.0; expected a finite number at least 0",
+        ),
+        (lambda: GrowthRule(window=0), "window is 0; expected at least 1"),
+        (
+            lambda: GrowthRule(standard_errors=float("nan")),
+            "standard_errors is nan; expected a finite number at least 0",
         ),
     ],
 )
