@@ -72,8 +72,8 @@ class Rally:
         compiled with it falls linearly in the steps of all stages. Where a rule ends a stage early,
         it goes on from there. Defaults to each stage's own rates.
       keep_budget: whether the stage after one that the rule ended early is longer by what that one
-        saved, in multiply-adds, so that the rally costs what its stages come to. Defaults to
-        False: it costs less.
+        saved, in multiply-adds, so that the rally costs what its stages come to, or less than an
+        evaluation's steps below it. Defaults to False: it costs less.
 
     Raises:
       ValueError: an argument is out of range, or the stages shrink.
