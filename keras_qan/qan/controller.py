@@ -48,6 +48,9 @@ LARGEST_LOSS = 100.0
 #: A loss of this multiple of the first loss is not noise of batches: it has diverged.
 FAR_ABOVE = 10.0
 
+#: What the rates are multiplied by where the first steps were far too long.
+BEGIN_AGAIN_FACTOR = 0.1
+
 #: The number of parts of a training: over one part the log loss is smoothed and its slope taken.
 PARTS_OF_TRAINING = 20
 
@@ -181,6 +184,7 @@ class Controller:
         episode.may_raise, episode.may_lower, episode.anneals = may_raise, may_lower, anneals
         episode.has_few_batches = has_few_batches
         episode.initial_rates = episode.kept_rates = model.read_rates()
+        episode.is_beginning = context.progress == 0.0
         model.motion.begin()
         if model.slope is not None:
             model.slope.open()
@@ -278,7 +282,15 @@ class Controller:
         episode.history = history
         episode.is_waiting = credit_is_delayed
         episode.open_transitions += int(learns)
-        return self._act(model, context, explore, Outcome(reward, loss, td_loss), under_way)
+        outcome = Outcome(reward, loss, td_loss)
+        found = model.read_rates()
+        episode.is_beginning = episode.is_beginning and self._begins_again(model, found)
+        if not episode.is_beginning:
+            return self._act(model, context, explore, outcome, under_way)
+        decision = self._act(model, context, explore, outcome)
+        return decision._replace(
+            rate_found=float(found[0]), has_stepped_back=True, has_begun_again=True
+        )
 
     def end(
         self,
@@ -446,6 +458,25 @@ class Controller:
         if self._episode.has_few_batches or (model.gate is not None and model.gate.is_blind):
             share = min(share, schedule_share(Cosine(), context))
         return share
+
+    def _begins_again(self, model: ModelAccess, rates: np.ndarray) -> bool:
+        """Return whether the first steps were far too long, and were taken back if so.
+
+        Args:
+          model: the model in training.
+          rates: its rates, `[K]`.
+        """
+        episode, gate, snapshot = self._episode, model.gate, model.snapshot
+        if gate is None or snapshot is None or not episode.losses.has_steps:
+            return False
+        if not gate.is_far_too_high(gate.estimate(), float(episode.history.now)):
+            return False
+        snapshot.restore()
+        model.motion.begin()
+        gate.begin(0.0)
+        model.assign_rates(BEGIN_AGAIN_FACTOR * rates)
+        episode.begin_again(BEGIN_AGAIN_FACTOR * episode.before_shares(rates))
+        return True
 
     def _take_loss(self, model: ModelAccess) -> float:
         largest = LARGEST_LOSS * self._episode.first_loss if self.can_step_back else math.inf

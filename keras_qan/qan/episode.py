@@ -67,6 +67,7 @@ class Episode:
       holds_still: whether the rate is held for the rest of the training.
       has_few_batches: whether an epoch is so short that its examples may be learned by heart.
       largest_rates: the highest rates from here on, before shares, `[K]`; none so far if empty.
+      is_beginning: whether no decision has followed the first one, or a new beginning.
       growth: what they are multiplied by while the validation loss is as low as the training loss.
       highest_slope: the highest lower bound of the slope ratio so far.
       descent: whether the loss falls as its slopes say.
@@ -97,6 +98,7 @@ class Episode:
     holds_still: bool = False
     has_few_batches: bool = False
     largest_rates: np.ndarray = dataclasses.field(default_factory=_no_rates)
+    is_beginning: bool = False
     growth: float = 1.0
     highest_slope: float = 0.0
     descent: DescentCheck = dataclasses.field(default_factory=DescentCheck)
@@ -109,6 +111,17 @@ class Episode:
           rates: the model's, `[K]`.
         """
         return rates / (self.share * self.early_share)
+
+    def begin_again(self, rates: Any) -> None:
+        """Begin with other rates from the initial weights, which have been restored.
+
+        Args:
+          rates: before shares, `[K]`.
+        """
+        self.initial_rates = self.kept_rates = rates
+        self.history = loss_history.start_history()
+        self.log_loss, self.smoothed = 0.0, np.zeros(3)
+        self.guard.forget_best()
 
     def leave_alone(self, rates: Any) -> Any:
         """Return the rates to be held from here on.
@@ -179,6 +192,7 @@ class Episode:
             "limits": np.array(limits),
             "has_few_batches": np.array(self.has_few_batches),
             "largest_rates": self.largest_rates,
+            "is_beginning": np.array(self.is_beginning),
             "growth": np.array(self.growth),
             "early_share": np.array(self.early_share),
             "highest_slope": np.array(self.highest_slope),
@@ -222,6 +236,7 @@ class Episode:
             self.early_share = float(arrays["early_share"])
         self.has_few_batches = bool(arrays.get("has_few_batches", False))
         self.largest_rates = np.asarray(arrays.get("largest_rates", _no_rates()), float)
+        self.is_beginning = bool(arrays.get("is_beginning", False))
         self.growth = float(arrays.get("growth", 1.0))
         self.highest_slope = float(arrays.get("highest_slope", 0.0))
         self.descent = DescentCheck(self.first_loss)

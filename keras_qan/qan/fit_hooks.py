@@ -538,20 +538,21 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         return self._controller.can_step_back and fit.num_rescues <= MAX_ROLLBACKS
 
     def _report_step_back(self, fit: FitState, why: str) -> None:
+        self._tell(fit, f"the weights of the lowest loss are restored {why}")
+
+    def _tell(self, fit: FitState, what: str) -> None:
         if self.params.get("verbose"):
-            at = fit.schedule.step
-            print(f"\nQAN, step {at}: the weights of the lowest loss are restored {why}.")
+            print(f"\nQAN, step {fit.schedule.step}: {what}.")
 
     def _record(self, decision: Decision) -> None:
         fit = self._running
         fit.last_rate = decision.rate
         fit.add_decision(decision)
-        if decision.has_stepped_back:
-            self._report_step_back(
-                fit,
-                f"after a loss of {decision.loss:.4g}, and the learning rate falls from "
-                f"{decision.rate_found:.3g} to {decision.rate:.3g}",
-            )
+        falls = f"the learning rate falls from {decision.rate_found:.3g} to {decision.rate:.3g}"
+        if decision.has_begun_again:
+            self._tell(fit, f"the first steps were far too long. They are taken back, and {falls}")
+        elif decision.has_stepped_back:
+            self._report_step_back(fit, f"after a loss of {decision.loss:.4g}, and {falls}")
         self._state.record_decision(
             decision,
             number=fit.num_decisions,

@@ -43,6 +43,14 @@ CAREFUL_FACTOR = 1.6
 #: have the length of the rate however small or noisy the gradients are.
 LONGEST_STEP_OF_LION = 0.01
 
+#: The length of a training's first updates, relative to the weights, above which the rate may be
+#: far too high: at Keras's default rates it is 0.001 to 0.02.
+LONG_STEP = 0.03
+
+#: Standard errors below zero at which such steps lead uphill, and log(loss / first loss) above
+#: which they have taught next to nothing.
+UPHILL, NOTHING_LEARNED = 1.5, -0.15
+
 
 class RaiseGate:
     """Says how far the rate may be raised above the one that a training began with.
@@ -70,6 +78,9 @@ class RaiseGate:
         parts = optimizer_parts(model)
         self._is_lion = any(isinstance(part, keras.optimizers.Lion) for part in parts)
         self._has_momentum = all(map(has_momentum, parts))
+        # Their slots begin at zero without a correction: the first updates are the longest.
+        long_first = (keras.optimizers.RMSprop, keras.optimizers.Adagrad)
+        self._begins_long = any(isinstance(part, long_first) for part in parts)
 
     @property
     def is_blind(self) -> bool:
@@ -107,6 +118,23 @@ class RaiseGate:
         if self._workers is None:
             return own
         return SlopeEstimate(*self._workers.gather_numbers(np.array(own, float))[0].tolist())
+
+    def is_far_too_high(self, found: SlopeEstimate, log_loss: float) -> bool:
+        """Return whether the first steps of a training were far too long.
+
+        They are where an update is long beside the weights, and the loss either rises at its end
+        or has hardly fallen. Of RMSprop and Adagrad nothing is said.
+
+        Args:
+          found: the slope ratio of the first steps.
+          log_loss: log(their mean loss / first loss).
+        """
+        if self._begins_long or not found.relative_step > LONG_STEP:
+            return False
+        if found.is_known and found.ratio < -UPHILL * found.error:
+            return True
+        is_clear = found.is_known and found.ratio > CLEAR * found.error
+        return log_loss > NOTHING_LEARNED and not is_clear
 
     def largest_factor(self, found: SlopeEstimate, progress: float) -> float:
         """Return the largest factor of a raise above the rate that the training began with.
