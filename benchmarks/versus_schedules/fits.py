@@ -23,6 +23,9 @@ from keras_qan.qan.policy import shipped
 #: Multiples of the default rate that the arms of the same rate are compared from.
 FACTORS = (1.0, 0.01, 0.1, 10.0, 100.0)
 
+#: Those from which only the callback is tried.
+FAR_FACTORS = (1e-6, 1e-4, 1e3, 1e4)
+
 Optimizer = keras.optimizers.Optimizer
 
 

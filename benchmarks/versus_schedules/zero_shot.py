@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import keras
 from absl import app, flags
-from fits import ARMS, Bench
+from fits import ARMS, FACTORS, FAR_FACTORS, Bench
 from more_tasks import ALL_TASKS, DEFAULT_RATES, MORE_TASKS
 from workers import MARK, Workers
 from zero_shot_report import report
@@ -63,7 +63,8 @@ HORIZONS: dict[int, tuple[tuple[str, ...], int, dict[str, tuple[float, ...]]]] =
     400: (
         (*MORE_TASKS, *TABLES),
         5,
-        {arm: each.factors for arm, each in ARMS.items() if arm != "unlimited"},
+        {arm: each.factors for arm, each in ARMS.items() if arm != "unlimited"}
+        | {"qan": (*FACTORS, *FAR_FACTORS)},
     ),
     2000: (
         (*LONG_TASKS, "text-transformer", "cifar-resnet"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from fits import ARMS, FACTORS, STEERED
+from fits import ARMS, FACTORS, FAR_FACTORS, STEERED
 from more_tasks import DEFAULT_RATES, TUNED_ON
 
 from benchmarks.common.records import Row
@@ -64,7 +64,7 @@ def _horizon(steps: int, rows: list[Row]) -> str:
     own = [row for row in rows if row["steps"] == steps]
     names = [name for name in DEFAULT_RATES if any(row["task"] == name for row in own)]
     trainings = [Trainings(name, [row for row in own if row["task"] == name]) for name in names]
-    parts = [part(trainings) for part in (_losses, _gaps, _ranks, _speeds)]
+    parts = [part(trainings) for part in (_losses, _gaps, _far, _ranks, _speeds)]
     return "\n\n".join([f"## {steps:,} steps", *filter(None, parts)])
 
 
@@ -125,6 +125,28 @@ def _gaps(trainings: list[Trainings]) -> str:
                     numbers = [f"{value:+.3f}" for value in values]
                     above = sum(gap > 0.02 for gap in gaps)
                     lines.append(format_row(arm, kind, beside, len(gaps), *numbers, above))
+    return "\n".join(lines)
+
+
+def _far(trainings: list[Trainings]) -> str:
+    """The callback from rates that are far off: minus its own end from the default rate."""
+    found = [each for each in trainings if any(each.of("qan", f) for f in FAR_FACTORS)]
+    if not found:
+        return ""
+    heads = [f"qan {factor:g}×" for factor in FAR_FACTORS]
+    lines = [format_header("minus qan 1×", "seeds", *heads, "none 1×")]
+    columns: list[list[float]] = [[] for _ in (*FAR_FACTORS, 1.0)]
+    for each in found:
+        own = each.scores("qan")
+        others = [*(each.scores("qan", f) for f in FAR_FACTORS), each.scores("none")]
+        seeds = own.keys() & set().union(*(scores.keys() for scores in others[:-1]))
+        gaps = [_minus(scores, {seed: own[seed] for seed in seeds}) for scores in others]
+        for column, gap in zip(columns, gaps, strict=True):
+            column += gap
+        cells = [f"{gap[0]:+.3f}" if gap else "–" for gap in gaps]
+        lines.append(format_row(each.name, len(seeds), *cells))
+    medians = [f"{np.median(column):+.3f}" for column in columns]
+    lines.append(format_row("median", "", *medians))
     return "\n".join(lines)
 
 
