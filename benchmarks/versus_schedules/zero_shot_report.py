@@ -145,7 +145,7 @@ def _far(trainings: list[Trainings]) -> str:
             column += gap
         cells = [f"{gap[0]:+.3f}" if gap else "–" for gap in gaps]
         lines.append(format_row(each.name, len(seeds), *cells))
-    medians = [f"{np.median(column):+.3f}" for column in columns]
+    medians = [f"{np.median(column):+.3f}" if column else "–" for column in columns]
     lines.append(format_row("median", "", *medians))
     return "\n".join(lines)
 

@@ -90,6 +90,15 @@ def test_speed_is_the_share_of_the_steps_to_what_no_callback_ends_with():
     assert tables([plain, steered, other, also])["qan"][-1] == ["qan", "1.25", "1 of 2"]
 
 
+def test_far_rates_are_compared_with_the_callback_from_the_default_rate_and_rank_nowhere():
+    rows = [row("qan", factor, 0, score) for factor, score in ((1.0, -2.0), (1e-6, -1.5))]
+    rows += [row("qan", 1.0, 1, -9.0), row("none", 1.0, 0, -1.0), row("qan", 1e4, 0, -2.25)]
+    found = tables(rows)
+    assert found["mnist-wide"][-1][1:] == ["1", "+0.500", "–", "–", "-0.250", "+1.000"]
+    assert found["median"] == [["median", "", "+0.500", "–", "–", "-0.250", "+1.000"]]
+    assert next(cells for cells in found["qan"] if len(cells) == 8)[3] == "1"
+
+
 def test_the_tables_of_the_results_are_those_of_the_kept_lines():
     from zero_shot import KEPT, RESULTS
     from zero_shot_report import report
