@@ -1,0 +1,212 @@
+"""First steps that were far too long are taken back, and the training begins again."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from helpers.fake_model import FakeModel
+
+from keras_qan import QANCallback
+from keras_qan.actions import Hold, StepBack
+from keras_qan.agents.scripted import ConstantAgent
+from keras_qan.observations import CurrentLearningRate
+from keras_qan.qan.controller import Controller
+from keras_qan.qan.episode import Episode
+from keras_qan.qan.raise_gate import RaiseGate
+from keras_qan.qan.rewards import LogLossDrop
+from keras_qan.qan.rule import DecisionContext
+from keras_qan.qan.slope_ratio import SlopeEstimate
+
+
+def found(ratio, error, step):
+    return SlopeEstimate(ratio, error, slope=-1.0, num_pairs=4, num_steps=5, relative_step=step)
+
+
+def network(optimizer="adam"):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(64, activation="relu"),
+            keras.layers.Dense(64, activation="relu"),
+            keras.layers.Dense(3),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def is_far_too_high(estimate, log_loss, optimizer="adam"):
+    return RaiseGate(network(optimizer)).is_far_too_high(estimate, log_loss)
+
+
+# What counts as far too long.
+
+
+@pytest.mark.parametrize(
+    ("estimate", "log_loss", "expected"),
+    [
+        (found(-0.5, 0.7, 0.25), 0.1, True),  # nothing learned, and no slope that is clear
+        (found(-0.5, 0.7, 0.25), -0.1, True),
+        (found(-0.5, 0.7, 0.25), -0.2, False),  # the loss falls
+        (found(-0.5, 0.2, 0.25), -0.9, True),  # but the steps end uphill
+        (found(0.5, 0.2, 0.25), 0.1, False),  # the steps end downhill
+        (found(math.nan, math.nan, 1.0), 2.0, True),  # too large to tell, and nothing learned
+        (found(-0.5, 0.2, 0.02), 0.1, False),  # an update as long as Keras's default rates have it
+        (found(-0.5, 0.2, math.nan), 2.0, False),
+        (SlopeEstimate(is_measurable=False), 2.0, False),
+    ],
+)
+def test_long_updates_that_lead_uphill_or_teach_nothing_are_far_too_long(
+    estimate, log_loss, expected
+):
+    assert is_far_too_high(estimate, log_loss) is expected
+
+
+@pytest.mark.parametrize("optimizer", [keras.optimizers.RMSprop, keras.optimizers.Adagrad])
+def test_where_the_first_updates_are_the_longest_they_tell_nothing(optimizer):
+    assert not is_far_too_high(found(-0.5, 0.2, 0.25), 0.1, optimizer())
+
+
+# What a controller does.
+
+
+class Gate:
+    """Finds a number of beginnings too high."""
+
+    is_blind = False
+
+    def __init__(self, times):
+        self.times = times
+        self.begun = []
+
+    def begin(self, progress):
+        self.begun.append(progress)
+
+    def estimate(self):
+        return found(0.5, 0.1, 0.25)._replace(slope=-1e-3)
+
+    def is_far_too_high(self, found, log_loss):
+        self.times -= 1
+        return self.times >= 0
+
+    def largest_factor(self, found, progress):
+        return 1.0
+
+    def measure_again(self, interval, progress, changed):
+        pass
+
+
+class Snapshot:
+    """Counts what is restored."""
+
+    num_restored = 0
+
+    def begin(self):
+        pass
+
+    take = forget = begin
+
+    def restore(self):
+        self.num_restored += 1
+
+    def distance(self):
+        return 0.0
+
+
+def decisions(times, losses, progress=0.0, gate=True):
+    """Those of a controller that holds two rates, and the model, whose gate finds `times` high."""
+    model = FakeModel([1.0, 0.5])
+    model.gate, model.snapshot = Gate(times) if gate else None, Snapshot()
+    controller = Controller(
+        ConstantAgent(1), (StepBack(0.3), Hold()), (CurrentLearningRate(),), LogLossDrop(), (0, 9)
+    )
+    controller.build(0)
+    context = DecisionContext(progress, 10, 100, 5, 5)
+    made = [controller.begin(model, context, False)]
+    for number, loss in enumerate(losses, 1):
+        model.losses.add(loss, 5.0)
+        at = context._replace(progress=progress + 0.05 * number)
+        made.append(controller.decide(model, at, False))
+    return made, model
+
+
+def test_the_weights_come_back_and_the_rates_fall_to_a_tenth_as_often_as_it_takes():
+    made, model = decisions(times=2, losses=[1.1, 1.05, 0.9, 0.8])
+    assert [one.has_begun_again for one in made] == [False, True, True, False, False]
+    assert [one.has_stepped_back for one in made] == [False, True, True, False, False]
+    assert [one.rate for one in made] == pytest.approx([1.0, 0.1, 0.01, 0.01, 0.01])
+    assert [one.rate_found for one in made] == pytest.approx([1.0, 1.0, 0.1, 0.01, 0.01])
+    assert model.rates == pytest.approx([0.01, 0.005])
+    assert model.snapshot.num_restored == 2
+    assert model.gate.begun == [0.0, 0.0, 0.0]
+
+
+def test_only_the_first_decision_after_a_beginning_looks_at_it():
+    made, model = decisions(times=9, losses=[0.9])
+    assert made[1].has_begun_again
+    made, model = decisions(times=0, losses=[1.1, 1.1, 1.1])
+    assert model.gate.times == -1
+    assert model.snapshot.num_restored == 0
+
+
+@pytest.mark.parametrize("named", [{"progress": 0.3}, {"gate": False}])
+def test_a_training_that_goes_on_and_one_without_a_limit_keep_their_steps(named):
+    made, model = decisions(times=9, losses=[1.1, 1.1], **named)
+    assert not any(one.has_begun_again for one in made)
+    assert model.rates == pytest.approx([1.0, 0.5])
+
+
+def test_what_led_astray_is_forgotten():
+    episode = Episode(np.zeros(1), initial_rates=np.ones(1), log_loss=0.7)
+    episode.history = episode.history._replace(now=0.7, before=0.7, step_backs=3)
+    for loss in (1.0, 2.0, 3.0, 4.0, 5.0):
+        episode.guard.observe_step(loss)
+    episode.begin_again(np.array([0.1]))
+    assert episode.initial_rates == episode.kept_rates == [0.1]
+    assert (float(episode.history.now), float(episode.history.step_backs)) == (0.0, 0.0)
+    assert episode.log_loss == 0.0
+    assert episode.guard.losses.rise(4) is None
+
+
+def test_a_checkpoint_keeps_whether_a_training_is_at_its_beginning():
+    first, other = (Episode(np.zeros(1), is_beginning=flag) for flag in (True, False))
+    other.restore(first.arrays())
+    assert other.is_beginning
+    before = {name: array for name, array in first.arrays().items() if name != "is_beginning"}
+    other.restore(before)
+    assert not other.is_beginning
+
+
+# In a `fit`.
+
+
+def examples(seed):
+    x = np.random.default_rng(seed).normal(size=(512, 6)).astype("float32")
+    return x, (x[:, 0] * x[:, 1] > 0) + (x[:, 2] > 0)
+
+
+def fit(rate, *callbacks, verbose=0):
+    """The loss on other examples, and the model."""
+    model = network(keras.optimizers.Adam(rate))
+    model.fit(*examples(0), batch_size=16, epochs=4, verbose=verbose, callbacks=list(callbacks))
+    return model.evaluate(*examples(1), verbose=0), model
+
+
+@pytest.mark.slow
+def test_from_a_thousand_times_the_default_rate_a_fit_ends_as_from_the_default(capsys):
+    without, _ = fit(1e-3)
+    callback = QANCallback()
+    loss, model = fit(1.0, callback, verbose=2)
+    assert "the first steps were far too long. They are taken back" in capsys.readouterr().out
+    assert loss < without + 0.05
+    assert float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)) == pytest.approx(1.0)
+
+
+@pytest.mark.slow
+def test_from_the_default_rate_nothing_is_taken_back(capsys):
+    fit(1e-3, QANCallback(), verbose=2)
+    assert "taken back" not in capsys.readouterr().out
