@@ -269,6 +269,26 @@ class ActionSet:
                 best, best_value = number, value
         return best
 
+    def least_raise(
+        self, rates: Any, initial_rates: Any, progress: float, largest: float
+    ) -> int | None:
+        """Return the index of the action that raises the rate by the least.
+
+        Args:
+          rates: the present rates, `[K]`.
+          initial_rates: those that the training began with, `[K]`.
+          progress: the share of the training's steps that are done.
+          largest: the largest factor of the rate that is allowed.
+
+        Returns:
+          The action, or None where none raises it within that factor.
+        """
+        at = rates, initial_rates, progress
+        plain = [number for number, action in enumerate(self._actions) if not action.steps_back]
+        factors = {number: self.factor(number, *at) for number in plain}
+        raises = [number for number in plain if 1.0 < factors[number] <= largest]
+        return min(raises, key=factors.__getitem__, default=None)
+
     def is_step_back(self, action: Any) -> Any:
         """Return whether actions are the step back, bool of their shape.
 

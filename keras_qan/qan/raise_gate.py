@@ -158,8 +158,18 @@ class RaiseGate:
         if not self._was_unclear:
             is_near = self._has_momentum and found.ratio < NEARLY_RIGHT
             return (CAREFUL_FACTOR if is_near else math.inf) if is_clear else 1.0
-        is_sure = found.ratio > SURE * found.error and found.num_pairs >= PAIRS_TO_BE_SURE
-        return CAREFUL_FACTOR if is_sure else 1.0
+        return CAREFUL_FACTOR if _is_sure(found) else 1.0
+
+    def is_too_low(self, found: SlopeEstimate, progress: float) -> bool:
+        """Return whether the rate is too low beyond doubt, so that it is not to be held.
+
+        Without momentum nothing is said: see `RaiseGate`.
+
+        Args:
+          found: the slope ratio since the last decision.
+          progress: the share of the training that is done.
+        """
+        return self._has_momentum and found.is_known and progress < LATEST and _is_sure(found)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return its state by name, for a checkpoint of a running training."""
@@ -171,10 +181,21 @@ class RaiseGate:
         self.meter.open()
 
 
+def _is_sure(found: SlopeEstimate) -> bool:
+    return found.ratio > SURE * found.error and found.num_pairs >= PAIRS_TO_BE_SURE
+
+
 def choice_within(
-    actions: ActionSet, choice: ActionChoice, state: RateState, progress: float, largest: float
+    actions: ActionSet,
+    choice: ActionChoice,
+    state: RateState,
+    progress: float,
+    largest: float,
+    is_too_low: bool = False,
 ) -> ActionChoice:
     """Return a choice, or the next best one where it raises the rate too far.
+
+    Where the rate is too low beyond doubt the least raise takes the place of holding it.
 
     Args:
       actions: to choose from.
@@ -182,12 +203,18 @@ def choice_within(
       state: the rates before it.
       progress: the share of the training that is done.
       largest: the largest factor that leads above the rate that the training began with.
+      is_too_low: whether the rate is too low beyond doubt. Defaults to False.
     """
     rates, initial_rates = state.rates, state.initial_rates
-    # Rounding apart, the way back up to that rate is free.
-    largest = max(largest, 1.0001 * float(initial_rates[0] / rates[0]))
+    # The way back up to that rate is free. Rounding is no raise too far.
+    largest = 1.0001 * max(largest, float(initial_rates[0] / rates[0]))
     at = rates, initial_rates, progress
-    if actions.is_step_back(choice.action) or actions.factor(choice.action, *at) <= largest:
+    if actions.is_step_back(choice.action):
         return choice
-    best = actions.best_within(choice.q_values, *at, largest)
-    return choice if best is None else choice._replace(action=best)
+    if actions.factor(choice.action, *at) > largest:
+        best = actions.best_within(choice.q_values, *at, largest)
+        choice = choice if best is None else choice._replace(action=best)
+    if is_too_low and actions.factor(choice.action, *at) == 1.0:
+        least = actions.least_raise(*at, largest)
+        choice = choice if least is None else choice._replace(action=least)
+    return choice

@@ -96,6 +96,9 @@ class Gate:
     def largest_factor(self, found, progress):
         return 1.0
 
+    def is_too_low(self, found, progress):
+        return False
+
     def measure_again(self, interval, progress, changed):
         pass
 

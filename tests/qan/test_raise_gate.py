@@ -199,6 +199,9 @@ class FakeGate:
     def largest_factor(self, found, progress):
         return self.largest
 
+    def is_too_low(self, found, progress):
+        return False
+
     def measure_again(self, interval, progress, changed):
         pass
 
