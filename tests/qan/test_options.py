@@ -266,6 +266,9 @@ def test_where_a_raise_is_not_allowed_the_option_under_way_holds_the_rate():
         def largest_factor(self, slope, progress):
             return self.largest
 
+        def is_too_low(self, slope, progress):
+            return True  # an option that goes on is not raised all the same
+
         def measure_again(self, interval, progress, changed):
             pass
 

@@ -160,6 +160,16 @@ def test_once_limited_it_is_never_unlimited_again_and_a_falling_end_is_never_rai
     assert all(f == 1.0 for f, one in zip(factors, seen, strict=True) if one.ratio <= one.error)
 
 
+def test_a_rate_is_too_low_where_the_ratio_is_above_zero_beyond_doubt(gate):
+    assert gate.is_too_low(found(0.25, 0.1, pairs=7), 0.1)
+    assert not gate.is_too_low(found(0.15, 0.1, pairs=7), 0.1)
+    assert not gate.is_too_low(found(0.25, 0.1, pairs=6), 0.1)
+    assert not gate.is_too_low(found(0.25, 0.1), 0.5)
+    assert not gate.is_too_low(found(0.25, math.nan), 0.1)
+    assert not gate.is_too_low(SlopeEstimate(is_measurable=False), 0.1)
+    assert not RaiseGate(network(keras.optimizers.SGD())).is_too_low(found(0.25, 0.1), 0.1)
+
+
 # What becomes of an action.
 
 
@@ -186,6 +196,7 @@ class FakeGate:
     """Allows one factor."""
 
     is_blind = False
+    too_low = False
 
     def __init__(self, largest):
         self.largest = largest
@@ -200,7 +211,7 @@ class FakeGate:
         return self.largest
 
     def is_too_low(self, found, progress):
-        return False
+        return self.too_low
 
     def measure_again(self, interval, progress, changed):
         pass
@@ -209,7 +220,7 @@ class FakeGate:
 ACTIONS = (StepBack(0.3), Decay(0.5), Hold(), Raise(1.6), Raise(5.0))
 
 
-def rate_after(wish, largest, rate=1.0, compiled=1.0, may_raise=True):
+def rate_after(wish, largest, rate=1.0, compiled=1.0, may_raise=True, too_low=False):
     """The rate that a second decision leads to, where the first one found the compiled rate."""
     model = FakeModel([compiled])
     model.gate = FakeGate(1.0)
@@ -219,7 +230,7 @@ def rate_after(wish, largest, rate=1.0, compiled=1.0, may_raise=True):
     context = DecisionContext(0.0, 10, 100, 10, 10)
     controller.begin(model, context, False, may_raise=may_raise)
     if model.gate is not None:
-        model.gate.largest = largest
+        model.gate.largest, model.gate.too_low = largest, too_low
     model.rates[:] = rate
     agent.action = wish
     model.losses.add(0.9, 1.0)
@@ -232,6 +243,19 @@ def rate_after(wish, largest, rate=1.0, compiled=1.0, may_raise=True):
 )
 def test_a_raise_too_far_gives_way_to_the_best_action_within_the_limit(wish, largest, expected):
     assert rate_after(wish, largest) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("wish", "largest", "expected"),
+    [(2, 1.6, 1.6), (2, math.inf, 1.6), (2, 1.5, 1.0), (1, 1.6, 0.5), (4, math.inf, 5.0)],
+)
+def test_a_rate_that_is_too_low_is_raised_by_the_least_raise_and_not_held(wish, largest, expected):
+    assert rate_after(wish, largest, too_low=True) == pytest.approx(expected)
+
+
+def test_rounding_is_no_raise_too_far():
+    assert 0.1 * 1.6 / 0.1 > 1.6
+    assert rate_after(3, 1.6, rate=0.1, compiled=0.1) == pytest.approx(0.16)
 
 
 def rate_of_first_decision(progress, is_blind):
@@ -270,6 +294,13 @@ def test_the_best_action_within_a_factor_is_no_step_back():
     assert among.best_within([math.nan] * 5, ones, ones, 0.0) == 2
     only_raises = ActionSet(ACTIONS[:1] + ACTIONS[3:], (1e-9, 1e9))
     assert only_raises.best_within([0.0] * 3, ones, ones, 0.0) is None
+
+
+def test_the_least_raise_is_the_smallest_factor_above_one():
+    among, ones = ActionSet(ACTIONS, (1e-9, 1e9)), np.ones(1)
+    assert among.least_raise(ones, ones, 0.0, 9.0) == 3
+    assert among.least_raise(ones, ones, 0.0, 1.5) is None
+    assert ActionSet(ACTIONS[:3], (1e-9, 1e9)).least_raise(ones, ones, 0.0, 9.0) is None
 
 
 # Who has it.
