@@ -1,4 +1,4 @@
-"""The limit of a policy's raises: above the compiled rate only where the slope ratio allows."""
+"""What the slope ratio says of a policy's rate: how far to raise it, to hold it or to begin again."""
 
 from __future__ import annotations
 
@@ -63,6 +63,9 @@ class RaiseGate:
     in the second half of a training, not at all. Where the optimizer does not give its gradients
     back there is no limit. Lion's rate is raised only to where an update is a hundredth of the
     weights.
+
+    It also says where a rate is too low to be held, and where the first steps of a training were
+    far too long.
 
     Args:
       model: the compiled model.
