@@ -1,4 +1,4 @@
-"""What the slope ratio says of a policy's rate: how far to raise it, to hold it or to begin again."""
+"""What the slope ratio says of a policy's rate: how far to raise it, and when to begin again."""
 
 from __future__ import annotations
 
