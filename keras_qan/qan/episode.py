@@ -104,6 +104,15 @@ class Episode:
     descent: DescentCheck = dataclasses.field(default_factory=DescentCheck)
     guard: StepBackGuard = dataclasses.field(default_factory=StepBackGuard)
 
+    @property
+    def may_be_hurried(self) -> bool:
+        """True where a raise that the agent did not choose is safe.
+
+        The loss is at its lowest, has not fallen far yet, and no few examples are learned by heart.
+        """
+        falls = LEARNED < self.history.now <= self.history.best
+        return bool(falls) and not self.has_few_batches
+
     def before_shares(self, rates: Any) -> Any:
         """Return rates before the schedule's share and that of an early fall, as actions know them.
 
