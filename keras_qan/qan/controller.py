@@ -567,7 +567,7 @@ class Controller:
         if model.gate is not None:
             slope = model.gate.estimate()
             largest = model.gate.largest_factor(slope, context.progress)
-            is_too_low = under_way is None and episode.may_be_hurried
+            is_too_low = under_way is None and episode.may_not_hold
             is_too_low = is_too_low and model.gate.is_too_low(slope, context.progress)
             within = choice_within(actions, choice, state, context.progress, largest, is_too_low)
             # An option that goes on holds the rate where it may not raise it so far.

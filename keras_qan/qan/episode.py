@@ -105,8 +105,8 @@ class Episode:
     guard: StepBackGuard = dataclasses.field(default_factory=StepBackGuard)
 
     @property
-    def may_be_hurried(self) -> bool:
-        """True where a raise that the agent did not choose is safe.
+    def may_not_hold(self) -> bool:
+        """True where a rate that is too low may be raised in the place of holding it.
 
         The loss is at its lowest, has not fallen far yet, and no few examples are learned by heart.
         """
