@@ -15,6 +15,7 @@ from keras_qan.agents import ActionChoice
 from keras_qan.agents.scripted import ScriptedAgent
 from keras_qan.observations import CurrentLearningRate
 from keras_qan.qan.controller import Controller
+from keras_qan.qan.episode import Episode
 from keras_qan.qan.policy import Policy, shipped
 from keras_qan.qan.raise_gate import CAREFUL_FACTOR, RaiseGate
 from keras_qan.qan.rewards import LogLossDrop
@@ -251,6 +252,21 @@ def test_a_raise_too_far_gives_way_to_the_best_action_within_the_limit(wish, lar
 )
 def test_a_rate_that_is_too_low_is_raised_by_the_least_raise_and_not_held(wish, largest, expected):
     assert rate_after(wish, largest, too_low=True) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("now", "best", "few", "expected"),
+    [
+        (-0.5, -0.5, False, True),
+        (-0.4, -0.5, False, False),  # the loss has been lower
+        (-1.1, -1.1, False, False),  # a third of the first one: it has learned
+        (-0.5, -0.5, True, False),
+    ],
+)
+def test_a_rate_is_held_all_the_same_where_a_raise_may_do_harm(now, best, few, expected):
+    episode = Episode(np.zeros(1), has_few_batches=few)
+    episode.history = episode.history._replace(now=now, best=best)
+    assert episode.may_not_hold is expected
 
 
 def test_rounding_is_no_raise_too_far():
