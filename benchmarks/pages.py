@@ -226,13 +226,21 @@ def headline() -> str:
     return "\n".join(lines)
 
 
+def far_rates() -> dict[str, str]:
+    """Column → median over the tasks of what the callback ends behind itself from far rates."""
+    rows = read_table("versus_schedules", "minus qan 1×", f"{STEPS} steps")
+    return next(row for row in rows if row["minus qan 1×"] == "median")
+
+
 def tuned_line() -> str:
     """README's note below the table."""
     tuned = {key: minus(value) for key, value in gap("tuned cosine").items()}
+    low, high = (far_rates()[f"qan {factor}×"] for factor in ("1e-06", "10000"))
     return (
         f"*{_size()}, {STEPS} steps ([all figures](benchmarks/versus_schedules/RESULTS.md)). Minus "
         "a cosine tuned for each task,\nfrom 0.01 to 100 times the default rate: "
-        f"{tuned['median']} in the median, {tuned['worst']} at worst.*"
+        f"{tuned['median']} in the median, {tuned['worst']} at worst. From 10⁻⁶ and 10⁴ times "
+        f"it,\nminus itself: {minus(low)}, {minus(high)}.*"
     )
 
 
