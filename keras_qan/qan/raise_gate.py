@@ -1,4 +1,4 @@
-"""What the slope ratio says of a policy's rate: how far to raise it, and when to begin again."""
+"""Judges a policy's rate by the slope ratio: how far to raise it, and when to begin again."""
 
 from __future__ import annotations
 
