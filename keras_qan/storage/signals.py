@@ -43,11 +43,16 @@ class StopRequests:
         return StopRequests._outermost
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """Restore the signal; an error that the request led to within TensorFlow becomes it."""
+        """Restore the signal; an error that the request led to within TensorFlow becomes it.
+
+        A request that was lost on the way, as within a callback of the garbage collector, is
+        answered here.
+        """
         if self is StopRequests._outermost:
             StopRequests._outermost = None
             signal.signal(signal.SIGTERM, self._before)
-        if self.requested and isinstance(error, Exception) and not isinstance(error, Stopped):
+        is_answered = isinstance(error, Stopped)
+        if self.requested and not is_answered and isinstance(error, Exception | None):
             raise Stopped(_MESSAGE) from error
 
     @contextlib.contextmanager
