@@ -235,7 +235,8 @@ def far_rates() -> dict[str, str]:
 def tuned_line() -> str:
     """README's note below the table."""
     tuned = {key: minus(value) for key, value in gap("tuned cosine").items()}
-    low, high = (far_rates()[f"qan {factor}×"] for factor in ("1e-06", "10000"))
+    far = far_rates()
+    low, high = far["qan 1e-06×"], far["qan 10000×"]
     return (
         f"*{_size()}, {STEPS} steps ([all figures](benchmarks/versus_schedules/RESULTS.md)). Minus "
         "a cosine tuned for each task,\nfrom 0.01 to 100 times the default rate: "
