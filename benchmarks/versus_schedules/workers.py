@@ -27,7 +27,8 @@ class Workers:
 
     def __init__(self, command: Sequence[str], count: int) -> None:
         self._command, self._count = [sys.executable, *command], count
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._under_way = 0
 
     def run(self, keys: list[tuple[Any, ...]], done: Callable[[dict[str, Any]], None]) -> None:
         """Have all keys trained; `done` is called with each row in this thread.
@@ -51,11 +52,16 @@ class Workers:
             )
 
     def _next(self, task: str | None) -> tuple[Any, ...] | None:
-        """The next key of the same task, or the first of the task that has most."""
-        with self._lock:
+        """The next key of the same task, or the first of the task that has most.
+
+        None once all are done: one that is under way comes back where its worker dies.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or not self._under_way)
             names = [key[0] for key in self._waiting]
             if not names:
                 return None
+            self._under_way += 1
             chosen = task if task in names else max(set(names), key=names.count)
             return self._waiting.pop(names.index(chosen))
 
@@ -70,9 +76,12 @@ class Workers:
                 task = key[0]
                 print(json.dumps(key), file=worker.stdin, flush=True)
                 answer = next((line for line in worker.stdout if line.startswith(MARK)), None)
-                if answer is None:
-                    with self._lock:
+                with self._changed:
+                    self._under_way -= 1
+                    if answer is None:
                         self._waiting.insert(0, key)
+                    self._changed.notify_all()
+                if answer is None:
                     break
                 rows.put(json.loads(answer[len(MARK) :]))
             worker.stdin.close()

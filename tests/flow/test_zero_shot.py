@@ -115,9 +115,12 @@ import json, os, sys
 for line in sys.stdin:
     task, number = json.loads(line)
     print("said by the way")
-    if number == 3 and not os.path.exists(sys.argv[1]):
-        open(sys.argv[1], "w").close()
-        os._exit(1)
+    if number == 3:
+        try:  # one dies, though two may come here at once
+            open(sys.argv[1], "x").close()
+            os._exit(1)
+        except FileExistsError:
+            pass
     print("ROW " + json.dumps({"task": task, "number": number}), flush=True)
 """
 
