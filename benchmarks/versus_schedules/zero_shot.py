@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import keras
 from absl import app, flags
-from fits import ARMS, FACTORS, FAR_FACTORS, Bench
+from fits import ARMS, Bench
+from horizons import FIRST_SEED, HORIZONS, KEPT, epochs_of
 from more_tasks import ALL_TASKS, DEFAULT_RATES, MORE_TASKS
 from workers import MARK, Workers
 from zero_shot_report import report
@@ -43,59 +44,9 @@ _REPORT = flags.DEFINE_bool("report", False, "only print the table of what is th
 _WRITE = flags.DEFINE_bool("write", False, "keep the lines, and write the tables")
 _SERVE = flags.DEFINE_bool("serve", False, "used by the script itself: train what is asked for")
 
-#: The lines that the pages are written from, and the page whose tables are in `zero_shot`'s block.
-KEPT = Path(__file__).with_name("zero_shot.jsonl")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
-FIRST_SEED = 3_000_000
-
-#: Steps from which on a training has 16 validations in the place of 8.
-LONG = 400
-
 KEYS = ("task", "arm", "rate", "seed", "steps")
-
-TABLES = ("cancer-mlp", "diabetes-regression", "mnist-mlp", "mnist-autoencoder")
-
-LONG_TASKS = ("friedman-mlp", "friedman-sgd", "text-lstm", "cifar-cnn-dropout")
-
-#: Steps → tasks, seeds and arms of the whole benchmark; of an arm all its rates, or these factors.
-HORIZONS: dict[int, tuple[tuple[str, ...], int, dict[str, tuple[float, ...]]]] = {
-    400: (
-        (*MORE_TASKS, *TABLES),
-        5,
-        {arm: each.factors for arm, each in ARMS.items() if arm != "unlimited"}
-        | {"qan": (*FACTORS, *FAR_FACTORS)},
-    ),
-    2000: (
-        (*LONG_TASKS, "text-transformer", "cifar-resnet"),
-        3,
-        {arm: each.factors for arm, each in ARMS.items() if arm != "unlimited"},
-    ),
-    8000: (
-        LONG_TASKS,
-        3,
-        {
-            "none": (1.0,),
-            "qan": (1.0, 0.1, 10.0),
-            "slope": (1.0, 0.1, 10.0),
-            "cosine": (1.0, 3.0, 10.0, 30.0),
-            "one_cycle": (1.0, 10.0, 30.0),
-            "plateau": (1.0,),
-            **dict.fromkeys(("adamw", "adamw_cosine", "nadamw", "schedule_free", "prodigy"), ()),
-        },
-    ),
-    20_000: (
-        ("friedman-mlp", "friedman-sgd", "cifar-cnn-dropout"),
-        3,
-        {
-            "none": (1.0,),
-            "qan": (1.0,),
-            "slope": (1.0,),
-            "cosine": (1.0, 3.0, 10.0, 30.0),
-            **dict.fromkeys(("adamw_cosine", "nadamw", "schedule_free"), ()),
-        },
-    ),
-}
 
 Key = tuple[str, str, float, int, int]
 
@@ -136,8 +87,7 @@ def train(key: Key, benches: dict[str, Bench]) -> Row:
     if name not in benches:
         benches.clear()
         benches[name] = Bench(ALL_TASKS[name])
-    epochs = 16 if steps >= LONG else 8
-    row = benches[name].train(arm, rate, seed, steps, epochs)
+    row = benches[name].train(arm, rate, seed, steps, epochs_of(steps))
     return dict(zip(KEYS, key, strict=True)) | {"backend": keras.backend.backend()} | row
 
 
