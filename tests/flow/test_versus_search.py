@@ -60,3 +60,16 @@ def test_the_callback_is_paired_with_the_search_of_its_seed():
     row = next(r for r in report(searches, lines).splitlines() if r.startswith("| mnist-wide"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:] == ["1", "-2.000", "-101.000", *["-1.000"] * 3, "-1.000", *["-100.000"] * 2]
+
+
+def test_the_table_of_the_results_is_that_of_the_kept_lines():
+    from horizons import KEPT
+    from search_report import report
+
+    from benchmarks.common.records import read_rows
+    from benchmarks.common.tables import replace_block
+
+    page = FOLDER / "RESULTS.md"
+    text = page.read_text(encoding="utf-8")
+    table = report(read_rows(FOLDER / "versus_search.jsonl"), read_rows(KEPT))
+    assert replace_block(text, "versus_search", table, page.name) == text
