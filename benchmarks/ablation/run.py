@@ -12,7 +12,6 @@ of the best of the five actions.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +77,6 @@ class Collector:
             settings["rate_bounds"], seed, templates=templates, schedule=settings["schedule"],
         )  # fmt: skip
         self.training.agent.adopt(shipped().arrays)
-        self._statistics: dict[TaskTemplate, Callable[[tf.Tensor], tf.Tensor]] = {}
 
     def round(self, number: int) -> dict[str, np.ndarray]:
         """States with weight statistics, and scores, of one population's free choices."""
@@ -86,16 +84,13 @@ class Collector:
         states = np.concatenate([branched.states, self._weights(branched)], axis=1)
         return {"states": states[branched.free], "scores": branched.scores[branched.free]}
 
-    def _weights(self, branched: BranchPoint) -> np.ndarray:
+    @staticmethod
+    def _weights(branched: BranchPoint) -> np.ndarray:
         kernels, template = branched.before.weights.trainable[0], branched.template
         if template.convolutional:
             count, size, outputs = kernels.shape
             kernels = tf.reshape(kernels, [count, 3, 3, size // 9, outputs])
-        if template not in self._statistics:
-            self._statistics[template] = tf.function(
-                lambda values: tf.map_fn(kernel_features, values), autograph=False
-            )
-        return np.nan_to_num(self._statistics[template](kernels).numpy())
+        return np.nan_to_num([kernel_features(kernel) for kernel in kernels])
 
 
 def collect(
