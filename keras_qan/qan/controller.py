@@ -195,6 +195,8 @@ class Controller:
             model.leave_out_gate()
         if model.gate is not None:
             model.gate.begin(context.progress)
+        if model.window is not None:
+            model.window.begin()
         if context.progress > 0.0:  # a resumed training: its rate has fallen already
             episode.share = self._share_at(model, context)
         if model.snapshot is not None:
@@ -283,13 +285,13 @@ class Controller:
         episode.is_waiting = credit_is_delayed
         episode.open_transitions += int(learns)
         outcome = Outcome(reward, loss, td_loss)
-        found = model.read_rates()
-        episode.is_beginning = episode.is_beginning and self._begins_again(model, found)
-        if not episode.is_beginning:
+        rate_before = self._begin_again(model) if episode.is_beginning else None
+        episode.is_beginning = rate_before is not None
+        if rate_before is None:
             return self._act(model, context, explore, outcome, under_way)
         decision = self._act(model, context, explore, outcome)
         return decision._replace(
-            rate_found=float(found[0]), has_stepped_back=True, has_begun_again=True
+            rate_found=rate_before, has_stepped_back=True, has_begun_again=True
         )
 
     def end(
@@ -455,28 +457,27 @@ class Controller:
         if self.schedule is None or not self._episode.anneals:
             return 1.0
         share = schedule_share(self.schedule, context)
-        if self._episode.has_few_batches or (model.gate is not None and model.gate.is_blind):
+        if self._episode.has_few_batches or (model.window is not None and model.window.is_blind):
             share = min(share, schedule_share(Cosine(), context))
         return share
 
-    def _begins_again(self, model: ModelAccess, rates: np.ndarray) -> bool:
-        """Return whether the first steps were far too long, and were taken back if so.
-
-        Args:
-          model: the model in training.
-          rates: its rates, `[K]`.
-        """
-        episode, gate, snapshot = self._episode, model.gate, model.snapshot
-        if gate is None or snapshot is None or not episode.losses.has_steps:
-            return False
-        if not gate.is_far_too_high(gate.estimate(), float(episode.history.now)):
-            return False
+    def _begin_again(self, model: ModelAccess) -> float | None:
+        """Take the first steps back if they were far too long; return the rate that they had."""
+        episode, snapshot, first_steps = self._episode, model.snapshot, model.first_steps
+        if first_steps is None or model.window is None or snapshot is None:
+            return None
+        found, log_loss = model.window.estimate(), float(episode.history.now)
+        if not episode.losses.has_steps or not first_steps.were_too_long(found, log_loss):
+            return None
         snapshot.restore()
         model.motion.begin()
-        gate.begin(0.0)
+        model.window.begin()
+        if model.gate is not None:
+            model.gate.begin(0.0)
+        rates = model.read_rates()
         model.assign_rates(BEGIN_AGAIN_FACTOR * rates)
         episode.begin_again(BEGIN_AGAIN_FACTOR * episode.before_shares(rates))
-        return True
+        return float(rates[0])
 
     def _take_loss(self, model: ModelAccess) -> float:
         largest = LARGEST_LOSS * self._episode.first_loss if self.can_step_back else math.inf
@@ -564,8 +565,7 @@ class Controller:
         else:
             choice = ActionChoice(episode.action, np.full(len(self.actions), np.nan), 0.0)
         is_held = False
-        if model.gate is not None:
-            slope = model.gate.estimate()
+        if model.gate is not None and slope is not None:
             largest = model.gate.largest_factor(slope, context.progress)
             is_too_low = under_way is None and episode.may_not_hold
             is_too_low = is_too_low and model.gate.is_too_low(slope, context.progress)
@@ -598,9 +598,9 @@ class Controller:
             context,
             bool(effect.restores) or not np.allclose(assigned, found, rtol=1e-6, atol=0.0),
         )
-        if model.gate is not None:
+        if model.window is not None:
             changed = bool(effect.restores) or not np.allclose(effect.state.rates, state.rates)
-            model.gate.measure_again(context.interval, context.progress, changed)
+            model.window.measure_again(context.interval, context.progress, changed)
         episode.kept_rates = effect.state.kept_rates
         episode.history = effect.state.history
         if under_way is None:
@@ -667,11 +667,11 @@ class Controller:
         return self._episode.descent.contradicts(slope, context.taken, outcome.loss)
 
     def _slope_estimate(self, model: ModelAccess) -> SlopeEstimate | None:
-        """Return the slope ratio since the rate last changed, and note how high it has been."""
-        episode = self._episode
-        if model.slope is None:
+        """Return the slope ratio that state and limit read, and note how high it has been."""
+        episode, meter = self._episode, model.window or model.slope
+        if meter is None:
             return None
-        found = model.slope.estimate()
+        found = meter.estimate()
         if found.is_known:
             episode.highest_slope = max(episode.highest_slope, found.ratio - found.error)
         return found._replace(highest=episode.highest_slope)

@@ -339,6 +339,8 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         self._running.restore(arrays, data)
         if self._running.model.slope is not None:
             self._running.model.slope.open()  # what was measured since is not of these weights
+        if self._running.model.window is not None:
+            self._running.model.window.meter.open()
         if self._running.model.gate is not None:
             self._running.model.gate.restore(arrays)
 
@@ -389,7 +391,8 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
 
     def _decision_schedule(self) -> DecisionSchedule:
         settings = self._state.settings
-        measures = any(part.needs_slope for part in settings.observations or ())
+        parts = settings.observations or ()
+        measures = any(part.needs_slope or part.needs_slope_window for part in parts)
         measures |= self._limits_raises and settings.decide_every is None
         return DecisionSchedule(
             settings.decide_every,
@@ -422,6 +425,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
             can_step_back=controller.can_step_back,
             estimated_losses=self._estimated_loss(),
             limits_raises=self._limits_raises,
+            judges_first_steps=self._follows_slope,
         )
         fit.is_steering = fit.model.slope is not None or self.model.optimizer not in LEFT_ALONE
         self._state.begin_episode(fit.model.num_kernels, self.explore, self.context)
@@ -431,6 +435,13 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
     def _limits_raises(self) -> bool:
         """True where raises above the compiled rate wait for the slope ratio."""
         return bool(self._state.settings.raises_by_slope) and not self.explore
+
+    @property
+    def _follows_slope(self) -> bool:
+        """True where a frozen policy, or the limit of its raises, sees the slope ratio."""
+        parts = self._state.settings.observations or ()
+        sees = any(part.needs_slope_window for part in parts)
+        return self._limits_raises or (sees and not self.explore)
 
     def _begin(self, fit: FitState) -> None:
         """Take the first decision."""
@@ -460,8 +471,8 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         # known of how far it has to go. One that is resumed in its middle goes on falling.
         is_held = held is not None or (fit.was_trained and context.progress == 0.0)
         # One that is over before anything is measured keeps it as well.
-        is_blind = self._limits_raises and context.num_steps < FEWEST_TO_MEASURE
-        is_short = self._limits_raises and context.num_steps < FEWEST_TO_ANNEAL
+        is_blind = self._follows_slope and context.num_steps < FEWEST_TO_MEASURE
+        is_short = self._follows_slope and context.num_steps < FEWEST_TO_ANNEAL
         is_impatient = self._patience is not None and self._patience < FEWEST_PATIENCE
         decision = self._controller.begin(
             fit.model,
@@ -476,10 +487,10 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         self._record(decision)
 
     def _has_few_batches(self, num_steps: int) -> bool:
-        """Return whether a policy whose raises are limited sees few batches again and again."""
+        """Return whether a policy that follows the slope ratio sees few batches again and again."""
         length = self.params.get("steps")
         is_short = bool(length) and length <= FEW_BATCHES
-        return self._limits_raises and is_short and num_steps >= FEWEST_PASSES * length
+        return self._follows_slope and is_short and num_steps >= FEWEST_PASSES * length
 
     def _finds_loss(self, fit: FitState, loss: float | None) -> bool:
         """Return whether a loss and an optimizer are found that the training uses.

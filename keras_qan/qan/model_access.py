@@ -15,15 +15,18 @@ import numpy as np
 from keras import ops
 
 from keras_qan.observations import Observation, watched_kernels
+from keras_qan.qan.first_steps import FirstSteps
 from keras_qan.qan.kernel_motion import KernelMotion
 from keras_qan.qan.loss_sums import LossSums
 from keras_qan.qan.raise_gate import RaiseGate
 from keras_qan.qan.slope_ratio import SlopeMeter
+from keras_qan.qan.slope_window import SlopeWindow
 from keras_qan.qan.snapshot import Snapshot
 from keras_qan.qan.training_memory import forget_rates, note_rates
 from keras_qan.qan.variables import (
     assign_rates,
     copy_of,
+    has_momentum,
     num_replicas,
     optimizer_parts,
     rate_variables,
@@ -83,11 +86,12 @@ def has_trained_weights(model: keras.Model) -> bool:
 
 
 def _optimizer_traits(model: keras.Model) -> np.ndarray:
-    """Return whether the (first) optimizer scales its gradients, and log(1 / (1 - momentum))."""
+    """Return the (first) optimizer's traits, `[3]`; see `ObservationContext`."""
     optimizer = optimizer_parts(model)[0]
     if not isinstance(optimizer, keras.optimizers.SGD):
-        return np.array([1.0, 0.0])
-    return np.array([0.0, -math.log(1.0 - min(float(optimizer.momentum), 0.999))])
+        return np.array([1.0, 0.0, float(has_momentum(optimizer))])
+    gain = -math.log(1.0 - min(float(optimizer.momentum), 0.999))
+    return np.array([0.0, gain, float(has_momentum(optimizer))])
 
 
 class ModelAccess:
@@ -99,14 +103,17 @@ class ModelAccess:
       can_step_back: whether a snapshot is wanted. Defaults to False.
       estimated_losses: sums that a selector keeps in place of Keras's. Defaults to none.
       limits_raises: whether raises above the compiled rate are limited. Defaults to False.
+      judges_first_steps: whether first steps that were far too long are told. Defaults to False.
 
     Attributes:
       losses: the running sums of the training loss.
       motion: the motion of the watched kernels; of no kernels if no observation asks for it.
       snapshot: the copy that a step back restores, or None if no action is a step back.
       slope: the meter of the slope ratio, or None if no observation asks for it.
+      window: the slope ratio over the last steps before a decision, or None if nothing asks for it.
       gate: the limit of raises, or None where there is none.
-      optimizer: whether it scales its gradients, and log(1 / (1 - momentum)), float `[2]`.
+      first_steps: the judge of a training's first steps, or None where they stay as they are.
+      optimizer: its traits, float `[3]`; see `ObservationContext`.
 
     Raises:
       ValueError: a layer to watch is missing, or the learning rate cannot be assigned.
@@ -119,6 +126,7 @@ class ModelAccess:
         can_step_back: bool = False,
         estimated_losses: tuple[Any, Any] | None = None,
         limits_raises: bool = False,
+        judges_first_steps: bool = False,
     ) -> None:
         self._model = model
         self._rates = rate_variables(model)
@@ -130,7 +138,10 @@ class ModelAccess:
         self.snapshot = Snapshot(model) if can_step_back else None
         self.optimizer = _optimizer_traits(model)
         self.slope = SlopeMeter(model) if any(p.needs_slope for p in observations) else None
+        self._needs_window = any(p.needs_slope_window for p in observations)
+        self.window = SlopeWindow(model) if limits_raises or self._needs_window else None
         self.gate = RaiseGate(model) if limits_raises else None
+        self.first_steps = FirstSteps(model) if judges_first_steps else None
         self._steps_before = self._steps_measured = self._optimizer_steps()
 
     def _optimizer_steps(self) -> float:
@@ -142,8 +153,10 @@ class ModelAccess:
         return self._model is model
 
     def leave_out_gate(self) -> None:
-        """Measure and limit no raises in this training, where none can follow or be told apart."""
-        self.gate = None
+        """Limit no raises in this training, where none can follow or be told apart."""
+        self.gate = self.first_steps = None
+        if not self._needs_window:
+            self.window = None
 
     def has_moved(self) -> bool:
         """Return whether the optimizer has taken a step, as Keras's train step always does."""
@@ -166,7 +179,7 @@ class ModelAccess:
     def measure_step(self) -> None:
         """Let the slope ratio take in a step, where it is measured and this step counts."""
         took_step = self._took_step()
-        for meter in (self.slope, None if self.gate is None else self.gate.meter):
+        for meter in (self.slope, None if self.window is None else self.window.meter):
             if meter is not None and meter.wants_step() and took_step:
                 self.synchronize()
                 meter.add_step()

@@ -38,6 +38,9 @@ LONGEST_WINDOW = 32
 #: Steps between two decisions that rest on the slope ratio: four pairs.
 FEWEST_STEPS = 5
 
+#: Pairs of steps from which on an estimate has a standard error.
+FEWEST_PAIRS = 3
+
 #: Optimizers that give the gradient as (slot - kept · slot before) / (1 - kept): the names of the
 #: slots and of the share that is kept.
 _AVERAGES: dict[str, tuple[str, str]] = {
@@ -467,7 +470,7 @@ def estimate_of(rows: np.ndarray) -> SlopeEstimate:
         return SlopeEstimate(math.nan, math.nan, slope, len(pairs), size, relative)
     ratio = float(np.mean(ends)) / slope
     error = math.nan
-    if len(pairs) > 2:
+    if len(pairs) >= FEWEST_PAIRS:
         # Of a ratio of means, by the delta method: both have the step's own scale.
         error = float(np.std(ends - ratio * starts, ddof=1)) / math.sqrt(len(pairs)) / abs(slope)
     return SlopeEstimate(ratio, error, slope, len(pairs), size, relative)

@@ -53,14 +53,16 @@ class FakeModel:
 
     snapshot = None
     slope = None
+    window = None
     gate = None
+    first_steps = None
 
     def __init__(self, rates: Sequence[float] = (1.0,), kernels: Sequence[np.ndarray] = ()) -> None:
         self.rates = np.array(rates, float)
         self.kernels = list(kernels)
         self.losses = FakeLosses()
         self.motion = FakeMotion()
-        self.optimizer = np.array([0.0, 0.0])
+        self.optimizer = np.array([0.0, 0.0, 0.0])
 
     def read_rates(self) -> np.ndarray:
         """Return the learning rates."""
@@ -72,7 +74,7 @@ class FakeModel:
 
     def leave_out_gate(self) -> None:
         """Limit no raises."""
-        self.gate = None
+        self.window = self.gate = self.first_steps = None
 
     def read_kernels(self) -> list[np.ndarray]:
         """Return the watched kernels."""

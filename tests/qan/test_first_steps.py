@@ -13,7 +13,7 @@ from keras_qan.agents.scripted import ConstantAgent
 from keras_qan.observations import CurrentLearningRate
 from keras_qan.qan.controller import Controller
 from keras_qan.qan.episode import Episode
-from keras_qan.qan.raise_gate import RaiseGate
+from keras_qan.qan.first_steps import FirstSteps
 from keras_qan.qan.rewards import LogLossDrop
 from keras_qan.qan.rule import DecisionContext
 from keras_qan.qan.slope_ratio import SlopeEstimate
@@ -39,8 +39,8 @@ def network(optimizer="adam"):
     return model
 
 
-def is_far_too_high(estimate, log_loss, optimizer="adam"):
-    return RaiseGate(network(optimizer)).is_far_too_high(estimate, log_loss)
+def were_too_long(estimate, log_loss, optimizer="adam"):
+    return FirstSteps(network(optimizer)).were_too_long(estimate, log_loss)
 
 
 # What counts as far too long.
@@ -63,41 +63,39 @@ def is_far_too_high(estimate, log_loss, optimizer="adam"):
 def test_long_updates_that_lead_uphill_or_teach_nothing_are_far_too_long(
     estimate, log_loss, expected
 ):
-    assert is_far_too_high(estimate, log_loss) is expected
+    assert were_too_long(estimate, log_loss) is expected
 
 
 @pytest.mark.parametrize("optimizer", [keras.optimizers.RMSprop, keras.optimizers.Adagrad])
 def test_where_the_first_updates_are_the_longest_they_tell_nothing(optimizer):
-    assert not is_far_too_high(found(-0.5, 0.2, 0.25), 0.1, optimizer())
+    assert not were_too_long(found(-0.5, 0.2, 0.25), 0.1, optimizer())
 
 
 # What a controller does.
 
 
-class Gate:
+class Beginnings:
     """Finds a number of beginnings too high."""
-
-    is_blind = False
 
     def __init__(self, times):
         self.times = times
-        self.begun = []
 
-    def begin(self, progress):
-        self.begun.append(progress)
-
-    def estimate(self):
-        return found(0.5, 0.1, 0.25)._replace(slope=-1e-3)
-
-    def is_far_too_high(self, found, log_loss):
+    def were_too_long(self, found, log_loss):
         self.times -= 1
         return self.times >= 0
 
-    def largest_factor(self, found, progress):
-        return 1.0
 
-    def is_too_low(self, found, progress):
-        return False
+class Window:
+    """Counts how often it begins."""
+
+    is_blind = False
+    num_begun = 0
+
+    def begin(self):
+        self.num_begun += 1
+
+    def estimate(self):
+        return found(0.5, 0.1, 0.25)._replace(slope=-1e-3)
 
     def measure_again(self, interval, progress, changed):
         pass
@@ -120,10 +118,11 @@ class Snapshot:
         return 0.0
 
 
-def decisions(times, losses, progress=0.0, gate=True):
-    """Those of a controller that holds two rates, and the model, whose gate finds `times` high."""
+def decisions(times, losses, progress=0.0, judged=True):
+    """Those of a controller that holds two rates, and the model, which begins `times` too high."""
     model = FakeModel([1.0, 0.5])
-    model.gate, model.snapshot = Gate(times) if gate else None, Snapshot()
+    model.first_steps = Beginnings(times) if judged else None
+    model.window, model.snapshot = Window(), Snapshot()
     controller = Controller(
         ConstantAgent(1), (StepBack(0.3), Hold()), (CurrentLearningRate(),), LogLossDrop(), (0, 9)
     )
@@ -145,19 +144,19 @@ def test_the_weights_come_back_and_the_rates_fall_to_a_tenth_as_often_as_it_take
     assert [one.rate_found for one in made] == pytest.approx([1.0, 1.0, 0.1, 0.01, 0.01])
     assert model.rates == pytest.approx([0.01, 0.005])
     assert model.snapshot.num_restored == 2
-    assert model.gate.begun == [0.0, 0.0, 0.0]
+    assert model.window.num_begun == 3
 
 
 def test_only_the_first_decision_after_a_beginning_looks_at_it():
     made, model = decisions(times=9, losses=[0.9])
     assert made[1].has_begun_again
     made, model = decisions(times=0, losses=[1.1, 1.1, 1.1])
-    assert model.gate.times == -1
+    assert model.first_steps.times == -1
     assert model.snapshot.num_restored == 0
 
 
-@pytest.mark.parametrize("named", [{"progress": 0.3}, {"gate": False}])
-def test_a_training_that_goes_on_and_one_without_a_limit_keep_their_steps(named):
+@pytest.mark.parametrize("named", [{"progress": 0.3}, {"judged": False}])
+def test_a_training_that_goes_on_and_one_that_is_not_judged_keep_their_steps(named):
     made, model = decisions(times=9, losses=[1.1, 1.1], **named)
     assert not any(one.has_begun_again for one in made)
     assert model.rates == pytest.approx([1.0, 0.5])

@@ -18,6 +18,7 @@ from keras_qan.actions import Anneal, Decay, Hold, Option, StepBack, WarmUp
 from keras_qan.agents import ConstantAgent
 from keras_qan.observations.loss_history import LOG_LOSS_BOUNDS
 from keras_qan.qan.config import CallbackConfig
+from keras_qan.qan.slope_ratio import SlopeEstimate
 
 LN2 = math.log(2.0)
 
@@ -257,11 +258,11 @@ def test_where_a_raise_is_not_allowed_the_option_under_way_holds_the_rate():
         largest = math.inf
         is_blind = False
 
-        def begin(self, progress):
+        def begin(self, progress=0.0):
             pass
 
         def estimate(self):
-            return None
+            return SlopeEstimate()
 
         def largest_factor(self, slope, progress):
             return self.largest
@@ -273,7 +274,7 @@ def test_where_a_raise_is_not_allowed_the_option_under_way_holds_the_rate():
             pass
 
     training = Training(Recorder(plays=(0,)), [WarmUp(2.0, 4.0, 3), Decay(0.5)])
-    training.model.gate = gate = Gate()
+    training.model.window = training.model.gate = gate = Gate()
     training.explore = False
     assert training.begin().rate == pytest.approx(2.0)
     training.first_step(4.0)

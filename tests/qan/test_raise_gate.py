@@ -21,6 +21,7 @@ from keras_qan.qan.raise_gate import CAREFUL_FACTOR, RaiseGate
 from keras_qan.qan.rewards import LogLossDrop
 from keras_qan.qan.rule import DecisionContext
 from keras_qan.qan.slope_ratio import SlopeEstimate
+from keras_qan.qan.slope_window import SlopeWindow
 from keras_qan.utils.backend import backend_name
 
 
@@ -128,11 +129,11 @@ def test_a_training_that_goes_on_is_raised_with_care_from_its_first_decision(mod
 
 
 def test_where_no_gradient_comes_back_nothing_is_limited(gate):
-    assert not gate.is_blind
-    gate = RaiseGate(network("ftrl"))
-    gate.begin(0.0)
-    assert gate.is_blind
-    assert gate.largest_factor(gate.estimate(), 0.0) == math.inf
+    window = SlopeWindow(network("ftrl"))
+    assert not window.is_blind
+    window.begin()
+    assert window.is_blind
+    assert gate.largest_factor(window.estimate(), 0.0) == math.inf
 
 
 def test_what_it_has_seen_outlives_a_checkpoint(gate, model):
@@ -194,7 +195,7 @@ class Wish(ScriptedAgent):
 
 
 class FakeGate:
-    """Allows one factor."""
+    """Allows one factor; and the window that it looks at."""
 
     is_blind = False
     too_low = False
@@ -202,7 +203,7 @@ class FakeGate:
     def __init__(self, largest):
         self.largest = largest
 
-    def begin(self, progress):
+    def begin(self, progress=0.0):
         pass
 
     def estimate(self):
@@ -224,7 +225,7 @@ ACTIONS = (StepBack(0.3), Decay(0.5), Hold(), Raise(1.6), Raise(5.0))
 def rate_after(wish, largest, rate=1.0, compiled=1.0, may_raise=True, too_low=False):
     """The rate that a second decision leads to, where the first one found the compiled rate."""
     model = FakeModel([compiled])
-    model.gate = FakeGate(1.0)
+    model.window = model.gate = FakeGate(1.0)
     agent = Wish(2)
     controller = Controller(agent, ACTIONS, (CurrentLearningRate(),), LogLossDrop(), (1e-9, 1e9))
     controller.build(0)
@@ -277,8 +278,8 @@ def test_rounding_is_no_raise_too_far():
 def rate_of_first_decision(progress, is_blind):
     """The rate that the first decision of a training from 2.0 leads to, under the line."""
     model = FakeModel([2.0])
-    model.gate = FakeGate(1.0)
-    model.gate.is_blind = is_blind
+    model.window = model.gate = FakeGate(1.0)
+    model.window.is_blind = is_blind
     controller = Controller(
         Wish(2), ACTIONS, (CurrentLearningRate(),), LogLossDrop(), (1e-9, 1e9), LinearFall(0.5)
     )
