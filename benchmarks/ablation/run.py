@@ -87,7 +87,7 @@ class Collector:
     @staticmethod
     def _weights(branched: BranchPoint) -> np.ndarray:
         kernels, template = branched.before.weights.trainable[0], branched.template
-        if template.convolutional:
+        if template.kind == "convolutions":
             count, size, outputs = kernels.shape
             kernels = tf.reshape(kernels, [count, 3, 3, size // 9, outputs])
         return np.nan_to_num([kernel_features(kernel) for kernel in kernels])

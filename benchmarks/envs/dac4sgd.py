@@ -150,7 +150,7 @@ class ScheduledEnv(LearningRateEnv):
                 float(population.validate(rollout.data, state.weights)[0]) if ends else None
             )
             rate = choose(Point(step / rollout.num_steps, losses, epoch, validation))
-            weights, first, _ = population.advance(
+            weights, first, *_ = population.advance(
                 rollout.data,
                 state.weights,
                 rollout.optimizers,

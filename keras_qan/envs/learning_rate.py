@@ -19,7 +19,7 @@ from keras_qan.pretraining.policy_iteration import (
     draw_rate,
     draw_validations,
 )
-from keras_qan.pretraining.tasks import TRAINING, TaskTemplate
+from keras_qan.pretraining.tasks import SMALL, TaskTemplate
 from keras_qan.qan import presets
 from keras_qan.qan.rewards import LogLossDrop
 from keras_qan.qan.rule import option_context, option_under_way
@@ -69,7 +69,7 @@ class LearningRateEnv(gymnasium.Env[np.ndarray, np.int64]):
       templates: tasks and networks to draw from. Defaults to those that the shipped
         policy learned on.
       num_steps: the range of a training's length in optimizer steps, drawn log-uniformly. Defaults
-        to (60, 500).
+        to (100, 700).
       actions: what can be done with the rate. Defaults to the preset's: a step back, a half, no
         change, 1.6 and 5 times.
       schedule: a factor of every rate, or None. Defaults to a cosine, as of the preset.
@@ -87,7 +87,7 @@ class LearningRateEnv(gymnasium.Env[np.ndarray, np.int64]):
 
     def __init__(
         self,
-        templates: Sequence[TaskTemplate] = TRAINING,
+        templates: Sequence[TaskTemplate] = SMALL,
         num_steps: tuple[int, int] = STEPS,
         actions: Sequence[Action] | None = None,
         schedule: Schedule | None = Cosine(),  # noqa: B008 - it holds no state
@@ -137,7 +137,7 @@ class LearningRateEnv(gymnasium.Env[np.ndarray, np.int64]):
         drawn, rate = int(rng.integers(2**31 - 1)), draw_rate(kind, rng)
         controller = self._controller(template)
         data, weights = controller.population.draw_tasks(drawn)
-        rollout = Rollout(
+        rollout = controller.rollout(
             data, batch_optimizers([kind], 1), num_steps, drawn, draw_validations(rng)
         )
         state = controller.initial_state(weights, np.array([rate]))

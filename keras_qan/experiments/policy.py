@@ -10,7 +10,10 @@ from keras_qan.experiments.flags import flag, open_run
 from keras_qan.pretraining.train import train_policy
 from keras_qan.qan.policy import Policy
 from keras_qan.utils.progress import Progress
-from keras_qan.utils.validation import check_integer
+from keras_qan.utils.validation import check, check_integer
+
+#: Presets that a policy is learned with.
+PRESETS = ("transfer", "scale_free")
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class PolicyExperiment(ExecutorFlags, ThreadFlags):
     rounds: int = flag("populations of small trainings, all in all", 3000)
     evaluate_every: int = flag("rounds between evaluations on held-out tasks", 100)
     seed: int = flag("everything follows from it", 0)
+    preset: str = flag("settings: transfer, or scale_free, whose state has no unit", "transfer")
     out: str = flag("the policy file; by default policy.qan in the directory", "")
 
     def __post_init__(self) -> None:
@@ -32,6 +36,7 @@ class PolicyExperiment(ExecutorFlags, ThreadFlags):
         ThreadFlags.__post_init__(self)
         for name, least in (("rounds", 1), ("evaluate_every", 1), ("seed", 0)):
             check_integer(name, getattr(self, name), least)
+        check(self.preset in PRESETS, "preset", self.preset, f"one of {', '.join(PRESETS)}")
 
     def run(self, command: str, progress: Progress | None = None) -> tuple[Policy, Path]:
         """Train, or go on where a run in the directory was broken off, and save the best policy.
@@ -58,6 +63,7 @@ class PolicyExperiment(ExecutorFlags, ThreadFlags):
                 evaluate_every=self.evaluate_every,
                 seed=self.seed,
                 command=command,
+                preset=self.preset,
                 progress=progress,
                 engine=engine,
             )

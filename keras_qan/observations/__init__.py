@@ -16,6 +16,7 @@ from keras_qan.observations.base import (
 from keras_qan.observations.dynamics import (
     NUM_MOTIONS,
     Generalisation,
+    SlopeDynamics,
     TrainingDynamics,
     motion_numbers,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "Generalisation",
     "Observation",
     "ObservationContext",
+    "SlopeDynamics",
     "SlopeObservation",
     "SlopeState",
     "TrainingDynamics",

@@ -30,10 +30,12 @@ class ObservationContext(NamedTuple):
       history: the losses of single intervals and the rates tried so far.
       motion: the motion of the watched kernels since the last decision, `[..., 3]`; see
         `dynamics.motion_numbers`.
-      optimizer: whether it scales its gradients (1 or 0), and log(1 / (1 - momentum)), `[..., 2]`.
+      optimizer: whether it scales its gradients (1 or 0), log(1 / (1 - momentum)) of those that do
+        not, and whether its updates follow an average of gradients (1 or 0), `[..., 3]`.
       num_steps: T, as far as is known.
       interval: steps to the next decision.
-      slope: the estimate of the slope ratio, where an observation needs it. Defaults to None.
+      slope: the estimate of the slope ratio, where an observation needs it; its numbers are arrays
+        `[P]` for a population. Defaults to None.
     """
 
     kernels: Sequence[Any]
@@ -58,7 +60,10 @@ class Observation(abc.ABC):
         model's kernels; None for the first convolution, or the first kernel where there is none.
         Defaults to (), none.
       needs_motion: whether it reads `ObservationContext.motion`. Defaults to False.
-      needs_slope: whether it reads `ObservationContext.slope`. Defaults to False.
+      needs_slope: whether it reads `ObservationContext.slope`, measured since the rate last
+        changed. Defaults to False.
+      needs_slope_window: whether it reads `ObservationContext.slope`, measured over the last steps
+        before a decision, as a population has it. Defaults to False.
       selector: the selector of mini-batches that it observes, if any. Defaults to None.
       needs_selector: whether it can see nothing without a selector. Defaults to False.
     """
@@ -66,6 +71,7 @@ class Observation(abc.ABC):
     layers: tuple[str | int, ...] | None = ()
     needs_motion: bool = False
     needs_slope: bool = False
+    needs_slope_window: bool = False
     selector: Any = None
     needs_selector: bool = False
 

@@ -37,26 +37,74 @@ class TrainingDynamics(Observation):
 
     def __call__(self, context: ObservationContext) -> Any:
         """Return `[..., 17]`."""
-        history = context.history
         log_rate = np.log(np.maximum(context.rate, 1e-30))
+        numbers = [log_rate + context.optimizer[..., 1], context.optimizer[..., 0]]
+        return _with_course(numbers, context)
+
+
+@configurable
+class SlopeDynamics(Observation):
+    """23 numbers without a unit: the slope ratio, time, losses, and how far the weights move.
+
+    Those of `TrainingDynamics`, but for the rate itself, which means another thing on every
+    network. In its place are the slope ratio q (see `keras_qan.diagnostics.SlopeRatio`), its
+    standard error, q over that error, the highest lower bound of q so far, the logarithm of the
+    length of an update relative to the weights, and whether updates follow an average of gradients.
+
+    Args:
+      layers: the names of the layers whose kernels are watched, or their positions among the
+        model's kernels. Defaults to the first and the last.
+    """
+
+    needs_motion = True
+    needs_slope_window = True
+
+    def __init__(self, layers: tuple[str | int, ...] | list[str | int] = (0, -1)) -> None:
+        self.layers = tuple(layers)
+
+    def size(self, num_kernels: int) -> int:  # noqa: ARG002
+        """Return 23."""
+        return 20 + NUM_MOTIONS
+
+    def __call__(self, context: ObservationContext) -> Any:
+        """Return `[..., 23]`."""
+        found = context.slope
+        is_known = np.asarray(found.is_known)
+        ratio, error = (np.where(is_known, each, 0.0) for each in (found.ratio, found.error))
+        length = np.nan_to_num(found.relative_step, nan=0.0)
         numbers = [
-            log_rate + context.optimizer[..., 1],
+            1.0 * is_known,
+            np.clip(ratio, -3.0, 3.0),
+            np.clip(error, 0.0, 3.0),
+            np.clip(ratio / np.maximum(error, 1e-6), -8.0, 8.0),
+            found.highest,
+            np.log(np.clip(length, 1e-9, 1e3)),
             context.optimizer[..., 0],
-            context.progress,
-            np.log(1.01 - context.progress),
-            np.log(context.num_steps),
-            np.log(context.interval / context.num_steps),
-            history.now,
-            history.now - history.before,
-            history.before - history.earlier,
-            history.now - history.best,
-            history.best,
-            history.last_change,
-            np.clip(log_rate - history.ceiling, -8.0, 2.0),
-            np.minimum(history.step_backs, 4.0),
+            context.optimizer[..., 2],
         ]
-        stacked = np.stack(np.broadcast_arrays(*numbers), axis=-1)
-        return np.concatenate([stacked, context.motion], axis=-1)
+        return _with_course(numbers, context)
+
+
+def _with_course(numbers: list[Any], context: ObservationContext) -> Any:
+    """Return numbers and the course of the training after them: time, losses, motion."""
+    history = context.history
+    log_rate = np.log(np.maximum(context.rate, 1e-30))
+    course = [
+        context.progress,
+        np.log(1.01 - context.progress),
+        np.log(context.num_steps),
+        np.log(context.interval / context.num_steps),
+        history.now,
+        history.now - history.before,
+        history.before - history.earlier,
+        history.now - history.best,
+        history.best,
+        history.last_change,
+        np.clip(log_rate - history.ceiling, -8.0, 2.0),
+        np.minimum(history.step_backs, 4.0),
+    ]
+    stacked = np.stack(np.broadcast_arrays(*numbers, *course), axis=-1)
+    return np.concatenate([stacked, context.motion], axis=-1)
 
 
 @configurable

@@ -12,14 +12,13 @@ import tensorflow as tf
 
 from keras_qan.actions import Action, ActionSet, Schedule
 from keras_qan.observations import Observation, ObservationContext, loss_history, motion_numbers
-from keras_qan.pretraining.batched_training import (
-    BatchedData,
-    BatchedOptimizers,
-    BatchedWeights,
-    Population,
-)
+from keras_qan.pretraining.batched_network import BatchedWeights
+from keras_qan.pretraining.batched_slope import SlopeSums, estimate, forget, no_steps
+from keras_qan.pretraining.batched_training import BatchedData, BatchedOptimizers, Population
 from keras_qan.qan.decision_schedule import dense_decisions
 from keras_qan.qan.rule import DecisionContext, Effect, RateState, apply_action, schedule_share
+from keras_qan.qan.slope_ratio import FEWEST_STEPS
+from keras_qan.qan.slope_window import LATEST, PAIRS_TO_BE_SURE, WINDOW
 
 #: The highest log(validation loss / first loss), also of a diverged training.
 WORST = 2.0
@@ -78,6 +77,7 @@ class Rollout:
       seed: of the order of the examples.
       num_validations: the number of reports of the validation loss, at equal distances and the last
         one at the end. Defaults to none.
+      fewest: steps between decisions at least. Defaults to 2.
 
     Attributes:
       decisions: the steps after which a decision is made.
@@ -93,13 +93,14 @@ class Rollout:
         num_steps: int,
         seed: int,
         num_validations: int = 0,
+        fewest: int = 2,
     ) -> None:
         self.data, self.optimizers = data, optimizers
         self.num_steps, self.seed = num_steps, seed
         self.validations = frozenset(
             num_steps * (n + 1) // num_validations for n in range(num_validations)
         )
-        self.decisions = dense_decisions(num_steps)
+        self.decisions = dense_decisions(num_steps, fewest)
         self.bounds = (*self.decisions, num_steps)
 
     def context(self, number: int) -> DecisionContext:
@@ -131,6 +132,8 @@ class RolloutState(NamedTuple):
       rates: learning rates and losses, on the host.
       first_loss: of the first step.
       interval_loss: mean since the last decision.
+      measured: of the slope ratio since the last decision, or longer where nothing changed.
+      highest_slope: the highest lower bound of the ratio so far.
     """
 
     weights: BatchedWeights
@@ -142,6 +145,8 @@ class RolloutState(NamedTuple):
     rates: RateState
     first_loss: np.ndarray
     interval_loss: np.ndarray
+    measured: SlopeSums
+    highest_slope: np.ndarray
 
 
 def branch(state: RolloutState, members: int) -> RolloutState:
@@ -182,6 +187,8 @@ class BatchedController:
         self.schedule = schedule
         self.observations = tuple(observations)
         self.action_set = ActionSet(self.actions, rate_bounds)
+        measures = any(part.needs_slope_window for part in self.observations)
+        self._fewest = {"fewest": FEWEST_STEPS} if measures else {}
         # Of a function object of its own, as TensorFlow counts how often one is traced.
         self._motion_sums, self._change_weights = (
             tf.function(functools.partial(function), autograph=False, jit_compile=True)
@@ -201,10 +208,21 @@ class BatchedController:
         """Train the population from the first step to the last."""
         data, weights = task
         state = self.initial_state(weights, initial_rates)
-        rollout = Rollout(data, optimizers, num_steps, seed, num_validations)
+        rollout = self.rollout(data, optimizers, num_steps, seed, num_validations)
         state, rows = self.train(state, rollout, chooser, 0, len(rollout.decisions))
         columns = (np.stack(column) for column in zip(*rows, strict=True))
         return BatchedEpisodes(DecisionRow(*columns), self.scores(rollout, state))
+
+    def rollout(
+        self,
+        data: BatchedData,
+        optimizers: BatchedOptimizers,
+        num_steps: int,
+        seed: int,
+        num_validations: int = 0,
+    ) -> Rollout:
+        """Return a training whose decisions are as far apart as the observations ask for."""
+        return Rollout(data, optimizers, num_steps, seed, num_validations, **self._fewest)
 
     def initial_state(self, weights: BatchedWeights, initial_rates: np.ndarray) -> RolloutState:
         """Return a population before its first step."""
@@ -221,6 +239,8 @@ class BatchedController:
             rates=RateState(rates, rates, rates, history),
             first_loss=np.ones_like(rates),
             interval_loss=np.ones_like(rates),
+            measured=no_steps(weights.trainable),
+            highest_slope=np.zeros_like(rates),
         )
 
     def train(
@@ -282,6 +302,10 @@ class BatchedController:
         action_set = action_set or self.action_set
         effect = apply_action(action_set, actions, state.rates, context.progress)
         jumped = loss_history.has_jumped(state.rates.history) & action_set.can_step_back
+        same = ~(effect.restores | ~np.isclose(effect.state.rates, state.rates.rates))
+        # As `RaiseGate.measure_again` does: a short window goes on where nothing changed.
+        goes_on = same & (context.interval <= PAIRS_TO_BE_SURE)
+        state = state._replace(measured=forget(state.measured, goes_on))
         state = self._apply(state, rollout.optimizers, effect)
         losses = state.rates.history.now
         row = DecisionRow(np.zeros(0), effect.action, state.rates.rates, losses, ~jumped)
@@ -296,21 +320,31 @@ class BatchedController:
         assigned = tf.constant(rates, tf.float32)
         cuts = sorted({step, end} | {v for v in rollout.validations if step < v < end})
         total = np.zeros_like(rates)
+        is_measured = step < LATEST * rollout.num_steps
+        measured_from = max(step, end - WINDOW) if is_measured else end
         for begin, stop in itertools.pairwise(cuts):
             if begin in rollout.validations:
                 losses = self.population.validate(rollout.data, state.weights)
                 log_loss = loss_history.relative_log(losses, state.first_loss)
                 history = loss_history.with_validation(state.rates.history, log_loss)
                 state = state._replace(rates=state.rates._replace(history=history))
-            weights, first, rest = self.population.advance(
-                rollout.data, state.weights, rollout.optimizers, assigned, rollout.seed, begin, stop
+            weights, first, rest, measured = self.population.advance(
+                rollout.data,
+                state.weights,
+                rollout.optimizers,
+                assigned,
+                rollout.seed,
+                begin,
+                stop,
+                measured=state.measured,
+                measured_from=measured_from,
             )
             if stop > begin + 1:
                 total = total + rest.numpy() * (stop - begin - 1)
             # The first loss after a decision is that of the weights before it.
             if begin > step:
                 total = total + first.numpy()
-            state = state._replace(weights=weights)
+            state = state._replace(weights=weights, measured=measured)
             if begin == 0:
                 state = state._replace(first_loss=first.numpy())
         return state._replace(interval_loss=total / (end - step - 1))
@@ -331,6 +365,7 @@ class BatchedController:
             watched, state.watched, state.change, state.initial_watched
         )
         motion = np.mean(motion_numbers(sums.numpy(), context.taken), axis=0)  # [P, 3]
+        slope = estimate(state.measured, state.highest_slope)
         situation = ObservationContext(
             kernels=[],
             rate=state.rates.rates,
@@ -343,11 +378,12 @@ class BatchedController:
             optimizer=_traits(optimizers),
             num_steps=float(context.num_steps),
             interval=float(context.interval),
+            slope=slope,
         )
         parts = [np.asarray(part(situation), np.float32) for part in self.observations]
         states = np.concatenate(parts, axis=-1)
         states = np.where(np.isfinite(states), states, np.float32(0.0))
-        return state._replace(change=change), states
+        return state._replace(change=change, highest_slope=slope.highest), states
 
     def _apply(
         self, state: RolloutState, optimizers: BatchedOptimizers, effect: Effect
@@ -420,8 +456,8 @@ def _change_weights(
 
 
 def _traits(optimizers: BatchedOptimizers) -> np.ndarray:
-    """Return whether each optimizer scales its gradients, and log(1 / (1 - μ)), `[P, 2]`."""
+    """Return each optimizer's traits, `[P, 3]`; see `ObservationContext`."""
     adaptive, momentum = optimizers.adaptive.numpy(), optimizers.momentum.numpy()
     # Adam's moments are means.
     gain = np.where(adaptive > 0.0, 0.0, -np.log(1.0 - momentum))
-    return np.stack([adaptive, gain], axis=-1)
+    return np.stack([adaptive, gain, momentum > 0.0], axis=-1)

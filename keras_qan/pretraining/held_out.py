@@ -61,6 +61,10 @@ CASES = (
     (HELD_OUT[5], OptimizerKind(True, 0.9, 0.0), 120, 10),
     (HELD_OUT[6], OptimizerKind(False, 0.9, 0.0), 150, 10),
     (HELD_OUT[7], OptimizerKind(True, 0.9, 0.004), 200, 0),
+    (HELD_OUT[8], OptimizerKind(True, 0.9, 0.0), 300, 10),
+    (HELD_OUT[9], OptimizerKind(True, 0.9, 0.0), 300, 6),
+    (HELD_OUT[10], OptimizerKind(True, 0.0, 0.0, is_rmsprop=True), 400, 8),
+    (HELD_OUT[11], OptimizerKind(True, 0.9, 0.004), 300, 8),
 )
 
 #: Schedules ignore the state, but there must be one.

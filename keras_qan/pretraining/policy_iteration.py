@@ -15,7 +15,6 @@ from keras_qan.pretraining.batched_control import (
     WORST,
     ActionChooser,
     BatchedController,
-    Rollout,
     RolloutState,
     branch,
 )
@@ -28,7 +27,7 @@ SGD_RATES = (3e-4, 5.0)
 ADAM_RATES = (1e-5, 0.3)
 
 #: Range of the number of steps in a training.
-STEPS = (60, 500)
+STEPS = (100, 700)
 
 #: Range of the number of validations in a training, and the share of trainings with none.
 VALIDATIONS = (3, 17)
@@ -36,11 +35,13 @@ UNVALIDATED = 0.25
 
 
 class OptimizerKind(NamedTuple):
-    """Settings of an optimizer."""
+    """Settings of an optimizer; see `BatchedOptimizers`."""
 
     adaptive: bool
     momentum: float
     weight_decay: float
+    is_rmsprop: bool = False
+    is_lion: bool = False
 
 
 KINDS = (
@@ -50,6 +51,9 @@ KINDS = (
     OptimizerKind(True, 0.9, 0.0),
     OptimizerKind(True, 0.9, 0.004),
     OptimizerKind(True, 0.9, 0.05),
+    OptimizerKind(True, 0.9, 0.0),
+    OptimizerKind(True, 0.0, 0.0, is_rmsprop=True),
+    OptimizerKind(True, 0.9, 0.0, is_lion=True),
 )
 
 
@@ -63,6 +67,8 @@ def draw_rate(kind: OptimizerKind, rng: np.random.Generator) -> float:
     """Draw an initial rate, log-uniform over a sensible range and far beyond."""
     low, high = ADAM_RATES if kind.adaptive else SGD_RATES
     gain = 1.0 if kind.adaptive else 1.0 - kind.momentum
+    if kind.is_lion:  # its updates have the length of the rate in every weight
+        gain = 0.2
     return float(np.exp(rng.uniform(np.log(low), np.log(high)))) * gain
 
 
@@ -112,7 +118,7 @@ class PolicyTraining:
       agent: the agent to train.
       rate_bounds: the lowest and the highest learning rate.
       seed: of everything random. Defaults to 0.
-      num_tasks: tasks in a population. Defaults to 16.
+      num_tasks: tasks in a population. Defaults to 8.
       templates: of tasks and networks. Defaults to `TRAINING`.
       noise: the probability of a random action before the branching. Defaults to 0.15.
       schedule: factor of every rate. Defaults to none.
@@ -126,7 +132,7 @@ class PolicyTraining:
         rate_bounds: tuple[float, float],
         seed: int = 0,
         *,
-        num_tasks: int = 16,
+        num_tasks: int = 8,
         templates: Sequence[TaskTemplate] = TRAINING,
         noise: float = 0.15,
         schedule: Schedule | None = None,
@@ -197,7 +203,7 @@ class PolicyTraining:
         many = self.controller_for(template, tasks, members)
         data, weights = one.population.draw_tasks(seed)
         reports = draw_validations(rng)
-        rollout = Rollout(data, batch_optimizers(kinds, 1), num_steps, seed, reports)
+        rollout = one.rollout(data, batch_optimizers(kinds, 1), num_steps, seed, reports)
         at = int(rng.integers(len(rollout.decisions)))
         noise = rng.random((at, tasks)) < self.noise
         random = np.where(noise, rng.integers(members, size=(at, tasks)), -1)
@@ -209,7 +215,7 @@ class PolicyTraining:
         def override(number: int) -> np.ndarray:
             return every if number == at else default
 
-        rollout = Rollout(data, batch_optimizers(kinds, members), num_steps, seed, reports)
+        rollout = many.rollout(data, batch_optimizers(kinds, members), num_steps, seed, reports)
         chooser = ActionChooser(self.q_values, override)
         end = len(rollout.decisions)
         after, rows = many.train(branch(before, members), rollout, chooser, at, end)

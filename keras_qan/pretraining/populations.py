@@ -16,14 +16,17 @@ from keras_qan.qan import presets
 Outcome = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def make_training(seed: int, templates: tuple[TaskTemplate, ...]) -> PolicyTraining:
-    """Make the training of a policy with the settings of the shipped one, before its first round.
+def make_training(
+    seed: int, templates: tuple[TaskTemplate, ...], preset: str = "transfer"
+) -> PolicyTraining:
+    """Make the training of a policy, before its first round.
 
     Args:
       seed: of everything random.
       templates: of tasks and networks.
+      preset: the name of the policy's settings. Defaults to those of the shipped one.
     """
-    settings = presets.transfer(seed)
+    settings = presets.by_name(preset, seed)
     return PolicyTraining(
         settings["actions"],
         settings["observations"],
@@ -35,25 +38,29 @@ def make_training(seed: int, templates: tuple[TaskTemplate, ...]) -> PolicyTrain
     )
 
 
-def populations(training: PolicyTraining, last: int, engine: Executor) -> Iterator[Outcome]:
+def populations(
+    training: PolicyTraining, last: int, engine: Executor, preset: str = "transfer"
+) -> Iterator[Outcome]:
     """Yield what came of the populations of the next rounds, in order, as the agent is now.
 
     Args:
       training: made by `make_training`; its agent stays as it is meanwhile.
       last: the number of rounds after them.
       engine: trains them.
+      preset: what `make_training` was given.
     """
     if engine.is_here:  # the compiled programs are this training's own
         numbers = range(training.rounds, last)
         return (_outcome(training.branch(number)) for number in numbers)
-    return engine.map(calls_for(training, last))
+    return engine.map(calls_for(training, last, preset))
 
 
-def calls_for(training: PolicyTraining, last: int) -> list[Call]:
+def calls_for(training: PolicyTraining, last: int, preset: str = "transfer") -> list[Call]:
     """Describe the populations of the next rounds as tasks for any executor."""
     shared = {
         "seed": training.seed,
         "templates": training.templates,
+        "preset": preset,
         "parameters": training.agent.parameters(),
     }
     numbers = range(training.rounds, last)
@@ -64,11 +71,12 @@ def run_call(
     *,
     seed: int,
     templates: tuple[TaskTemplate, ...],
+    preset: str,
     number: int,
     parameters: dict[str, np.ndarray],
 ) -> Outcome:
     """Train the population of a round that `populations` described."""
-    training = _training_of_this_worker(seed, templates)
+    training = _training_of_this_worker(seed, templates, preset)
     training.agent.adopt(parameters)
     return _outcome(training.branch(number))
 

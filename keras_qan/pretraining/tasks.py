@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 
 #: Sources of a task's examples.
-SOURCES = ("digits", "clusters", "teacher", "regression")
+SOURCES = ("digits", "clusters", "teacher", "regression", "chains")
+
+#: Symbols of a chain, and places in a sequence of it.
+CHAIN_SYMBOLS, CHAIN_LENGTH = 10, 8
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,15 @@ class TaskTemplate:
 
     Attributes:
       source: one of `SOURCES`.
-      num_features: the length of an input; 64 for digits.
+      num_features: the length of an input; 64 for digits, 80 for chains.
       num_outputs: classes, or the length of a regression's target.
-      hidden: units of the hidden layers, or filters of 3×3 convolutions of stride 2.
+      hidden: units of the hidden layers, filters of 3×3 convolutions of stride 2, or the units of
+        one LSTM.
       activation: of the hidden layers. Defaults to "relu".
-      batch_norm: whether they are normalised over the batch. Defaults to False.
-      convolutional: whether the hidden layers are convolutions (digits alone are images). Defaults
-        to False.
+      norm: "batch" or "layer", what they are normalised over. Defaults to "": they are not.
+      dropout: the share of the hidden units that is left out. Defaults to 0.
+      kind: "dense", "convolutions" (of digits, the only images), or "lstm" (of chains). Defaults to
+        "dense".
       batch_size: examples in a batch. Defaults to 32.
       num_train: training examples. Defaults to 1000.
       num_validation: validation examples. Defaults to 500.
@@ -39,8 +44,9 @@ class TaskTemplate:
     num_outputs: int
     hidden: tuple[int, ...]
     activation: str = "relu"
-    batch_norm: bool = False
-    convolutional: bool = False
+    norm: str = ""
+    dropout: float = 0.0
+    kind: str = "dense"
     batch_size: int = 32
     num_train: int = 1000
     num_validation: int = 500
@@ -53,7 +59,7 @@ class TaskTemplate:
 
 @dataclass(frozen=True)
 class TaskExamples:
-    """Inputs float32 `[N, F]` and targets int32 `[N]` or float32 `[N, O]`."""
+    """Inputs float32 `[N, F]` and targets int32 `[N]`, `[N, T]` of chains, or float32 `[N, O]`."""
 
     x: np.ndarray
     y: np.ndarray
@@ -126,6 +132,24 @@ def _regression(
     return x, (y + noise * rng.normal(size=y.shape)).astype(np.float32)
 
 
+def _chains(
+    template: TaskTemplate,  # noqa: ARG001 - the signature of all sources
+    total: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw sequences of a Markov chain of the second order, one-hot; each next symbol is asked."""
+    size = CHAIN_SYMBOLS
+    spread = float(np.exp(rng.uniform(np.log(0.05), np.log(0.4))))
+    odds = rng.gamma(spread, size=(size, size, size)) + 1e-6
+    cumulative = np.cumsum(odds / odds.sum(axis=-1, keepdims=True), axis=-1)
+    rows = np.zeros((total, CHAIN_LENGTH + 1), np.int32)
+    rows[:, :2] = rng.integers(0, size, (total, 2))
+    for place in range(2, CHAIN_LENGTH + 1):
+        above = cumulative[rows[:, place - 2], rows[:, place - 1]] < rng.random((total, 1))
+        rows[:, place] = np.minimum(above.sum(axis=-1), size - 1)
+    return np.eye(size)[rows[:, :-1]].reshape(total, -1), rows[:, 1:]
+
+
 def _correlated(total: int, features: int, rng: np.random.Generator) -> np.ndarray:
     """Draw Gaussian inputs whose variances decay along random directions, as real data's do."""
     directions, _ = np.linalg.qr(rng.normal(size=(features, features)))
@@ -153,19 +177,20 @@ _SOURCES: dict[str, Any] = {
     "clusters": _clusters,
     "teacher": _teacher,
     "regression": _regression,
+    "chains": _chains,
 }
 
 #: Tasks to train policies on. The networks are small, so that there can be many trainings.
-TRAINING = (
+SMALL = (
     TaskTemplate("digits", 64, 10, (32,)),
-    TaskTemplate("digits", 64, 10, (24, 24), "tanh", batch_norm=True, batch_size=24),
-    TaskTemplate("digits", 64, 10, (4, 8), convolutional=True, batch_size=16, num_train=800),
+    TaskTemplate("digits", 64, 10, (24, 24), "tanh", norm="batch", batch_size=24),
+    TaskTemplate("digits", 64, 10, (4, 8), kind="convolutions", batch_size=16, num_train=800),
     TaskTemplate("clusters", 24, 10, (32, 16), num_train=3000),
-    TaskTemplate("clusters", 20, 6, (24,), "gelu", batch_norm=True, num_train=2000),
+    TaskTemplate("clusters", 20, 6, (24,), "gelu", norm="batch", num_train=2000),
     TaskTemplate("teacher", 20, 5, (24, 24, 24), batch_size=24, num_train=4000),
     TaskTemplate("teacher", 12, 2, (16,), "tanh", batch_size=16),
     TaskTemplate("regression", 20, 3, (32,), "tanh", num_train=3000),
-    TaskTemplate("regression", 16, 1, (24, 24), batch_norm=True, num_train=3000),
+    TaskTemplate("regression", 16, 1, (24, 24), norm="batch", num_train=3000),
     TaskTemplate("regression", 24, 24, (20, 8, 20), batch_size=24, num_train=3000),
     # So few examples that the training loss soon tells nothing about new ones.
     TaskTemplate("digits", 64, 10, (32,), num_train=250),
@@ -174,17 +199,37 @@ TRAINING = (
     TaskTemplate("regression", 12, 1, (32,), num_train=250),
     # Inputs and networks of the size that small image classifiers have.
     TaskTemplate("clusters", 128, 10, (64, 32), batch_size=48, num_train=4000),
-    TaskTemplate("digits", 64, 10, (8, 12), batch_norm=True, convolutional=True, batch_size=24),
+    TaskTemplate("digits", 64, 10, (8, 12), norm="batch", kind="convolutions", batch_size=24),
 )
+
+#: Wider and deeper ones, with dropout, normalised over their units, recurrent.
+WIDE = (
+    TaskTemplate("clusters", 64, 10, (256,), num_train=4000),
+    TaskTemplate("digits", 64, 10, (160, 64), dropout=0.3),
+    TaskTemplate("regression", 20, 2, (192, 96), num_train=3000),
+    TaskTemplate("teacher", 24, 6, (128, 64), "gelu", norm="layer", num_train=4000),
+    TaskTemplate("teacher", 20, 5, (96, 96), dropout=0.2, num_train=4000),
+    TaskTemplate("clusters", 24, 10, (32,) * 6, "gelu", norm="layer", num_train=3000),
+    TaskTemplate("digits", 64, 10, (16, 24), kind="convolutions", dropout=0.25, batch_size=24),
+    TaskTemplate("regression", 24, 4, (48,) * 4, "tanh", num_train=3000),
+    TaskTemplate("chains", 80, 10, (24,), kind="lstm", batch_size=8, num_train=3000),
+    TaskTemplate("chains", 80, 10, (48,), kind="lstm", batch_size=12, num_train=3000),
+)
+
+TRAINING = SMALL + WIDE
 
 #: Tasks to select policies by: other networks, other sizes, other seeds.
 HELD_OUT = (
     TaskTemplate("digits", 64, 10, (40, 24, 16), "gelu"),
-    TaskTemplate("digits", 64, 10, (8, 8), convolutional=True, batch_size=20),
+    TaskTemplate("digits", 64, 10, (8, 8), kind="convolutions", batch_size=20),
     TaskTemplate("clusters", 25, 7, (80,), batch_size=48, num_train=2500),
-    TaskTemplate("teacher", 24, 6, (40, 40), batch_norm=True, num_train=2500),
+    TaskTemplate("teacher", 24, 6, (40, 40), norm="batch", num_train=2500),
     TaskTemplate("regression", 20, 2, (56, 28), "gelu", batch_size=48, num_train=2500),
     TaskTemplate("clusters", 25, 2, (28, 28), num_train=350),
     TaskTemplate("regression", 10, 1, (44,), num_train=300),
     TaskTemplate("digits", 64, 10, (40,), "gelu", num_train=200),
+    TaskTemplate("clusters", 48, 8, (320,), num_train=3000),
+    TaskTemplate("digits", 64, 10, (24, 32), kind="convolutions", dropout=0.3),
+    TaskTemplate("chains", 80, 10, (36,), kind="lstm", batch_size=10, num_train=2500),
+    TaskTemplate("teacher", 24, 6, (64,) * 4, "gelu", norm="layer", dropout=0.1, num_train=3000),
 )

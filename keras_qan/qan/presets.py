@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from keras_qan.selection import Selector
 
 #: The names that `by_name` knows.
-NAMES = ("default", "paper", "transfer", "options")
+NAMES = ("default", "paper", "transfer", "options", "scale_free")
 
 #: The margin by which the value of a selection action must exceed that of `Hold()`, in nats of the
 #: final loss.
@@ -121,6 +121,20 @@ def transfer(seed: int = 0) -> dict[str, Any]:
     }
 
 
+def scale_free(seed: int = 0) -> dict[str, Any]:
+    """Return the settings of a policy whose state has no unit, so that any network looks alike.
+
+    Those of `transfer`, but for the rate: in its place in the state is the slope ratio. The policy
+    sees what the limit of raises looks at, so that nothing limits it; its rate falls as that of
+    the shipped policy does in a fit.
+    """
+    return transfer(seed) | {
+        "observations": (observations.SlopeDynamics(), observations.Generalisation()),
+        "schedule": actions.LinearFall(0.5),
+        "raises_by_slope": False,
+    }
+
+
 def slope() -> dict[str, Any]:
     """Return the settings of the rule that follows the slope ratio.
 
@@ -184,7 +198,13 @@ def by_name(name: str, seed: int = 0) -> dict[str, Any]:
     Raises:
       ValueError: there is none.
     """
-    presets = {"default": default, "paper": paper, "transfer": transfer, "options": options}
+    presets = {
+        "default": default,
+        "paper": paper,
+        "transfer": transfer,
+        "options": options,
+        "scale_free": scale_free,
+    }
     if name not in presets:
         raise ValueError(f"There is no preset {name!r}; expected one of {', '.join(NAMES)}.")
     return presets[name](seed)

@@ -2,17 +2,21 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from keras_qan.observations import (
     Generalisation,
     ObservationContext,
+    SlopeDynamics,
     TrainingDynamics,
     loss_history,
     motion_numbers,
 )
+from keras_qan.qan.slope_ratio import SlopeEstimate
 
 
-def context(rate=0.1, momentum=0.9, adaptive=0.0, scale=1.0, **history):
+def context(rate=0.1, momentum=0.9, adaptive=0.0, slope=None, **history):
     values = loss_history.start_history()._replace(**history)
     gain = 0.0 if adaptive else -math.log(1.0 - momentum)
     return ObservationContext(
@@ -24,9 +28,10 @@ def context(rate=0.1, momentum=0.9, adaptive=0.0, scale=1.0, **history):
         decisions_in_part=1.0,
         history=values,
         motion=np.array([-7.0, 0.5, -2.0]),
-        optimizer=np.array([adaptive, gain]),
+        optimizer=np.array([adaptive, gain, float(momentum > 0.0)]),
         num_steps=400.0,
         interval=16.0,
+        slope=slope or SlopeEstimate(),
     )
 
 
@@ -51,6 +56,44 @@ def test_its_numbers_by_hand():
     ]  # fmt: skip
     found = TrainingDynamics()(context(**history))
     assert found.tolist() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_the_state_without_units_by_hand():
+    slope = SlopeEstimate(0.5, 0.125, -1.0, 7, 8, relative_step=0.01, highest=0.6)
+    history = {"now": -1.0, "best": -1.5, "ceiling": math.log(0.4), "last_change": math.log(5.0)}
+    found = SlopeDynamics()(context(slope=slope, **history))
+    expected = [1.0, 0.5, 0.125, 4.0, 0.6, math.log(0.01), 0.0, 1.0]
+    assert found[:8].tolist() == pytest.approx(expected)
+    # What follows is what the other state has behind its rate.
+    assert found[8:].tolist() == TrainingDynamics()(context(**history))[2:].tolist()
+
+
+@pytest.mark.parametrize(
+    "slope",
+    [SlopeEstimate(), SlopeEstimate(3.0, 0.1, slope=1.0), SlopeEstimate(0.5, math.nan, -1.0)],
+    ids=["no steps", "uphill", "no error"],
+)
+def test_a_ratio_that_is_not_known_is_said_not_to_be(slope):
+    found = SlopeDynamics()(context(slope=slope))
+    assert found[:4].tolist() == [0.0, 0.0, 0.0, 0.0]
+    assert np.isfinite(found).all()
+
+
+def test_a_ratio_beyond_all_bounds_is_clipped():
+    slope = SlopeEstimate(-1e9, 1e5, -1.0, 7, 8, relative_step=math.inf)
+    assert SlopeDynamics()(context(slope=slope))[1:4].tolist() == [-3.0, 3.0, -8.0]
+
+
+@settings(max_examples=30)
+@given(st.floats(1e-6, 1e6), st.sampled_from([0.0, 0.9]))
+def test_the_state_without_units_is_the_same_at_every_scale_of_the_rate(scale, momentum):
+    slope = SlopeEstimate(0.5, 0.125, -1.0, 7, 8, relative_step=0.01)
+    ceiling = math.log(0.4)
+    ours, theirs = (
+        SlopeDynamics()(context(0.1 * s, momentum, slope=slope, ceiling=ceiling + math.log(s)))
+        for s in (1.0, scale)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
 
 def test_sgd_with_momentum_counts_as_plain_sgd_with_its_effective_rate():

@@ -6,6 +6,7 @@ a step back restores.
 """
 
 import functools
+import itertools
 
 import keras
 import numpy as np
@@ -14,12 +15,17 @@ import tensorflow as tf
 
 from keras_qan import Policy, QANCallback
 from keras_qan.pretraining.batched_control import ActionChooser, BatchedController, Rollout, branch
+from keras_qan.pretraining.batched_network import BatchedNetwork
+from keras_qan.pretraining.batched_slope import estimate
 from keras_qan.pretraining.batched_training import BatchedOptimizers, Population
 from keras_qan.pretraining.policy_iteration import no_override
-from keras_qan.pretraining.tasks import TaskTemplate
+from keras_qan.pretraining.tasks import CHAIN_SYMBOLS, TaskTemplate
 from keras_qan.qan import presets
 from keras_qan.qan.config import CallbackConfig
 from keras_qan.qan.decision_schedule import dense_decisions
+from keras_qan.qan.descent_check import DescentCheck
+from keras_qan.qan.fit_hooks import FitHooks
+from keras_qan.qan.slope_ratio import SlopeMeter, estimate_of
 from keras_qan.qan.step_back_guard import StepBackGuard
 
 # Each population is compiled as one program.
@@ -27,13 +33,19 @@ pytestmark = pytest.mark.slow
 
 NUM_STEPS, SEED = 40, 5
 
-SGD, ADAM, ADAMW = (0.0, 0.9, 0.0), (1.0, 0.9, 0.0), (1.0, 0.9, 0.05)
+#: Steps of a training of some twenty decisions, each of five steps or more.
+LONGER = 120
+
+SGD, ADAM, ADAMW = (0.0, 0.9, 0.0, 0.0, 0.0), (1.0, 0.9, 0.0, 0.0, 0.0), (1.0, 0.9, 0.05, 0.0, 0.0)
+RMSPROP, LION = (1.0, 0.0, 0.0, 1.0, 0.0), (1.0, 0.9, 0.0, 0.0, 1.0)
 
 
 def template(source="clusters", **other):
     values = {"num_features": 6, "num_outputs": 3, "hidden": (8, 5), "batch_size": 8}
     if source == "digits":
         values |= {"num_features": 64, "num_outputs": 10}
+    if source == "chains":
+        values |= {"num_features": 80, "num_outputs": 10, "hidden": (7,), "kind": "lstm"}
     return TaskTemplate(source, **(values | {"num_train": 64, "num_validation": 32} | other))
 
 
@@ -41,40 +53,64 @@ def optimizers(kind, size):
     return BatchedOptimizers(*(tf.fill([size], value) for value in kind))
 
 
+def advance(population, data, weights, kind, rates, num_steps=NUM_STEPS):
+    """The result of whole trainings, all of whose steps are measured."""
+    return population.advance(
+        data, weights, optimizers(kind, population.size), rates, SEED, 0, num_steps
+    )  # fmt: skip
+
+
 def keras_twin(population, weights, task, member, kind, rate):
     """The Keras model that a member of the population is."""
-    shape = (8, 8, 1) if task.convolutional else (task.num_features,)
-    inputs = keras.Input(shape)
-    x = inputs
-    for number, units in enumerate(task.hidden):
-        if task.convolutional:
+    inputs = x = keras.Input(input_shape(task))
+    if task.kind == "lstm":
+        x = keras.layers.LSTM(*task.hidden, return_sequences=True)(x)
+    for number, units in enumerate(task.hidden if task.kind != "lstm" else ()):
+        if task.kind == "convolutions":
             x = keras.layers.Conv2D(units, 3, 2, "same", name=f"kernel_{number}")(x)
         else:
             x = keras.layers.Dense(units, name=f"kernel_{number}")(x)
-        if task.batch_norm:
+        if task.norm == "batch":
             x = keras.layers.BatchNormalization(name=f"norm_{number}")(x)
+        if task.norm == "layer":
+            x = keras.layers.LayerNormalization(name=f"norm_{number}")(x)
         x = keras.layers.Activation(
             (lambda v: keras.activations.gelu(v, approximate=True))
             if task.activation == "gelu"
             else task.activation
         )(x)
-    if task.convolutional:
+    if task.kind == "convolutions":
         x = keras.layers.Flatten()(x)
     outputs = keras.layers.Dense(task.num_outputs, name="head")(x)
     model = keras.Model(inputs, outputs)
     values = [v[member].numpy() for v in weights.trainable]
+    if task.kind == "lstm":  # Keras has inputs and state apart, and 1 in the bias of "stays"
+        kernel, bias, *head = values
+        ones = np.repeat([0.0, 1.0, 0.0, 0.0], len(kernel[0]) // 4)
+        values = [kernel[:CHAIN_SYMBOLS], kernel[CHAIN_SYMBOLS:], bias + ones, *head]
     for variable in model.trainable_variables:
         variable.assign(np.reshape(values.pop(0), variable.shape))
-    adaptive, momentum, decay = kind
+    adaptive, momentum, decay, is_rmsprop, is_lion = kind
     optimizer = keras.optimizers.SGD(rate, momentum=momentum)
-    if adaptive:
+    if is_rmsprop:
+        optimizer = keras.optimizers.RMSprop(rate)
+    elif is_lion:
+        optimizer = keras.optimizers.Lion(rate)
+    elif adaptive:
         optimizer = keras.optimizers.AdamW(rate, weight_decay=decay)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, keras.losses.MeanSquaredError() if task.is_regression else loss)
     return model
 
 
-def batches(population, data, task, member):
+def input_shape(task):
+    """The shape of one example for Keras."""
+    length = task.num_features // CHAIN_SYMBOLS
+    shapes = {"convolutions": (8, 8, 1), "lstm": (length, CHAIN_SYMBOLS)}
+    return shapes.get(task.kind, (task.num_features,))
+
+
+def batches(population, data, task, member, num_steps=NUM_STEPS):
     """The batches that the population's member sees, in its own drawing of them."""
     group = member // population.members
     x, y = data.x[group].numpy(), data.y[group].numpy()
@@ -82,10 +118,9 @@ def batches(population, data, task, member):
         tf.random.stateless_uniform(
             [population.num_tasks, task.batch_size], [SEED, step], 0, task.num_train, tf.int32
         )[group].numpy()
-        for step in range(NUM_STEPS)
+        for step in range(num_steps)
     ]
-    if task.convolutional:
-        x = x.reshape(-1, 8, 8, 1)
+    x = x.reshape(-1, *input_shape(task))
     return tf.data.Dataset.from_tensor_slices((x[np.array(rows)], y[np.array(rows)]))
 
 
@@ -93,8 +128,10 @@ CASES = {
     "sgd": (template(), SGD, 0.05),
     "adam": (template(activation="tanh"), ADAM, 0.01),
     "adamw, regression": (template("regression", activation="gelu"), ADAMW, 0.01),
-    "batch norm": (template("teacher", batch_norm=True), SGD, 0.05),
-    "convolutions": (template("digits", convolutional=True, hidden=(2, 3)), ADAM, 0.01),
+    "batch norm": (template("teacher", norm="batch"), SGD, 0.05),
+    "convolutions": (template("digits", kind="convolutions", hidden=(2, 3)), ADAM, 0.01),
+    "layer norm, rmsprop": (template("teacher", norm="layer", activation="tanh"), RMSPROP, 0.003),
+    "lstm, lion": (template("chains"), LION, 0.003),
 }
 
 
@@ -105,60 +142,97 @@ def test_a_member_of_a_population_trains_as_keras_trains_it(case):
     data, weights = population.draw_tasks(SEED)
     member = 3
     model = keras_twin(population, weights, task, member, kind, rate)
-    after, first, rest = population.advance(
-        data, weights, optimizers(kind, 4), tf.fill([4], rate), SEED, 0, NUM_STEPS
+    after, first, rest, measured = advance(population, data, weights, kind, tf.fill([4], rate))
+    meter = MeasuringEveryStep()
+    history = model.fit(
+        batches(population, data, task, member), shuffle=False, verbose=0, callbacks=[meter]
     )
-    history = model.fit(batches(population, data, task, member), shuffle=False, verbose=0)
     mean = (float(first[member]) + (NUM_STEPS - 1) * float(rest[member])) / NUM_STEPS
     assert mean == pytest.approx(history.history["loss"][0], rel=1e-3)
-    validation_x = data.validation_x[1].numpy()
-    if task.convolutional:
-        validation_x = validation_x.reshape(-1, 8, 8, 1)
+    found, ours = meter.rows, measured.sums[member].numpy()
+    pairs = np.array([(s[0], e[1]) for s, e in itertools.pairwise(found)])
+    assert ours[0] == len(pairs) == NUM_STEPS - 1
+    assert ours[1:3] == pytest.approx(pairs.sum(axis=0), rel=2e-2, abs=1e-4)
+    slope = estimate(measured, np.zeros(4))
+    expected = estimate_of(np.array(found))
+    assert slope.ratio[member] == pytest.approx(expected.ratio, abs=0.02)
+    assert slope.error[member] == pytest.approx(expected.error, rel=0.05)
+    validation_x = data.validation_x[1].numpy().reshape(-1, *input_shape(task))
     expected = model.evaluate(validation_x, data.validation_y[1].numpy(), verbose=0)
     assert population.validate(data, after)[member] == pytest.approx(expected, rel=2e-3)
+
+
+class MeasuringEveryStep(keras.callbacks.Callback):
+    """Keeps the rows of a slope meter, of all steps."""
+
+    def on_train_begin(self, logs=None):
+        self.meter, self.rows = SlopeMeter(self.model), []
+        self.model.optimizer.build(self.model.trainable_variables)
+        self.meter.open()
+        self.meter.begin()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.meter.add_step()
+        self.rows.append(np.array(self.meter._rows[-1]))
+
+
+def test_dropout_leaves_out_a_share_and_the_same_units_for_all_members_of_a_task():
+    task = template(hidden=(400,), dropout=0.25)
+    network = BatchedNetwork(task)
+    masks = [network._mask((6, 8, 400), tf.constant([SEED, step]), 3).numpy() for step in (1, 2)]
+    np.testing.assert_allclose(np.unique(masks[0]), [0.0, 4.0 / 3.0])
+    assert masks[0].mean() == pytest.approx(1.0, abs=0.05)
+    np.testing.assert_array_equal(masks[0][0], masks[0][2])
+    assert not np.array_equal(masks[0][2], masks[0][3])
+    assert not np.array_equal(masks[0], masks[1])
+    data, weights = Population(task, 2, 3).draw_tasks(SEED)
+    outputs = [network(weights.trainable, [], data.x[:1, :8].numpy().repeat(6, 0))[0] for _ in "ab"]
+    np.testing.assert_array_equal(*outputs)  # none is left out where nothing is learned
 
 
 @functools.cache
 def controlled_population():
     """A population of one training with the shipped settings, compiled once for all tests."""
-    settings = presets.transfer()
+    settings = presets.scale_free()
     return BatchedController(
         Population(template(), num_tasks=1, members=1), settings["actions"],
         settings["rate_bounds"], settings["observations"], settings["schedule"],
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("rate", "reports"), [(0.003, 5), (0.05, 5), (0.05, 0), (40.0, 5)])
+@pytest.mark.parametrize(("rate", "reports"), [(0.003, 5), (0.05, 5), (0.05, 0), (2.0, 5)])
 def test_the_callback_controls_a_keras_model_as_the_population_is_controlled(
     rate, reports, monkeypatch
 ):
     """Same states, same actions, same rates: a policy learned in the one holds in the other."""
-    # The limits of step backs are the callback's alone.
+    # The limits of step backs and of rates are the callback's alone.
     monkeypatch.setattr(StepBackGuard, "allows", lambda *_: True)
+    monkeypatch.setattr(StepBackGuard, "is_too_late", lambda *_: False)
+    monkeypatch.setattr(DescentCheck, "contradicts", lambda *_: False)
+    monkeypatch.setattr(FitHooks, "_follows_slope", False)
     task, controller = template(), controlled_population()
     population = controller.population
     data, weights = population.draw_tasks(SEED)
-    settings = presets.transfer()
+    settings = presets.scale_free()
     agent = settings["agent"]
     size = sum(part.size(2) for part in settings["observations"])
     agent.build(size, len(settings["actions"]))
     # Parameters with which every action is taken now and then.
-    rng = np.random.default_rng(4)
+    rng = np.random.default_rng(6)
     parameters = {n: v + 0.3 * rng.normal(size=v.shape) for n, v in agent.parameters().items()}
     parameters["normaliser/count"] = np.float32(100.0)
     parameters["normaliser/squares"] = np.full(size, 400.0, np.float32)
     agent.adopt(parameters)
     episodes = controller.run(
-        (data, weights), optimizers(SGD, 1), np.array([rate]), NUM_STEPS, SEED,
+        (data, weights), optimizers(SGD, 1), np.array([rate]), LONGER, SEED,
         ActionChooser(agent.action_scores, no_override(1)), reports,
     )  # fmt: skip
     rows = episodes.decisions
     assert len(set(rows.actions[:, 0])) > 1
 
     model = keras_twin(population, weights, task, 0, SGD, rate)
-    policy = Policy(CallbackConfig(**presets.transfer()), parameters, {})
-    # A population has no slope ratio.
-    callback = QANCallback(policy=policy, raises_by_slope=False)
+    policy = Policy(CallbackConfig(**presets.scale_free()), parameters, {})
+    callback = QANCallback(policy=policy)
     states, rates, decisions, first_losses = [], [], [], []
     record = callback.state.record_decision
 
@@ -175,14 +249,14 @@ def test_the_callback_controls_a_keras_model_as_the_population_is_controlled(
             first_losses.append(callback._running.first_loss)
 
     validation = (data.validation_x[0].numpy(), data.validation_y[0].numpy())
-    epochs = {"epochs": reports, "steps_per_epoch": NUM_STEPS // reports} if reports else {}
+    epochs = {"epochs": reports, "steps_per_epoch": LONGER // reports} if reports else {}
     model.fit(
-        batches(population, data, task, 0), shuffle=False, verbose=0, callbacks=[callback, Note()],
-        validation_data=validation if reports else None, **epochs,
+        batches(population, data, task, 0, LONGER), shuffle=False, verbose=0,
+        callbacks=[callback, Note()], validation_data=validation if reports else None, **epochs,
     )  # fmt: skip
-    at = dense_decisions(NUM_STEPS)
-    middles = (np.array(at) + np.array([*at[1:], NUM_STEPS])) / 2 / NUM_STEPS
-    shares = 0.5 * (1.0 + np.cos(np.pi * middles))
+    at = dense_decisions(LONGER, 5)
+    middles = (np.array(at) + np.array([*at[1:], LONGER])) / 2 / LONGER
+    shares = np.minimum(1.0, 2.0 * (1.0 - middles))
     np.testing.assert_allclose(np.array(rates)[at], rows.rates[:, 0] * shares, rtol=1e-3)
     np.testing.assert_allclose(np.array(states)[at], rows.states[:, 0], rtol=2e-2, atol=2e-2)
     assert [decision.action for decision in decisions] == rows.actions[:, 0].tolist()
@@ -204,7 +278,7 @@ def test_members_of_a_task_are_the_same_training_until_their_rates_differ():
     population = Population(template(), num_tasks=2, members=3)
     data, weights = population.draw_tasks(SEED)
     rates = tf.constant([0.1] * 3 + [0.1, 0.1, 0.2])
-    after, _, _ = population.advance(data, weights, optimizers(SGD, 6), rates, SEED, 0, 5)
+    after, *_ = advance(population, data, weights, SGD, rates, num_steps=5)
     kernel = after.trainable[0].numpy()
     np.testing.assert_array_equal(kernel[0], kernel[2])
     np.testing.assert_array_equal(kernel[3], kernel[4])
@@ -214,7 +288,7 @@ def test_members_of_a_task_are_the_same_training_until_their_rates_differ():
 
 def test_a_branched_training_goes_on_as_the_unbroken_one():
     task = template()
-    settings = presets.transfer()
+    settings = presets.scale_free()
     hold = 2
 
     def play(members, first, last, state, rollout, controller):

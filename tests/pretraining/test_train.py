@@ -14,6 +14,7 @@ import pytest
 
 from keras_qan import Policy, QANCallback
 from keras_qan.experiments import policy as experiment
+from keras_qan.observations import Generalisation, SlopeDynamics
 from keras_qan.parallel import LocalExecutor, make_executor
 from keras_qan.parallel.factory import count_threads
 from keras_qan.parallel.processes import ProcessExecutor
@@ -50,9 +51,9 @@ def tiny(monkeypatch):
     monkeypatch.setattr(held_out, "tune_schedules", functools.cache(held_out.tune_schedules))
 
 
-def train_here(directory, rounds, seed=3, engine=None):
+def train_here(directory, rounds, seed=3, **named):
     return train.train_policy(
-        directory, rounds=rounds, evaluate_every=1, seed=seed, command="python here", engine=engine
+        directory, rounds=rounds, evaluate_every=1, seed=seed, command="python here", **named
     )
 
 
@@ -76,12 +77,28 @@ def test_a_policy_is_trained_kept_and_gone_on_with(tiny, tmp_path, monkeypatch):
     lines = (tmp_path / "b" / "rounds.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert [row["round"] for row in rows] == [1, 2]
-    best = min(row["mean"] for row in rows)
+    best = min(rows, key=lambda row: row["mean"] + row["worst_tenth"])["mean"]
     assert again.provenance["score"]["mean"] == best
     assert again.provenance["command"] == "python here"
     assert QANCallback(policy=Policy.load(tmp_path / "b" / "best.qan")).explore is False
     with pytest.raises(ValueError, match=r"training with seed=3, and seed=4"):
         train_here(tmp_path / "b", 3, seed=4)
+    with pytest.raises(ValueError, match=r"training with preset=transfer, and preset=scale_free"):
+        train_here(tmp_path / "b", 3, preset="scale_free")
+
+
+@pytest.mark.slow
+def test_a_policy_is_trained_on_a_state_without_units(tiny, tmp_path):
+    policy = train_here(tmp_path, 1, preset="scale_free")
+    assert policy.provenance["preset"] == "scale_free"
+    assert [type(part) for part in policy.settings.observations] == [SlopeDynamics, Generalisation]
+    assert policy.settings.raises_by_slope is False
+
+
+def test_the_worst_tenth_counts_beside_the_mean():
+    # Of 21 cells the worst three.
+    found = train.summarize(np.arange(21.0).reshape(7, 3))
+    assert found == {"median": 10.0, "mean": 10.0, "worst_tenth": 19.0, "worst": 20.0}
 
 
 @pytest.mark.slow
@@ -137,7 +154,7 @@ def test_workers_are_asked_for_the_rounds_that_are_next_with_the_agent_as_it_is(
     found = populations(training, 5, Engine())
     assert [call.pop("number") for call in found] == [2, 3, 4]
     np.testing.assert_array_equal(found[0].pop("parameters")["network/0"], [1.0, 1.0])
-    assert found[0] == {"seed": 7, "templates": (TINY,)}
+    assert found[0] == {"seed": 7, "templates": (TINY,), "preset": "transfer"}
 
 
 def test_the_experiment_trains_on_the_workers_that_its_flags_ask_for(tmp_path, monkeypatch):
@@ -187,8 +204,9 @@ def test_what_an_action_missed_is_a_share_of_what_the_task_allows():
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_task_follows_from_its_seed_and_is_standardised(source):
-    digits = {"num_features": 64, "num_outputs": 10} if source == "digits" else {}
-    values = {"num_features": 6, "num_outputs": 3, "hidden": (4,)} | digits
+    fixed = {"digits": 64, "chains": 80}
+    own = {"num_features": fixed[source], "num_outputs": 10} if source in fixed else {}
+    values = {"num_features": 6, "num_outputs": 3, "hidden": (4,)} | own
     template = TaskTemplate(source, num_train=300, num_validation=100, **values)
     (train, held), (again, _) = (draw_task(template, np.random.default_rng(1)) for _ in range(2))
     np.testing.assert_array_equal(train.x, again.x)
@@ -198,7 +216,7 @@ def test_a_task_follows_from_its_seed_and_is_standardised(source):
     if template.is_regression:
         assert train.y.shape == (300, 3)
     else:
-        assert set(train.y) <= set(range(template.num_outputs))
+        assert set(train.y.ravel()) <= set(range(template.num_outputs))
 
 
 @pytest.mark.parametrize("kind", set(KINDS))
@@ -206,6 +224,6 @@ def test_initial_rates_reach_from_far_too_low_to_far_too_high(kind):
     rng = np.random.default_rng(0)
     rates = [draw_rate(kind, rng) for _ in range(2000)]
     low, high = policy_iteration.ADAM_RATES if kind.adaptive else policy_iteration.SGD_RATES
-    gain = 1.0 if kind.adaptive else 1.0 - kind.momentum
+    gain = 0.2 if kind.is_lion else 1.0 if kind.adaptive else 1.0 - kind.momentum
     assert min(rates) == pytest.approx(low * gain, rel=0.1)
     assert max(rates) == pytest.approx(high * gain, rel=0.1)
