@@ -302,9 +302,9 @@ class BatchedController:
         action_set = action_set or self.action_set
         effect = apply_action(action_set, actions, state.rates, context.progress)
         jumped = loss_history.has_jumped(state.rates.history) & action_set.can_step_back
-        same = ~(effect.restores | ~np.isclose(effect.state.rates, state.rates.rates))
-        # As `RaiseGate.measure_again` does: a short window goes on where nothing changed.
-        goes_on = same & (context.interval <= PAIRS_TO_BE_SURE)
+        # As `SlopeWindow.measure_again` has it: a short window goes on where nothing changed.
+        is_same = ~effect.restores & np.isclose(effect.state.rates, state.rates.rates)
+        goes_on = is_same & (context.interval <= PAIRS_TO_BE_SURE)
         state = state._replace(measured=forget(state.measured, goes_on))
         state = self._apply(state, rollout.optimizers, effect)
         losses = state.rates.history.now
