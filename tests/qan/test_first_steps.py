@@ -11,6 +11,7 @@ from keras_qan import QANCallback
 from keras_qan.actions import Hold, StepBack
 from keras_qan.agents.scripted import ConstantAgent
 from keras_qan.observations import CurrentLearningRate
+from keras_qan.qan import presets
 from keras_qan.qan.controller import Controller
 from keras_qan.qan.episode import Episode
 from keras_qan.qan.first_steps import FirstSteps
@@ -212,3 +213,35 @@ def test_from_a_thousand_times_the_default_rate_a_fit_ends_as_from_the_default(c
 def test_from_the_default_rate_nothing_is_taken_back(capsys):
     fit(1e-3, QANCallback(), verbose=2)
     assert "taken back" not in capsys.readouterr().out
+
+
+def without_units(explore=False):
+    """A callback that holds the rate; its state has the slope ratio, and no limit is asked for."""
+    callback = QANCallback(**(presets.scale_free() | {"agent": ConstantAgent(2)}))
+    callback.explore = explore
+    return callback
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("explore", [False, True])
+def test_a_policy_that_sees_the_slope_ratio_begins_again_too_unless_it_learns(explore, capsys):
+    fit(1.0, without_units(explore), verbose=2)
+    assert ("They are taken back" in capsys.readouterr().out) is not explore
+
+
+@pytest.mark.slow
+def test_a_state_without_units_has_the_ratio_in_it_as_soon_as_it_is_measured():
+    seen = []
+
+    class Seeing(ConstantAgent):
+        def act(self, observation, explore):
+            seen.append(np.array(observation))
+            return super().act(observation, explore)
+
+    callback = QANCallback(**(presets.scale_free() | {"agent": Seeing(2)}))
+    callback.explore = False
+    fit(1e-3, callback)
+    known = [state[0] for state in seen]
+    half = [state[8] < 0.5 for state in seen]  # where the ratio is measured
+    assert known == [0.0, *(float(is_early) for is_early in half[:-1])]
+    assert {state.shape for state in seen} == {(27,)}
