@@ -22,6 +22,19 @@ def read_rows(path: Path) -> list[Row]:
     return [json.loads(line) for line in lines if line]
 
 
+def keep_rows(path: Path, rows: Iterable[Row], *key: str) -> list[Row]:
+    """Write rows into a file, in the place of those of the same key, and return all of it.
+
+    Args:
+      path: of the JSON lines.
+      rows: to keep.
+      key: names of the values that tell one measurement from another.
+    """
+    found = {tuple(row[name] for name in key): row for row in (*read_rows(path), *rows)}
+    path.write_text("".join(json.dumps(row) + "\n" for row in found.values()), encoding="utf-8")
+    return list(found.values())
+
+
 class Records:
     """The rows of a file, each written as it is found.
 

@@ -56,9 +56,9 @@ def report(rows: list[Row], own_rows: list[Row]) -> str:
         chosen = [row for row in own_rows if row["task"] == name and row["steps"] == STEPS]
         own = Trainings(name, chosen)
         once, cells = own.scores("qan"), []
-        for row in rows:
+        for row in (row for row in rows if row["task"] == name):
             best = best_start(own, row["seed"])
-            if row["task"] == name and row["seed"] in once and best is not None:
+            if best is not None:
                 cells.append([once[row["seed"]], best, *(after(row, b) for b in BUDGETS)])
         if not cells:
             continue

@@ -11,7 +11,6 @@ the default rate, and the best of five by validation, from 0.01 to 100 times it.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from horizons import KEPT as OWN_LINES
 from more_tasks import ALL_TASKS, DEFAULT_RATES
 from search_report import BUDGETS, STEPS, after, report
 
-from benchmarks.common.records import Records, Row, read_rows
+from benchmarks.common.records import Records, Row, keep_rows, read_rows
 from benchmarks.common.scores import log_score
 from benchmarks.common.tables import replace_block
 
@@ -74,10 +73,8 @@ def main(_: list[str]) -> None:
         print(name, seed, *(f"{after(row, budget):.3f}" for budget in BUDGETS), flush=True)
     own = read_rows(OWN_LINES)
     if _WRITE.value:
-        found = {tuple(row[key] for key in KEYS): row for row in read_rows(KEPT) + records.rows}
-        KEPT.write_text("".join(json.dumps(row) + "\n" for row in found.values()), encoding="utf-8")
+        table = report(keep_rows(KEPT, records.rows, *KEYS), own)
         text = RESULTS.read_text(encoding="utf-8")
-        table = report(list(found.values()), own)
         RESULTS.write_text(
             replace_block(text, "versus_search", table, RESULTS.name), encoding="utf-8"
         )

@@ -28,7 +28,7 @@ from more_tasks import ALL_TASKS, DEFAULT_RATES, MORE_TASKS
 from workers import MARK, Workers
 from zero_shot_report import report
 
-from benchmarks.common.records import Records, Row, read_rows
+from benchmarks.common.records import Records, Row, keep_rows
 from benchmarks.common.scores import log_score
 from benchmarks.common.tables import replace_block
 
@@ -93,13 +93,9 @@ def train(key: Key, benches: dict[str, Bench]) -> Row:
 
 def keep(rows: list[Row]) -> None:
     """Keep rows, in the place of those of the same trainings, and write the tables."""
-    found = {tuple(row[key] for key in KEYS): row for row in read_rows(KEPT)}
-    for row in rows:
-        kept = {key: value for key, value in row.items() if key not in ("rates", "seconds")}
-        found[tuple(row[key] for key in KEYS)] = kept
-    KEPT.write_text("".join(json.dumps(row) + "\n" for row in found.values()), encoding="utf-8")
+    short = [{k: v for k, v in row.items() if k not in ("rates", "seconds")} for row in rows]
+    tables = report(keep_rows(KEPT, short, *KEYS))
     text = RESULTS.read_text(encoding="utf-8")
-    tables = report(list(found.values()))
     RESULTS.write_text(replace_block(text, "zero_shot", tables, RESULTS.name), encoding="utf-8")
 
 

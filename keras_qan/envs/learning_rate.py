@@ -137,8 +137,9 @@ class LearningRateEnv(gymnasium.Env[np.ndarray, np.int64]):
         drawn, rate = int(rng.integers(2**31 - 1)), draw_rate(kind, rng)
         controller = self._controller(template)
         data, weights = controller.population.draw_tasks(drawn)
-        rollout = controller.rollout(
-            data, batch_optimizers([kind], 1), num_steps, drawn, draw_validations(rng)
+        reports = draw_validations(rng)
+        rollout = Rollout(
+            data, batch_optimizers([kind], 1), num_steps, drawn, reports, controller.fewest
         )
         state = controller.initial_state(weights, np.array([rate]))
         self._training = _Training(controller, rollout, state)

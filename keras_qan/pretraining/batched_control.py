@@ -132,7 +132,8 @@ class RolloutState(NamedTuple):
       rates: learning rates and losses, on the host.
       first_loss: of the first step.
       interval_loss: mean since the last decision.
-      measured: of the slope ratio since the last decision, or longer where nothing changed.
+      measured: of the slope ratio since the last decision, or longer where nothing changed; None
+        where no observation asks for it.
       highest_slope: the highest lower bound of the ratio so far.
     """
 
@@ -145,7 +146,7 @@ class RolloutState(NamedTuple):
     rates: RateState
     first_loss: np.ndarray
     interval_loss: np.ndarray
-    measured: SlopeSums
+    measured: SlopeSums | None
     highest_slope: np.ndarray
 
 
@@ -155,7 +156,7 @@ def branch(state: RolloutState, members: int) -> RolloutState:
     def repeat(value: Any) -> Any:
         if isinstance(value, np.ndarray):
             return np.repeat(value, members, axis=0)
-        return tf.repeat(value, members, axis=0)
+        return None if value is None else tf.repeat(value, members, axis=0)
 
     return tf.nest.map_structure(repeat, state)
 
@@ -172,6 +173,7 @@ class BatchedController:
 
     Attributes:
       action_set: the actions, within the bounds.
+      fewest: steps between decisions at least; see `Rollout`.
     """
 
     def __init__(
@@ -187,8 +189,8 @@ class BatchedController:
         self.schedule = schedule
         self.observations = tuple(observations)
         self.action_set = ActionSet(self.actions, rate_bounds)
-        measures = any(part.needs_slope_window for part in self.observations)
-        self._fewest = {"fewest": FEWEST_STEPS} if measures else {}
+        self._measures = any(part.needs_slope_window for part in self.observations)
+        self.fewest = FEWEST_STEPS if self._measures else 2
         # Of a function object of its own, as TensorFlow counts how often one is traced.
         self._motion_sums, self._change_weights = (
             tf.function(functools.partial(function), autograph=False, jit_compile=True)
@@ -208,21 +210,10 @@ class BatchedController:
         """Train the population from the first step to the last."""
         data, weights = task
         state = self.initial_state(weights, initial_rates)
-        rollout = self.rollout(data, optimizers, num_steps, seed, num_validations)
+        rollout = Rollout(data, optimizers, num_steps, seed, num_validations, self.fewest)
         state, rows = self.train(state, rollout, chooser, 0, len(rollout.decisions))
         columns = (np.stack(column) for column in zip(*rows, strict=True))
         return BatchedEpisodes(DecisionRow(*columns), self.scores(rollout, state))
-
-    def rollout(
-        self,
-        data: BatchedData,
-        optimizers: BatchedOptimizers,
-        num_steps: int,
-        seed: int,
-        num_validations: int = 0,
-    ) -> Rollout:
-        """Return a training whose decisions are as far apart as the observations ask for."""
-        return Rollout(data, optimizers, num_steps, seed, num_validations, **self._fewest)
 
     def initial_state(self, weights: BatchedWeights, initial_rates: np.ndarray) -> RolloutState:
         """Return a population before its first step."""
@@ -239,7 +230,7 @@ class BatchedController:
             rates=RateState(rates, rates, rates, history),
             first_loss=np.ones_like(rates),
             interval_loss=np.ones_like(rates),
-            measured=no_steps(weights.trainable),
+            measured=no_steps(weights.trainable) if self._measures else None,
             highest_slope=np.zeros_like(rates),
         )
 
@@ -302,10 +293,11 @@ class BatchedController:
         action_set = action_set or self.action_set
         effect = apply_action(action_set, actions, state.rates, context.progress)
         jumped = loss_history.has_jumped(state.rates.history) & action_set.can_step_back
-        # As `SlopeWindow.measure_again` has it: a short window goes on where nothing changed.
-        is_same = ~effect.restores & np.isclose(effect.state.rates, state.rates.rates)
-        goes_on = is_same & (context.interval <= PAIRS_TO_BE_SURE)
-        state = state._replace(measured=forget(state.measured, goes_on))
+        if state.measured is not None:
+            # As `SlopeWindow.measure_again` has it: a short window goes on where nothing changed.
+            is_same = ~effect.restores & np.isclose(effect.state.rates, state.rates.rates)
+            goes_on = is_same & (context.interval <= PAIRS_TO_BE_SURE)
+            state = state._replace(measured=forget(state.measured, goes_on))
         state = self._apply(state, rollout.optimizers, effect)
         losses = state.rates.history.now
         row = DecisionRow(np.zeros(0), effect.action, state.rates.rates, losses, ~jumped)
@@ -365,7 +357,10 @@ class BatchedController:
             watched, state.watched, state.change, state.initial_watched
         )
         motion = np.mean(motion_numbers(sums.numpy(), context.taken), axis=0)  # [P, 3]
-        slope = estimate(state.measured, state.highest_slope)
+        slope = None
+        if state.measured is not None:
+            slope = estimate(state.measured, state.highest_slope)
+            state = state._replace(highest_slope=slope.highest)
         situation = ObservationContext(
             kernels=[],
             rate=state.rates.rates,
@@ -383,7 +378,7 @@ class BatchedController:
         parts = [np.asarray(part(situation), np.float32) for part in self.observations]
         states = np.concatenate(parts, axis=-1)
         states = np.where(np.isfinite(states), states, np.float32(0.0))
-        return state._replace(change=change, highest_slope=slope.highest), states
+        return state._replace(change=change), states
 
     def _apply(
         self, state: RolloutState, optimizers: BatchedOptimizers, effect: Effect

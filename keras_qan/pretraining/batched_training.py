@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_qan.pretraining.batched_network import BatchedNetwork, BatchedWeights
-from keras_qan.pretraining.batched_slope import SlopeSums, add_step, no_steps
+from keras_qan.pretraining.batched_slope import SlopeSums, add_step
 from keras_qan.pretraining.tasks import TaskTemplate, draw_task
 
 #: Keras's settings of the optimizers that are reimplemented here.
@@ -98,7 +98,7 @@ class Population:
         *,
         measured: SlopeSums | None = None,
         measured_from: int = 0,
-    ) -> tuple[BatchedWeights, tf.Tensor, tf.Tensor, SlopeSums]:
+    ) -> tuple[BatchedWeights, tf.Tensor, tf.Tensor, SlopeSums | None]:
         """Train from step `begin` to step `end` (not included) at constant rates `[P]`.
 
         Args:
@@ -109,7 +109,7 @@ class Population:
           seed: of the order of the examples and of dropout.
           begin: the first step.
           end: the one after the last.
-          measured: of the slope ratio so far. Defaults to nothing.
+          measured: of the slope ratio so far. Defaults to None: it is not measured.
           measured_from: the first step that is measured. Defaults to 0.
 
         Returns:
@@ -118,7 +118,6 @@ class Population:
         """
         steps = tf.constant([begin, end, measured_from], tf.int32)
         drawn = tf.constant(seed, tf.int32)
-        measured = measured or no_steps(weights.trainable)
         return self._advance(data, weights, optimizers, rates, drawn, steps, measured)
 
     def _advance_graph(
@@ -129,19 +128,19 @@ class Population:
         rates: tf.Tensor,
         seed: tf.Tensor,
         steps: tf.Tensor,
-        measured: SlopeSums,
-    ) -> tuple[BatchedWeights, tf.Tensor, tf.Tensor, SlopeSums]:
-        carried = weights, measured
+        measured: SlopeSums | None,
+    ) -> tuple[BatchedWeights, tf.Tensor, tf.Tensor, SlopeSums | None]:
+        carried = (weights,) if measured is None else (weights, measured)
 
         def body(step: tf.Tensor, *state: Any) -> Any:
             flat, (first, total) = state[:-2], state[-2:]
-            now, sums = tf.nest.pack_sequence_as(carried, flat)
+            now, *sums = tf.nest.pack_sequence_as(carried, flat)
             after, loss, gradient, update = self._step(data, now, optimizers, rates, seed, step)
             counts = tf.cast(step >= steps[2], tf.float32)
-            sums = add_step(sums, gradient, update, after.trainable, counts)
+            sums = [add_step(each, gradient, update, after.trainable, counts) for each in sums]
             first = tf.where(step == steps[0], loss, first)
             total = total + tf.where(step == steps[0], 0.0, loss)
-            return (step + 1, *tf.nest.flatten((after, sums)), first, total)
+            return (step + 1, *tf.nest.flatten((after, *sums)), first, total)
 
         zeros = tf.zeros([self.size])
         result = tf.while_loop(
@@ -150,8 +149,8 @@ class Population:
             (steps[0], *tf.nest.flatten(carried), zeros, zeros),
         )
         count = tf.cast(steps[1] - steps[0] - 1, tf.float32)
-        weights, measured = tf.nest.pack_sequence_as(carried, result[1:-2])
-        return weights, result[-2], result[-1] / count, measured
+        weights, *sums = tf.nest.pack_sequence_as(carried, result[1:-2])
+        return weights, result[-2], result[-1] / count, sums[0] if sums else None
 
     def _step(
         self,

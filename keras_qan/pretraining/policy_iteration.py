@@ -15,6 +15,7 @@ from keras_qan.pretraining.batched_control import (
     WORST,
     ActionChooser,
     BatchedController,
+    Rollout,
     RolloutState,
     branch,
 )
@@ -122,6 +123,7 @@ class PolicyTraining:
       templates: of tasks and networks. Defaults to `TRAINING`.
       noise: the probability of a random action before the branching. Defaults to 0.15.
       schedule: factor of every rate. Defaults to none.
+      preset: the name of the settings that all these are of. Defaults to "transfer".
     """
 
     def __init__(
@@ -136,7 +138,9 @@ class PolicyTraining:
         templates: Sequence[TaskTemplate] = TRAINING,
         noise: float = 0.15,
         schedule: Schedule | None = None,
+        preset: str = "transfer",
     ) -> None:
+        self.preset = preset
         self.actions, self.agent, self.rate_bounds = tuple(actions), agent, rate_bounds
         self.schedule = schedule
         self.observations = tuple(observations)
@@ -203,7 +207,7 @@ class PolicyTraining:
         many = self.controller_for(template, tasks, members)
         data, weights = one.population.draw_tasks(seed)
         reports = draw_validations(rng)
-        rollout = one.rollout(data, batch_optimizers(kinds, 1), num_steps, seed, reports)
+        rollout = Rollout(data, batch_optimizers(kinds, 1), num_steps, seed, reports, one.fewest)
         at = int(rng.integers(len(rollout.decisions)))
         noise = rng.random((at, tasks)) < self.noise
         random = np.where(noise, rng.integers(members, size=(at, tasks)), -1)
@@ -215,7 +219,9 @@ class PolicyTraining:
         def override(number: int) -> np.ndarray:
             return every if number == at else default
 
-        rollout = many.rollout(data, batch_optimizers(kinds, members), num_steps, seed, reports)
+        rollout = Rollout(
+            data, batch_optimizers(kinds, members), num_steps, seed, reports, many.fewest
+        )
         chooser = ActionChooser(self.q_values, override)
         end = len(rollout.decisions)
         after, rows = many.train(branch(before, members), rollout, chooser, at, end)

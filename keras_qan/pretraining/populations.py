@@ -35,32 +35,30 @@ def make_training(
         seed,
         templates=templates,
         schedule=settings["schedule"],
+        preset=preset,
     )
 
 
-def populations(
-    training: PolicyTraining, last: int, engine: Executor, preset: str = "transfer"
-) -> Iterator[Outcome]:
+def populations(training: PolicyTraining, last: int, engine: Executor) -> Iterator[Outcome]:
     """Yield what came of the populations of the next rounds, in order, as the agent is now.
 
     Args:
       training: made by `make_training`; its agent stays as it is meanwhile.
       last: the number of rounds after them.
       engine: trains them.
-      preset: what `make_training` was given.
     """
     if engine.is_here:  # the compiled programs are this training's own
         numbers = range(training.rounds, last)
         return (_outcome(training.branch(number)) for number in numbers)
-    return engine.map(calls_for(training, last, preset))
+    return engine.map(calls_for(training, last))
 
 
-def calls_for(training: PolicyTraining, last: int, preset: str = "transfer") -> list[Call]:
+def calls_for(training: PolicyTraining, last: int) -> list[Call]:
     """Describe the populations of the next rounds as tasks for any executor."""
     shared = {
         "seed": training.seed,
         "templates": training.templates,
-        "preset": preset,
+        "preset": training.preset,
         "parameters": training.agent.parameters(),
     }
     numbers = range(training.rounds, last)

@@ -88,8 +88,7 @@ def _train_policy(
     progress: Progress,
     engine: Executor,
 ) -> Policy:
-    preset = origin["preset"]
-    training = make_training(origin["seed"], TRAINING, preset)
+    training = make_training(origin["seed"], TRAINING, origin["preset"])
     saved = checkpoint.read_newest(directory, _STEM)
     best_score = float("inf")
     if saved is not None:
@@ -100,7 +99,7 @@ def _train_policy(
         progress.start("rounds", training.rounds, rounds, 1)
         while training.rounds < rounds:
             next_fit = min(rounds, training.rounds + FIT_EVERY - training.rounds % FIT_EVERY)
-            for point in populations(training, next_fit, engine, preset):
+            for point in populations(training, next_fit, engine):
                 figures: dict[str, Any] = training.add(*point)
                 if training.rounds == next_fit:
                     figures["error"] = training.fit(UPDATES)

@@ -14,9 +14,10 @@ import pytest
 import tensorflow as tf
 
 from keras_qan import Policy, QANCallback
+from keras_qan.observations import SlopeObservation
 from keras_qan.pretraining.batched_control import ActionChooser, BatchedController, Rollout, branch
 from keras_qan.pretraining.batched_network import BatchedNetwork
-from keras_qan.pretraining.batched_slope import estimate
+from keras_qan.pretraining.batched_slope import estimate, no_steps
 from keras_qan.pretraining.batched_training import BatchedOptimizers, Population
 from keras_qan.pretraining.policy_iteration import no_override
 from keras_qan.pretraining.tasks import CHAIN_SYMBOLS, TaskTemplate
@@ -56,7 +57,8 @@ def optimizers(kind, size):
 def advance(population, data, weights, kind, rates, num_steps=NUM_STEPS):
     """The result of whole trainings, all of whose steps are measured."""
     return population.advance(
-        data, weights, optimizers(kind, population.size), rates, SEED, 0, num_steps
+        data, weights, optimizers(kind, population.size), rates, SEED, 0, num_steps,
+        measured=no_steps(weights.trainable),
     )  # fmt: skip
 
 
@@ -174,6 +176,20 @@ class MeasuringEveryStep(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.meter.add_step()
         self.rows.append(np.array(self.meter._rows[-1]))
+
+
+def test_the_ratio_is_measured_where_an_observation_asks_for_it_alone():
+    settings = presets.transfer()
+    population = Population(template(), num_tasks=1, members=1)
+    data, weights = population.draw_tasks(SEED)
+    named = settings["actions"], settings["rate_bounds"]
+    plain = BatchedController(population, *named, settings["observations"])
+    assert plain.initial_state(weights, np.array([0.1])).measured is None
+    assert controlled_population().initial_state(weights, np.array([0.1])).measured is not None
+    rule = BatchedController(population, *named, (SlopeObservation(),))
+    state = rule.initial_state(weights, np.array([0.1]))
+    with pytest.raises(ValueError, match="not in a population"):
+        rule.observe(state, Rollout(data, optimizers(SGD, 1), NUM_STEPS, SEED), 0)
 
 
 def test_dropout_leaves_out_a_share_and_the_same_units_for_all_members_of_a_task():

@@ -150,7 +150,7 @@ def test_workers_are_asked_for_the_rounds_that_are_next_with_the_agent_as_it_is(
             return [call.arguments for call in calls]
 
     agent = SimpleNamespace(parameters=lambda: {"network/0": np.ones(2)})
-    training = SimpleNamespace(seed=7, rounds=2, templates=(TINY,), agent=agent)
+    training = SimpleNamespace(seed=7, rounds=2, templates=(TINY,), preset="transfer", agent=agent)
     found = populations(training, 5, Engine())
     assert [call.pop("number") for call in found] == [2, 3, 4]
     np.testing.assert_array_equal(found[0].pop("parameters")["network/0"], [1.0, 1.0])
