@@ -15,6 +15,10 @@ STANDARD_ERRORS = 2.0
 #: which they contradict one another.
 LARGEST_RATIO, LARGEST_SHARE = 2.0, 0.25
 
+#: Batches of a sum below which nothing is contradicted: the first loss is that of one batch, which
+#: may be an easy one.
+FEWEST_BATCHES = 7
+
 
 class DescentCheck:
     """Notes whether the loss falls as its slopes say.
@@ -34,9 +38,10 @@ class DescentCheck:
 
     def __init__(self, first_loss: float = -math.inf) -> None:
         self.count = 0
-        # The sum so far, what is promised of the interval's other half, and the highest loss since
-        # the sum was last zero.
+        # The sum so far, what is promised of the interval's other half, and the highest loss and
+        # the batches since the sum was last zero.
         self._promised, self._rest, self._highest = 0.0, 0.0, first_loss
+        self._num_batches = 0
 
     def contradicts(self, slope: SlopeEstimate, num_batches: int, loss: float) -> bool:
         """Take in an interval, and return whether the loss contradicts the slopes so far.
@@ -54,18 +59,21 @@ class DescentCheck:
         self._promised = max(self._promised + self._rest + half, 0.0)
         self._rest = half
         self._highest = max(self._highest, loss) if self._promised else loss
+        self._num_batches = self._num_batches + num_batches if self._promised else 0
         seen = self._highest - loss
-        if self._promised <= LARGEST_RATIO * seen + LARGEST_SHARE * abs(self._highest):
+        is_little = self._promised <= LARGEST_RATIO * seen + LARGEST_SHARE * abs(self._highest)
+        if is_little or self._num_batches < FEWEST_BATCHES:
             return False
         self.count += 1
-        self._promised, self._rest, self._highest = 0.0, 0.0, loss
+        self._promised, self._rest, self._highest, self._num_batches = 0.0, 0.0, loss, 0
         return True
 
     def array(self) -> np.ndarray:
         """Return its state, for a checkpoint of a running training."""
-        return np.array([self._promised, self._rest, self._highest, self.count])
+        parts = self._promised, self._rest, self._highest, self.count, self._num_batches
+        return np.array(parts)
 
     def restore(self, array: np.ndarray) -> None:
         """Take over what `array` gave."""
-        self._promised, self._rest, self._highest, count = np.asarray(array, float).tolist()
-        self.count = int(count)
+        self._promised, self._rest, self._highest, *counts = np.asarray(array, float).tolist()
+        self.count, self._num_batches = (int(count) for count in (*counts, FEWEST_BATCHES)[:2])

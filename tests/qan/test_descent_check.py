@@ -6,6 +6,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from helpers.students import data, student
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
@@ -62,6 +63,34 @@ def test_a_loss_that_is_no_number_says_nothing(loss):
 
 def test_an_estimate_that_is_not_known_says_nothing():
     assert not DescentCheck(first_loss=2.0).contradicts(SlopeEstimate(), 10, 2.0)
+
+
+def test_a_first_batch_that_was_an_easy_one_is_no_contradiction():
+    # As of the 96 examples of tests/helpers/students.py in batches of 8, in the order of seed 9.
+    check = DescentCheck(first_loss=0.584)
+    first = SlopeEstimate(ratio=0.48, error=0.03, slope=-0.227, num_pairs=4, num_steps=5)
+    assert not check.contradicts(first, 5, 0.773)
+    assert not check.contradicts(first._replace(num_pairs=9), 5, 0.12)
+    assert check.contradicts(first._replace(num_pairs=9), 5, 0.773)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 22, 41])
+def test_a_small_shuffled_training_is_told_nothing_of_an_order(seed):
+    # Three of the first sixty orders: in each the first batch is an easy one.
+    x, y = data()
+    order = np.random.default_rng(seed).permutation(len(x))
+    steer = {"callbacks": [QANCallback()], "shuffle": False, "verbose": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        student().fit(x[order], y[order], batch_size=8, **steer)
+
+
+def test_a_checkpoint_written_before_batches_were_counted_is_read():
+    check, other = DescentCheck(first_loss=2.0), DescentCheck()
+    check.contradicts(slope(0.05), 10, 2.0)
+    other.restore(check.array()[:4])
+    assert other.contradicts(slope(0.05), 10, 1.9)
 
 
 def test_after_a_contradiction_the_sum_begins_anew():
