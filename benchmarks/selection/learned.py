@@ -60,15 +60,26 @@ LEARNED = {
     "qan_moves_least": Steered("class_mix", over_all=False),
 }
 
-#: Episodes that an agent learns in have seeds from here on.
+#: Episodes that an agent learns in have seeds from here on, for `arm#1` from twice this on, ….
 FIRST_LEARNING_SEED = 10_000
+
+
+def learnings_of(arm: str, count: int) -> list[str]:
+    """An arm with an agent, once for each of so many seeds: `arm`, `arm#1`, …; others once."""
+    return [arm, *(f"{arm}#{number}" for number in range(1, count))] if arm in LEARNED else [arm]
+
+
+def without_learning(arm: str) -> tuple[str, int]:
+    """The arm's name, and the seed of its agent."""
+    name, _, number = arm.partition("#")
+    return name, int(number or 0)
 
 
 def selector_of(
     arm: str, source: tf.data.Dataset, num_classes: int, batch_size: int, seed: int
 ) -> selection.Selector:
     """The selector that an arm steers."""
-    steered = LEARNED[arm]
+    steered = LEARNED[without_learning(arm)[0]]
     if steered.kind != "class_mix":
         kind = "loss_rank_level" if steered.kind == "loss_rank" else steered.kind
         return selector_for(kind, source, num_classes, batch_size, seed)
@@ -77,11 +88,14 @@ def selector_of(
 
 
 def settings_of(
-    arm: str, selector: selection.Selector, margin: float = presets.SELECTION_MARGIN
+    arm: str,
+    selector: selection.Selector,
+    margin: float = presets.SELECTION_MARGIN,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Arguments of its callback; the margin is that by which an action has to beat holding."""
     steered = LEARNED[arm]
-    found = presets.default() | {"decide_every": steered.decide_every}
+    found = presets.default(seed) | {"decide_every": steered.decide_every}
     found["observations"] = (CurrentLearningRate(), TrainingState())
     if selector.actions():
         found = presets.with_selection(found, selector, steered.rate, steered.raw)
@@ -100,23 +114,26 @@ def learn(
     margin: float = presets.SELECTION_MARGIN,
 ) -> None:
     """Lets an arm's agent learn, or go on learning, up to so many episodes."""
+    arm, learning = without_learning(arm)
     if not LEARNED[arm].learns:
         return
     steered = selector()
-    callback = QANCallback(directory, **settings_of(arm, steered, margin))
-    seeds = range(FIRST_LEARNING_SEED + callback.episodes, FIRST_LEARNING_SEED + episodes)
+    callback = QANCallback(directory, **settings_of(arm, steered, margin, learning))
+    first = FIRST_LEARNING_SEED * (learning + 1)
+    seeds = range(first + callback.episodes, first + episodes)
     if seeds:
         train(steered, callback, seeds)
 
 
 def callback_of(arm: str, directory: Path, selector: selection.Selector) -> QANCallback:
     """The callback of an arm: the learned policy, greedy and frozen, or chance."""
+    arm, learning = without_learning(arm)
     if LEARNED[arm].learns:
         bound = selector if selector.actions() else None
         return QANCallback.load(directory, explore=False, selector=bound)
     settings = settings_of(arm, selector)
     callback = QANCallback(
-        **settings | {"agent": RandomAgent(0), "observations": [TrainingState()]}
+        **settings | {"agent": RandomAgent(learning), "observations": [TrainingState()]}
     )
     callback.explore = False
     return callback

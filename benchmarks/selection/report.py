@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
+from learned import without_learning
 
 from benchmarks.common.tables import format_header, format_interval, format_row
+
+#: The trainings of an arm, by seed.
+Runs = dict[int, dict[str, Any]]
 
 #: A fixed accuracy: this share of what the uniform arm ends with, on average over seeds.
 SHARE_OF_UNIFORM = 0.99
@@ -47,18 +52,21 @@ def passes_to(row: dict[str, Any], target: float) -> float:
     return float(epochs * row["examples_an_epoch"] / row["examples"])
 
 
+def groups(rows: list[dict[str, Any]]) -> dict[str, dict[str, Runs]]:
+    """The trainings of each task, length and schedule, by arm and seed."""
+    found: dict[str, dict[str, Runs]] = {}
+    for row in rows:
+        title = f"{row['task']}, {row['passes']:g} passes, {row['schedule']} rate"
+        found.setdefault(title, {}).setdefault(row["arm"], {})[row["seed"]] = row
+    return found
+
+
 def training_table(rows: list[dict[str, Any]]) -> str:
     """Each arm beside the uniform one, paired by seed."""
     columns = ("task", "arm", "seeds", "passes to target", "ratio to uniform", "95 %",
                "test accuracy", "minus uniform", "95 %", "seconds", "CPU seconds")  # fmt: skip
     lines = [format_header(*columns)]
-    keys = ("task", "passes", "schedule")
-    for group in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
-        task, passes, schedule = group
-        own = [row for row in rows if tuple(row[key] for key in keys) == group]
-        by_arm: dict[str, dict[int, dict[str, Any]]] = {}
-        for row in own:
-            by_arm.setdefault(row["arm"], {})[row["seed"]] = row
+    for title, by_arm in groups(rows).items():
         uniform = by_arm.get("uniform", {})
         if not uniform:
             continue
@@ -75,7 +83,7 @@ def training_table(rows: list[dict[str, Any]]) -> str:
             accuracy = 100 * np.mean([runs[seed]["test_accuracy"] for seed in seeds])
             lines.append(
                 format_row(
-                    f"{task}, {passes:g} passes, {schedule} rate",
+                    title,
                     arm,
                     len(seeds),
                     _passes(reached),
@@ -91,7 +99,54 @@ def training_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _times(runs: dict[int, dict[str, Any]], uniform: dict[int, dict[str, Any]], key: str) -> str:
+def learning_table(rows: list[dict[str, Any]]) -> str:
+    """Arms with several learnings beside each other arm, in points of test accuracy."""
+    columns = ("task", "arm", "seeds", "test accuracy", "each learning", "minus", "points", "95 %")
+    lines = [format_header(*columns)]
+    for title, by_arm in groups(rows).items():
+        seeds = sorted(set.intersection(*(set(runs) for runs in by_arm.values())))
+        scores: dict[str, list[list[float]]] = {}
+        for arm, runs in by_arm.items():
+            scores.setdefault(without_learning(arm)[0], []).append(
+                [100 * runs[seed]["test_accuracy"] for seed in seeds]
+            )
+        for arm, other in itertools.permutations(scores, 2):
+            own, beside = np.array(scores[arm]), np.array(scores[other])  # [learnings, seeds]
+            if len(own) == 1 or not seeds:
+                continue
+            each = ", ".join(f"{mean:.1f}" for mean in own.mean(axis=1))
+            low, high = interval_over_learnings(own, beside)
+            gain = (other, f"{own.mean() - beside.mean():+.2f}", f"{low:+.2f} … {high:+.2f}")
+            lines.append(format_row(title, arm, len(seeds), f"{own.mean():.2f} %", each, *gain))
+    return "\n".join(lines) if len(lines) > 1 else ""
+
+
+def interval_over_learnings(own: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """The bootstrap 95 % interval of a difference of means, where learnings vary like seeds.
+
+    Args:
+      own: scores `[learnings, seeds]`; the seeds are common to all learnings, and to both arms.
+      other: the other arm's, `[its learnings, seeds]`.
+
+    Returns:
+      Its lower and upper end: learnings of each arm, and the seeds, are drawn with replacement.
+    """
+    generator = np.random.default_rng(0)
+
+    def drawn(scores: np.ndarray, seeds: np.ndarray) -> float:
+        rows = generator.integers(len(scores), size=len(scores))
+        return scores[rows][:, seeds].mean()
+
+    count = own.shape[1]
+    gains = [
+        drawn(own, seeds) - drawn(other, seeds)
+        for seeds in generator.integers(count, size=(4_000, count))
+    ]
+    low, high = np.percentile(gains, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _times(runs: Runs, uniform: Runs, key: str) -> str:
     """The median over seeds, and that of the ratios to the uniform arm's turn of the same seed."""
     seeds = sorted(runs.keys() & uniform.keys())
     own, beside = (np.array([r[seed][key] for seed in seeds]) for r in (runs, uniform))

@@ -10,7 +10,9 @@
 beside the data. `trainings`: passes over as many examples as there are until a fixed accuracy, for
 each arm and seed, from the same weights; each is a line of the results file, and those that are
 there are not trained again; `arm@0.6` has 0.6 of the task's passes, and its schedule over them;
-`arm_tried` is turned off by a `SelectionTrial` where it does not pay.
+`arm_tried` is turned off by a `SelectionTrial` where it does not pay; with `--learnings=5` an arm
+with an agent takes part five times, as `arm` and as `arm#1` to `arm#4`: an agent that learned from
+other seeds and trainings, or whose moves by chance are others.
 `table`: the results as Markdown.
 """
 
@@ -33,8 +35,15 @@ from absl import app, flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from arms import ARMS, selector_for
-from learned import LEARNED, callback_of, learn, selector_of
-from report import pipeline_table, training_table
+from learned import (
+    LEARNED,
+    callback_of,
+    learn,
+    learnings_of,
+    selector_of,
+    without_learning,
+)
+from report import learning_table, pipeline_table, training_table
 from tasks import TASKS, Task
 
 from benchmarks.common import machine
@@ -52,6 +61,9 @@ _ARMS = flags.DEFINE_list(
 )
 _DATA = flags.DEFINE_list("data", ["mnist", "cifar10"], "what the pipelines are of")
 _EPISODES = flags.DEFINE_integer("episodes", 20, "trainings that an agent learns from")
+_LEARNINGS = flags.DEFINE_integer(
+    "learnings", 1, "agents of each arm with one, each of another seed"
+)
 _SEEDS = flags.DEFINE_integer("seeds", 5, "trainings of each arm")
 _PASSES = flags.DEFINE_float("passes", 0.0, "length of a training; 0 for the task's own")
 _MARGIN = flags.DEFINE_float(
@@ -231,7 +243,7 @@ class Trainer:
         if arm in self._players:
             return self._players[arm]
         args = (self._source, self._splits.num_classes, self._task.batch_size)
-        if arm not in LEARNED:
+        if without_learning(arm)[0] not in LEARNED:
             selector = selector_for(arm.removesuffix("_tried"), *args, 0)
             callback = keras.callbacks.Callback()
             if arm.endswith("_tried"):
@@ -261,7 +273,8 @@ class Trainer:
         """One training of an arm, with its score on the test set."""
         selection_arm, _, share = arm.partition("@")
         player = self.player(selection_arm)
-        if arm in LEARNED and not LEARNED[arm].learns:
+        steered = LEARNED.get(without_learning(arm)[0])
+        if steered and not steered.learns:
             # Its numbers depend on the seed alone, also where a run goes on after a kill.
             player.callback.agent.restore({"num_choices": np.asarray(seed << 32)})
         found = self.fit(player, seed, self.passes * float(share or 1.0))
@@ -289,9 +302,8 @@ def trainings(path: Path) -> None:
     for arm in _ARMS.value:
         if _SCHEDULE.value != "constant" and arm.partition("@")[0] in LEARNED:
             raise app.UsageError(f"{arm} has its own schedule; leave out --schedule.")
-    keys = itertools.product(
-        [task.name], [passes], [_SCHEDULE.value], range(_SEEDS.value), _ARMS.value
-    )
+    arms = [name for arm in _ARMS.value for name in learnings_of(arm, _LEARNINGS.value)]
+    keys = itertools.product([task.name], [passes], [_SCHEDULE.value], range(_SEEDS.value), arms)
     for *_, seed, arm in records.missing(keys):
         row = trainer.row(arm, seed)
         records.add(row)
@@ -316,7 +328,10 @@ def main(_: list[str]) -> None:
     elif _PART.value == "trainings":
         trainings(folder / "trainings.jsonl")
     else:
-        print(training_table(read_rows(folder / "trainings.jsonl")))
+        rows = read_rows(folder / "trainings.jsonl")
+        print(training_table(rows))
+        if by_learning := learning_table(rows):
+            print(f"\n{by_learning}")
     print(f"\n{machine.describe()}.")
 
 
