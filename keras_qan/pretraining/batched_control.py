@@ -16,6 +16,7 @@ from keras_qan.pretraining.batched_network import BatchedWeights
 from keras_qan.pretraining.batched_slope import SlopeSums, estimate, forget, no_steps
 from keras_qan.pretraining.batched_training import BatchedData, BatchedOptimizers, Population
 from keras_qan.qan.decision_schedule import dense_decisions
+from keras_qan.qan.first_steps import BEGIN_AGAIN_FACTOR, were_far_too_long
 from keras_qan.qan.rule import DecisionContext, Effect, RateState, apply_action, schedule_share
 from keras_qan.qan.slope_ratio import FEWEST_STEPS
 from keras_qan.qan.slope_window import LATEST, PAIRS_TO_BE_SURE, WINDOW
@@ -135,6 +136,8 @@ class RolloutState(NamedTuple):
       measured: of the slope ratio since the last decision, or longer where nothing changed; None
         where no observation asks for it.
       highest_slope: the highest lower bound of the ratio so far.
+      slope_is_known: whether the ratio was known at the last decision, bool.
+      is_beginning: whether no decision has followed the first one, or a new beginning, bool.
     """
 
     weights: BatchedWeights
@@ -148,6 +151,8 @@ class RolloutState(NamedTuple):
     interval_loss: np.ndarray
     measured: SlopeSums | None
     highest_slope: np.ndarray
+    slope_is_known: np.ndarray
+    is_beginning: np.ndarray
 
 
 def branch(state: RolloutState, members: int) -> RolloutState:
@@ -192,9 +197,9 @@ class BatchedController:
         self._measures = any(part.needs_slope_window for part in self.observations)
         self.fewest = FEWEST_STEPS if self._measures else 2
         # Of a function object of its own, as TensorFlow counts how often one is traced.
-        self._motion_sums, self._change_weights = (
+        self._motion_sums, self._change_weights, self._pick_all = (
             tf.function(functools.partial(function), autograph=False, jit_compile=True)
-            for function in (_motion_sums, _change_weights)
+            for function in (_motion_sums, _change_weights, _pick_all)
         )
 
     def run(
@@ -232,6 +237,8 @@ class BatchedController:
             interval_loss=np.ones_like(rates),
             measured=no_steps(weights.trainable) if self._measures else None,
             highest_slope=np.zeros_like(rates),
+            slope_is_known=np.zeros(self.population.size, bool),
+            is_beginning=np.ones(self.population.size, bool),
         )
 
     def train(
@@ -246,7 +253,8 @@ class BatchedController:
         for number in range(first, last):
             state, states = self.observe(state, rollout, number)
             given = chooser.override(number)
-            actions = np.where(given >= 0, given, chooser.q_values(states).argmax(axis=1))
+            chosen = self._choose(state, chooser.q_values(states), rollout.context(number).progress)
+            actions = np.where(given >= 0, given, chosen)
             state, row = self.act(state, rollout, number, actions)
             rows.append(row._replace(states=states))
         return state, rows
@@ -266,6 +274,8 @@ class BatchedController:
         """
         if number > 0:
             state = _with_loss(state)
+            if state.measured is not None:
+                state = self._begin_again(state, rollout.optimizers)
         return self._observe(state, rollout.optimizers, rollout.context(number))
 
     def act(
@@ -348,6 +358,57 @@ class BatchedController:
         ratios = np.where(np.isfinite(ratios), ratios, np.inf)
         return np.clip(np.log(np.maximum(ratios, 1e-12)), None, WORST)
 
+    def _choose(self, state: RolloutState, scores: np.ndarray, progress: float) -> np.ndarray:
+        """Return the actions of the highest scores, int `[P]`.
+
+        Where the slope ratio is measured and not known nothing is raised, as in `Controller`.
+        """
+        chosen = scores.argmax(axis=1)
+        if state.measured is None:
+            return chosen
+        rates, _, initial_rates, _ = state.rates
+        following = [
+            np.inf * rates
+            if action.steps_back
+            else action.next_rate(rates, initial_rates, progress)
+            for action in self.actions
+        ]
+        highest = 1.0001 * np.maximum(initial_rates, rates)
+        allowed = np.stack(following, axis=1) <= highest[:, np.newaxis]  # a step back is no raise
+        is_raise = ~allowed & ~self.action_set.is_step_back(np.arange(len(self.actions)))
+        instead = np.where(allowed, scores, -np.inf).argmax(axis=1)
+        is_blind = ~state.slope_is_known & is_raise[np.arange(len(chosen)), chosen]
+        return np.where(is_blind, instead, chosen)
+
+    def _begin_again(self, state: RolloutState, optimizers: BatchedOptimizers) -> RolloutState:
+        """Take the first steps back where they were far too long, as `Controller` does."""
+        measured = state.measured
+        assert measured is not None
+        found = estimate(measured, state.highest_slope)
+        begins = were_far_too_long(found, state.rates.history.now) & state.is_beginning
+        begins &= ~(optimizers.is_rmsprop.numpy() > 0.0)  # whose first updates are its longest
+        state = state._replace(is_beginning=begins)
+        if not begins.any():
+            return state
+        condition = tf.constant(begins)
+        weights = self._pick_all(condition, state.initial, state.weights)
+        still = [tf.zeros_like(w) for w in state.change]
+        start = loss_history.start_history(begins.shape)
+        history = tf.nest.map_structure(
+            functools.partial(np.where, begins), start, state.rates.history
+        )
+        rates = state.rates.rates * np.where(begins, BEGIN_AGAIN_FACTOR, 1.0)
+        initial_rates = np.where(begins, rates, state.rates.initial_rates)
+        kept_rates = np.where(begins, rates, state.rates.kept_rates)
+        return state._replace(
+            weights=weights,
+            watched=self.population.network.watched_kernels(weights.trainable),
+            change=_pick_all(condition, still, state.change),
+            rates=RateState(rates, kept_rates, initial_rates, history),
+            measured=forget(measured, ~begins),
+            highest_slope=np.where(begins, 0.0, state.highest_slope),
+        )
+
     def _observe(
         self, state: RolloutState, optimizers: BatchedOptimizers, context: DecisionContext
     ) -> tuple[RolloutState, np.ndarray]:
@@ -360,7 +421,7 @@ class BatchedController:
         slope = None
         if state.measured is not None:
             slope = estimate(state.measured, state.highest_slope)
-            state = state._replace(highest_slope=slope.highest)
+            state = state._replace(highest_slope=slope.highest, slope_is_known=slope.is_known)
         situation = ObservationContext(
             kernels=[],
             rate=state.rates.rates,
@@ -419,6 +480,16 @@ def _motion_sums(
     return tf.stack(rows), changes
 
 
+def _pick(condition: tf.Tensor, ours: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
+    wide = tf.reshape(condition, [-1] + [1] * (len(ours.shape) - 1))
+    return tf.where(wide, ours, theirs)
+
+
+def _pick_all(condition: tf.Tensor, ours: Any, theirs: Any) -> Any:
+    """Return ours where a condition holds, bool `[P]`, else theirs: nests of tensors."""
+    return tf.nest.map_structure(functools.partial(_pick, condition), ours, theirs)
+
+
 def _change_weights(
     weights: BatchedWeights,
     kept: BatchedWeights,
@@ -430,23 +501,16 @@ def _change_weights(
 ) -> tuple[BatchedWeights, BatchedWeights]:
     """Return weights and snapshots after an action's effect; conditions are bool `[P]`."""
 
-    def pick(condition: tf.Tensor, ours: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
-        wide = tf.reshape(condition, [-1] + [1] * (len(ours.shape) - 1))
-        return tf.where(wide, ours, theirs)
-
-    def pick_all(condition: tf.Tensor, ours: Any, theirs: Any) -> Any:
-        return tf.nest.map_structure(functools.partial(pick, condition), ours, theirs)
-
     # Weights alone: the optimizer's slots stay those of the snapshot.
     copied = kept._replace(
-        trainable=pick_all(forgets, initial.trainable, kept.trainable),
-        moving=pick_all(forgets, initial.moving, kept.moving),
+        trainable=_pick_all(forgets, initial.trainable, kept.trainable),
+        moving=_pick_all(forgets, initial.moving, kept.moving),
     )
-    kept = pick_all(keeps, weights, copied)
-    weights = pick_all(restores, kept, weights)
+    kept = _pick_all(keeps, weights, copied)
+    weights = _pick_all(restores, kept, weights)
     # The speed that led astray is not restored.
     stops = restores & (adaptive < 0.5)
-    slots = [pick(stops, tf.zeros_like(slot), slot) for slot in weights.first_slots]
+    slots = [_pick(stops, tf.zeros_like(slot), slot) for slot in weights.first_slots]
     return weights._replace(first_slots=slots), kept
 
 

@@ -19,6 +19,7 @@ from keras_qan.observations import Observation, ObservationContext, loss_history
 from keras_qan.observations.loss_history import LossHistory
 from keras_qan.qan.descent_check import DescentCheck
 from keras_qan.qan.episode import Episode
+from keras_qan.qan.first_steps import BEGIN_AGAIN_FACTOR
 from keras_qan.qan.interval_loss import mean_of
 from keras_qan.qan.model_access import ModelAccess
 from keras_qan.qan.raise_gate import choice_within
@@ -47,9 +48,6 @@ LARGEST_LOSS = 100.0
 
 #: A loss of this multiple of the first loss is not noise of batches: it has diverged.
 FAR_ABOVE = 10.0
-
-#: What the rates are multiplied by where the first steps were far too long.
-BEGIN_AGAIN_FACTOR = 0.1
 
 #: The number of parts of a training: over one part the log loss is smoothed and its slope taken.
 PARTS_OF_TRAINING = 20
@@ -565,7 +563,12 @@ class Controller:
         else:
             choice = ActionChoice(episode.action, np.full(len(self.actions), np.nan), 0.0)
         is_held = False
-        if model.gate is not None and slope is not None:
+        if slope is not None and model.gate is None and model.window is not None:
+            # The agent reads the slope ratio: where there is none yet it raises nothing.
+            is_blind = slope.is_measurable and not slope.is_known
+            if is_blind and under_way is None and not explore:
+                choice = choice_within(actions, choice, state, context.progress, 1.0)
+        if slope is not None and model.gate is not None:
             largest = model.gate.largest_factor(slope, context.progress)
             is_too_low = under_way is None and episode.may_not_hold
             is_too_low = is_too_low and model.gate.is_too_low(slope, context.progress)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
+import numpy as np
 
 from keras_qan.qan.raise_gate import CLEAR
 from keras_qan.qan.slope_ratio import SlopeEstimate
@@ -15,6 +18,9 @@ LONG_STEP = 0.03
 #: Standard errors below zero at which such steps lead uphill, and log(loss / first loss) above
 #: which they have taught next to nothing.
 UPHILL, NOTHING_LEARNED = 1.5, -0.15
+
+#: The factor of the rate of a training that begins again.
+BEGIN_AGAIN_FACTOR = 0.1
 
 
 class FirstSteps:
@@ -39,9 +45,20 @@ class FirstSteps:
           found: the slope ratio of these steps.
           log_loss: log(their mean loss / first loss).
         """
-        if self._begins_long or not found.relative_step > LONG_STEP:
-            return False
-        if found.is_known and found.ratio < -UPHILL * found.error:
-            return True
-        is_clear = found.is_known and found.ratio > CLEAR * found.error
-        return log_loss > NOTHING_LEARNED and not is_clear
+        return not self._begins_long and bool(were_far_too_long(found, log_loss))
+
+
+def were_far_too_long(found: Any, log_loss: Any) -> Any:
+    """Return whether steps were far too long, for one training or for each of a population.
+
+    Args:
+      found: the slope ratio of these steps; a `SlopeEstimate`, or its fields as arrays `[P]`.
+      log_loss: log(their mean loss / first loss), a number or `[P]`.
+
+    Returns:
+      A bool, or `[P]`.
+    """
+    is_uphill = np.logical_and(found.is_known, found.ratio < -UPHILL * found.error)
+    is_clear = np.logical_and(found.is_known, found.ratio > CLEAR * found.error)
+    taught_nothing = np.logical_and(log_loss > NOTHING_LEARNED, ~is_clear)
+    return np.logical_and(found.relative_step > LONG_STEP, is_uphill | taught_nothing)

@@ -225,7 +225,7 @@ def test_the_callback_controls_a_keras_model_as_the_population_is_controlled(
     monkeypatch.setattr(StepBackGuard, "allows", lambda *_: True)
     monkeypatch.setattr(StepBackGuard, "is_too_late", lambda *_: False)
     monkeypatch.setattr(DescentCheck, "contradicts", lambda *_: False)
-    monkeypatch.setattr(FitHooks, "_follows_slope", False)
+    monkeypatch.setattr(FitHooks, "_has_few_batches", lambda *_: False)
     task, controller = template(), controlled_population()
     population = controller.population
     data, weights = population.draw_tasks(SEED)
@@ -281,13 +281,33 @@ def test_the_callback_controls_a_keras_model_as_the_population_is_controlled(
     for decision, noted, is_back in list(
         zip(decisions, rows.losses[:, 0], steps_back, strict=True)
     )[1:]:
-        if not is_back:
+        if not is_back and not decision.has_begun_again:  # where nothing is noted
             expected = np.clip(np.log(decision.loss / first_losses[-1]), -25.0, 2.0)
             assert noted == pytest.approx(expected, abs=2e-2)
+    assert any(decision.has_begun_again for decision in decisions) is (rate > 1.0)
     # What diverges at its end is rolled back by the callback alone.
     if rate < 1.0:
         final = model.evaluate(*validation, verbose=0)
         assert episodes.scores[0] == pytest.approx(np.log(final / first_losses[-1]), abs=1e-2)
+
+
+def test_where_the_ratio_is_not_known_a_population_raises_nothing():
+    controller = controlled_population()
+    data, weights = controller.population.draw_tasks(SEED)
+    up = ActionChooser(
+        lambda states: np.tile([0.0, 1.0, 2.0, 3.0, 4.0], (len(states), 1)), no_override(1)
+    )
+    episodes = controller.run(
+        (data, weights), optimizers(SGD, 1), np.array([1e-6]), LONGER, SEED, up
+    )
+    actions = episodes.decisions.actions[:, 0]
+    at = np.array(dense_decisions(LONGER, 5))
+    is_raised = actions >= 3
+    assert not is_raised[0]
+    assert actions[0] == 2  # the one of the next highest value
+    assert is_raised[1:6].all()
+    # Nothing is measured in the half that follows.
+    assert not is_raised[at > LONGER / 2 + 10].any()
 
 
 def test_members_of_a_task_are_the_same_training_until_their_rates_differ():

@@ -1,6 +1,7 @@
 """First steps that were far too long are taken back, and the training begins again."""
 
 import math
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from keras_qan.observations import CurrentLearningRate
 from keras_qan.qan import presets
 from keras_qan.qan.controller import Controller
 from keras_qan.qan.episode import Episode
-from keras_qan.qan.first_steps import FirstSteps
+from keras_qan.qan.first_steps import FirstSteps, were_far_too_long
 from keras_qan.qan.rewards import LogLossDrop
 from keras_qan.qan.rule import DecisionContext
 from keras_qan.qan.slope_ratio import SlopeEstimate
@@ -38,6 +39,14 @@ def network(optimizer="adam"):
     model.compile(optimizer, loss)
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def test_a_population_is_judged_member_by_member():
+    members = [found(-0.5, 0.7, 0.25), found(-0.5, 0.7, 0.25), found(0.5, 0.2, 0.25)]
+    fields = ("ratio", "error", "is_known", "relative_step")
+    arrays = {name: np.array([getattr(one, name) for one in members]) for name in fields}
+    together = were_far_too_long(SimpleNamespace(**arrays), np.array([0.1, -0.2, 0.1]))
+    assert together.tolist() == [True, False, False]
 
 
 def were_too_long(estimate, log_loss, optimizer="adam"):
@@ -245,3 +254,27 @@ def test_a_state_without_units_has_the_ratio_in_it_as_soon_as_it_is_measured():
     half = [state[8] < 0.5 for state in seen]  # where the ratio is measured
     assert known == [0.0, *(float(is_early) for is_early in half[:-1])]
     assert {state.shape for state in seen} == {(27,)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("explore", [False, True])
+def test_a_policy_that_sees_the_slope_ratio_raises_nothing_before_there_is_one(explore):
+    raises = ConstantAgent(3)
+    callback = QANCallback(**(presets.scale_free() | {"agent": raises, "schedule": None}))
+    callback.explore = explore
+    rates = []
+    noted = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: rates.append(
+            float(keras.ops.convert_to_numpy(callback.model.optimizer.learning_rate))
+        )
+    )
+    fit(1e-5, callback, noted)
+    raised = np.flatnonzero(np.diff([1e-5, *rates]) > 0.0)
+    half = len(rates) / 2
+    assert raised.any()
+    if explore:  # an agent that learns sees the outcome of all its actions
+        assert raised[0] == 0
+        assert raised[-1] > half + 10
+    else:
+        assert raised[0] == 5
+        assert raised[-1] <= half + 10  # the decision whose window began in the first half
