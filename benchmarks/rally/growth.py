@@ -12,9 +12,12 @@ import keras
 import numpy as np
 
 from benchmarks.common.records import Records, Row
+from benchmarks.common.steering import frozen
 from benchmarks.common.tables import format_header, format_mean, format_row
-from keras_qan import Rally, Stage, data
+from keras_qan import QANCallback, Rally, Stage, data
+from keras_qan.agents import RandomAgent
 from keras_qan.models.plain import layer_names, network
+from keras_qan.qan.policy import shipped
 from keras_qan.rally import GrowthRule, RallyReport, cost_to, multiply_adds
 
 BATCH = 64
@@ -73,6 +76,8 @@ ARMS = (
     "rally, by the rule",
     "one rate, by the rule of two looks",
     "one rate, by the rule",
+    "rate by QAN",
+    "rate by random actions",
 )
 
 #: The rules of the arms that have one. The first two look at two looks alone, whatever their noise.
@@ -113,7 +118,7 @@ def stages(task: Task, arm: str, splits: data.Splits) -> tuple[tuple[int, ...], 
         grown = dict(zip(names, widths, strict=True))
         last = Stage(share, 2 * passes, grown, (), task.rate / 4, task.rate * END)
         return task.widths[0], [*found, last]
-    if arm.startswith("one rate"):
+    if arm.startswith(("one rate", "rate by")):
         return task.widths[0], [
             Stage(share, passes, dict(zip(names, widths, strict=True)))
             for share, passes, widths in planned
@@ -144,7 +149,7 @@ def price(splits: data.Splits, widths: tuple[int, ...]) -> int:
 def measure(name: str, task: Task, splits: data.Splits, arm: str, seed: int) -> Row:
     """One run of one arm, as a compact row."""
     first, found = stages(task, arm, splits)
-    has_one_rate = arm.startswith("one rate")
+    has_one_rate, is_steered = arm.startswith("one rate"), arm.startswith("rate by")
     held_out = data.Examples(
         splits.validation.x[: task.looked_at], splits.validation.y[: task.looked_at]
     )
@@ -156,7 +161,8 @@ def measure(name: str, task: Task, splits: data.Splits, arm: str, seed: int) -> 
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
             jit_compile=False,
-            steps_per_execution=16,
+            # In several steps at once nothing is measured that QAN decides by.
+            steps_per_execution=1 if is_steered else 16,
         )
         return model
 
@@ -169,9 +175,17 @@ def measure(name: str, task: Task, splits: data.Splits, arm: str, seed: int) -> 
         new="random" if arm == "random padding" else "net2net",
         final_learning_rate=task.rate * END if has_one_rate else None,
         keep_budget=has_one_rate,
+        qan=steering(arm, seed) if is_steered else None,
     )
     report = rally.run(build_model, splits.train, held_out, splits.test)
     return {"task": name, "seed": seed, "arm": arm} | compact(report, task.looked_at)
+
+
+def steering(arm: str, seed: int) -> QANCallback:
+    """The callback of an arm that is steered through all of its stages."""
+    if arm == "rate by QAN":
+        return QANCallback()
+    return frozen(shipped().settings, RandomAgent(seed))
 
 
 def compact(report: RallyReport, count: int) -> Row:

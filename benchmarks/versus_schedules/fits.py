@@ -14,10 +14,10 @@ from rivals import AveragedAtEnd, GeneralizedNewton, Prodigy, Scheduled, WarmedU
 from tasks import Task
 
 from benchmarks.common.records import Row
+from benchmarks.common.steering import frozen
 from keras_qan import QANCallback
 from keras_qan.actions import Cosine, OneCycle
-from keras_qan.agents import Agent, RandomAgent
-from keras_qan.qan.config import CallbackConfig
+from keras_qan.agents import RandomAgent
 from keras_qan.qan.policy import shipped
 
 #: Multiples of the default rate that the arms of the same rate are compared from.
@@ -196,22 +196,6 @@ class Bench:
             "rates": [_short(v) for v in history.history.get("learning_rate", [])],
             "seconds": round(seconds, 2),
         }
-
-
-def frozen(settings: CallbackConfig, agent: Agent) -> QANCallback:
-    """A callback with a policy's settings, which an agent steers without learning."""
-    callback = QANCallback(
-        actions=settings.actions,
-        observations=settings.observations,
-        reward=settings.reward,
-        agent=agent,
-        rate_bounds=settings.rate_bounds,
-        dense_start=settings.dense_start,
-        schedule=settings.schedule,
-        raises_by_slope=settings.raises_by_slope,
-    )
-    callback.explore = False
-    return callback
 
 
 def _short(value: float) -> float | None:

@@ -116,9 +116,7 @@ class QANCallback(FitHooks):
             restore_best,
             "True or False",
         )
-        if total_steps is not None:
-            total_steps = check_integer("QANCallback's total_steps", total_steps, 1)
-        self._restores_best, self._total_steps = restore_best, total_steps
+        self._restores_best, self.total_steps = restore_best, total_steps
         self._given: dict[str, Any] = {
             "directory": directory,
             "policy": policy,
@@ -218,6 +216,17 @@ class QANCallback(FitHooks):
     def settings(self) -> CallbackConfig:
         """The settings that it was made with, defaults included."""
         return self._state.settings
+
+    @property
+    def total_steps(self) -> int | None:
+        """Steps of a training that takes several calls of `fit`; None where each is one."""
+        return self._total_steps
+
+    @total_steps.setter
+    def total_steps(self, steps: int | None) -> None:
+        if steps is not None:
+            steps = check_integer("QANCallback's total_steps", steps, 1)
+        self._total_steps = steps
 
     @property
     def selector(self) -> Any:

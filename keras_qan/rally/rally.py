@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import keras
+import numpy as np
 
 from keras_qan.qan.callback import QANCallback
-from keras_qan.qan.variables import rate_variables
+from keras_qan.qan.training_memory import rates_to_go_on_with
+from keras_qan.qan.variables import assign_rates, rate_variables, read_rates
 from keras_qan.rally.checkpoint import RallyStore, roll_back
 from keras_qan.rally.growth_rule import GrowthRule
 from keras_qan.rally.plan import (
@@ -222,6 +224,7 @@ class Rally:
         if self.final_learning_rate is not None:
             rate_variables(model)  # a schedule of the model's own is refused
         first_rate = _rate(model)
+        follows_policy = self.qan is not None and not self.qan.explore
         if done:
             store.restore(model)
         elif self.qan is not None:
@@ -234,19 +237,27 @@ class Rally:
                 started = time.perf_counter()
                 if stage.number > 1:
                     model = grow_through(model, [stage], grower)
+                run = self._stage_run(plan, data, started, first_rate)
+                if follows_policy:
+                    run = self._go_on(run, plan, data)
                 record, looks = train_stage(
                     model,
-                    self._stage_run(plan, data, started, first_rate),
+                    run,
                     subsets.take(stage.examples),
                     held_out,
                     [*callbacks, *self._steering(stage), shown.epochs()],
                 )
                 data["stages"] = [*data["stages"], record]
                 data["looks"] = [*data["looks"], *looks]
+                if follows_policy:
+                    data["rate_found"] = _rate_found(model)
                 data["qan_episodes"] = None if self.qan is None else self.qan.episodes
                 store.write(model, data)
                 shown.advance()
                 shown.say(describe_stage(record, len(plan)), record["ended_by_rule"])
+        if follows_policy and first_rate is not None:
+            rates = rate_variables(model)
+            assign_rates(rates, np.full(len(rates), first_rate))
         if test is not None and not data["test"]:
             batches = as_examples(test, "test").batches(EVALUATION_BATCH)
             found = model.evaluate(batches, verbose=0, return_dict=True)
@@ -296,6 +307,19 @@ class Rally:
             self.stages, build_model, subsets, grower, self.batch_size, self.look_every
         )
 
+    def _go_on(self, run: StageRun, plan: Sequence[PlannedStage], data: dict[str, Any]) -> StageRun:
+        """Return a stage's settings where a policy steers all stages as one training."""
+        assert self.qan is not None
+        here, done = run.plan, [int(record["steps"]) for record in data["stages"]]
+        # At the beginning of a training alone the policy looks for a rate.
+        first = max(round(run.before.steps / here.steps_per_look), 1) if done else 0
+        left = sum(stage.steps for stage in self._stages_left(plan, done))
+        self.qan.total_steps = first * here.steps_per_look + left
+        rate = run.learning_rate
+        if done and self.stages[len(done)].learning_rate is None:
+            rate = data.get("rate_found")
+        return dataclasses.replace(run, first_epoch=first, learning_rate=rate)
+
     def _steering(self, stage: PlannedStage) -> list[keras.callbacks.Callback]:
         if self.qan is None:
             return []
@@ -324,6 +348,13 @@ def _rate(model: keras.Model) -> float | None:
         return float(rate_variables(model)[0].numpy())
     except ValueError:
         return None
+
+
+def _rate_found(model: keras.Model) -> float:
+    """The learning rate that a policy left off with, whose training goes on."""
+    rates = read_rates(rate_variables(model))
+    found = rates_to_go_on_with(model, rates)
+    return float((rates if found is None else found)[0])
 
 
 def _totals(data: dict[str, Any]) -> Totals:

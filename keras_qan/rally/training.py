@@ -54,6 +54,8 @@ class StageRun:
       learning_rate: rate to begin with; None leaves it as it is.
       final_learning_rate: rate to end with; None for a constant rate.
       rule: ends the stage early; None for never.
+      first_epoch: the number of its first epoch, where those of the stages before count. Defaults
+        to 0.
     """
 
     plan: PlannedStage
@@ -65,6 +67,7 @@ class StageRun:
     learning_rate: float | None
     final_learning_rate: float | None
     rule: GrowthRule | None
+    first_epoch: int = 0
 
 
 def evaluate(model: keras.Model, validation: tf.data.Dataset) -> dict[str, float]:
@@ -92,7 +95,7 @@ class EvaluationCallback(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Record one."""
-        self._record(epoch + 1, logs or {})
+        self._record(epoch + 1 - self._run.first_epoch, logs or {})
 
     def totals(self) -> Totals:
         """Costs up to the last evaluation."""
@@ -217,7 +220,8 @@ def train_stage(
         model.fit(
             batches,
             steps_per_epoch=plan.steps_per_look,
-            epochs=plan.looks,
+            initial_epoch=run.first_epoch,
+            epochs=run.first_epoch + plan.looks,
             validation_data=validation,
             shuffle=False,
             verbose=0,

@@ -307,6 +307,33 @@ def test_another_rally_in_the_directory_is_refused_with_what_differs(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_policy_steers_all_stages_as_one_training(tmp_path):
+    stages = [
+        Stage(0.5, epochs=8),
+        Stage(1.0, epochs=4),
+        Stage(1.0, epochs=4, widths={"hidden": 8}),
+    ]
+
+    def rally(name):
+        return Rally(stages, tmp_path / name, qan=QANCallback(), batch_size=20)
+
+    whole = run_eagerly(rally("whole"))
+    rates = [look["learning_rate"] for look in whole.looks if look["look"]]
+    # It looks for a rate in the first stage, and falls through the others to nothing.
+    assert np.all(np.diff(rates[7:]) < 0.0)
+    assert rates[-1] < 0.01 * max(rates)
+    assert rates[11] > 0.1 * rates[7]
+    assert float(whole.model.optimizer.learning_rate) == pytest.approx(0.01)
+    for number in (1, 2):
+        with pytest.raises(KilledError):
+            run_eagerly(rally(f"run{number}"), callbacks=[Kill(number)])
+        resumed = run_eagerly(rally(f"run{number}"))
+        assert [look["learning_rate"] for look in resumed.looks if look["look"]] == rates
+        for one, other in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
 def test_one_agent_goes_through_all_stages_and_through_a_kill(tmp_path):
     stages = STAGES[:2]
 
