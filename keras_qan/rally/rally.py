@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -52,9 +53,10 @@ class Rally:
     checkpoint is written, and a rally that was killed resumes with the stage it was in. All growths
     are tried out on untrained networks before anything is trained.
 
-    One QAN agent can go through all stages: each is an episode to it. Its state does not depend on
-    the network's width, and each stage's rate begins anew, so that what the actions change is
-    counted from there.
+    To a QAN policy all stages are one training: each goes on from the rate that the last one found,
+    and it falls to zero at the end of them all. An agent that learns can go through all stages too:
+    each is an episode to it. Its state does not depend on the network's width, and each stage's
+    rate begins anew, so that what the actions change is counted from there.
 
     Args:
       stages: stages in ascending order, the last one usually with all examples and full widths.
@@ -231,7 +233,7 @@ class Rally:
             # An agent may have learned elsewhere before.
             data["qan_episodes"] = self.qan.episodes
             store.write(model, data)
-        with progress as shown:
+        with progress as shown, self._total_steps_given_back():
             shown.start("stages", done, len(plan), 0)
             for stage in plan[done:]:
                 started = time.perf_counter()
@@ -306,6 +308,16 @@ class Rally:
         return plan_stages(
             self.stages, build_model, subsets, grower, self.batch_size, self.look_every
         )
+
+    @contextlib.contextmanager
+    def _total_steps_given_back(self) -> Iterator[None]:
+        """Leave the callback as it was, for other trainings."""
+        given = None if self.qan is None else self.qan.total_steps
+        try:
+            yield
+        finally:
+            if self.qan is not None:
+                self.qan.total_steps = given
 
     def _go_on(self, run: StageRun, plan: Sequence[PlannedStage], data: dict[str, Any]) -> StageRun:
         """Return a stage's settings where a policy steers all stages as one training."""
