@@ -17,11 +17,20 @@ ARMS = (
     "prune",
 )
 
+#: Where an agent starts: no pressure, until it moves it.
+LEVEL = "loss_rank_level"
+
 
 def selector_for(
     arm: str, source: tf.data.Dataset, num_classes: int, batch_size: int, seed: int
 ) -> selection.Selector:
-    """The selector of an arm."""
+    """The selector of an arm.
+
+    Raises:
+      ValueError: there is no such arm.
+    """
+    if arm not in (*ARMS, LEVEL):
+        raise ValueError(f"There is no arm {arm!r}; expected one of {', '.join(ARMS)}.")
     if arm == "uniform":
         return selection.Uniform(source, batch_size, seed=seed)
     if arm.startswith("class_mix"):
@@ -29,7 +38,7 @@ def selector_for(
         return selection.ClassMix(source, num_classes, batch_size, script=script, seed=seed)
     if arm == "loss_rank_easy":
         return selection.LossRank(source, batch_size, pressure=0.01, anneal=False, seed=seed)
-    if arm == "loss_rank_level":  # where an agent starts: no pressure, until it moves it
+    if arm == LEVEL:
         return selection.LossRank(source, batch_size, pressure=1.0, anneal=False, seed=seed)
     if arm.startswith("loss_rank"):
         return selection.LossRank(source, batch_size, unbiased=arm.endswith("unbiased"), seed=seed)

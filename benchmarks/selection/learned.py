@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-from arms import selector_for
+from arms import LEVEL, selector_for
 
 from keras_qan import CurrentLearningRate, LogLossDrop, QANCallback, TrainingState, selection
 from keras_qan.agents import RandomAgent
@@ -81,7 +81,7 @@ def selector_of(
     """The selector that an arm steers."""
     steered = LEARNED[without_learning(arm)[0]]
     if steered.kind != "class_mix":
-        kind = "loss_rank_level" if steered.kind == "loss_rank" else steered.kind
+        kind = LEVEL if steered.kind == "loss_rank" else steered.kind
         return selector_for(kind, source, num_classes, batch_size, seed)
     least = batch_size // (2 * num_classes) if steered.least else 0
     return selection.ClassMix(source, num_classes, batch_size, least=least, seed=seed)
