@@ -274,7 +274,7 @@ class BatchedController:
         """
         if number > 0:
             state = _with_loss(state)
-            if state.measured is not None:
+            if state.measured is not None and state.is_beginning.any():
                 state = self._begin_again(state, rollout.optimizers)
         return self._observe(state, rollout.optimizers, rollout.context(number))
 
@@ -374,11 +374,10 @@ class BatchedController:
             for action in self.actions
         ]
         highest = 1.0001 * np.maximum(initial_rates, rates)
-        allowed = np.stack(following, axis=1) <= highest[:, np.newaxis]  # a step back is no raise
-        is_raise = ~allowed & ~self.action_set.is_step_back(np.arange(len(self.actions)))
+        allowed = np.stack(following, axis=1) <= highest[:, np.newaxis]
         instead = np.where(allowed, scores, -np.inf).argmax(axis=1)
-        is_blind = ~state.slope_is_known & is_raise[np.arange(len(chosen)), chosen]
-        return np.where(is_blind, instead, chosen)
+        stays = allowed[np.arange(len(chosen)), chosen] | self.action_set.is_step_back(chosen)
+        return np.where(state.slope_is_known | stays, chosen, instead)
 
     def _begin_again(self, state: RolloutState, optimizers: BatchedOptimizers) -> RolloutState:
         """Take the first steps back where they were far too long, as `Controller` does."""
