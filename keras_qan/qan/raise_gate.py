@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_qan.actions import ActionSet
 from keras_qan.agents import ActionChoice
+from keras_qan.agents.slope_rule import LEAST_REFERENCE
 from keras_qan.qan.rule import RateState
 from keras_qan.qan.slope_ratio import FEWEST_STEPS, SlopeEstimate
 from keras_qan.qan.slope_window import LATEST, PAIRS_TO_BE_SURE
@@ -31,6 +32,10 @@ NEARLY_RIGHT = 0.4
 #: The factor of a raise where one estimate was not clearly above zero.
 CAREFUL_FACTOR = 1.6
 
+#: The share of the highest ratio so far above which a rate may rise where an optimizer has no
+#: momentum: by the noise of each batch the ratio is below zero before the rate is too high.
+LEAST_SHARE = -0.5
+
 #: The longest update, relative to the weights, that a raise leads to under Lion, whose updates
 #: have the length of the rate however small or noisy the gradients are.
 LONGEST_STEP_OF_LION = 0.01
@@ -43,7 +48,8 @@ class RaiseGate:
     loss still falls at the end of a step. By a small factor where it falls little, unless the
     optimizer has no momentum: an update along the gradient of one batch has that gradient's noise,
     so that its ratio is low at any rate. After the first estimate that is not clear, by a small
-    factor as well, and only where the ratio is above zero without doubt. Where it is not known, and
+    factor as well, and only where the ratio is above zero without doubt; without momentum, where it
+    is above minus half of the highest one so far. Where it is not known, and
     in the second half of a training, not at all. Where the optimizer does not give its gradients
     back there is no limit. Lion's rate is raised only to where an update is a hundredth of the
     weights.
@@ -87,10 +93,14 @@ class RaiseGate:
     def _largest_where_known(self, found: SlopeEstimate) -> float:
         is_clear = found.ratio > CLEAR * found.error
         self._was_unclear |= not is_clear and found.error <= VAGUE
-        if not self._was_unclear:
+        if is_clear and not self._was_unclear:
             is_near = self._has_momentum and found.ratio < NEARLY_RIGHT
-            return (CAREFUL_FACTOR if is_near else math.inf) if is_clear else 1.0
-        return CAREFUL_FACTOR if _is_sure(found) else 1.0
+            return CAREFUL_FACTOR if is_near else math.inf
+        is_careful = self._was_unclear and _is_sure(found)
+        if not self._has_momentum:
+            least = LEAST_SHARE * max(found.highest, LEAST_REFERENCE)
+            is_careful |= _is_above(found, least, CLEAR)
+        return CAREFUL_FACTOR if is_careful else 1.0
 
     def is_too_low(self, found: SlopeEstimate, progress: float) -> bool:
         """Return whether the rate is too low beyond doubt, so that it is not to be held.
@@ -113,7 +123,11 @@ class RaiseGate:
 
 
 def _is_sure(found: SlopeEstimate) -> bool:
-    return found.ratio > SURE * found.error and found.num_pairs >= PAIRS_TO_BE_SURE
+    return _is_above(found, 0.0, SURE)
+
+
+def _is_above(found: SlopeEstimate, least: float, errors: float) -> bool:
+    return found.ratio > least + errors * found.error and found.num_pairs >= PAIRS_TO_BE_SURE
 
 
 def choice_within(

@@ -96,6 +96,35 @@ def test_without_momentum_a_low_ratio_says_nothing_of_the_rate(optimizer, larges
     assert gate.largest_factor(found(0.16, 0.07), 0.01) == largest
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "largest"),
+    [
+        (keras.optimizers.SGD(), CAREFUL_FACTOR),
+        (keras.optimizers.RMSprop(), CAREFUL_FACTOR),
+        (keras.optimizers.Adam(), 1.0),
+        (keras.optimizers.SGD(momentum=0.9), 1.0),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_without_momentum_a_ratio_below_zero_leaves_a_small_raise(optimizer, largest):
+    gate = RaiseGate(network(optimizer))
+    gate.begin(0.0)
+    # Minus half of the highest ratio is -0.5; with its error this one is above it.
+    seen = found(-0.3, 0.1)._replace(highest=1.0)
+    assert gate.largest_factor(seen, 0.1) == largest
+    assert gate.largest_factor(seen._replace(ratio=-0.45), 0.1) == 1.0
+    assert gate.largest_factor(seen._replace(highest=0.3), 0.1) == 1.0
+    assert gate.largest_factor(seen._replace(num_pairs=6), 0.1) == 1.0
+    assert gate.largest_factor(seen, 0.5) == 1.0
+
+
+def test_without_momentum_a_lowest_ratio_is_reckoned_with_before_any_is_known():
+    gate = RaiseGate(network(keras.optimizers.SGD()))
+    gate.begin(0.0)
+    assert gate.largest_factor(found(-0.02, 0.02), 0.1) == CAREFUL_FACTOR
+    assert gate.largest_factor(found(-0.04, 0.02), 0.1) == 1.0
+
+
 def test_lion_is_raised_to_where_an_update_is_a_hundredth_of_the_weights():
     gate = RaiseGate(network(keras.optimizers.Lion(1e-3)))
     gate.begin(0.0)
