@@ -192,7 +192,7 @@ class Controller:
         if not may_raise:
             model.leave_out_gate()
         if model.gate is not None:
-            model.gate.begin(context.progress)
+            model.gate.begin(context.progress, has_few_batches)
         if model.window is not None:
             model.window.begin()
         if context.progress > 0.0:  # a resumed training: its rate has fallen already
@@ -471,7 +471,7 @@ class Controller:
         model.motion.begin()
         model.window.begin()
         if model.gate is not None:
-            model.gate.begin(0.0)
+            model.gate.begin(0.0, episode.has_few_batches)
         rates = model.read_rates()
         model.assign_rates(BEGIN_AGAIN_FACTOR * rates)
         episode.begin_again(BEGIN_AGAIN_FACTOR * episode.before_shares(rates))

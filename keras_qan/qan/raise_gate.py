@@ -48,11 +48,11 @@ class RaiseGate:
     loss still falls at the end of a step. By a small factor where it falls little, unless the
     optimizer has no momentum: an update along the gradient of one batch has that gradient's noise,
     so that its ratio is low at any rate. After the first estimate that is not clear, by a small
-    factor as well, and only where the ratio is above zero without doubt; without momentum, where it
-    is above minus half of the highest one so far. Where it is not known, and
-    in the second half of a training, not at all. Where the optimizer does not give its gradients
-    back there is no limit. Lion's rate is raised only to where an update is a hundredth of the
-    weights.
+    factor as well, and only where the ratio is above zero without doubt; without momentum, unless
+    batches are few, where it is above minus half of the highest one so far. Where it is not known,
+    and in the second half of a training, not at all. Where the optimizer does not give its
+    gradients back there is no limit. Lion's rate is raised only to where an update is a hundredth
+    of the weights.
 
     It also says where a rate is too low to be held.
 
@@ -61,18 +61,21 @@ class RaiseGate:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        self._was_unclear = False
+        self._was_unclear = self._has_few_batches = False
         parts = optimizer_parts(model)
         self._is_lion = any(isinstance(part, keras.optimizers.Lion) for part in parts)
         self._has_momentum = all(map(has_momentum, parts))
 
-    def begin(self, progress: float) -> None:
+    def begin(self, progress: float, has_few_batches: bool = False) -> None:
         """Start a training.
 
         Args:
           progress: the share of the training that is done: above 0 where it goes on.
+          has_few_batches: whether its examples may be learned by heart at raised rates. Defaults to
+            False.
         """
         self._was_unclear = progress > 0.0
+        self._has_few_batches = has_few_batches
 
     def largest_factor(self, found: SlopeEstimate, progress: float) -> float:
         """Return the largest factor of a raise above the rate that the training began with.
@@ -97,7 +100,7 @@ class RaiseGate:
             is_near = self._has_momentum and found.ratio < NEARLY_RIGHT
             return CAREFUL_FACTOR if is_near else math.inf
         is_careful = self._was_unclear and _is_sure(found)
-        if not self._has_momentum:
+        if not (self._has_momentum or self._has_few_batches):
             least = LEAST_SHARE * max(found.highest, LEAST_REFERENCE)
             is_careful |= _is_above(found, least, CLEAR)
         return CAREFUL_FACTOR if is_careful else 1.0

@@ -116,6 +116,8 @@ def test_without_momentum_a_ratio_below_zero_leaves_a_small_raise(optimizer, lar
     assert gate.largest_factor(seen._replace(highest=0.3), 0.1) == 1.0
     assert gate.largest_factor(seen._replace(num_pairs=6), 0.1) == 1.0
     assert gate.largest_factor(seen, 0.5) == 1.0
+    gate.begin(0.0, has_few_batches=True)
+    assert gate.largest_factor(seen, 0.1) == 1.0
 
 
 def test_without_momentum_a_lowest_ratio_is_reckoned_with_before_any_is_known():
