@@ -258,7 +258,7 @@ def test_where_a_raise_is_not_allowed_the_option_under_way_holds_the_rate():
         largest = math.inf
         is_blind = False
 
-        def begin(self, progress=0.0):
+        def begin(self, progress=0.0, has_few_batches=False):
             pass
 
         def estimate(self):

@@ -234,8 +234,8 @@ class FakeGate:
     def __init__(self, largest):
         self.largest = largest
 
-    def begin(self, progress=0.0):
-        pass
+    def begin(self, progress=0.0, has_few_batches=False):
+        self.has_few_batches = has_few_batches
 
     def estimate(self):
         return found(0.5, 0.1)._replace(slope=-1e-3)  # of a loss that hardly falls
@@ -399,7 +399,7 @@ def test_a_wide_network_is_kept_from_the_rates_of_small_ones():
 @pytest.mark.slow
 def test_a_learner_and_a_network_that_is_trained_are_not_measured(tmp_path, monkeypatch):
     measured = []
-    monkeypatch.setattr(RaiseGate, "begin", lambda self, progress: measured.append(progress))
+    monkeypatch.setattr(RaiseGate, "begin", lambda self, progress, few: measured.append(progress))
     monkeypatch.setattr(RaiseGate, "largest_factor", lambda self, found, context: 1.0)
     model = network()
     fit(model, QANCallback(tmp_path), epochs=1)
@@ -421,3 +421,16 @@ def test_where_no_gradient_comes_back_the_policy_acts_as_without_the_limit_along
         weights.append([w.numpy() for w in model.weights])
     for first, second in zip(*weights, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_it_is_told_at_the_start_whether_batches_are_few(few):
+    model = FakeModel([1.0])
+    model.window, model.gate = FakeGate(1.0), FakeGate(1.0)
+    controller = Controller(
+        Wish(0), (Hold(),), (CurrentLearningRate(),), LogLossDrop(), (1e-9, 1e9)
+    )
+    controller.build(0)
+    first = DecisionContext(0.0, num_decisions=4, num_steps=40, interval=10, taken=10)
+    controller.begin(model, first, explore=False, has_few_batches=few)
+    assert model.gate.has_few_batches is few
