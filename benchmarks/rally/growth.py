@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import numpy as np
 from benchmarks.common.records import Records, Row
 from benchmarks.common.steering import frozen
 from benchmarks.common.tables import format_header, format_mean, format_row
+from benchmarks.rally import within_budget
 from keras_qan import QANCallback, Rally, Stage, data
 from keras_qan.agents import RandomAgent
-from keras_qan.models.plain import layer_names, network
+from keras_qan.models.plain import layer_names
 from keras_qan.qan.policy import shipped
 from keras_qan.rally import GrowthRule, RallyReport, cost_to, multiply_adds
 
@@ -41,6 +43,8 @@ class Task:
       rate: the rally's first.
       full_rate: the first of the full network alone.
       look_every: steps.
+      share_of_data: of the training examples. Defaults to all.
+      is_within_budget: whether the arms are those of `within_budget`. Defaults to False.
     """
 
     dataset: str
@@ -52,17 +56,28 @@ class Task:
     rate: float
     full_rate: float
     look_every: int
+    share_of_data: float = 1.0
+    is_within_budget: bool = False
 
 
 _MIDDLE, _FULL = (32, 64, 128), (64, 128, 256)
 _STAGES = ((_MIDDLE, _MIDDLE, _FULL), (0.5, 1.0, 1.0))
+#: Widths, shares and passes of tasks whose arms are in `within_budget`.
+_WITHIN = ((within_budget.FULL,), (), ())
 #: The full network's rate was chosen on seed 100 (see RESULTS.md); the rally's was not.
 #: The headings of the tasks in RESULTS.md.
-HEADINGS = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+HEADINGS = {
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "mnist_within_budget": "Within the budget, MNIST",
+    "cifar10_within_budget": "Within the budget, CIFAR-10",
+}
 
 TASKS = {
     "mnist": Task("mnist", 3_000, *_STAGES, (1, 2.2, 0.25), 2, 2e-3, 2e-3, 96),
     "cifar10": Task("cifar10", 3_000, *_STAGES, (1, 2.7, 0.123), 2, 2e-3, 1e-3, 80),
+    "mnist_within_budget": Task("mnist", 3_000, *_WITHIN, 6, 4e-3, 4e-3, 52, 0.2, True),
+    "cifar10_within_budget": Task("cifar10", 3_000, *_WITHIN, 6, 2e-3, 2e-3, 52, 0.24, True),
 }
 
 ARMS = (
@@ -80,6 +95,9 @@ ARMS = (
     "rate by random actions",
 )
 
+#: Those of all tasks, in the order of the tables.
+KNOWN_ARMS = tuple(dict.fromkeys((*ARMS, *within_budget.PLANS, *within_budget.ALTERNATIVES)))
+
 #: The rules of the arms that have one. The first two look at two looks alone, whatever their noise.
 RULES = {
     "rally, by the rule": GrowthRule(window=2, standard_errors=0.0),
@@ -88,23 +106,45 @@ RULES = {
 }
 
 
+def arms_of(task: Task) -> tuple[str, ...]:
+    """The arms that a task is measured with where none are named."""
+    return tuple(within_budget.PLANS) if task.is_within_budget else ARMS
+
+
+def plan_of(task: Task, arm: str) -> within_budget.Plan | None:
+    """The arm's plan, where the task's are those of `within_budget`."""
+    plans = within_budget.PLANS | within_budget.ALTERNATIVES
+    return plans[arm] if task.is_within_budget else None
+
+
 def stages(task: Task, arm: str, splits: data.Splits) -> tuple[tuple[int, ...], list[Stage]]:
     """The first network's widths, and the stages of an arm."""
+    if (plan := plan_of(task, arm)) is not None:
+        cost = task.nothing * price(splits, within_budget.FULL)
+        planned = [
+            (1.0, share * cost / price(splits, widths), widths)
+            for share, widths in zip(plan.costs, plan.widths, strict=True)
+        ]
+        rate = task.full_rate if plan.widths[0] == within_budget.FULL else task.rate
+        rates = [(rate * first, rate * last) for first, last in plan.rates]
+        if plan.is_steered:
+            rates = [(None, None)] * len(planned)
+        return plan.widths[0], falling(rate, planned, rates)
     full, names = task.widths[-1], layer_names(task.widths[-1])
     if arm.startswith("from nothing"):
         passes = task.nothing if arm == "from nothing" else task.nothing / 2
-        return full, falling(task, task.full_rate, [(1.0, passes, full)])
+        return full, falling(task.full_rate, [(1.0, passes, full)])
     if arm == "data growth":
         # As many steps as from nothing: an eighth of them on half of the examples.
         first = task.nothing / 8
         planned = [(0.5, 2 * first, full), (1.0, task.nothing - first, full)]
-        return full, falling(task, task.full_rate, planned)
+        return full, falling(task.full_rate, planned)
     planned = list(zip(task.shares, task.passes, task.widths, strict=True))
     if arm == "middle network alone":
         # At the rally's cost.
         middle = task.widths[-2]
         cost = sum(share * passes * price(splits, widths) for share, passes, widths in planned)
-        return middle, falling(task, task.rate, [(1.0, cost / price(splits, middle), middle)])
+        return middle, falling(task.rate, [(1.0, cost / price(splits, middle), middle)])
     if arm == "network growth":
         # All examples at once, and as many steps in each stage.
         planned = [(1.0, share * passes, widths) for share, passes, widths in planned]
@@ -123,27 +163,38 @@ def stages(task: Task, arm: str, splits: data.Splits) -> tuple[tuple[int, ...], 
             Stage(share, passes, dict(zip(names, widths, strict=True)))
             for share, passes, widths in planned
         ]
-    return task.widths[0], falling(task, task.rate, planned)
+    return task.widths[0], falling(task.rate, planned)
 
 
 def falling(
-    task: Task, rate: float, planned: list[tuple[float, float, tuple[int, ...]]]
+    rate: float,
+    planned: list[tuple[float, float, tuple[int, ...]]],
+    rates: Sequence[tuple[float | None, float | None]] = (),
 ) -> list[Stage]:
-    """Stages of (share, passes, widths) through which the rate falls linearly in the steps."""
+    """Stages of (share, passes, widths) through which the rate falls linearly in the steps.
+
+    Args:
+      rate: the first.
+      planned: of the stages.
+      rates: of the stages, from and to, where it is not to fall so. Defaults to none.
+    """
     steps = [share * passes for share, passes, _ in planned]
-    names = layer_names(task.widths[-1])
-    rates = [
+    edges = [
         rate * (1.0 - (1.0 - END) * sum(steps[:n]) / sum(steps)) for n in range(len(steps) + 1)
     ]
-    return [
-        Stage(share, passes, dict(zip(names, widths, strict=True)), (), rates[n], rates[n + 1])
-        for n, (share, passes, widths) in enumerate(planned)
-    ]
+    found, before = [], None
+    for n, (share, passes, widths) in enumerate(planned):
+        grown, deepened = within_budget.growth(before, widths)
+        first, last = rates[n] if rates else edges[n : n + 2]
+        found.append(Stage(share, passes, grown, deepened, first, last))
+        before = widths
+    return found
 
 
 def price(splits: data.Splits, widths: tuple[int, ...]) -> int:
     """Multiply-adds of training on one example."""
-    return multiply_adds(network(splits.input_shape, splits.num_classes, widths, 0)).training
+    model = within_budget.build(splits.input_shape, splits.num_classes, widths, 0)
+    return multiply_adds(model).training
 
 
 def measure(name: str, task: Task, splits: data.Splits, arm: str, seed: int) -> Row:
@@ -155,7 +206,7 @@ def measure(name: str, task: Task, splits: data.Splits, arm: str, seed: int) -> 
     )
 
     def build_model(seed: int) -> keras.Model:
-        model = network(splits.input_shape, splits.num_classes, first, seed)
+        model = within_budget.build(splits.input_shape, splits.num_classes, first, seed)
         model.compile(
             keras.optimizers.Adam(found[0].learning_rate or task.rate),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -235,12 +286,13 @@ def evaluations(row: Row) -> list[Row]:
 
 
 def run(path: Path, tasks: list[str], seeds: list[int], arms: list[str]) -> None:
-    """Measures what is missing."""
+    """Measures what is missing; without names of arms all that a task has."""
     records = Records(path, "task", "seed", "arm")
     for name in tasks:
         task = TASKS[name]
-        splits = data.load(task.dataset)
-        for _, seed, arm in records.missing(itertools.product([name], seeds, arms)):
+        splits = data.load(task.dataset, train_fraction=task.share_of_data)
+        named = arms or arms_of(task)
+        for _, seed, arm in records.missing(itertools.product([name], seeds, named)):
             keras.utils.clear_session()
             row = measure(name, task, splits, arm, seed)
             records.add(row)
@@ -269,7 +321,7 @@ def report(found: list[dict[str, Any]], name: str) -> str:
              "with the last network", "test accuracy", "minus from nothing's")  # fmt: skip
     print(f"\n{name}: costs over from nothing's to the target, 95 % intervals\n")
     lines = [format_header(*heads)]
-    for arm in [a for a in ARMS if any(row["arm"] == a for row in own)]:
+    for arm in [a for a in KNOWN_ARMS if any(row["arm"] == a for row in own)]:
         of_arm = [row for row in own if row["arm"] == arm and row["seed"] in nothing]
         pairs = [(row, nothing[row["seed"]]) for row in of_arm]
         compared = [against(row, other) for row, other in pairs]
@@ -316,7 +368,7 @@ def draw(found: list[dict[str, Any]], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in dict.fromkeys(row["task"] for row in found):
         own = [row for row in found if row["task"] == name]
-        named = ("rally", *(arm for arm in ARMS if arm != "rally"))
+        named = ("rally", *(arm for arm in KNOWN_ARMS if arm != "rally"))
         arms = [arm for arm in named if any(row["arm"] == arm for row in own)]
         curves = {
             arm: [cost_curve(arm, evaluations(row)) for row in own if row["arm"] == arm]

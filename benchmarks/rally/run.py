@@ -2,6 +2,8 @@
 
     python benchmarks/rally/run.py --part=growth --task=mnist
     python benchmarks/rally/run.py --part=growth --task=cifar10
+    python benchmarks/rally/run.py --part=growth --task=mnist_within_budget
+    python benchmarks/rally/run.py --part=growth --task=cifar10_within_budget
     python benchmarks/rally/run.py --part=teachers
     python benchmarks/rally/run.py --part=report
 
@@ -21,10 +23,13 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 
+_TASKS = ("mnist", "cifar10", "mnist_within_budget", "cifar10_within_budget")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", choices=("growth", "teachers", "report"), required=True)
-    parser.add_argument("--task", choices=("mnist", "cifar10"), action="append")
+    parser.add_argument("--task", choices=_TASKS, action="append")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--arms", nargs="*", default=())
     parser.add_argument("--threads", type=int, default=0, help="of TensorFlow; 0 for all cores")
@@ -41,7 +46,7 @@ def main() -> None:
     tasks = asked.task or list(growth.TASKS)
     if asked.part == "growth":
         path = asked.output / "growth.jsonl"
-        growth.run(path, tasks, asked.seeds, list(asked.arms or growth.ARMS))
+        growth.run(path, tasks, asked.seeds, list(asked.arms))
         results = asked.output / "RESULTS.md"
         for task in tasks:
             table = growth.report(read_rows(path), task)

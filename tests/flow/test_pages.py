@@ -12,6 +12,7 @@ import pytest
 from benchmarks import pages
 from benchmarks.common.code import without_words
 from benchmarks.common.tables import replace_table
+from benchmarks.rally.growth import HEADINGS
 from benchmarks.versus_schedules.report import replace_tables
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +77,7 @@ def test_the_table_of_habits_is_that_of_its_records():
         assert float(table[name]["difference"]) == pytest.approx(sum(found) / len(found), abs=6e-5)
 
 
-@pytest.mark.parametrize(("task", "heading"), [("mnist", "MNIST"), ("cifar10", "CIFAR-10")])
+@pytest.mark.parametrize(("task", "heading"), list(HEADINGS.items()))
 def test_the_tables_of_the_rally_are_those_of_its_records(task, heading):
     rows = [row for row in records("rally/growth.jsonl") if row["task"] == task]
     nothing = {row["seed"]: row["test_accuracy"] for row in rows if row["arm"] == "from nothing"}
