@@ -48,6 +48,9 @@ class Agent(abc.ABC):
           ValueError: it was built for other sizes.
         """
 
+    def begin(self) -> None:  # noqa: B027 - few agents need it
+        """Take note that a training begins."""
+
     @abc.abstractmethod
     def act(self, observation: np.ndarray, explore: bool) -> ActionChoice:
         """Choose an action.

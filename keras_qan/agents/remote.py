@@ -28,6 +28,10 @@ class TransitionCollector(Agent):
         """Build the agent."""
         self.agent.build(num_features, num_actions)
 
+    def begin(self) -> None:
+        """Tell the agent that a training begins."""
+        self.agent.begin()
+
     def act(self, observation: np.ndarray, explore: bool) -> ActionChoice:
         """Act as the agent does."""
         return self.agent.act(observation, explore)
@@ -96,6 +100,11 @@ class SharedAgent(Agent):
         self._num_actions = num_actions
         if self.workers.is_chief:
             self.agent.build(num_features, num_actions)
+
+    def begin(self) -> None:
+        """Tell the chief's agent that a training begins."""
+        if self.workers.is_chief:
+            self.agent.begin()
 
     def act(self, observation: np.ndarray, explore: bool) -> ActionChoice:
         """Return the chief's choice.

@@ -19,6 +19,13 @@ BIASES = (-0.04, -0.02, -0.01, 0.0, 0.01, 0.02, 0.04)
 #: bias; the correlation length in biases; and the penalty on the outermost biases.
 DEVIATION, NOISE, LENGTH, PENALTY = 0.15, 0.15, 1.5, 0.1
 
+#: The factor by which a bias moves the rate of a training at most. It counts at each decision, so
+#: that without a bound a small one takes the rate to zero.
+MOST_FACTOR = 5.0
+
+#: Its logarithm; rounding is no shift too far.
+LARGEST_SHIFT = math.log(MOST_FACTOR) + 1e-4
+
 #: Names of its saved arrays, in files too.
 _KEPT = ("counts", "sums", "total", "current", "draws")
 
@@ -31,8 +38,10 @@ class ThompsonDQN(Agent):
     rate, it acts by Q(s, a) + b·d_a. The bias b is a choice among `BIASES`, made for each
     training: by Thompson sampling while it learns (from the posterior of a Gaussian process over
     the biases, given the returns of the trainings so far), by the highest posterior mean
-    afterwards. Trainings differ by their seeds in more than any single decision changes, so that a
-    network fitted to a few of their returns unlearns what it knew; one number can be learned.
+    afterwards. It moves the rate by a factor of five at most away from where the policy's own
+    choices would lead; beyond, those are taken. Trainings differ by their seeds in more than any
+    single decision changes, so that a network fitted to a few of their returns unlearns what it
+    knew; one number can be learned.
 
     Args:
       agent: the policy.
@@ -57,6 +66,7 @@ class ThompsonDQN(Agent):
         self._total = 0.0
         self._current = len(BIASES) // 2
         self._draws = 0
+        self._shift = 0.0
 
     def build(self, num_features: int, num_actions: int) -> None:
         """Build the policy.
@@ -73,12 +83,22 @@ class ThompsonDQN(Agent):
         )
         self.agent.build(num_features, num_actions)
 
+    def begin(self) -> None:
+        """Begin a training: the bias has moved nothing in it."""
+        self.agent.begin()
+        self._shift = 0.0
+
     def act(self, observation: np.ndarray, explore: bool) -> ActionChoice:
         """Choose as the policy does with the training's bias, or with the best one known."""
         known = self.agent.act(observation, False)
         bias = BIASES[self._current] if explore else self._best_bias()
         values = known.q_values + np.float32(bias) * np.array(self.directions, np.float32)
-        action = int(np.argmax(values + self.agent.action_bonus()))
+        bonus = self.agent.action_bonus()
+        action, own = int(np.argmax(values + bonus)), int(np.argmax(known.q_values + bonus))
+        shift = self._shift + self.directions[action] - self.directions[own]
+        if abs(shift) > max(LARGEST_SHIFT, abs(self._shift)):
+            return ActionChoice(own, known.q_values, known.epsilon)
+        self._shift = shift
         return ActionChoice(action, values, known.epsilon)
 
     def _best_bias(self) -> float:
@@ -141,6 +161,7 @@ class ThompsonDQN(Agent):
             "leaning/total": np.array(self._total, np.float32),
             "leaning/current": np.array(self._current, np.int32),
             "leaning/draws": np.array(self._draws, np.int32),
+            "leaning/shift": np.array(self._shift),
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -167,7 +188,9 @@ class ThompsonDQN(Agent):
         Raises:
           ValueError: an array is missing or has another shape.
         """
-        check_shapes({name: array.shape for name, array in self._own_arrays().items()}, arrays)
+        own = {name: array.shape for name, array in self._own_arrays().items()}
+        del own["leaning/shift"]  # not in files of before 0.2.0
+        check_shapes(own, arrays)
         self.agent.adopt(arrays)
         self._take(arrays)
 
@@ -175,3 +198,4 @@ class ThompsonDQN(Agent):
         counts, sums, total, current, draws = (arrays[f"leaning/{name}"] for name in _KEPT)
         self._counts, self._sums = np.array(counts, np.float32), np.array(sums, np.float32)
         self._total, self._current, self._draws = float(total), int(current), int(draws)
+        self._shift = float(arrays.get("leaning/shift", 0.0))

@@ -177,6 +177,7 @@ class Controller:
             raised rates. Defaults to False.
         """
         self.abandon()
+        self.agent.begin()
         self.num_begun += 1
         episode = self._episode
         episode.may_raise, episode.may_lower, episode.anneals = may_raise, may_lower, anneals

@@ -1,11 +1,12 @@
 """One number learned on top of a policy: which bias brings the best returns."""
 
 import functools
+import math
 
 import numpy as np
 import pytest
 
-from keras_qan.agents import BIASES, DQN, ThompsonDQN
+from keras_qan.agents import BIASES, DQN, ActionChoice, ThompsonDQN
 
 DIRECTIONS = (-0.7, 0.0, 1.6)
 
@@ -28,10 +29,10 @@ def one_training(agent, worth, rng):
 
 
 def greedy_bias(agent):
-    """The bias that the greedy policy acts by, read from its values."""
-    choice = agent.act(np.zeros(2, np.float32), False)
-    known = agent.agent.act(np.zeros(2, np.float32), False)
-    return float((choice.q_values - known.q_values)[2]) / DIRECTIONS[2]
+    """The bias that the greedy policy acts by, read from its scores."""
+    state = np.zeros((1, 2), np.float32)
+    ours, theirs = (each.action_scores(state)[0] for each in (agent, agent.agent))
+    return float((ours - theirs)[2]) / DIRECTIONS[2]
 
 
 def test_before_it_has_learned_it_is_the_policy_itself():
@@ -92,6 +93,54 @@ def test_a_policy_of_its_own_is_adopted_with_and_without_a_bias():
     bare = made()
     bare.adopt(agent.agent.parameters())
     assert greedy_bias(bare) == 0.0
+
+
+class Indifferent(DQN):
+    """A policy that finds its second action best by less than any bias."""
+
+    def act(self, observation, explore):
+        return ActionChoice(1, np.array([0.0, 1e-4, 0.0], np.float32), 0.0)
+
+    def action_bonus(self):
+        return np.zeros(3, np.float32)
+
+
+def lowering():
+    """An agent of that policy with the lowest bias, at the start of a training."""
+    agent = ThompsonDQN(Indifferent(), (math.log(0.5), 0.0, math.log(5.0)))
+    agent._current = 0
+    agent.begin()
+    return agent
+
+
+def rates(agent, decisions, factors=(0.5, 1.0, 5.0)):
+    state = np.zeros(2, np.float32)
+    return np.cumprod([factors[agent.act(state, True).action] for _ in range(decisions)])
+
+
+def test_a_bias_moves_the_rate_by_a_factor_of_five_at_most_however_often_it_counts():
+    np.testing.assert_allclose(rates(lowering(), 6), [0.5, 0.25, 0.25, 0.25, 0.25, 0.25])
+
+
+def test_each_training_has_that_factor_anew():
+    agent = lowering()
+    rates(agent, 6)
+    agent.begin()
+    np.testing.assert_allclose(rates(agent, 3), [0.5, 0.25, 0.25])
+
+
+def test_a_training_that_goes_on_in_another_process_has_what_is_left_of_it():
+    agent, other = lowering(), lowering()
+    rates(agent, 1)
+    other._take(agent._own_arrays())
+    np.testing.assert_allclose(rates(other, 3), [0.5, 0.5, 0.5])
+
+
+def test_a_file_of_before_that_factor_is_read():
+    agent = made()
+    arrays = {n: a for n, a in agent.arrays().items() if n != "leaning/shift"}
+    agent.restore(arrays)
+    assert float(agent.arrays()["leaning/shift"]) == 0.0
 
 
 def test_directions_must_be_as_many_as_actions_and_finite():
