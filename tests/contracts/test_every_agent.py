@@ -122,9 +122,13 @@ def test_arrays_are_copies(make):
         np.testing.assert_array_equal(array, before[name])
 
 
+#: Arrays that files of before 0.2.0 do not have: what they hold begins anew.
+OPTIONAL = {"leaning/shift"}
+
+
 def test_a_missing_array_is_refused(make):
     agent = built(make)
-    for name in agent.arrays():
+    for name in agent.arrays().keys() - OPTIONAL:
         rest = {n: a for n, a in agent.arrays().items() if n != name}
         with pytest.raises(ValueError, match=name.rsplit("/", 1)[-1]):
             agent.restore(rest)
