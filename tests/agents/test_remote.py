@@ -119,3 +119,21 @@ def test_a_collector_keeps_what_it_saw_though_the_state_changes_and_forgets_when
     collector.learn(state, 0, 3.0, 1.0)
     collector.abandon(2)
     np.testing.assert_array_equal(collector.take()["observation"], [STATE])
+
+
+class Counting(ConstantAgent):
+    """Counts the trainings that it is told of."""
+
+    begun = 0
+
+    def begin(self):
+        self.begun += 1
+
+
+def test_the_chiefs_agent_and_a_collectors_are_told_that_a_training_begins():
+    chiefs, others, collected = Counting(), Counting(), Counting()
+    meeting = Meeting()
+    for agent, is_chief in ((chiefs, True), (others, False)):
+        SharedAgent(agent, meeting.seat(is_chief)).begin()
+    TransitionCollector(collected).begin()
+    assert (chiefs.begun, others.begun, collected.begun) == (1, 0, 1)

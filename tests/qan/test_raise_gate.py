@@ -212,6 +212,10 @@ class Wish(ScriptedAgent):
     def __init__(self, action):
         super().__init__()
         self.action = action
+        self.begun = 0
+
+    def begin(self):
+        self.begun += 1
 
     def act(self, observation, explore):
         values = np.arange(self._num_actions, dtype=np.float32)
@@ -424,13 +428,13 @@ def test_where_no_gradient_comes_back_the_policy_acts_as_without_the_limit_along
 
 
 @pytest.mark.parametrize("few", [True, False])
-def test_it_is_told_at_the_start_whether_batches_are_few(few):
+def test_it_is_told_at_the_start_whether_batches_are_few_and_the_agent_that_a_training_begins(few):
     model = FakeModel([1.0])
     model.window, model.gate = FakeGate(1.0), FakeGate(1.0)
-    controller = Controller(
-        Wish(0), (Hold(),), (CurrentLearningRate(),), LogLossDrop(), (1e-9, 1e9)
-    )
+    agent = Wish(0)
+    controller = Controller(agent, (Hold(),), (CurrentLearningRate(),), LogLossDrop(), (1e-9, 1e9))
     controller.build(0)
     first = DecisionContext(0.0, num_decisions=4, num_steps=40, interval=10, taken=10)
     controller.begin(model, first, explore=False, has_few_batches=few)
     assert model.gate.has_few_batches is few
+    assert agent.begun == 1
