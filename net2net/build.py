@@ -6,17 +6,24 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
+from net2net.arguments import object_like
 from net2net.check import check_function
 from net2net.errors import UnsupportedLayerError
-from net2net.model_state import metric_like
+from net2net.model_state import metric_like, replace_optimizers, set_attribute
 from net2net.optimizer_state import carry_optimizer_state
 from net2net.propagate import WideningPlan
-from net2net.rebuild import RebuiltModel, carry_derived_state, rebuild
+from net2net.rebuild import (
+    RebuiltModel,
+    carry_derived_state,
+    carry_settings_of_variable,
+    rebuild,
+)
 from net2net.rules.base import Weight
 from net2net.weights import NewUnits, add_noise, grow_weight, reinitialize_new_units
 
@@ -79,10 +86,11 @@ def build_grown_model(
         if insertions is not None:
             insertions.initialize()
         template = insertions.template if insertions else None
-        _carry_further_optimizers(result, pairs)
+        known: dict[int, Any] = {}
         if compiled:
             # A class's own `compile` may take other arguments; what it has set is carried over.
             keras.Model.compile(result.model, **arguments)
+            result.model.jit_compile = model.jit_compile
             if model.optimizer is not None:
                 carry_optimizer_state(
                     model.optimizer,
@@ -91,6 +99,8 @@ def build_grown_model(
                     result.model.trainable_variables,
                     template,
                 )
+                known[id(model.optimizer)] = result.model.optimizer
+        _carry_further_optimizers(result, pairs, known)
         if check is not False and not (check is None and not kept):
             check_function(model, result.model, plan, check)
     return result.model
@@ -109,7 +119,9 @@ def compile_arguments(old: Any, learning_rate: float | None) -> dict[str, Any]:
     # The live arguments, not their serialised form: a loss may be any function.
     arguments = dict(old._compile_config.config)
     arguments["optimizer"] = optimizer_like(old.optimizer, learning_rate)
+    # What may have been set on the model since.
     arguments["run_eagerly"] = old.run_eagerly
+    arguments["steps_per_execution"] = old.steps_per_execution
     # The old optimizer is wrapped already if it is to be.
     arguments["auto_scale_loss"] = False
     for name in ("metrics", "weighted_metrics"):
@@ -141,10 +153,10 @@ def optimizer_like(old: Any, learning_rate: float | None) -> Any:
         config = _config_with_live_rate(old)
         if inner is not None:
             config["inner_optimizer"] = optimizer_like(inner, learning_rate)
-            return type(old)(**config)
+            return object_like(old, config, lambda one: type(old)(**one))
         if learning_rate is not None:
             config["learning_rate"] = float(learning_rate)
-        return type(old).from_config(config)
+        return object_like(old, config)
     except (TypeError, ValueError, NotImplementedError) as error:
         kind = type(old).__name__
         raise UnsupportedLayerError(
@@ -202,12 +214,21 @@ def _set_values(
 
 
 def _carry_further_optimizers(
-    result: RebuiltModel, pairs: list[tuple[Any, Any, Weight | None]]
+    result: RebuiltModel, pairs: list[tuple[Any, Any, Weight | None]], known: dict[int, Any]
 ) -> None:
-    """Set the optimizers that a model has beside `compile`'s, as those that train GANs have."""
+    """Set the optimizers that a model has beside `compile`'s, as those that train GANs have.
+
+    Args:
+        result: The new model.
+        pairs: Old variable, new variable, and the old one's maps.
+        known: The new optimizer in the place of each old one, by identity.
+    """
     places = {id(before): after for before, after, _ in pairs}
-    for model, name, old in result.optimizers:
-        new = optimizer_like(old, None)
+
+    def made(model: Any, name: str, old: Any) -> Any:
+        if id(old) in known:
+            return known[id(old)]
+        new = known[id(old)] = optimizer_like(old, None)
         trainable = [places.get(id(one)) for one in getattr(old, "_trainable_variables", ())]
         if any(one is None for one in trainable):
             raise UnsupportedLayerError(
@@ -216,7 +237,11 @@ def _carry_further_optimizers(
                 "Set the attribute after the model has grown.",
             )
         carry_optimizer_state(old, new, pairs, trainable)
-        setattr(model, name, new)
+        return new
+
+    for model, name in result.optimizers:
+        value = replace_optimizers(getattr(model, name), partial(made, model, name))
+        set_attribute(model, name, value)
 
 
 def strategy_scope(model: Any) -> AbstractContextManager[Any]:
@@ -284,8 +309,7 @@ def _set_value(
             "Correct `weights` or `configure` of the rule registered for it.",
         )
     after.assign(value)
-    if after.trainable != before.trainable:
-        after.trainable = before.trainable
+    carry_settings_of_variable(before, after)
 
 
 def warn_of_penalties(layers: list[Any]) -> None:
@@ -309,11 +333,15 @@ def has_penalty(layer: Any) -> bool:
     """Return whether a layer, or one in it, has a regulariser or constraint."""
     if not isinstance(layer, keras.layers.Layer):
         return False
-    return any(
-        value is not None and key.endswith(("_regularizer", "_constraint")) and not _is_zero(value)
+    found = [
+        value
         for one in layer._flatten_layers()
         for key, value in vars(one).items()
-    )
+        if key.endswith(("_regularizer", "_constraint"))
+    ]
+    for variable in layer.variables:  # it may have been set on a variable by itself
+        found += [getattr(variable, name, None) for name in ("regularizer", "constraint")]
+    return any(value is not None and not _is_zero(value) for value in found)
 
 
 def _is_zero(penalty: Any) -> bool:

@@ -19,7 +19,12 @@ from net2net.composites import is_composite
 from net2net.errors import UnsupportedLayerError
 from net2net.graph import Graph, find_models, free_name, functional_of, graph_of, is_model
 from net2net.propagate import WideningPlan
-from net2net.rebuild import copy_of_layer, preserve_global_seed
+from net2net.rebuild import (
+    carry_settings_inside,
+    carry_settings_of_variable,
+    copy_of_layer,
+    preserve_global_seed,
+)
 
 Block = str | tuple[str, str]
 
@@ -296,6 +301,8 @@ def _copy_region(region: _Region, name: str) -> _Copy:
                 if any(part is one for one in region.zeroed):
                     for variable in _zeroes(made) or []:
                         variable.assign(np.zeros(tuple(variable.shape)))
-            new.trainable = old.trainable
+            carry_settings_inside(old, new)
+            for before, after in zip(old.variables, new.variables, strict=True):
+                carry_settings_of_variable(before, after)
 
     return _Copy(model, pairs, initialize)

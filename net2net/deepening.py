@@ -19,7 +19,7 @@ from net2net.blocks import (
 )
 from net2net.build import Insertions, build_grown_model, strategy_scope
 from net2net.errors import UnsupportedLayerError, renamed_attribute
-from net2net.graph import Graph, LayerCall, find_layer, find_models, free_name, graph_of
+from net2net.graph import Graph, LayerCall, Shape, find_layer, find_models, free_name, graph_of
 from net2net.propagate import WideningPlan
 from net2net.rebuild import preserve_global_seed
 from net2net.rules.convolution import channel_axis
@@ -238,7 +238,7 @@ def insertion_point(graph: Graph, path: str, layer: Any) -> InsertionPoint:
                     continue
                 activation = following.layer
             after = following
-    if after.outputs[0] in graph.outputs:
+    if any(call.outputs[0] in graph.outputs for call in graph.calls_of(after.layer)):
         raise UnsupportedLayerError(
             path,
             "it is an output of the model",
@@ -267,7 +267,7 @@ def _build_block(
     generator: np.random.Generator,
 ) -> Block:
     tensor = point.after.outputs[0]
-    shape = graph.shapes[tensor]
+    shape = _shape_of_all(graph, point.after)
     if not point.exact:
         return residual_block(
             point.layer, point.activation, shape, name, batch_norm, int(generator.integers(2**31))
@@ -287,6 +287,22 @@ def _build_block(
             )
         statistics = _moments(model, graph.symbols[tensor], data, point.layer)
     return identity_block(point.layer, point.activation, shape, name, statistics)
+
+
+def _shape_of_all(graph: Graph, call: LayerCall) -> Shape:
+    """Return the shape of what comes out of all calls of a shared layer, None where it differs.
+
+    Raises:
+        UnsupportedLayerError: If the calls' outputs have different ranks.
+    """
+    shapes = [graph.shapes[one.outputs[0]] for one in graph.calls_of(call.layer)]
+    if len({len(shape) for shape in shapes}) > 1:
+        raise UnsupportedLayerError(
+            call.path,
+            "it is shared, and called with inputs of different ranks",
+            "Use one layer for each kind, or deepen after another.",
+        )
+    return tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*shapes, strict=True))
 
 
 def _moments(model: Any, symbol: Any, data: Any, layer: Any) -> tuple[Any, Any]:

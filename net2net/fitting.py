@@ -78,7 +78,7 @@ def fit_and_grow(
     *data: Any,
     growths: Sequence[Growth],
     epochs: int,
-    callbacks: Sequence[Any] = (),
+    callbacks: Any = None,
     backup_dir: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> GrownFit:
@@ -93,7 +93,7 @@ def fit_and_grow(
         data: What `fit` takes: x and y, or a dataset.
         growths: The growths, one after another: the next is waited for once the last is done.
         epochs: The last epoch, as in `fit`.
-        callbacks: Callbacks, as in `fit`. Defaults to none.
+        callbacks: Callbacks, as in `fit`. Defaults to None.
         backup_dir: Directory that keeps the training after each epoch, from which the same call
             goes on after a kill; removed at the end. Use no `BackupAndRestore` beside it. Defaults
             to None.
@@ -117,13 +117,15 @@ def fit_and_grow(
         >>> done.model.get_layer("a").units, done.history.epoch, done.grown_at
         (8, [0, 1, 2], (2,))
     """
+    callbacks = keras.tree.flatten([] if callbacks is None else callbacks)
     _require(model, callbacks, settings)
     history = _History()
     kept = _Kept([*callbacks, history])
     backup = None if backup_dir is None else _Backup(Path(backup_dir))
     grown_at: list[int] = []
+    progress: tuple[float, int] | None = None
     if backup is not None:
-        model, grown_at = backup.restore(model, growths, history)
+        model, grown_at, progress = backup.restore(model, growths, history)
     epoch = len(history.epoch)
     while epoch < epochs:
         waiting = growths[len(grown_at)] if len(grown_at) < len(growths) else None
@@ -135,15 +137,17 @@ def fit_and_grow(
         until = epochs
         if waiting is not None and waiting.at_epoch is not None:
             until = min(epochs, waiting.at_epoch)
-        watch = _Watch(waiting)
-        keeping = [] if backup is None else [backup.callback(history, grown_at)]
-        model.fit(
-            *data,
-            initial_epoch=epoch,
-            epochs=until,
-            callbacks=[kept, watch, *keeping],
-            **settings,
-        )
+        watch = _Watch(waiting, progress, settings.get("validation_freq", 1) == 1)
+        progress = None
+        keeping = [] if backup is None else [backup.callback(history, grown_at, watch)]
+        if not watch.reached:
+            model.fit(
+                *data,
+                initial_epoch=epoch,
+                epochs=until,
+                callbacks=[kept, watch, *keeping],
+                **settings,
+            )
         epoch = len(history.epoch)
         if watch.reached and epoch < epochs:
             model = _grown(model, growths[len(grown_at)])
@@ -194,22 +198,30 @@ class _History(keras.callbacks.History):
 class _Watch(keras.callbacks.Callback):
     """Ends a fit where its growth's value has not fallen for long enough."""
 
-    def __init__(self, growth: Growth | None) -> None:
+    def __init__(
+        self, growth: Growth | None, progress: tuple[float, int] | None, validates_always: bool
+    ) -> None:
         super().__init__()
-        self.growth = growth
-        self.best, self.since = np.inf, 0
-        self.reached = False
+        self.growth, self.validates_always = growth, validates_always
+        self.best, self.since = progress or (np.inf, 0)
+        watches = growth is not None and growth.monitor is not None
+        self.reached = bool(watches and growth is not None and self.since >= growth.patience)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         growth = self.growth
         if growth is None or growth.monitor is None:
             return
         value = (logs or {}).get(growth.monitor)
-        if value is None:
+        validated = any(name.startswith("val_") for name in logs or {})
+        if value is None and not (
+            growth.monitor.startswith("val_") and not validated and not self.validates_always
+        ):
             raise ValueError(
                 f"Growth watches '{growth.monitor}', which is not among the logs "
                 f"({', '.join(logs or {})}). Name one of those."
             )
+        if value is None:  # an epoch without validation says nothing
+            return
         if float(value) < self.best - growth.min_delta:
             self.best, self.since = float(value), 0
             return
@@ -283,11 +295,17 @@ class _Backup:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def restore(self, model: Any, growths: Sequence[Growth], history: Any) -> tuple[Any, list[int]]:
-        """Return the model as it was kept, grown again, and the epochs before which it grew."""
+    def restore(
+        self, model: Any, growths: Sequence[Growth], history: Any
+    ) -> tuple[Any, list[int], tuple[float, int] | None]:
+        """Return the model as it was kept, grown again, and how far its growths are.
+
+        These are the epochs before which it grew; and, where the next growth watches a value, the
+        best one and the number of epochs since.
+        """
         path = self.directory / _STATE
         if not path.exists():
-            return model, []
+            return model, [], None
         state = json.loads(path.read_text(encoding="utf-8"))
         if len(state["grown_at"]) > len(growths):
             raise ValueError(
@@ -300,9 +318,10 @@ class _Backup:
             model.optimizer.build(model.trainable_variables)
         model.load_weights(self.directory / state["weights"])
         history.epoch, history.history = state["epoch"], state["history"]
-        return model, list(state["grown_at"])
+        progress = tuple(state["progress"]) if "progress" in state else None
+        return model, list(state["grown_at"]), progress
 
-    def callback(self, history: Any, grown_at: list[int]) -> Any:
+    def callback(self, history: Any, grown_at: list[int], watch: _Watch) -> Any:
         """Return the callback that keeps the training at each epoch's end."""
 
         def keep(epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG001
@@ -313,10 +332,11 @@ class _Backup:
                 "weights": weights,
                 "epoch": list(history.epoch),
                 "history": {
-                    name: [float(value) for value in values]
+                    name: [_plain(value) for value in values]
                     for name, values in history.history.items()
                 },
                 "grown_at": grown_at,
+                "progress": [float(watch.best), watch.since],
             }
             new = self.directory / f"{_STATE}.new"
             new.write_text(json.dumps(state), encoding="utf-8")
@@ -332,3 +352,10 @@ class _Backup:
         """Remove what was kept."""
         for path in [self.directory / _STATE, *self.directory.glob(f"*.{_WEIGHTS}")]:
             path.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of the logs as JSON has it: a metric may be a vector, a callback's a text."""
+    if value is None or isinstance(value, str):
+        return value
+    return np.asarray(keras.ops.convert_to_numpy(value), dtype="float64").tolist()

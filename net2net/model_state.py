@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from net2net.arguments import object_like
 from net2net.errors import UnsupportedLayerError
 from net2net.graph import plain_functional
 
@@ -48,8 +49,12 @@ def new_of_class(old: Any, make: Callable[[Any], None]) -> Any:
 
 
 def carry_attributes(
-    old: Any, new: Any, made: dict[int, Any], pairs: list[tuple[Any, Any]]
-) -> list[tuple[str, Any]]:
+    old: Any,
+    new: Any,
+    made: dict[int, Any],
+    pairs: list[tuple[Any, Any]],
+    copy_layer: Callable[[Any], Any],
+) -> list[str]:
     """Set what a model's class or user has set on it on the new model too.
 
     Args:
@@ -58,23 +63,43 @@ def carry_attributes(
         made: The new layer in the place of each old one, by identity; layers outside the graph
             are added.
         pairs: Old and new layers and variables beside the graph; what is made here is added.
+        copy_layer: Returns a new layer, not built, with an old one's settings.
 
     Returns:
-        The attributes that hold an optimizer, with it, to be made once all variables are known.
+        The attributes that hold an optimizer, alone or among others, to be replaced by
+        `replace_optimizers` once all variables are known.
 
     Raises:
         UnsupportedLayerError: If an attribute cannot be carried over.
     """
     known = _attributes_of_keras(old)
-    optimizers = []
+    optimizers: list[str] = []
     for name, value in list(vars(old).items()):
         if name in known or name.startswith(("_self_", "_tf_", "_obj_reference")):
             continue
-        if isinstance(value, keras.optimizers.Optimizer):
-            optimizers.append((name, value))
-            continue
-        _set_attribute(new, name, _Copier(old, new, name, made, pairs).copy(value))
+        copier = _Copier(old, new, name, made, pairs, copy_layer)
+        set_attribute(new, name, copier.copy(value))
+        if copier.has_optimizers:
+            optimizers.append(name)
     return optimizers
+
+
+def replace_optimizers(value: Any, made: Callable[[Any], Any]) -> Any:
+    """Return an attribute's value with other optimizers.
+
+    Args:
+        value: The value: an optimizer, or a dict, list or tuple with some in it.
+        made: Returns the new optimizer in the place of an old one.
+    """
+    if isinstance(value, keras.optimizers.Optimizer):
+        return made(value)
+    if isinstance(value, dict):
+        return {key: replace_optimizers(one, made) for key, one in value.items()}
+    if isinstance(value, list):
+        return [replace_optimizers(one, made) for one in value]
+    if type(value) is tuple:
+        return tuple(replace_optimizers(one, made) for one in value)
+    return value
 
 
 def metric_like(metric: Any) -> Any:
@@ -85,7 +110,7 @@ def metric_like(metric: Any) -> Any:
         function, settings = metric._fn, metric._fn_kwargs
         return type(metric)(function, name=metric.name, dtype=metric.dtype, **settings)
     try:
-        return type(metric).from_config(metric.get_config())
+        return object_like(metric, metric.get_config())
     except (TypeError, ValueError, NotImplementedError) as error:
         warnings.warn(
             f"Metric '{metric.name}' of class {type(metric).__name__} cannot be made again from "
@@ -101,10 +126,17 @@ class _Copier:
     """Copies one attribute's value: what belongs to the model anew, all else as it is."""
 
     def __init__(
-        self, old: Any, new: Any, name: str, made: dict[int, Any], pairs: list[tuple[Any, Any]]
+        self,
+        old: Any,
+        new: Any,
+        name: str,
+        made: dict[int, Any],
+        pairs: list[tuple[Any, Any]],
+        copy_layer: Callable[[Any], Any],
     ) -> None:
         self.old, self.new, self.name = old, new, name
-        self.made, self.pairs = made, pairs
+        self.made, self.pairs, self.copy_layer = made, pairs, copy_layer
+        self.has_optimizers = False
 
     def copy(self, value: Any) -> Any:
         """Return the value that the new model has in the old one's place."""
@@ -116,6 +148,9 @@ class _Copier:
             new = type(value).from_config(value.get_config())
             self.pairs.append((value.state, new.state))
             return self._keep(value, new)
+        if isinstance(value, keras.optimizers.Optimizer):
+            self.has_optimizers = True
+            return value
         if isinstance(value, keras.metrics.Metric):
             return self._keep(value, metric_like(value))
         if isinstance(value, keras.layers.Layer):
@@ -164,7 +199,7 @@ class _Copier:
                 # A model over layers of this one, such as an encoder, is one over the new ones.
                 new = keras.models.clone_model(old, clone_function=self._made_or_new)
             else:
-                new = type(old).from_config(old.get_config())
+                new = self.copy_layer(old)
                 if old.built and not new.built:
                     new.build_from_config(old.get_build_config() or {})
         except (TypeError, ValueError, NotImplementedError) as error:
@@ -175,7 +210,7 @@ class _Copier:
         return new
 
     def _made_or_new(self, old: Any) -> Any:
-        return self.made.get(id(old)) or type(old).from_config(old.get_config())
+        return self.made.get(id(old)) or self.copy_layer(old)
 
     def _refusal(self, what: str) -> UnsupportedLayerError:
         return UnsupportedLayerError(
@@ -199,7 +234,8 @@ def _attributes_of_keras(model: Any) -> set[str]:
     return {*vars(plain), *_SET_BY_KERAS, "get_config"}
 
 
-def _set_attribute(model: Any, name: str, value: Any) -> None:
+def set_attribute(model: Any, name: str, value: Any) -> None:
+    """Set an attribute of a model, also after Keras has closed it for layers and variables."""
     tracker: Any = getattr(model, "_tracker", None)
     locked = bool(tracker is not None and tracker.locked)
     if locked:

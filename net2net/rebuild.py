@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from net2net.arguments import complete_config
 from net2net.composites import composite_like
 from net2net.errors import UnsupportedLayerError, summary
 from net2net.graph import Graph, input_layer_of, is_model
@@ -19,6 +20,8 @@ from net2net.model_state import carry_attributes, new_of_class
 from net2net.propagate import WideningPlan
 from net2net.rules.base import Rule
 from net2net.rules.registry import rule_for
+
+_SAVED_MODEL_LAYER = getattr(keras.layers, "TFSMLayer", None)
 
 
 @dataclass
@@ -30,14 +33,14 @@ class RebuiltModel:
         layers: Pairs of an old layer and the new one in its place, without nested models; those
             that are attributes of a model beside its graph are there too.
         variables: Pairs of an old variable and the new one, of models' own weights.
-        optimizers: Models with the attributes that hold an optimizer beside `compile`'s: the new
-            model, the attribute's name, the old optimizer.
+        optimizers: Models with the attributes that hold optimizers beside `compile`'s: the new
+            model, the attribute's name. The old optimizers are still there.
     """
 
     model: Any
     layers: list[tuple[Any, Any]]
     variables: list[tuple[Any, Any]]
-    optimizers: list[tuple[Any, str, Any]]
+    optimizers: list[tuple[Any, str]]
 
 
 def rebuild(
@@ -59,14 +62,16 @@ def rebuild(
         new = builder.build_model(model)
         builder.made[id(model)] = new
         beside: list[tuple[Any, Any]] = []
-        optimizers = []
+        optimizers: list[tuple[Any, str]] = []
         for old, made in builder.models:
-            found = carry_attributes(old, made, builder.made, beside)
-            optimizers += [(made, name, optimizer) for name, optimizer in found]
+            found = carry_attributes(old, made, builder.made, beside, copy_of_layer)
+            optimizers += [(made, name) for name in found]
     # A frozen model freezes all in it, so the outer ones come first.
     for old, made in [*builder.models, *builder.layers]:
         if old.trainable != made.trainable:
             made.trainable = old.trainable
+        if not is_model(old):
+            carry_settings_inside(old, made)
     variables = [pair for pair in beside if isinstance(pair[0], keras.Variable)]
     layers = [pair for pair in beside if not isinstance(pair[0], keras.Variable)]
     return RebuiltModel(new, [*builder.layers, *layers], variables, optimizers)
@@ -126,6 +131,8 @@ class _Builder:
             new = self._sequential(old, shapes[0])
         else:
             new = self._functional(old, shapes)
+        if new.dtype_policy != old.dtype_policy:  # it decides on a loss scale at `compile`
+            new.dtype_policy = old.dtype_policy
         self.models.insert(place, (old, new))
         return new
 
@@ -260,18 +267,45 @@ def copy_of_layer(
     objects = {key: getattr(old, key) for key in config if _is_object(config[key], old, key)}
     initializers = {key: one for key, one in objects.items() if key.endswith("_initializer")}
     # Values are set later, so nothing is drawn now: that costs time and global randomness.
-    config = configure(config | objects | dict.fromkeys(initializers, "zeros"))
+    config = config | objects | dict.fromkeys(initializers, "zeros")
+
+    def make(settings: dict[str, Any]) -> Any:
+        return (rule or Rule()).rebuild(old, dict(settings))
+
     try:
         if type(old) is keras.layers.Lambda:
             new = _lambda_like(old)
+        elif type(old) is _SAVED_MODEL_LAYER:
+            new = type(old).from_config(config, safe_mode=False)  # its file has been run already
         else:
-            new = (rule or Rule()).rebuild(old, config)
+            config, left = complete_config(old, config, make)
+            new = make(configure(config))
+            for key, value in left.items():
+                setattr(new, key, value)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise _unmakeable(path, error) from error
+    new.name = old.name  # a config that Keras writes down by itself leaves it out
     carry_vocabulary(old, new)
     for key, one in initializers.items():
         setattr(new, key, one)
     return new
+
+
+def carry_settings_inside(old: Any, new: Any) -> None:
+    """Set what can be set on a layer, and on each one in it, without its config telling so."""
+    for before, after in zip(old._flatten_layers(), new._flatten_layers(), strict=False):
+        if before.trainable != after.trainable:
+            after.trainable = before.trainable
+        for name in ("_remat_mode",):  # under a `keras.RematScope`, less memory for more time
+            if getattr(before, name, None) is not None:
+                setattr(after, name, getattr(before, name))
+
+
+def carry_settings_of_variable(old: Any, new: Any) -> None:
+    """Set what can be set on a variable by itself, without its layer knowing."""
+    for name in ("trainable", "regularizer", "constraint"):
+        if getattr(new, name, None) != getattr(old, name, None):
+            setattr(new, name, getattr(old, name))
 
 
 def carry_vocabulary(old: Any, new: Any) -> None:

@@ -115,3 +115,15 @@ def test_a_block_that_does_not_exist_is_named():
         net2net.copy_blocks(transformer(), [("norm7", "sum0")])
     with pytest.raises(ValueError, match=r"'sum1' is one layer.*first and last"):
         net2net.copy_blocks(transformer(), ["sum1"])
+
+
+def test_what_is_frozen_in_a_block_is_frozen_in_its_copy():
+    inputs = keras.Input((5, 4))
+    distributed = L.TimeDistributed(L.BatchNormalization(name="norm"), name="each")
+    y = L.Dense(4, name="last")(distributed(inputs))
+    model = keras.Model(inputs, L.Dense(2)(L.Add(name="sum")([inputs, y])))
+    distributed.layer.trainable = False
+    model.get_layer("last").bias.trainable = False
+    copy = net2net.copy_blocks(model, [("each", "sum")]).get_layer("sum_copy")
+    assert not copy.get_layer("each").layer.trainable
+    assert [v.trainable for v in copy.get_layer("last").variables] == [True, False]

@@ -172,3 +172,38 @@ def test_a_block_after_a_quantised_layer_is_not_quantised():
     deep = net2net.deepen(model, "a")
     x = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
     np.testing.assert_allclose(model(x), deep(x), rtol=1e-5, atol=1e-6)
+
+
+def levels(activation):
+    """A head that is called with images of two sizes, as detectors have it."""
+    inputs = keras.Input((8, 8, 3))
+    fine = L.Conv2D(4, 3, 2, padding="same")(inputs)
+    coarse = L.Conv2D(4, 3, 2, padding="same")(fine)
+    head = L.Conv2D(4, 3, padding="same", activation=activation, name="head")
+    out = L.Conv2D(2, 1, name="out")
+    flat = [L.Reshape((-1, 2))(out(head(one))) for one in (fine, coarse)]
+    return keras.Model(inputs, L.Concatenate(axis=1)(flat))
+
+
+@pytest.mark.parametrize("activation", ["relu", "swish"])
+def test_a_block_follows_a_layer_that_is_called_with_several_sizes(activation):
+    model = levels(activation)
+    deep = net2net.deepen(model, "head")
+    assert largest_difference(model, deep, some_inputs(model)) <= 1e-6
+
+
+def test_a_shared_layer_is_not_deepened_where_one_of_its_calls_is_an_output():
+    first, second = keras.Input((4,)), keras.Input((4,))
+    shared = L.Dense(4, name="shared")
+    model = keras.Model([first, second], [L.Dense(2)(shared(first)), shared(second)])
+    assert net2net.deepenable(model)["shared"].reason == "it is an output of the model"
+    with pytest.raises(net2net.UnsupportedLayerError, match=r"it is an output of the model"):
+        net2net.deepen(model, "shared")
+
+
+def test_a_layer_called_with_several_ranks_is_not_deepened():
+    first, second = keras.Input((4,)), keras.Input((5, 4))
+    shared = L.Dense(4, "gelu", name="shared")
+    outputs = [L.Dense(2)(shared(one)) for one in (first, second)]
+    with pytest.raises(net2net.UnsupportedLayerError, match=r"inputs of different ranks"):
+        net2net.deepen(keras.Model([first, second], outputs), "shared")

@@ -137,3 +137,55 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
         fit([wider(6, monitor="val_loss")], 1)
     with pytest.raises(TypeError, match=r"instead of a compiled model"):
         fit([net2net.Growth(lambda m: None, at_epoch=1)], 2)
+
+
+class KillBefore(keras.callbacks.Callback):
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_the_patience_of_a_growth_goes_on_after_kills(tmp_path):
+    growths = [wider(6, monitor="loss", patience=3)]
+    whole = fit(growths, 6, model=make(rate=0.0))
+    for epoch in range(1, 6):
+        with pytest.raises(KeyboardInterrupt):
+            fit(growths, 6, [KillBefore(epoch)], make(rate=0.0), backup_dir=tmp_path)
+    again = fit(growths, 6, model=make(rate=0.0), backup_dir=tmp_path)
+    assert again.grown_at == whole.grown_at == (4,)
+    assert again.history.epoch == list(range(6))
+
+
+@pytest.mark.slow
+def test_a_backup_holds_metrics_that_are_vectors(tmp_path):
+    model = make()
+    model.compile("adam", "mse", metrics=[keras.metrics.F1Score(threshold=0.5)])
+    data = np.abs(X[:, :1]) > 0.5
+    growths = [wider(6, at_epoch=1)]
+    settings = {"growths": growths, "epochs": 3, "verbose": 0, "backup_dir": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        net2net.fit_and_grow(model, X, data, callbacks=[KillBefore(2)], **settings)
+    done = net2net.fit_and_grow(model, X, data, **settings)
+    assert [len(value) for value in done.history.history["f1_score"]] == [1, 1, 1]
+
+
+@pytest.mark.slow
+def test_epochs_without_validation_say_nothing_about_a_validation_loss():
+    growths = [wider(6, monitor="val_loss", patience=1)]
+    settings = {"validation_data": (X, Y), "validation_freq": 2, "model": make(rate=0.0)}
+    assert fit(growths, 6, **settings).grown_at == (4,)
+    with pytest.raises(ValueError, match=r"'val_los', which is not among the logs"):
+        fit([wider(6, monitor="val_los")], 6, **settings)
+
+
+@pytest.mark.slow
+def test_callbacks_may_be_none_or_one():
+    assert fit([], 1, None).history.epoch == [0]
+    seen = KillBefore(1)
+    with pytest.raises(KeyboardInterrupt):
+        fit([], 2, seen)

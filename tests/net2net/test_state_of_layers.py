@@ -179,14 +179,14 @@ def test_a_model_with_a_compile_of_its_own_is_compiled_as_it_was():
 
 
 class Forgetful(L.Layer):
-    """Its config leaves out the factor."""
+    """Its config leaves out the factor, and no attribute has the argument's name."""
 
     def __init__(self, factor=1.0, **settings):
         super().__init__(**settings)
-        self.factor = factor
+        self.by = factor
 
     def call(self, inputs):
-        return self.factor * inputs
+        return self.by * inputs
 
     def get_config(self):
         return super().get_config()
@@ -416,3 +416,175 @@ def test_lora_matrices_inside_attention_come_along():
     np.testing.assert_allclose(model(x), wide(x), rtol=1e-4, atol=1e-6)
     trained = [[v.trainable for v in one.layers[1].variables] for one in (model, wide)]
     assert trained[0] == trained[1]
+
+
+class Dropping(L.Layer):
+    """Its config leaves out an argument that inference does not show."""
+
+    def __init__(self, rate=0.5, window=1, **settings):
+        super().__init__(**settings)
+        self.rate, self.window = rate, (window, window)
+
+    def call(self, inputs, training=False):
+        return inputs * (1 - self.rate) if training else inputs
+
+    def get_config(self):
+        return {**super().get_config(), "window": self.window[0]}
+
+
+class Annealed(L.Layer):
+    """Keras writes its config down from the constructor's call, whatever is set afterwards."""
+
+    def __init__(self, beta=0.0, **settings):
+        super().__init__(**settings)
+        self.beta = beta
+
+    def call(self, inputs, training=False):
+        return inputs * (1 + self.beta) if training else inputs
+
+
+def test_arguments_and_names_of_layers_of_ones_own_are_those_they_have_now():
+    layers = [Dropping(0.25, 3, name="drop"), Annealed(name="anneal")]
+    model = sequential(L.Dense(6, "relu", name="a"), L.Dense(3), *layers, L.Dense(2))
+    model.get_layer("anneal").beta = 0.75
+    x = some_inputs(model)
+    for grown in both(model):
+        assert grown.get_layer("drop").rate == 0.25
+        assert grown.get_layer("drop").window == (3, 3)
+        assert grown.get_layer("anneal").beta == 0.75
+        np.testing.assert_allclose(
+            model(x, training=True), grown(x, training=True), rtol=1e-4, atol=1e-6
+        )
+
+
+class Told(keras.metrics.Metric):
+    def __init__(self, value=1.0, name="told", **settings):
+        super().__init__(name=name, **settings)
+        self.value = value
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        pass
+
+    def result(self):
+        return keras.ops.convert_to_tensor(self.value)
+
+
+class Twice(keras.optimizers.SGD):
+    def __init__(self, learning_rate=0.1, factor=1.0, **settings):
+        super().__init__(learning_rate, **settings)
+        self.factor = factor
+
+
+def test_metrics_and_optimizers_of_ones_own_keep_arguments_that_no_config_tells():
+    model = sequential(L.Dense(6, "relu", name="a"), L.Dense(2))
+    model.compile(Twice(0.5, factor=2.0), "mse", metrics=[Told(7.0)])
+    for grown in both(model):
+        assert grown.optimizer.factor == 2.0
+        assert float(grown.optimizer.learning_rate) == 0.5
+        x = some_inputs(model)
+        assert grown.evaluate(x, np.zeros((len(x), 2)), verbose=0)[1] == 7.0
+    assert net2net.widen(model, "a", 9, learning_rate=0.125).optimizer.learning_rate == 0.125
+
+
+def test_optimizers_in_a_list_or_dict_are_those_of_the_grown_model():
+    class Adversarial(keras.Model):
+        def compile(self, optimizers):
+            super().compile(optimizer=optimizers["all"])
+            self.parts = [optimizers["one"], {"other": optimizers["all"]}]
+
+    inputs = keras.Input((6,))
+    model = Adversarial(inputs, L.Dense(2)(L.Dense(4, name="a")(inputs)))
+    model.compile({"all": keras.optimizers.Adam(), "one": keras.optimizers.Adam(0.25)})
+    one = model.parts[0]
+    one.build(model.trainable_variables)
+    one.iterations.assign(5)
+    wide = net2net.widen(model, "a", 8)
+    assert wide.parts[0] is not one
+    assert [tuple(v.shape) for v in wide.parts[0]._trainable_variables] == [
+        tuple(v.shape) for v in wide.trainable_variables
+    ]
+    assert (int(wide.parts[0].iterations), float(wide.parts[0].learning_rate)) == (5, 0.25)
+    assert wide.parts[1]["other"] is wide.optimizer is not model.optimizer
+    assert model.parts[0] is one
+
+
+def test_a_model_made_under_another_policy_keeps_its_loss_scale_at_compile():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = sequential(L.Dense(6, "relu", name="a"), L.Dense(2, dtype="float32"))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for grown in both(model):
+        grown.compile("adam", "mse")
+        assert isinstance(grown.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def test_penalties_set_on_a_variable_by_itself_come_along():
+    model = sequential(L.Dense(6, name="a"), L.Dense(3, name="b"), L.Dense(2, name="c"))
+    model.get_layer("c").kernel.regularizer = keras.regularizers.L2(0.5)
+    model.get_layer("c").kernel.constraint = keras.constraints.NonNeg()
+    model.get_layer("c").bias_regularizer = keras.regularizers.L2(0.5)  # too late, unheard
+    wide = net2net.widen(model, "a", 9)
+    assert isinstance(wide.get_layer("c").kernel.constraint, keras.constraints.NonNeg)
+    assert len(model.losses) == len(wide.losses) == 1
+    np.testing.assert_allclose(wide.losses, model.losses, rtol=1e-6)
+    with pytest.warns(UserWarning, match=r"constraints of c see other weights"):
+        net2net.widen(model, "b", 9)
+
+
+def test_what_is_set_on_a_compiled_model_is_kept():
+    model = sequential(L.Dense(6, name="a"), L.Dense(2))
+    model.compile("adam", "mse", jit_compile=False)
+    model.steps_per_execution = 4
+    model.jit_compile = True
+    for grown in both(model):
+        assert (grown.steps_per_execution, grown.jit_compile) == (4, model.jit_compile)
+
+
+@tensorflow_only
+@pytest.mark.slow
+def test_a_saved_model_used_as_a_layer_comes_along(tmp_path):
+    saved = sequential(L.Dense(5), shape=(6,))
+    saved.export(tmp_path / "saved", verbose=False)
+    inputs = keras.Input((6,))
+    inside = L.TFSMLayer(tmp_path / "saved", call_endpoint="serve")
+    model = keras.Model(inputs, L.Dense(2)(L.Dense(6, "relu", name="a")(inside(inputs))))
+    for grown in both(model):
+        assert largest_difference(model, grown, some_inputs(model)) <= 1e-6
+
+
+class Normalised(L.Layer):
+    """Is made of layers, one of which may be frozen by itself."""
+
+    def __init__(self, units, **settings):
+        super().__init__(**settings)
+        self.dense = L.Dense(units, name="dense")
+        self.norm = L.BatchNormalization(name="norm")
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.norm.build((*shape[:-1], self.dense.units))
+
+    def call(self, inputs, training=False):
+        return self.norm(self.dense(inputs), training=training)
+
+
+def test_a_layer_frozen_inside_another_stays_frozen():
+    model = sequential(Normalised(4, name="block"), L.Dense(6, name="a"), L.Dense(2), shape=(5,))
+    model.get_layer("block").norm.trainable = False
+    x = 3 + some_inputs(model)
+    for grown in both(model):
+        assert not grown.get_layer("block").norm.trainable
+        # In training, a frozen one uses its moving statistics.
+        np.testing.assert_allclose(
+            model(x, training=True), grown(x, training=True), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_layers_that_save_memory_go_on_doing_so():
+    with keras.RematScope(mode="full"):
+        layer = L.Dense(6, name="a")
+    model = sequential(layer, L.Dense(2))
+    for grown in both(model):
+        assert grown.get_layer("a")._remat_mode.mode == "full"
+        assert grown.layers[-1]._remat_mode is None
