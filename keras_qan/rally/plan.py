@@ -83,6 +83,23 @@ class NetworkGrower:
         return net2net.grow(model, widths, deepen, new=self.new, noise=noise, seed=seed)
 
 
+def require_number_as_rate(model: keras.Model, asked: str) -> None:
+    """Raise ValueError for a model with a schedule of its own, where a rally sets the rate.
+
+    Args:
+      model: the compiled model.
+      asked: what the rally was given.
+    """
+    try:
+        rate_variables(model)
+    except ValueError as error:
+        raise ValueError(
+            f"Rally got {asked}, and build_model compiles with a learning rate that is no number "
+            "but a schedule of its own; expected one of both. Compile with a number, for example "
+            f"{type(model.optimizer).__name__}(learning_rate=0.01), or leave the rally's rate out."
+        ) from error
+
+
 def plan_stages(
     stages: Sequence[Stage],
     build_model: Callable[[int], keras.Model],
@@ -126,7 +143,7 @@ def plan_stages(
                 f"The growth of stage {number} is refused before anything is trained: {error}"
             ) from error
         if stage.learning_rate is not None or stage.final_learning_rate is not None:
-            rate_variables(model)
+            require_number_as_rate(model, f"a learning rate of its own in stage {number}")
         steps_per_look, looks = _evaluations(size // batch_size, stage.epochs, look_every)
         found.append(
             PlannedStage(

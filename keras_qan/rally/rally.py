@@ -23,6 +23,7 @@ from keras_qan.rally.plan import (
     call_build_model,
     grow_through,
     plan_stages,
+    require_number_as_rate,
     spend_savings,
 )
 from keras_qan.rally.report import RallyReport, describe_stage
@@ -33,6 +34,7 @@ from keras_qan.rally.training import (
     StageRun,
     Totals,
     falling_rates,
+    numbers_of,
     train_stage,
 )
 from keras_qan.utils.experimental import experimental
@@ -187,7 +189,7 @@ class Rally:
         train: Any,
         validation: Any,
         test: Any = None,
-        callbacks: Sequence[keras.callbacks.Callback] = (),
+        callbacks: Sequence[keras.callbacks.Callback] | None = None,
         *,
         verbose: int | Literal["auto"] = 1,
     ) -> RallyReport:
@@ -199,7 +201,7 @@ class Rally:
           train: `keras_qan.data.Examples`, or a pair of arrays (x, y) with integer classes.
           validation: the same; evaluated on, never trained on.
           test: the same; evaluated on once, in the end. Defaults to none.
-          callbacks: other callbacks of each stage's `fit`. Defaults to none.
+          callbacks: other callbacks of each stage's `fit`. Defaults to None.
           verbose: as in Keras: 0 for silence, 1 for bars on a terminal and lines elsewhere, with
             what is decided, 2 for a line a stage. Defaults to 1.
 
@@ -224,7 +226,7 @@ class Rally:
         grower = NetworkGrower(self.seed, self.new)
         model = grow_through(call_build_model(build_model, self.seed), plan[:done], grower)
         if self.final_learning_rate is not None:
-            rate_variables(model)  # a schedule of the model's own is refused
+            require_number_as_rate(model, f"final_learning_rate={self.final_learning_rate}")
         first_rate = _rate(model)
         follows_policy = self.qan is not None and not self.qan.explore
         if done:
@@ -247,7 +249,7 @@ class Rally:
                     run,
                     subsets.take(stage.examples),
                     held_out,
-                    [*callbacks, *self._steering(stage), shown.epochs()],
+                    [*(callbacks or ()), *self._steering(stage), shown.epochs()],
                 )
                 data["stages"] = [*data["stages"], record]
                 data["looks"] = [*data["looks"], *looks]
@@ -263,7 +265,7 @@ class Rally:
         if test is not None and not data["test"]:
             batches = as_examples(test, "test").batches(EVALUATION_BATCH)
             found = model.evaluate(batches, verbose=0, return_dict=True)
-            data["test"] = {name: float(value) for name, value in found.items()}
+            data["test"] = numbers_of(found)
             store.write(model, data)
         return RallyReport(model, data["stages"], data["looks"], data["test"], self.directory)
 

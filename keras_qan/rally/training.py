@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +73,24 @@ class StageRun:
 def evaluate(model: keras.Model, validation: tf.data.Dataset) -> dict[str, float]:
     """Metrics on the validation examples, named as `fit` names them."""
     found = model.evaluate(validation, verbose=0, return_dict=True)
-    return {f"val_{name}": float(value) for name, value in found.items()}
+    return {f"val_{name}": value for name, value in numbers_of(found).items()}
+
+
+def numbers_of(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return metrics as numbers; one that is a vector gives a number for each entry.
+
+    Example:
+      >>> numbers_of({"loss": np.float32(0.5), "f1_score": np.array([0.25, 1.0])})
+      {'loss': 0.5, 'f1_score_0': 0.25, 'f1_score_1': 1.0}
+    """
+    found: dict[str, float] = {}
+    for name, value in metrics.items():
+        values = np.asarray(keras.ops.convert_to_numpy(value), dtype="float64")
+        if values.ndim == 0:
+            found[name] = float(values)
+        else:
+            found |= {f"{name}_{k}": float(one) for k, one in enumerate(values.ravel())}
+    return found
 
 
 class EvaluationCallback(keras.callbacks.Callback):
@@ -113,7 +130,7 @@ class EvaluationCallback(keras.callbacks.Callback):
                 "step": before.steps + steps,
                 "multiply_adds": before.multiply_adds + steps * price,
                 "seconds": before.seconds + time.perf_counter() - self._run.started,
-                **{name: float(value) for name, value in metrics.items()},
+                **numbers_of(metrics),
             }
         )
 

@@ -621,3 +621,52 @@ def test_former_names_give_the_new_classes_with_a_warning():
 def test_a_function_that_takes_no_seed_is_refused():
     with pytest.raises(TypeError, match=r"takes no seed; expected .*def build_model\(seed\)"):
         Rally([Stage(1.0)]).run(lambda: build_model(0), TRAIN, VALIDATION)
+
+
+class Counts(keras.metrics.Metric):
+    """A vector, such as a score of each class."""
+
+    def __init__(self, name="counts", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.sums = self.add_variable((2,), "zeros", name="sums")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.sums.assign(keras.ops.arange(2, dtype="float32") + 5)
+
+    def result(self):
+        return self.sums
+
+
+def compiled(optimizer, metrics):
+    def build(seed):
+        model = build_eager_model(seed)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer(), loss, metrics=metrics(), run_eagerly=True)
+        return model
+
+    return build
+
+
+def test_a_metric_that_is_a_vector_is_noted_number_by_number(tmp_path):
+    build = compiled(keras.optimizers.Adam, lambda: [Counts()])
+    rally = Rally([Stage(0.5)], tmp_path, batch_size=20)
+    report = rally.run(build, TRAIN, VALIDATION, TEST, callbacks=None, verbose=0)
+    assert (report.test["counts_0"], report.test["counts_1"]) == (5.0, 6.0)
+    assert lines(tmp_path / "looks.jsonl")[-1]["val_counts_1"] == 6.0
+    assert "val_counts_1 6" in str(report)
+
+
+def test_a_schedule_of_the_models_own_is_refused_where_the_rally_sets_the_rate():
+    def scheduled():
+        return keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 30))
+
+    build = compiled(scheduled, list)
+    for rally in (
+        Rally([Stage(1.0, learning_rate=0.1)]),
+        Rally([Stage(1.0)], final_learning_rate=0.1),
+    ):
+        with pytest.raises(
+            ValueError, match=r"^Rally got .*rate.* a schedule of its own; expected"
+        ):
+            rally.run(build, TRAIN, VALIDATION, verbose=0)
+    assert Rally([Stage(0.5)], batch_size=20).run(build, TRAIN, VALIDATION, verbose=0).stages
