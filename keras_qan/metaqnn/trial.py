@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
 import time
 from typing import Any, Literal
@@ -88,7 +89,8 @@ def run_trial(trial: Trial) -> TrialOutcome:
         seconds = time.perf_counter() - started
         return TrialOutcome("out_of_memory", math.nan, math.nan, seconds=seconds)
     finally:
-        keras.backend.clear_session(free_memory=False)
+        # Keras's `clear_session` would also set the user's policy and names back.
+        gc.collect()
 
 
 def _train(trial: Trial, started: float) -> TrialOutcome:

@@ -6,6 +6,7 @@ import math
 import pickle
 import re
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -52,6 +53,18 @@ def test_it_trains_to_the_end_and_is_worth_its_best_validation_accuracy():
     assert outcome.score == outcome.reward == max(outcome.curve) > 0.5
     assert (outcome.restarts, outcome.learning_rate) == (0, 0.03)
     assert math.isnan(outcome.predicted)
+
+
+@pytest.mark.slow
+def test_a_trial_leaves_the_settings_of_keras_as_they_are():
+    layer = keras.layers.Dense(1)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        run_trial(a_trial(QUICK))
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert keras.layers.Dense(1).name != layer.name
 
 
 @pytest.mark.slow
