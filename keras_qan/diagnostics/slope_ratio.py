@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
 from keras_qan.qan.model_access import require_trainable
 from keras_qan.qan.slope_ratio import LONGEST_WINDOW, SlopeEstimate, SlopeMeter
-from keras_qan.qan.variables import synchronize
+from keras_qan.qan.variables import synchronize, value_of
 from keras_qan.storage.serialization import configurable
-from keras_qan.utils.backend import Keras3Callback
+from keras_qan.utils.backend import Keras3Callback, without_gradients
 from keras_qan.utils.validation import check_integer
 
 
@@ -23,7 +26,10 @@ class SlopeRatio(Keras3Callback, keras.callbacks.Callback):
     the one at its start. It has no unit. Where the rate is far too low it is about 0.3 to 0.9,
     the lower the noisier the gradients; at good rates it is near zero or a little below; at rates
     that are too high it is clearly negative. The gradients come back out of the optimizer's
-    slots: no pass and no batch is added, and the training is bit for bit the same.
+    slots: no pass and no batch is added, and the training is bit for bit the same. It moves to the
+    front of the fit's callbacks, to see each step before another callback sets the next rate. Where
+    another one changes weights within a window, as a step back of `QANCallback` does, the steps on
+    both sides are no pair.
 
     At each epoch's end `slope_ratio` and `slope_ratio_error`, its standard error, join the logs,
     from the newest window (not-a-number before the first): they are in the history, and in what
@@ -63,13 +69,23 @@ class SlopeRatio(Keras3Callback, keras.callbacks.Callback):
         self.estimates: list[tuple[int, SlopeEstimate]] = []
         self._meter: SlopeMeter | None = None
         self._step = 0
+        self._mark: np.ndarray | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Start counting steps."""
         require_trainable(self.model)
-        self.estimates, self._step = [], 0
+        _move_to_front(self)
+        self.estimates, self._step, self._mark = [], 0, None
         self._meter = SlopeMeter(self.model)
         self._meter.open()
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Begin anew from weights that another callback has changed since the last step."""
+        mark, self._mark = self._mark, None
+        if mark is None or self._meter is None:
+            return
+        if not np.array_equal(mark, _mark_of(self.model), equal_nan=True):
+            self._meter.begin()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Read weights and slots within a window."""
@@ -85,9 +101,12 @@ class SlopeRatio(Keras3Callback, keras.callbacks.Callback):
             meter.add_step()
             if meter.reason is not None:
                 self._warn(meter.reason)
+            else:
+                self._mark = _mark_of(self.model)
         # The first step of a window only sets its start.
         if (self._step - 1) % self.every == self.window:
             self._take()
+            self._mark = None
             meter.open(after=self.every - self.window - 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
@@ -110,3 +129,25 @@ class SlopeRatio(Keras3Callback, keras.callbacks.Callback):
         warnings.warn(
             f"SlopeRatio logs nothing in this fit: {reason}.", RuntimeWarning, stacklevel=2
         )
+
+
+def _mark_of(model: keras.Model) -> np.ndarray:
+    """Return the sum of each trained weight, which tells whether it was changed."""
+    with without_gradients():
+        sums = [ops.sum(ops.cast(value_of(v), "float32")) for v in model.trainable_variables]
+        return np.asarray(ops.convert_to_numpy(ops.stack(sums)))
+
+
+def _move_to_front(own: keras.callbacks.Callback) -> None:
+    """Make a callback the first of its `fit`; to be called from `on_train_begin`.
+
+    Those before it have begun by then, and Keras goes on with the place behind its former one.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        found = frame.f_locals.get("self")
+        if isinstance(found, keras.callbacks.CallbackList) and own in found.callbacks:
+            found.callbacks.remove(own)
+            found.callbacks.insert(0, own)
+            return
+        frame = frame.f_back

@@ -165,9 +165,20 @@ class CurveStopping(Keras3Callback, keras.callbacks.Callback):
         self._features = self._describe_model()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Before the first epoch, note how many there will be."""
+        """Before the first epoch, note how many there will be.
+
+        Raises:
+          ValueError: that is not known.
+        """
         if not self._planned:
-            self._planned = int(self.params.get("epochs", epoch + 1)) - epoch
+            epochs = (self.params or {}).get("epochs")
+            if epochs is None:
+                raise ValueError(
+                    "CurveStopping was not told how many epochs this training has; expected a list "
+                    "of callbacks in fit, or in a loop of your own "
+                    "keras.callbacks.CallbackList(callbacks, model=model, epochs=...)."
+                )
+            self._planned = int(epochs) - epoch
             self._first_epoch = epoch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -262,7 +273,7 @@ class CurveStopping(Keras3Callback, keras.callbacks.Callback):
 
     def _say(self, level: int, text: str) -> None:
         """Print a line where the verbosity reaches the level."""
-        verbose = bool(self.params.get("verbose")) if self.verbose is None else self.verbose
+        verbose = bool((self.params or {}).get("verbose")) if self.verbose is None else self.verbose
         if verbose >= level:
             print(f"\n{text}", flush=True)
 

@@ -176,13 +176,20 @@ class MetaMomentum(Keras3Callback, keras.callbacks.Callback):
 
         Raises:
           TypeError: the model is not one of Keras 3.
-          ValueError: the teacher does not fit the model, or the training's length is not known.
+          ValueError: the model is not built, the teacher does not fit it, or the training's length
+            is not known.
         """
         model = self.model
         if not isinstance(model, keras.Model):
             raise TypeError(
                 f"MetaMomentum got a model of class {type(model).__module__}."
                 f"{type(model).__name__}; expected a Keras 3 model (keras {keras.__version__})."
+            )
+        if not model.built:
+            raise ValueError(
+                f"MetaMomentum got model {model.name!r}, which is not built yet, so that it has no "
+                "weights to pull; expected a built one. Begin it with keras.Input, or call it on a "
+                "batch before fit."
             )
         self._scores = {}
         if self._patch is None or self._patch.model is not model:
@@ -217,7 +224,8 @@ class MetaMomentum(Keras3Callback, keras.callbacks.Callback):
         steps = self.form.default_steps(self.strength) if self.steps is None else self.steps
         if steps is not None:
             return int(steps)
-        an_epoch, epochs = self.params.get("steps"), self.params.get("epochs")
+        params = self.params or {}  # Keras's own is None in a loop that sets none
+        an_epoch, epochs = params.get("steps"), params.get("epochs")
         if not an_epoch or not epochs:
             raise ValueError(
                 f"MetaMomentum got steps=None with form={type(self.form).__name__}(), which lasts "

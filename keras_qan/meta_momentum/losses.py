@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from keras_qan.meta_momentum.matching import (
     chosen_kernels,
-    leaves,
     matching_kernels,
     matching_layers,
     watched_layers,
@@ -234,8 +233,9 @@ class Distillation(_WholeTraining):
 
     z and z* are the logits of student and teacher (Hinton, Vinyals & Dean 2015, section 2; T² keeps
     the gradients' size). Deviation: it is added to the model's own loss, which keeps its weight of
-    one. Where the last layer ends in a softmax, z is its logarithm, which is the same up to a
-    constant. It lasts for the whole training by default.
+    one. Where the answers of a batch are probabilities (none is negative, and those of each example
+    add up to one), z is their logarithm, which is the same up to a constant. It lasts for the whole
+    training by default.
 
     Args:
       temperature: T, above 0. Defaults to 2.
@@ -289,21 +289,25 @@ class _BoundDistillation(_BoundOutputLoss):
                 f"{_shape(answers)}; expected the same classes. Use a teacher of the same task, or "
                 "form=Features() with the layers that both share."
             )
-        assert self._network is not None
-        own = _logits(self._model, y_pred) / self._temperature
-        other = tf.stop_gradient(_logits(self._network, answers)) / self._temperature
+        own = _logits(y_pred) / self._temperature
+        other = tf.stop_gradient(_logits(answers)) / self._temperature
         difference = tf.nn.log_softmax(other) - tf.nn.log_softmax(own)
         divergence = tf.reduce_sum(tf.nn.softmax(other) * difference, axis=-1)
         return self._temperature**2 * tf.reduce_mean(divergence)
 
 
-def _logits(model: keras.Model, answer: Any) -> tf.Tensor:
+#: How far the sums of probabilities lie from one by rounding, at most; of 16 bits.
+ROUNDING, ROUNDING_OF_16_BITS = 1e-4, 2e-2
+
+
+def _logits(answer: Any) -> tf.Tensor:
+    """Return logits; the logarithms of an answer that is probabilities, however they were made."""
+    is_short = answer.dtype in (tf.float16, tf.bfloat16)
+    rounding = ROUNDING_OF_16_BITS if is_short else ROUNDING
     answer = tf.cast(answer, tf.float32)
-    last = list(leaves(model))[-1]
-    ends_in_softmax = isinstance(last, keras.layers.Softmax) or (
-        getattr(last, "activation", None) is keras.activations.softmax
-    )
-    return tf.math.log(tf.maximum(answer, 1e-7)) if ends_in_softmax else answer
+    is_one = tf.abs(tf.reduce_sum(answer, axis=-1) - 1.0) < rounding
+    are_probabilities = tf.logical_and(tf.reduce_all(answer >= 0.0), tf.reduce_all(is_one))
+    return tf.where(are_probabilities, tf.math.log(tf.maximum(answer, 1e-7)), answer)
 
 
 def _shape(tensor: Any) -> str:

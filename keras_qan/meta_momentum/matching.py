@@ -63,12 +63,13 @@ def matching_kernels(
 ) -> list[np.ndarray]:
     """Teacher's value of each chosen kernel.
 
-    Where both have as many kernels, they are matched by place, as Keras numbers unnamed layers
-    through a whole process; otherwise by the names of layer and weight.
+    Where all weights of both have the same shapes, or both have as many kernels, they are matched
+    by place, as Keras numbers unnamed layers through a whole process; otherwise by the names of
+    layer and weight.
 
     Args:
       model: the student.
-      chosen: some of its kernels.
+      chosen: some of its kernels, or other matrices where it has none.
       teacher: all weights of the teacher.
       layers: names that the kernels were chosen by, for the message.
 
@@ -78,13 +79,19 @@ def matching_kernels(
     Raises:
       ValueError: the teacher has another architecture; the message lists what does not match.
     """
-    own = [variable for variable in model.weights if is_kernel(variable.path, variable)]
+    weights = list(model.weights)
+    own = [place for place, one in enumerate(weights) if is_kernel(one.path, one)]
     theirs = teacher.kernels()
-    by_name = {_short(teacher.paths[place]): place for place in theirs}
+    shapes = [tuple(array.shape) for array in teacher.arrays]
+    if [tuple(variable.shape) for variable in weights] == shapes:
+        places = {place: place for place in range(len(weights))}
+    else:
+        places = dict(zip(own, theirs, strict=True)) if len(own) == len(theirs) else {}
+    by_name = {_short(path): place for place, path in enumerate(teacher.paths)}
     faults, found = [], []
     for variable in chosen:
-        number = next(n for n, one in enumerate(own) if one is variable)
-        place = theirs[number] if len(own) == len(theirs) else by_name.get(_short(variable.path))
+        number = next(n for n, one in enumerate(weights) if one is variable)
+        place = places.get(number, by_name.get(_short(variable.path)))
         if place is None:
             faults.append(f"{_short(variable.path)} {tuple(variable.shape)}: the teacher has none")
             continue

@@ -176,7 +176,7 @@ class BestStudentTeacher:
     def _clone(self, student: keras.Model, weights: WeightCopies) -> keras.Model:
         network = next((one for known, one in self._networks if known is student), None)
         if network is None:
-            network = keras.models.clone_model(student)
+            network = _clone_of(student)
             self._networks = [(student, network)]
         shapes = [tuple(variable.shape) for variable in network.weights]
         if shapes != [tuple(array.shape) for array in weights.arrays]:
@@ -192,6 +192,26 @@ class BestStudentTeacher:
         """Itself, so that copies share it."""
         memo[id(self)] = self
         return self
+
+
+def _clone_of(model: keras.Model) -> keras.Model:
+    """Return a model of the same architecture with weights of its own.
+
+    Raises:
+      ValueError: Keras cannot make one.
+    """
+    try:
+        clone = keras.models.clone_model(model)
+        if not clone.built:
+            clone.build_from_config(model.get_build_config())
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(
+            f"The teacher's network is a copy of model {model.name!r}, and Keras cannot make one "
+            f"of a {type(model).__name__}: {str(error).strip().splitlines()[0]} Expected a class "
+            "with get_config(), or a Sequential or functional model. Use form=Pull(), which needs "
+            "no copy, or give a trained model as the teacher."
+        ) from error
+    return clone
 
 
 class RandomTeacher:
@@ -234,7 +254,7 @@ class RandomTeacher:
         weights = self.weights()
         if network is None or weights is None:
             return None
-        clone = keras.models.clone_model(network)
+        clone = _clone_of(network)
         clone.set_weights(list(weights.arrays))
         return clone
 

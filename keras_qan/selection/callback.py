@@ -53,15 +53,16 @@ class SelectorCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Take charge of the selector, unless another callback has."""
-        self._is_in_charge = self.selector.take_charge(self.params)
-        if not self._is_in_charge:
-            return
-        if self.params.get("steps") is None:
+        if (self.params or {}).get("steps") is None:
             raise ValueError(
                 f"fit got no steps_per_epoch; expected one, because the batches of "
                 f"{type(self.selector).__name__} never end. Write "
-                "fit(selector.dataset(), steps_per_epoch=selector.steps_per_epoch)."
+                "fit(selector.dataset(), steps_per_epoch=selector.steps_per_epoch), with a list of "
+                "callbacks. In a loop of your own, call the selector's begin, advance and end."
             )
+        self._is_in_charge = self.selector.take_charge(self.params)
+        if not self._is_in_charge:
+            return
         self._recorder = self.selector.recorder()
         self._done, self._before_epoch, self._has_begun = 0, 0, False
 

@@ -65,3 +65,59 @@ def test_settings_that_make_no_window_are_refused():
         SlopeRatio(every=10)
     with pytest.raises(ValueError, match="window"):
         SlopeRatio(window=50)
+
+
+# A parabola w^2 of one weight: a step with the rate r leaves 1 - 2 r of it.
+
+
+def descend(*callbacks, rate=0.05, steps=20, **settings):
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")]
+    )
+    model.compile(keras.optimizers.SGD(rate, **settings), "mse")
+    x = np.ones((steps, 1), "float32")
+    model.fit(x, 0.0 * x, batch_size=1, verbose=0, callbacks=list(callbacks))
+
+
+def next_rate(step):
+    return 0.05 if step % 2 else 0.15
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_each_step_is_measured_with_its_own_rate_wherever_the_callbacks_stand(is_first):
+    class SetRate(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.optimizer.learning_rate = next_rate(batch)
+
+    watch = SlopeRatio(every=18, window=16)
+    descend(*([watch, SetRate()] if is_first else [SetRate(), watch]))
+    w, starts, ends, before = 1.0, [], [], None
+    for step in range(17):
+        gradient = 2.0 * w
+        if step > 1:
+            ends.append(gradient * before)
+        before = -(0.05 if step == 0 else next_rate(step - 1)) * gradient
+        w += before
+        if 0 < step < 16:
+            starts.append(gradient * before)
+    ((step, found),) = watch.estimates
+    assert step == 17
+    assert found.num_pairs == len(starts) == len(ends) == 15
+    assert found.ratio == pytest.approx(np.mean(ends) / np.mean(starts), rel=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"momentum": 0.5}])
+def test_weights_that_another_callback_changes_are_no_step(settings):
+    class Change(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 8:
+                self.model.layers[0].kernel.assign([[5.0]])
+
+    plain, changed = SlopeRatio(every=18, window=16), SlopeRatio(every=18, window=16)
+    descend(plain, **settings)
+    descend(changed, Change(), **settings)
+    ((_, found),), ((_, without),) = changed.estimates, plain.estimates
+    assert found.num_pairs == without.num_pairs - 1
+    if not settings:
+        assert [found.ratio, without.ratio] == pytest.approx([1.0 - 2.0 * 0.05] * 2, rel=1e-4)
+    assert found.slope < 0.0

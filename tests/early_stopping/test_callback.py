@@ -395,3 +395,23 @@ def test_the_package_loads_nothing_heavy_before_it_is_used():
         "assert not {'sklearn', 'tensorflow', 'optuna'} & set(sys.modules), 1"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_loop_that_does_not_say_how_many_epochs_it_has_is_asked_for_them(tmp_path):
+    stopper, model = CurveStopping(tmp_path, "loss"), student()
+    callbacks = keras.callbacks.CallbackList([stopper], model=model)
+    callbacks.on_train_begin()
+    with pytest.raises(ValueError, match=r"how many epochs.*epochs=\.\.\."):
+        callbacks.on_epoch_begin(0)
+
+
+def test_a_loop_that_says_how_many_epochs_it_has_is_learned_from(tmp_path):
+    stopper, model = CurveStopping(tmp_path, "loss"), student()
+    callbacks = keras.callbacks.CallbackList([stopper], model=model, epochs=2)
+    callbacks.on_train_begin()
+    for epoch in range(2):
+        callbacks.on_epoch_begin(epoch)
+        callbacks.on_epoch_end(epoch, {"loss": 1.0 / (epoch + 1)})
+    callbacks.on_train_end()
+    (curve,) = stopper.history.finished_curves("loss")
+    assert curve.values == (1.0, 0.5)

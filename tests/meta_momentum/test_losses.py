@@ -147,6 +147,102 @@ def test_answers_that_are_probabilities_are_taken_by_their_logarithms():
     np.testing.assert_allclose(weights[0], weights[1], rtol=1e-4, atol=1e-6)
 
 
+class OwnModel(keras.Model):
+    """Its layers are made in another order than they are called in."""
+
+    def __init__(self, seed):
+        super().__init__()
+        kernel = keras.initializers.GlorotUniform(seed)
+        self.answer = keras.layers.Dense(2, "softmax", kernel_initializer=kernel)
+        self.flatten = keras.layers.Flatten()
+
+    def call(self, x):
+        return self.answer(self.flatten(x))
+
+
+def softmax_by(kind, seed):
+    """Models that all compute the same probabilities."""
+    if kind == "own model":
+        model = OwnModel(seed)
+        model(X)
+        return model
+    activation = {
+        "layer": "softmax",
+        "tensorflow": tf.nn.softmax,
+        "function": lambda logits: keras.activations.softmax(logits),
+    }.get(kind)
+    inputs = keras.Input((6, 6, 1))
+    dense = keras.layers.Dense(
+        2, activation, kernel_initializer=keras.initializers.GlorotUniform(seed)
+    )
+    outputs = dense(keras.layers.Flatten()(inputs))
+    if kind == "operation":
+        outputs = keras.ops.softmax(outputs)
+    elif kind == "layers behind":
+        outputs = keras.layers.Reshape((2,))(keras.layers.Softmax()(outputs))
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.parametrize(
+    "kind", ["layer", "tensorflow", "function", "operation", "layers behind", "own model"]
+)
+def test_the_gap_of_probabilities_is_the_same_however_the_softmax_is_computed(kind):
+    model, teacher = softmax_by(kind, 0), softmax_by(kind, 1)
+    model.compile("sgd", "mse")
+    bound = Distillation(2.0).bind(model, None)
+    bound.teach(MetaMomentum(teacher).teacher)
+    flat = np.reshape(X, (len(X), -1))
+    kernels = [keras.initializers.GlorotUniform(seed)((36, 2)).numpy() for seed in (0, 1)]
+    own, theirs = (flat @ kernel / 2.0 for kernel in kernels)
+    p, q = (np.exp(z) / np.exp(z).sum(axis=1, keepdims=True) for z in (theirs, own))
+    expected = 2.0**2 * np.mean(np.sum(p * np.log(p / q), axis=1))
+    assert float(bound.loss(X, model(X))) == pytest.approx(expected, rel=1e-3)
+
+
+def test_logits_beside_a_softmax_within_the_network_are_logits():
+    inputs = keras.Input((6, 6, 1))
+    flat = keras.layers.Flatten()(inputs)
+    gate = keras.layers.Dense(36, "softmax", kernel_initializer="glorot_uniform")(flat)
+    outputs = keras.layers.Dense(2)(flat * gate)
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", "mse")
+    bound = Distillation(1.0).bind(model, None)
+    bound.teach(MetaMomentum(keras.models.clone_model(model)).teacher)
+    other = bound.network
+    p, q = (tf.nn.softmax(one(X)).numpy() for one in (other, model))
+    expected = np.mean(np.sum(p * np.log(p / q), axis=1))
+    assert float(bound.loss(X, model(X))) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_student_that_keras_cannot_copy_is_refused_with_the_way_round():
+    pull = MetaMomentum("previous", form=Features())
+    for seed in range(2):
+        model = OwnModel(seed)
+        model(X)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        if seed:
+            with pytest.raises(ValueError, match=r"cannot make one of a OwnModel.*form=Pull"):
+                fit(model, pull)
+        else:
+            fit(model, pull)
+
+
+@pytest.mark.parametrize("form", [Features(), Distillation()])
+def test_a_model_that_is_not_built_is_refused(form):
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"not built yet.*Begin it with keras\.Input"):
+        fit(model, MetaMomentum("previous", form=form))
+
+
+def test_a_loop_that_does_not_say_how_long_it_is_needs_steps():
+    model = softmax_by("layer", 0)
+    model.compile("sgd", "mse")
+    pull = MetaMomentum(softmax_by("layer", 1), form=Features())
+    with pytest.raises(ValueError, match="expected steps="):
+        keras.callbacks.CallbackList([pull], model=model).on_train_begin()
+
+
 def flat(units):
     model = keras.Sequential(
         [keras.layers.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(units)]

@@ -190,3 +190,39 @@ def test_it_acts_once_on_every_replica():
     fit(model, MetaMomentum(teacher, strength=0.1, steps=100, fade=ConstantStrength()))
     for w, start, target in zip(kernels(model), before, there, strict=True):
         np.testing.assert_allclose(w - target, 0.9**4 * (start - target), rtol=1e-4, atol=1e-6)
+
+
+def factorisation(seed):
+    """A network of embeddings alone."""
+    draw = keras.initializers.RandomNormal(seed=seed)
+    users, items = keras.Input((1,), dtype="int32"), keras.Input((1,), dtype="int32")
+    vectors = [
+        keras.layers.Embedding(size, 3, embeddings_initializer=draw, name=name)(one)
+        for size, one, name in ((5, users, "users"), (7, items, "items"))
+    ]
+    model = keras.Model([users, items], keras.layers.Flatten()(keras.layers.Dot(-1)(vectors)))
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    return model
+
+
+@pytest.mark.parametrize("layers", [None, ["items"]])
+def test_a_model_without_kernels_is_pulled_by_what_is_watched_of_it(layers):
+    model, teacher = factorisation(0), factorisation(1)
+    before = {v.path.split("/")[-2]: np.array(v) for v in model.weights}
+    there = {v.path.split("/")[-2]: np.array(v) for v in teacher.weights}
+    pull = MetaMomentum(teacher, strength=0.1, steps=10, layers=layers, fade=ConstantStrength())
+    ids = np.zeros((4, 1), "int32")
+    model.fit([ids, ids], ids, batch_size=4, verbose=0, callbacks=[pull])
+    (watched,) = layers or ["users"]  # the first matrix, as QANCallback watches it
+    for variable in model.weights:
+        name = variable.path.split("/")[-2]
+        share = 0.1 if name == watched else 0.0
+        expected = before[name] + share * (there[name] - before[name])
+        np.testing.assert_allclose(np.array(variable), expected, atol=1e-7)
+
+
+def test_matrices_that_the_teacher_lacks_are_named():
+    model, teacher = factorisation(0), student()
+    ids = np.zeros((4, 1), "int32")
+    with pytest.raises(ValueError, match=r"users/embeddings \(5, 3\): the teacher has none"):
+        model.fit([ids, ids], ids, verbose=0, callbacks=[MetaMomentum(teacher)])

@@ -193,3 +193,11 @@ def test_a_loop_of_ones_own_after_a_broken_fit_may_have_larger_batches():
     with tf.GradientTape() as tape:
         loss = model.compute_loss(X, Y, model(X, training=True))
     assert tape.gradient(loss, model.trainable_weights)[0] is not None
+
+
+def test_a_list_of_callbacks_that_knows_no_steps_is_refused_and_not_left_without_a_selector():
+    selector = selection.LossRank(data(*np.ones((2, 8, 3), "float32")), 4)
+    model = classifier()
+    callbacks = keras.callbacks.CallbackList([selector.callback()], model=model)
+    with pytest.raises(ValueError, match=r"with a list of callbacks\. In a loop of your own"):
+        callbacks.on_train_begin()
