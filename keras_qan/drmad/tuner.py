@@ -32,7 +32,7 @@ from keras_qan.plots import draw_if_possible
 from keras_qan.storage.lock import Lock
 from keras_qan.utils import progress as progress_bars
 from keras_qan.utils.experimental import experimental
-from keras_qan.utils.validation import check_integer
+from keras_qan.utils.validation import check_folder, check_integer
 
 _VALIDATION_BATCH = 256
 
@@ -100,7 +100,7 @@ class Tuner:
         self.training = training or Training()
         methods.require_line(self.method, self.training.optimizer == "adam")
         self.outer = outer or OuterOptimizer()
-        self.directory = None if directory is None else Path(directory)
+        self.directory = None if directory is None else check_folder("directory", directory)
         self.study: Any = None
         self._strategy = building.current_strategy(strategy)
         self._build_model = build_model

@@ -191,6 +191,8 @@ class CurveStopping(Keras3Callback, keras.callbacks.Callback):
         is_first = not self._values
         self._values += [value] * (number - len(self._values))
         if is_first:
+            if not self._features["num_weights"]:
+                self._features |= _size_of(self.model)  # it was built by its first step
             self._learn()
         if not self._is_predicting or len(self._values) >= self._planned:
             return
@@ -296,10 +298,7 @@ class CurveStopping(Keras3Callback, keras.callbacks.Callback):
 
     def _describe_model(self) -> dict[str, Feature]:
         model = self.model
-        found: dict[str, Feature] = {
-            "num_weights": int(model.count_params()) if model.built else 0,
-            "num_layers": len(model.layers),
-        }
+        found = _size_of(model)
         rate = getattr(getattr(model, "optimizer", None), "learning_rate", None)
         if rate is not None:
             found["learning_rate"] = float(np.asarray(keras.ops.convert_to_numpy(rate)))
@@ -307,6 +306,12 @@ class CurveStopping(Keras3Callback, keras.callbacks.Callback):
         found |= {name: plain_feature(value) for name, value in dict(given or {}).items()}
         FeatureTable([found])  # refuses what it cannot encode, before the training
         return found
+
+
+def _size_of(model: keras.Model) -> dict[str, Feature]:
+    """Return how many weights and layers a model has; no weights before it is built."""
+    num_weights = int(model.count_params()) if model.built else 0
+    return {"num_weights": num_weights, "num_layers": len(model.layers)}
 
 
 class _SharedPredictor:

@@ -8,11 +8,11 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from keras_qan.early_stopping.curves import Feature, plain_feature
 from keras_qan.storage.files import explain_full_disk, replace_non_finite
+from keras_qan.utils.validation import check_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class CurveHistory:
     FILE = "curves.jsonl"
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.directory = Path(directory)
+        self.directory = check_folder("The history's directory", directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self._path = self.directory / self.FILE
         self._read: list[FinishedCurve] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import gymnasium
@@ -94,19 +95,23 @@ class LearningRateEnv(gymnasium.Env[np.ndarray, np.int64]):
         render_mode: str | None = None,
     ) -> None:
         check(render_mode is None, "LearningRateEnv's render_mode", render_mode, "None")
-        check(len(templates) > 0, "LearningRateEnv's templates", templates, "at least one")
-        low, high = num_steps
+        _check_all("templates", templates, TaskTemplate, "pretraining.tasks.TRAINING[:1]")
+        is_pair = isinstance(num_steps, Sequence) and len(num_steps) == 2
+        low, high = num_steps if is_pair else (0, 0)
         check(
-            FEWEST_STEPS <= low <= high,
+            all(isinstance(steps, Real) for steps in (low, high)) and FEWEST_STEPS <= low <= high,
             "LearningRateEnv's num_steps",
             num_steps,
             f"(fewest, most) with {FEWEST_STEPS} <= fewest <= most",
         )
+        is_schedule = schedule is None or (callable(schedule) and not isinstance(schedule, type))
+        check(is_schedule, "LearningRateEnv's schedule", schedule, "Cosine(), or None")
+        if actions is not None:
+            _check_all("actions", actions, Action, "[Decay(0.5), Hold(), Raise(2.0)]")
         settings = presets.transfer()
         self.render_mode = render_mode
         self._templates, self._num_steps = tuple(templates), (low, high)
         self._actions = tuple(settings["actions"] if actions is None else actions)
-        check(len(self._actions) > 0, "LearningRateEnv's actions", actions, "at least one")
         self._observations, self._rate_bounds = settings["observations"], settings["rate_bounds"]
         self._schedule = schedule
         self._reward = LogLossDrop()
@@ -254,3 +259,15 @@ class LearningRateEnv(gymnasium.Env[np.ndarray, np.int64]):
             "learning_rate": float(training.state.rates.rates[0]),
             "log_loss": training.log_loss,
         }
+
+
+def _check_all(name: str, values: Any, kind: type, example: str) -> None:
+    """Raise ValueError unless an argument is a sequence of at least one object of a class."""
+    fits = isinstance(values, Sequence) and len(values) > 0
+    check(
+        fits and all(isinstance(value, kind) for value in values),
+        f"LearningRateEnv's {name}",
+        values,
+        f"a list of at least one {kind.__name__}",
+        f"Write for example {example}.",
+    )

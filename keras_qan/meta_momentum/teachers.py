@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_qan.meta_momentum.matching import WeightCopies
 from keras_qan.storage import checkpoint
+from keras_qan.utils.validation import check_folder
 
 
 @runtime_checkable
@@ -103,7 +104,7 @@ class BestStudentTeacher:
     STEM = "teacher"
 
     def __init__(self, directory: str | Path | None = None) -> None:
-        self.directory = None if directory is None else Path(directory)
+        self.directory = None if directory is None else check_folder("directory", directory)
         self.episodes = 0
         self.score = math.inf
         self.kind = ""

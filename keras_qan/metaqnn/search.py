@@ -9,7 +9,6 @@ import math
 import os
 import warnings
 import weakref
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +29,7 @@ from keras_qan.parallel import Executor, LocalExecutor
 from keras_qan.storage import event_file, files
 from keras_qan.storage.lock import Lock
 from keras_qan.utils import progress
-from keras_qan.utils.validation import check, check_integer
+from keras_qan.utils.validation import check, check_folder, check_integer
 
 #: The search ends after this many known samples in a row.
 _MOST_REPEATS = 200
@@ -97,7 +96,7 @@ class MetaQNN:
         self.seed = check_integer("seed", seed, 0)
         self.task = as_search_data(data)
         self.state_space = StateSpace(space, self.task.input_shape, self.task.num_classes)
-        self.directory = Path(directory)
+        self.directory = check_folder("MetaQNN's directory", directory)
         self.learning = learning or QLearning()
         self.recipe = recipe or Recipe()
         self.stopping = stopping

@@ -39,7 +39,13 @@ from keras_qan.rally.training import (
 )
 from keras_qan.utils.experimental import experimental
 from keras_qan.utils.progress import for_verbosity
-from keras_qan.utils.validation import check, check_choice, check_integer, check_number
+from keras_qan.utils.validation import (
+    check,
+    check_choice,
+    check_folder,
+    check_integer,
+    check_number,
+)
 from net2net.weights import NewUnits
 
 
@@ -128,7 +134,7 @@ class Rally:
         check_choice("new", new, get_args(NewUnits))
         check(isinstance(rule, GrowthRule | None), "rule", rule, "GrowthRule(), or None")
         check(isinstance(qan, QANCallback | None), "qan", qan, "a QANCallback, or None")
-        self.directory = None if directory is None else Path(directory)
+        self.directory = None if directory is None else check_folder("directory", directory)
         if qan is not None and qan.explore and self.directory is not None and qan.directory is None:
             raise ValueError(
                 f"Rally got directory={str(directory)!r} and a QANCallback that learns and has "

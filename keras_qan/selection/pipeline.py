@@ -68,15 +68,28 @@ def _check_dataset(dataset: Any) -> None:
         if not isinstance(spec, tf.TensorSpec):
             raise TypeError(
                 f"The selector got examples with a {type(spec).__name__}; expected dense tensors, "
-                "as examples are fetched by number. Convert them first: "
-                ".map(lambda x, y: (tf.sparse.to_dense(x), y))."
+                f"as examples are fetched by number. {_way_to_dense(spec)}"
             )
     if _is_batched(dataset):
         raise ValueError(
             f"The selector got a batched dataset (elements {dataset.element_spec}); expected "
-            "single examples, because it makes the batches itself. Leave out .batch(), or add "
-            ".unbatch()."
+            "single examples of one shape, because it makes the batches itself. Leave out "
+            ".batch(), or add .unbatch(); where these are single examples whose lengths differ, "
+            "pad them to one length first."
         )
+
+
+def _way_to_dense(spec: Any) -> str:
+    """Return what to do with examples that are no dense tensors."""
+    if isinstance(spec, tf.RaggedTensorSpec):
+        return "Pad them before the dataset is made: from_tensor_slices((x.to_tensor(), y))."
+    if isinstance(spec, tf.data.DatasetSpec):
+        return (
+            "Make tensors of the windows: "
+            ".flat_map(lambda window: window.batch(size, drop_remainder=True)) and "
+            ".apply(tf.data.experimental.assert_cardinality(n))."
+        )
+    return "Convert them first: .map(lambda x, y: (tf.sparse.to_dense(x), y))."
 
 
 def _is_batched(dataset: tf.data.Dataset) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
+import re
 from collections.abc import Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 #: Characters of a value that a message shows whole.
@@ -123,6 +126,27 @@ def check_choice(name: str, value: Any, choices: Sequence[str], *, hint: str = "
     near = difflib.get_close_matches(str(value), choices, n=1)
     meant = f"Did you mean {near[0]!r}?" if near else ""
     raise ValueError(_message(name, value, f"one of {', '.join(choices)}", hint or meant))
+
+
+def check_folder(name: str, value: str | os.PathLike[str]) -> Path:
+    """Return the path of a folder of this machine.
+
+    Args:
+      name: the argument, as the user knows it.
+      value: what was received.
+
+    Raises:
+      ValueError: it is an address of a store elsewhere, which would become a folder of that name.
+
+    Example:
+      >>> check_folder("directory", "runs/mine").name
+      'mine'
+    """
+    path = os.fspath(value)
+    is_elsewhere = isinstance(path, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path)
+    hint = "Write to a folder here and copy it, or give the path where the store is mounted."
+    check(not is_elsewhere, name, path, "the path of a folder of this machine", hint)
+    return Path(path)
 
 
 def _message(name: str, value: Any, expected: str, hint: str) -> str:

@@ -486,6 +486,19 @@ def test_a_batch_size_that_makes_no_sense_is_refused(kind, batch_size):
             TypeError,
             "SparseTensorSpec.*to_dense",
         ),
+        (
+            tf.data.Dataset.from_tensor_slices((tf.ragged.constant([[1], [2, 3]]), [0, 1])),
+            TypeError,
+            r"RaggedTensorSpec.*Pad them.*x\.to_tensor\(\)",
+        ),
+        (tf.data.Dataset.range(60).window(3), TypeError, "DatasetSpec.*flat_map"),
+        (
+            tf.data.Dataset.from_generator(
+                lambda: ([1.0] * n for n in range(1, 9)), output_signature=tf.TensorSpec([None])
+            ),
+            ValueError,
+            "single examples whose lengths differ, pad them",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -513,3 +526,13 @@ def test_weights_need_a_place_in_the_examples(kind):
     selector = cls(data, batch_size=8, unbiased=True, **(more if cls is selection.ClassMix else {}))
     with pytest.raises(ValueError, match=r"\(x, y, sample_weight\).*unbiased=False"):
         selector.dataset()
+
+
+def test_examples_that_were_made_dense_as_the_message_says_are_taken():
+    ragged = tf.ragged.constant([[1], [2, 3], [4]])
+    padded = tf.data.Dataset.from_tensor_slices((ragged.to_tensor(), [0, 1, 0]))
+    assert selection.Uniform(padded, 2).num_examples == 3
+    windows = tf.data.Dataset.range(60).window(3)
+    windows = windows.flat_map(lambda window: window.batch(3, drop_remainder=True))
+    windows = windows.apply(tf.data.experimental.assert_cardinality(20))
+    assert selection.Uniform(windows, 2).num_examples == 20

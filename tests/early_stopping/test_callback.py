@@ -415,3 +415,13 @@ def test_a_loop_that_says_how_many_epochs_it_has_is_learned_from(tmp_path):
     callbacks.on_train_end()
     (curve,) = stopper.history.finished_curves("loss")
     assert curve.values == (1.0, 0.5)
+
+
+def test_the_weights_of_a_model_that_its_first_step_builds_are_counted(tmp_path):
+    stopper = CurveStopping(tmp_path, "loss", features={"num_heads": 3})
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(*data(8), epochs=2, verbose=0, callbacks=[stopper])
+    (curve,) = stopper.history.finished_curves("loss")
+    assert curve.features["num_weights"] == 36 * 2 + 2
+    assert curve.features["num_heads"] == 3

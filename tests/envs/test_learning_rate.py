@@ -127,6 +127,24 @@ def test_what_it_cannot_do_is_said(env):
         LearningRateEnv(render_mode="human")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("templates", TINY, "a list of at least one TaskTemplate"),
+        ("templates", ["digits"], "a list of at least one TaskTemplate"),
+        ("num_steps", 60, "fewest, most"),
+        ("num_steps", (20, 40, 60), "fewest, most"),
+        ("num_steps", ("20", "60"), "fewest, most"),
+        ("schedule", 0.5, r"Cosine\(\), or None"),
+        ("actions", Hold(), "a list of at least one Action"),
+        ("actions", [0.5, 2.0], "a list of at least one Action"),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused_by_its_name(name, value, expected):
+    with pytest.raises(ValueError, match=f"LearningRateEnv's {name} is .*{expected}"):
+        LearningRateEnv(**{name: value})
+
+
 def test_without_gymnasium_the_extra_is_named(monkeypatch):
     for name in [n for n in sys.modules if n.split(".")[0] == "gymnasium"]:
         monkeypatch.delitem(sys.modules, name)

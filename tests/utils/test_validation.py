@@ -2,11 +2,18 @@
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from keras_qan.utils.validation import check, check_choice, check_integer, check_number
+from keras_qan.utils.validation import (
+    check,
+    check_choice,
+    check_folder,
+    check_integer,
+    check_number,
+)
 
 
 def test_values_within_their_bounds_come_back_as_plain_numbers():
@@ -77,3 +84,14 @@ def test_a_hint_says_what_to_do():
 def test_a_large_value_is_told_by_kind_and_size(value, shown):
     with pytest.raises(ValueError, match=re.escape(f"num_classes is {shown}; expected a")):
         check(False, "num_classes", value, "a number")
+
+
+@pytest.mark.parametrize("folder", ["runs/mine", "/tmp/mine", r"C:\runs", "~/runs", Path("x")])
+def test_a_folder_of_this_machine_is_a_path(folder):
+    assert check_folder("directory", folder) == Path(folder)
+
+
+@pytest.mark.parametrize("address", ["gs://bucket/run", "s3://bucket", Path("hdfs://host/run")])
+def test_an_address_of_a_store_elsewhere_is_no_folder(address):
+    with pytest.raises(ValueError, match=r"^directory is '.*expected the path of a folder of this"):
+        check_folder("directory", address)
