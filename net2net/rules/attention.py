@@ -147,8 +147,8 @@ class MultiHeadAttentionRule(Rule):
 class GroupQueryAttentionRule(MultiHeadAttentionRule):
     """Its width is the number of key and value heads; each is copied with its query heads.
 
-    The output is as wide as the query, so both have one map. All projections of a head have one
-    size.
+    The output is as wide as the query and, as Keras wants it, the value, so all have one map. All
+    projections of a head have one size.
     """
 
     sizes = (("head_dim", ("query", "key", "value", "gate", "output")),)
@@ -158,13 +158,15 @@ class GroupQueryAttentionRule(MultiHeadAttentionRule):
         return int(layer.num_key_value_heads)
 
     def propagate(self, call: CallView, mapped: MappedAxis) -> Iterable[MappedAxis]:
-        """Take maps on features and heads; the query's and the output's are the same."""
+        """Take maps on features and heads; those of query, value and output are the same."""
         found = super().propagate(call, mapped)
-        query = Port("in", call.arguments.index("query"))
-        if mapped.port not in (query, Port("out")):
+        # Keras wants values as wide as queries.
+        named = ("query", "value")
+        ports = [Port("in", k) for k, name in enumerate(call.arguments) if name in named]
+        ports.append(Port("out"))
+        if mapped.port not in ports:
             return found
-        axis = len(call.outputs[0]) - 1
-        return [MappedAxis(port, axis, mapped.map) for port in (query, Port("out"))]
+        return [MappedAxis(port, len(call.shape(port)) - 1, mapped.map) for port in ports]
 
     def configure(self, config: dict[str, Any], grown: GrownLayer) -> dict[str, Any]:
         """Return the config with the new numbers of heads."""

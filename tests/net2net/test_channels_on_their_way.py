@@ -169,3 +169,17 @@ def test_the_two_towers_of_a_recommender_grow_behind_their_product():
     assert found["item"]
     assert "adds up products" in found["out_one"].reason
     grown_alike(model, "user", 7)
+
+
+def test_grouped_attention_keeps_values_as_wide_as_queries():
+    inputs = keras.Input((5, 6))
+    query, value, key = (L.Dense(n, name=name)(inputs) for name, n in zip("qvk", (6, 6, 4)))
+    x = L.GroupQueryAttention(3, 4, 2)(query, value, key)
+    model = keras.Model(inputs, L.Dense(2)(x))
+    found = net2net.widenable(model)
+    assert found["q"].group == found["v"].group == ("q", "v")
+    assert found["k"].group == ("k",)
+    for name in "qvk":
+        assert largest_difference(model, net2net.widen(model, name, 9), some_inputs(model)) <= 1e-6
+    model = keras.Model(inputs, L.Dense(2)(L.GroupQueryAttention(3, 4, 2)(query, inputs)))
+    assert "the model's input" in net2net.widenable(model)["q"].reason
