@@ -91,6 +91,8 @@ def build_grown_model(
             # A class's own `compile` may take other arguments; what it has set is carried over.
             keras.Model.compile(result.model, **arguments)
             result.model.jit_compile = model.jit_compile
+            if model.loss is not model._compile_config.config.get("loss"):
+                result.model.loss = model.loss  # a class's own `compile` has set it
             if model.optimizer is not None:
                 carry_optimizer_state(
                     model.optimizer,

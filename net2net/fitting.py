@@ -17,6 +17,8 @@ import keras
 import numpy as np
 
 _STATE, _WEIGHTS = "state.json", "model.weights.h5"
+_COUNTS = ("best", "best_epoch", "cooldown_counter", "stopped_epoch", "wait")
+"""What EarlyStopping, ReduceLROnPlateau and ModelCheckpoint remember of a training."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def fit_and_grow(
     grown_at: list[int] = []
     progress: tuple[float, int] | None = None
     if backup is not None:
-        model, grown_at, progress = backup.restore(model, growths, history)
+        model, grown_at, progress = backup.restore(model, growths, history, kept)
     epoch = len(history.epoch)
     while epoch < epochs:
         waiting = growths[len(grown_at)] if len(grown_at) < len(growths) else None
@@ -139,7 +141,7 @@ def fit_and_grow(
             until = min(epochs, waiting.at_epoch)
         watch = _Watch(waiting, progress, settings.get("validation_freq", 1) == 1)
         progress = None
-        keeping = [] if backup is None else [backup.callback(history, grown_at, watch)]
+        keeping = [] if backup is None else [backup.callback(kept, history, grown_at, watch)]
         if not watch.reached:
             model.fit(
                 *data,
@@ -238,6 +240,7 @@ class _Kept(keras.callbacks.Callback):
         super().__init__()
         self.callbacks = callbacks
         self.begun = False
+        self.counts_before: list[tuple[str, dict[str, Any]]] = []
         self.logs: dict[str, Any] | None = None
         for name in dir(keras.callbacks.Callback):
             if name.startswith("on_") and name not in ("on_train_begin", "on_train_end"):
@@ -264,6 +267,8 @@ class _Kept(keras.callbacks.Callback):
         for one in self.callbacks:
             if not self.begun or not _is_of_keras(one):
                 one.on_train_begin(logs)
+        if not self.begun:
+            self._set_counts()
         self.begun = True
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -271,6 +276,27 @@ class _Kept(keras.callbacks.Callback):
         for one in self.callbacks:
             if not _is_of_keras(one):
                 one.on_train_end(logs)
+
+    def counts(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return what Keras's callbacks remember, with the name of each one's class."""
+        return [
+            (
+                type(one).__name__,
+                {name: _plain(vars(one)[name]) for name in _COUNTS if name in vars(one)},
+            )
+            for one in self.callbacks
+            if _is_of_keras(one)
+        ]
+
+    def _set_counts(self) -> None:
+        """Let Keras's callbacks, of each class in their order, go on where they were."""
+        left = list(self.counts_before)
+        for one in self.callbacks:
+            found = [entry for entry in left if entry[0] == type(one).__name__]
+            if found and _is_of_keras(one):
+                left.remove(found[0])
+                for name, value in found[0][1].items():
+                    setattr(one, name, value)
 
     def grown(self) -> None:
         """Forget weights of the model as it was."""
@@ -296,7 +322,7 @@ class _Backup:
         self.directory = directory
 
     def restore(
-        self, model: Any, growths: Sequence[Growth], history: Any
+        self, model: Any, growths: Sequence[Growth], history: Any, kept: _Kept
     ) -> tuple[Any, list[int], tuple[float, int] | None]:
         """Return the model as it was kept, grown again, and how far its growths are.
 
@@ -317,11 +343,15 @@ class _Backup:
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         model.load_weights(self.directory / state["weights"])
+        # No file of weights has the states of random layers.
+        for seed, value in zip(_seeds_of(model), state.get("seeds", []), strict=False):
+            seed.assign(np.array(value, dtype=str(seed.dtype)))
+        kept.counts_before = [tuple(entry) for entry in state.get("callbacks", [])]
         history.epoch, history.history = state["epoch"], state["history"]
         progress = tuple(state["progress"]) if "progress" in state else None
         return model, list(state["grown_at"]), progress
 
-    def callback(self, history: Any, grown_at: list[int], watch: _Watch) -> Any:
+    def callback(self, kept: _Kept, history: Any, grown_at: list[int], watch: _Watch) -> Any:
         """Return the callback that keeps the training at each epoch's end."""
 
         def keep(epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG001
@@ -337,6 +367,8 @@ class _Backup:
                 },
                 "grown_at": grown_at,
                 "progress": [float(watch.best), watch.since],
+                "callbacks": kept.counts(),
+                "seeds": [_array(one).tolist() for one in _seeds_of(keeper.model)],
             }
             new = self.directory / f"{_STATE}.new"
             new.write_text(json.dumps(state), encoding="utf-8")
@@ -354,8 +386,17 @@ class _Backup:
             path.unlink(missing_ok=True)
 
 
+def _seeds_of(model: Any) -> list[Any]:
+    """Return the states of a model's random layers."""
+    return [one.state for layer in model._flatten_layers() for one in layer._seed_generators]
+
+
+def _array(value: Any) -> Any:
+    return np.asarray(keras.ops.convert_to_numpy(value))
+
+
 def _plain(value: Any) -> Any:
     """Return a value of the logs as JSON has it: a metric may be a vector, a callback's a text."""
     if value is None or isinstance(value, str):
         return value
-    return np.asarray(keras.ops.convert_to_numpy(value), dtype="float64").tolist()
+    return value if isinstance(value, int) else _array(value).astype("float64").tolist()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from inspect import getfullargspec
+from types import FunctionType, MethodType
 from typing import Any
 
 import keras
@@ -163,9 +165,27 @@ class _Copier:
             return [self.copy(one) for one in value]
         if isinstance(value, keras.KerasTensor):
             return self._tensor(value)
-        if getattr(value, "__self__", None) is self.old:  # a method of the model
-            return getattr(self.new, value.__name__)
+        if isinstance(value, MethodType):
+            owner = self._place_of(value.__self__)
+            return value if owner is None else getattr(owner, value.__name__)
+        if isinstance(value, partial):
+            taken = [self.copy(one) for one in value.args]
+            named = {key: self.copy(one) for key, one in value.keywords.items()}
+            return partial(self.copy(value.func), *taken, **named)
+        if any(self._place_of(one) is not None for one in _held_by(value)):
+            warnings.warn(
+                f"The attribute '{self.name}' of model '{self.old.name}' holds a "
+                f"{type(value).__name__} that refers to the model before growth, or to a layer of "
+                "it. Set the attribute again on the grown model.",
+                UserWarning,
+                stacklevel=7,
+            )
         return value
+
+    def _place_of(self, value: Any) -> Any:
+        """Return what the grown model has in the place of itself, of a layer, of a method's own."""
+        value = value.__self__ if isinstance(value, MethodType) else value
+        return self.new if value is self.old else self.made.get(id(value))
 
     def _keep(self, old: Any, new: Any) -> Any:
         self.made[id(old)] = new
@@ -218,6 +238,23 @@ class _Copier:
             f"its attribute '{self.name}' holds {what}",
             "Set the attribute after the model has grown.",
         )
+
+
+def _held_by(value: Any) -> list[Any]:
+    """Return what a function has from around it, or what an object of a user's class holds."""
+    if isinstance(value, FunctionType):
+        cells = [cell for cell in value.__closure__ or () if not _is_empty(cell)]
+        return [cell.cell_contents for cell in cells]
+    if type(value).__module__.startswith("keras.") or isinstance(value, keras.callbacks.Callback):
+        return []  # a callback is told of its model by each `fit`
+    return list(getattr(value, "__dict__", {}).values())
+
+
+def _is_empty(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is None
+    except ValueError:
+        return True
 
 
 def _takes_inputs_and_outputs(kind: Any) -> bool:

@@ -173,7 +173,8 @@ def test_the_two_towers_of_a_recommender_grow_behind_their_product():
 
 def test_grouped_attention_keeps_values_as_wide_as_queries():
     inputs = keras.Input((5, 6))
-    query, value, key = (L.Dense(n, name=name)(inputs) for name, n in zip("qvk", (6, 6, 4)))
+    query, value = L.Dense(6, name="q")(inputs), L.Dense(6, name="v")(inputs)
+    key = L.Dense(4, name="k")(inputs)
     x = L.GroupQueryAttention(3, 4, 2)(query, value, key)
     model = keras.Model(inputs, L.Dense(2)(x))
     found = net2net.widenable(model)

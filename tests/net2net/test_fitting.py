@@ -189,3 +189,27 @@ def test_callbacks_may_be_none_or_one():
     seen = KillBefore(1)
     with pytest.raises(KeyboardInterrupt):
         fit([], 2, seen)
+
+
+@pytest.mark.slow
+def test_keras_callbacks_and_random_layers_go_on_after_a_kill(tmp_path):
+    def dropping():
+        keras.utils.set_random_seed(0)
+        layers = [keras.layers.Dense(4, "relu", name="a"), keras.layers.Dropout(0.5, seed=1)]
+        model = keras.Sequential([keras.Input((3,)), *layers, keras.layers.Dense(1)])
+        model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
+        return model
+
+    def go(*more, **settings):
+        halve = keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=2, min_delta=9.0)
+        stop = keras.callbacks.EarlyStopping("loss", patience=5, min_delta=9.0)
+        return fit([wider(6, at_epoch=2)], 9, [halve, *more, stop], dropping(), **settings)
+
+    whole = go()
+    with pytest.raises(KeyboardInterrupt):
+        go(KillBefore(4), backup_dir=tmp_path)
+    again = go(backup_dir=tmp_path)
+    assert whole.history.epoch == again.history.epoch == list(range(6))
+    for name in ("loss", "learning_rate"):
+        np.testing.assert_allclose(again.history.history[name], whole.history.history[name])
+    assert again.history.history["learning_rate"][-1] == pytest.approx(0.0025, rel=1e-4)

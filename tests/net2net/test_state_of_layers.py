@@ -1,5 +1,7 @@
 """What a layer or a model has beside its weights comes along, or is missed by name."""
 
+import dataclasses
+import functools
 import warnings
 
 import keras
@@ -588,3 +590,56 @@ def test_layers_that_save_memory_go_on_doing_so():
     for grown in both(model):
         assert grown.get_layer("a")._remat_mode.mode == "full"
         assert grown.layers[-1]._remat_mode is None
+
+
+class Own(keras.Model):
+    def scaled(self, value):
+        return value * self.factor
+
+
+def own_model():
+    inputs = keras.Input((6,))
+    model = Own(inputs, L.Dense(2)(L.Dense(4, "relu", name="a")(inputs)))
+    model.factor = 2.0
+    return model
+
+
+def test_methods_kept_as_attributes_are_those_of_the_grown_model():
+    model = own_model()
+    model.one, model.other = model.scaled, functools.partial(model.scaled, 3.0)
+    model.called = model.get_layer("a").call
+    wide = net2net.widen(model, "a", 7)
+    wide.factor = 5.0
+    assert (wide.one(1.0), wide.other()) == (5.0, 15.0)
+    assert wide.called(np.ones((1, 6), "float32")).shape == (1, 7)
+    assert model.one(1.0) == 2.0
+
+
+def test_functions_and_objects_that_hold_the_model_before_growth_are_named():
+    @dataclasses.dataclass
+    class Head:
+        layer: object
+
+    for name, make in {
+        "train_step": lambda model: lambda data: model.scaled(data),
+        "head": lambda model: Head(model.get_layer("a")),
+    }.items():
+        model = own_model()
+        setattr(model, name, make(model))
+        with pytest.warns(UserWarning, match=rf"attribute '{name}' .* the model before growth"):
+            net2net.widen(model, "a", 7)
+
+
+def test_a_loss_that_a_compile_of_its_own_has_set_is_there():
+    class Student(keras.Model):
+        def compile(self, optimizer, loss):
+            super().compile()
+            self.optimizer, self.loss = optimizer, loss
+
+    inputs = keras.Input((6,))
+    model = Student(inputs, L.Dense(2)(L.Dense(4, name="a")(inputs)))
+    loss = keras.losses.MeanSquaredError()
+    model.compile(keras.optimizers.Adam(0.25), loss)
+    for grown in both(model):
+        assert grown.loss is loss
+        assert float(grown.optimizer.learning_rate) == 0.25
