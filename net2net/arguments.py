@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 _OF_KERAS = ("self", "name", "dtype", "trainable")
+_SETTINGS = ("rate", "stddev", "momentum", "epsilon")
 _MISSING = object()
 
 
@@ -59,6 +60,21 @@ def object_like(
     for name, value in left.items():
         setattr(new, name, value)
     return new
+
+
+def settings_that_differ(old: Any, new: Any) -> list[str]:
+    """Return the attributes of a layer inside another that may have been set since it was made.
+
+    These are numbers that are no size: the rate of a dropout, the momentum of a batch
+    normalisation, arguments with a point of classes beyond Keras's own.
+    """
+    names = [*_SETTINGS, *_own_arguments(type(old))]
+    pairs = {name: (_attribute(old, name), _attribute(new, name)) for name in names}
+    return [
+        name
+        for name, (one, other) in pairs.items()
+        if isinstance(one, float) and isinstance(other, float) and one != other
+    ]
 
 
 def _own_arguments(kind: type) -> list[str]:

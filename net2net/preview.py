@@ -147,7 +147,7 @@ def plan(
             _total(one.work for one in costs.values()),
             _total(row.multiply_adds for row in new),
         ),
-        _optimizer_bytes(model, _add(_total(one.trained for one in costs.values()), added)),
+        _optimizer_bytes(model, [one.trained for one in costs.values()], added),
         tuple(_inexact(model, maps, costs)),
     )
 
@@ -234,7 +234,9 @@ def _planned_block(maps: WideningPlan, path: str, point: Any) -> PlannedLayer:
     channels = (shape[1] if first else shape[-1]) or 1
     window = math.prod(getattr(layer, "kernel_size", ()))
     kernel = window * channels * channels
-    places = math.prod(one or 1 for one in shape[1:]) // channels
+    # The block follows each call of a shared layer.
+    shapes = [maps.shape(call.outputs[0]) for call in maps.graph.calls_of(point.after.layer)]
+    places = sum(math.prod(one or 1 for one in each[1:]) // channels for each in shapes)
     times = 1 if point.exact else 2
     size = times * (kernel + (channels if layer.use_bias else 0))
     kind = "identity" if point.exact else "residual"
@@ -247,16 +249,29 @@ def _planned_block(maps: WideningPlan, path: str, point: Any) -> PlannedLayer:
     )
 
 
-def _optimizer_bytes(model: Any, trained: tuple[int, int]) -> tuple[int, int]:
-    """Return the memory of the slots for so many trained parameters, by an optimizer for a few."""
+def _optimizer_bytes(
+    model: Any, layers: list[tuple[int, int]], added: tuple[int, int]
+) -> tuple[int, int]:
+    """Return the memory of the slots, by an optimizer for a few parameters.
+
+    Args:
+        model: The model, some of whose trained weights may be in no layer.
+        layers: Trained parameters of each layer before and after.
+        added: Those of new layers.
+    """
     optimizer = getattr(model, "optimizer", None)
-    if optimizer is None:
+    trained = model.trainable_variables
+    if optimizer is None or not trained:
         return 0, 0
+    whole = sum(math.prod(one.shape) for one in trained)
+    before, after = _grown_total(whole, layers, added)
     probe = optimizer_like(optimizer, None)
-    variable = keras.Variable(np.zeros((64, 64), "float32"))
-    probe.build([variable])
-    each = sum(math.prod(v.shape) for v in probe.variables if math.prod(v.shape) >= 64) / 64**2
-    return round(4 * each * trained[0]), round(4 * each * trained[1])
+    dtype = keras.backend.standardize_dtype(trained[0].dtype)
+    probe.build([keras.Variable(np.zeros((64, 64)), dtype=dtype)])
+    slots = [one for one in probe.variables if math.prod(one.shape) >= 64]
+    each = sum(math.prod(one.shape) for one in slots) / 64**2
+    size = 2 if "16" in dtype else 8 if "64" in dtype else 4
+    return round(size * each * before), round(size * each * after)
 
 
 def _inexact(model: Any, maps: WideningPlan, costs: Mapping[str, _Cost]) -> list[str]:

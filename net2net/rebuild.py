@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from net2net.arguments import complete_config
+from net2net.arguments import complete_config, settings_that_differ
 from net2net.composites import composite_like
 from net2net.errors import UnsupportedLayerError, summary
 from net2net.graph import Graph, input_layer_of, is_model
@@ -296,9 +296,10 @@ def carry_settings_inside(old: Any, new: Any) -> None:
     for before, after in zip(old._flatten_layers(), new._flatten_layers(), strict=False):
         if before.trainable != after.trainable:
             after.trainable = before.trainable
-        for name in ("_remat_mode",):  # under a `keras.RematScope`, less memory for more time
-            if getattr(before, name, None) is not None:
-                setattr(after, name, getattr(before, name))
+        if getattr(before, "_remat_mode", None) is not None:
+            after._remat_mode = before._remat_mode  # `keras.RematScope`: less memory, more time
+        for name in settings_that_differ(before, after):
+            setattr(after, name, getattr(before, name))
 
 
 def carry_settings_of_variable(old: Any, new: Any) -> None:

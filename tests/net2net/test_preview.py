@@ -64,3 +64,24 @@ def test_every_rule_plans_the_parameters_that_the_grown_model_has(name):
 def test_a_plan_refuses_what_the_growth_would_refuse():
     with pytest.raises(net2net.UnsupportedLayerError, match=r"model's output 'out'"):
         net2net.plan(image_model(), {"out": 4})
+
+
+def test_a_block_behind_a_shared_layer_is_counted_at_each_of_its_calls():
+    inputs = keras.Input((4, 4, 2))
+    head = L.Conv2D(2, 3, padding="same", activation="relu", name="head")
+    parts = [L.Flatten()(head(one)) for one in (inputs, L.MaxPooling2D(2)(inputs))]
+    model = keras.Model(inputs, L.Dense(1)(L.Concatenate()(parts)))
+    plan = net2net.plan(model, deepen=["head"])
+    # 16 and 4 places, a window of 3 x 3, two channels in and out.
+    assert plan.layers[-1].multiply_adds == (0, (16 + 4) * 9 * 2 * 2)
+    assert plan.multiply_adds == (720 + 40, 720 + 40 + 720)
+
+
+def test_slots_of_other_types_and_of_a_models_own_weights_are_counted():
+    inputs = keras.Input((3,))
+    dense = L.Dense(4, name="a", dtype="float64")
+    model = keras.Model(inputs, L.Dense(2, dtype="float64")(dense(inputs)))
+    model.own = model.add_weight(shape=(5,), name="own", dtype="float64")
+    model.compile("adam", "mse")
+    # Two slots of eight bytes: (3 * 4 + 4) + (4 * 2 + 2) + 5, then with 6 units.
+    assert net2net.plan(model, {"a": 6}).optimizer_bytes == (16 * 31, 16 * (24 + 14 + 5))

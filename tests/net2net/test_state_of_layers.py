@@ -643,3 +643,27 @@ def test_a_loss_that_a_compile_of_its_own_has_set_is_there():
     for grown in both(model):
         assert grown.loss is loss
         assert float(grown.optimizer.learning_rate) == 0.25
+
+
+class Steered(L.Layer):
+    """Is made of layers whose settings a callback changes during a training."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.drop, self.noise = L.Dropout(0.1), L.GaussianNoise(0.1)
+        self.norm, self.anneal = L.BatchNormalization(), Annealed(beta=0.0)
+
+    def call(self, inputs, training=False):
+        x = self.noise(self.drop(inputs, training=training), training=training)
+        return self.anneal(self.norm(x, training=training), training=training)
+
+
+def test_settings_of_layers_inside_another_are_those_they_have_now():
+    model = sequential(Steered(name="block"), L.Dense(4, name="a"), L.Dense(2))
+    block = model.get_layer("block")
+    block.drop.rate, block.noise.stddev, block.norm.momentum = 0.5, 0.25, 0.75
+    block.anneal.beta = 0.5
+    for grown in both(model):
+        found = grown.get_layer("block")
+        assert (found.drop.rate, found.noise.stddev, found.norm.momentum) == (0.5, 0.25, 0.75)
+        assert found.anneal.beta == 0.5
