@@ -5,7 +5,11 @@ from __future__ import annotations
 import tensorflow as tf
 
 #: Groups of examples by their loss: tenths, the highest losses first.
-DECILES = tuple(f"losses {10 * k}–{10 * k + 10} %" for k in range(10))
+DECILES = (
+    "losses 0–10 % (highest)",
+    *(f"losses {10 * k}–{10 * k + 10} %" for k in range(1, 9)),
+    "losses 90–100 % (lowest)",
+)
 
 #: The share of a class's mean loss that stays after one more of its examples: a memory of twenty.
 _MEMORY = 0.95
