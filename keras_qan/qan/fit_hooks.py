@@ -67,6 +67,7 @@ MAX_ROLLBACKS = 20
 class FitHooks(Keras3Callback, keras.callbacks.Callback):
     """The hooks of a `QANCallback`, which Keras calls in a `fit`."""
 
+    params: Any
     _restores_best: bool
     _total_steps: int | None
 
@@ -100,6 +101,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         self._is_saved = surround_savers(self, self._resume_after_saving)
         move_reporters_behind(self)
         require_trainable(self.model)
+        self.params = self.params or {}  # Keras's own is None in a loop that sets none
         self._state.join(workers_of(self.model))
         self._state.check_selector()
         self._fit = self._go_on_with_paused()
@@ -120,13 +122,17 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
             fit.schedule.note_staleness(
                 self._state.selector.staleness, int(self.model.steps_per_execution)
             )
+        if 0 < fit.schedule.step == fit.schedule.steps_in_epoch and not self._knows_length:
+            messages.warn_of_unknown_epochs()
         fit.schedule.begin_epoch()
         fit.begin_epoch()
         self.model.stop_evaluating = True  # see _notice_evaluation
-        epochs, steps = self.params.get("epochs", 1), self.params.get("steps")
-        fit.is_last_epoch = epoch + 1 >= epochs and (
-            self._total_steps is None or fit.schedule.step + (steps or 0) >= self._total_steps
-        )
+        steps = self.params.get("steps")
+        # In a loop of one's own that does not say how many there are, any may be the last.
+        epochs = self.params.get("epochs") or epoch + 1
+        fit.is_last_epoch = self._knows_length and epoch + 1 >= epochs
+        if self._total_steps is not None:
+            fit.is_last_epoch &= fit.schedule.step + (steps or 0) >= self._total_steps
         if fit.has_begun:
             self._controller.begin_epoch(fit.model)
         if fit.num_epochs is None:
@@ -140,7 +146,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
             )
             if self._total_steps is not None:
                 fit.schedule.set_length(self._total_steps, 1, (steps or 0) * epoch)
-            elif steps is not None:
+            elif steps is not None and self._knows_length:
                 fit.schedule.set_length(steps, fit.num_epochs + epoch, steps * epoch)
                 if self._state.settings.decide_every and not self._state.settings.dense_start:
                     messages.warn_of_interval(
@@ -230,7 +236,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         if validation_loss is not None and fit.is_steering:
             fit.validation_loss = validation_loss
             self._controller.observe_validation(validation_loss)
-        if not fit.schedule.knows_length:
+        if not fit.schedule.knows_length and self._knows_length:
             fit.schedule.set_length(fit.schedule.steps_in_epoch, fit.num_epochs or 1)
         if fit.early_end is not None and fit.has_begun and fit.is_steering:
             self._end_epoch_early(fit, number_in(logs, "loss"), validation_loss)
@@ -302,6 +308,11 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
     @property
     def _controller(self) -> Controller:
         return self._state.controller
+
+    @property
+    def _knows_length(self) -> bool:
+        """True where it was told how long the training is, as `fit` does."""
+        return bool(self.params.get("epochs")) or self._total_steps is not None
 
     @property
     def _running(self) -> FitState:

@@ -69,6 +69,16 @@ def warn_of_total_steps(total: int, num_steps: int) -> None:
     )
 
 
+def warn_of_unknown_epochs() -> None:
+    """Warn that a training of several epochs did not say how many there are."""
+    _warn(
+        "QANCallback was not told how many epochs this training has, so that the learning rate "
+        "does not fall to its end. Expected a list of callbacks in fit, or in a loop of your own "
+        "keras.callbacks.CallbackList(callbacks, model=model, epochs=..., steps=...), or "
+        "QANCallback(total_steps=...)."
+    )
+
+
 def warn_of_no_validation() -> None:
     """Warn that there are no best weights to restore."""
     _warn(

@@ -339,20 +339,50 @@ def test_a_loop_of_ones_own_over_train_on_batch_is_steered():
     scores = []
     for make in (list, lambda: [QANCallback()]):
         model = network()
-        callbacks = keras.callbacks.CallbackList(
-            make(), model=model, params={"epochs": 4, "steps": 40, "verbose": 0}
-        )
-        callbacks.on_train_begin()
-        for epoch in range(4):
-            callbacks.on_epoch_begin(epoch)
-            for batch in range(40):
-                rows = slice(32 * batch, 32 * batch + 32)
-                logs = model.train_on_batch(TRAIN[0][rows], TRAIN[1][rows], return_dict=True)
-                callbacks.on_train_batch_end(batch, logs)
-            callbacks.on_epoch_end(epoch, {})
-        callbacks.on_train_end()
+        own_loop(model, make(), epochs=4, steps=40, verbose=0)
         scores.append(accuracy(model))
     assert scores[1] >= scores[0] - 0.01
+
+
+def own_loop(model, callbacks, **params):
+    callbacks = keras.callbacks.CallbackList(callbacks, model=model, **params)
+    callbacks.on_train_begin()
+    for epoch in range(4):
+        callbacks.on_epoch_begin(epoch)
+        for batch in range(40):
+            rows = slice(32 * batch, 32 * batch + 32)
+            logs = model.train_on_batch(TRAIN[0][rows], TRAIN[1][rows], return_dict=True)
+            callbacks.on_train_batch_end(batch, logs)
+        callbacks.on_epoch_end(epoch, {})
+    callbacks.on_train_end()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("params", [{}, {"verbose": 0}, {"steps": 40}])
+def test_a_loop_that_does_not_say_how_long_it_is_is_told_so_and_its_rate_does_not_fall(params):
+    rates = Rates()
+    with pytest.warns(RuntimeWarning, match="not told how many epochs") as told:
+        own_loop(network(), [QANCallback(), rates], **params)
+    assert sum("how many epochs" in str(each.message) for each in told) == 1
+    assert min(rates.seen[40:]) >= 0.099
+
+
+@pytest.mark.slow
+def test_a_loop_that_says_only_its_steps_in_all_is_one_training():
+    rates = Rates()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        own_loop(network(), [QANCallback(total_steps=160), rates])
+    assert rates.seen[-1] < 0.02
+
+
+@pytest.mark.slow
+def test_a_fit_may_be_given_a_list_of_callbacks_of_keras():
+    callbacks = keras.callbacks.CallbackList(
+        [QANCallback()], add_history=True, model=(model := network()), epochs=3, steps=40
+    )
+    rates = model.fit(*TRAIN, epochs=3, verbose=0, callbacks=callbacks).history["learning_rate"]
+    assert rates[-1] < rates[0]
 
 
 @pytest.mark.slow
