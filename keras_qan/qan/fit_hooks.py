@@ -23,7 +23,7 @@ from keras_qan.qan.controller import Controller
 from keras_qan.qan.convergence import return_trend
 from keras_qan.qan.decision_schedule import DecisionSchedule
 from keras_qan.qan.fit_state import FitState
-from keras_qan.qan.horizon import EarlyEnd, Overfitting, patience_of
+from keras_qan.qan.horizon import EarlyEnd, Overfitting, Stopper, patience_of, stoppers_of
 from keras_qan.qan.model_access import (
     ModelAccess,
     has_own_train_step,
@@ -79,6 +79,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         self._defers_writing = False
         self._conflicts = ConflictDetector(self)
         self._patience: int | None = None
+        self._stoppers: list[Stopper] = []
         self._rates_found = np.zeros(0)
         self._is_saved = False
         self._fit: FitState | None = None
@@ -93,7 +94,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
             # Before BackupAndRestore brings back that of a broken training.
             self._rates_found = rates_to_begin_with(model)
         self._conflicts.check_neighbours()
-        self._patience = patience_of(callbacks_of_same_fit())
+        self._stoppers = stoppers_of(callbacks_of_same_fit())
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Start the state of this `fit`; find kernels and rates if the model is built."""
@@ -137,6 +138,8 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
             self._controller.begin_epoch(fit.model)
         if fit.num_epochs is None:
             fit.num_epochs = epochs - epoch
+            last = self.params.get("epochs") or math.inf
+            self._patience = patience_of(self._stoppers, epoch, last)
             # By now BackupAndRestore has brought a broken training back, and no step was taken. An
             # agent that learns is not limited: it has to see the outcome of all its actions.
             fit.was_trained = (

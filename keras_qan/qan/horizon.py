@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -154,9 +154,48 @@ def _share(epochs_falling: int, length: int, first: float = 1.0) -> float:
     return max(first * float(Cosine()(progress)), LOWEST_SHARE)
 
 
-def patience_of(callbacks: list[Any]) -> int | None:
-    """Return the patience of the `EarlyStopping` among the callbacks of a `fit`; None without."""
+class Stopper(NamedTuple):
+    """An `EarlyStopping` among the callbacks of a `fit`.
+
+    Attributes:
+      patience: in epochs.
+      first_epoch: the first epoch that it looks at.
+    """
+
+    patience: int
+    first_epoch: int = 0
+
+    def can_stop(self, epoch: int, num_epochs: float) -> bool:
+        """Return whether it may end a `fit` before its last epoch.
+
+        Args:
+          epoch: the first of the `fit`.
+          num_epochs: the one after its last; infinity where that is not known.
+        """
+        return max(epoch, self.first_epoch) + self.patience < num_epochs - 1
+
+
+def stoppers_of(callbacks: list[Any]) -> list[Stopper]:
+    """Return what is known of each `EarlyStopping` among the callbacks of a `fit`."""
+    found = []
     for callback in callbacks:
-        if "EarlyStopping" in class_names(callback):
-            return int(callback.patience)
-    return None
+        if "EarlyStopping" not in class_names(callback):
+            continue
+        patience = getattr(callback, "patience", None)
+        # A class of the user's may have that name, and count in its own way.
+        if isinstance(patience, int | float | np.number):
+            first_epoch = getattr(callback, "start_from_epoch", None) or 0
+            found.append(Stopper(int(patience), int(first_epoch)))
+    return found
+
+
+def patience_of(stoppers: list[Stopper], epoch: int, num_epochs: float) -> int | None:
+    """Return the shortest patience of those that may end a `fit` early; None without any.
+
+    Args:
+      stoppers: of the `fit`.
+      epoch: its first epoch.
+      num_epochs: the one after its last; infinity where that is not known.
+    """
+    found = [each.patience for each in stoppers if each.can_stop(epoch, num_epochs)]
+    return min(found, default=None)

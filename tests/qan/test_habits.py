@@ -457,6 +457,18 @@ def test_epochs_without_a_validation_are_epochs_without_a_lower_loss():
 
 
 @pytest.mark.slow
+def test_an_early_stopping_that_cannot_end_a_fit_changes_nothing():
+    found = []
+    for more in ([], [keras.callbacks.EarlyStopping(patience=4)]):
+        callbacks = [QANCallback(), *more]
+        model = network(0.01)
+        history = model.fit(*TRAIN, epochs=4, validation_data=TEST, verbose=0, callbacks=callbacks)
+        found.append(history.history)
+    assert found[0] == found[1]
+    assert found[1]["learning_rate"][-1] < 0.5 * max(found[1]["learning_rate"])
+
+
+@pytest.mark.slow
 def test_with_early_stopping_the_fall_begins_from_the_best_weights(capsys):
     x, y = X[:60], Y[:60]  # so few that the network learns their noise
     model = network(1.0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_qan import QANCallback
-from keras_qan.qan.horizon import Overfitting
+from keras_qan.qan.horizon import Overfitting, patience_of, stoppers_of
 
 
 def first_fall(training, validation):
@@ -85,3 +85,35 @@ def test_a_fit_that_learns_by_heart_ends_near_its_best_validation_loss(capsys):
     assert "the validation loss rises while the training loss falls" in capsys.readouterr().out
     assert history["step_backs"][-1] >= 1
     assert losses[-1] < 1.1 * min(losses)
+
+
+Stopping = keras.callbacks.EarlyStopping
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "epochs", "expected"),
+    [
+        ([], 20, None),
+        ([Stopping(patience=10)], 20, 10),
+        ([Stopping(monitor="loss", patience=15), Stopping(patience=3)], 20, 3),
+        # At the earliest it ends a fit after its epoch 18 of 0 to 19, then after its last one.
+        ([Stopping(patience=18)], 20, 18),
+        ([Stopping(patience=19)], 20, None),
+        ([Stopping(patience=5, start_from_epoch=13)], 20, 5),
+        ([Stopping(patience=5, start_from_epoch=14)], 20, None),
+        ([Stopping(patience=30), Stopping(patience=12)], 20, 12),
+        ([Stopping(patience=30)], math.inf, 30),
+    ],
+)
+def test_the_patience_is_the_shortest_of_those_that_may_end_a_fit(callbacks, epochs, expected):
+    assert patience_of(stoppers_of(callbacks), 0, epochs) == expected
+
+
+def test_a_resumed_fit_counts_from_its_first_epoch():
+    assert patience_of(stoppers_of([Stopping(patience=5)]), 13, 20) == 5
+    assert patience_of(stoppers_of([Stopping(patience=5)]), 14, 20) is None
+
+
+def test_a_class_of_that_name_that_counts_in_its_own_way_is_left_alone():
+    own = type("EarlyStopping", (keras.callbacks.Callback,), {})
+    assert stoppers_of([own()]) == []
