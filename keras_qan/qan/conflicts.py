@@ -14,6 +14,9 @@ import keras
 #: Callbacks of Keras that set the learning rate.
 CONFLICTING = ("ReduceLROnPlateau", "LearningRateScheduler")
 
+#: Callbacks of Keras that save the model, and with it the learning rate.
+SAVERS = ("ModelCheckpoint", "OrbaxCheckpoint")
+
 #: Callbacks of Keras that write an epoch's logs and change nothing.
 REPORTERS = (keras.callbacks.CSVLogger, keras.callbacks.TensorBoard)
 
@@ -98,7 +101,9 @@ class AfterSaving(keras.callbacks.Callback):
 
 
 def surround_savers(own: keras.callbacks.Callback, resume: Callable[[], None]) -> bool:
-    """Move `ModelCheckpoint`s right behind ours, and a call of `resume` behind them.
+    """Move the checkpoints of Keras right behind ours, and a call of `resume` behind them.
+
+    A file of weights alone holds the optimizer's learning rate as well, and `load_weights` sets it.
 
     To be called from `on_train_begin`, as `move_reporters_behind`.
 
@@ -107,7 +112,7 @@ def surround_savers(own: keras.callbacks.Callback, resume: Callable[[], None]) -
       resume: called at the end of an epoch, after the model was saved.
 
     Returns:
-      Whether there are any that save more than weights.
+      Whether there are any.
     """
     found = _callback_list()
     if found is None or own not in found.callbacks:
@@ -115,11 +120,7 @@ def surround_savers(own: keras.callbacks.Callback, resume: Callable[[], None]) -
     neighbours = found.callbacks
     place = neighbours.index(own)
     savers = [
-        [
-            each
-            for each in part
-            if isinstance(each, keras.callbacks.ModelCheckpoint) and not each.save_weights_only
-        ]
+        [each for each in part if any(name in class_names(each) for name in SAVERS)]
         for part in (neighbours[:place], neighbours[place:])
     ]
     if not any(savers):

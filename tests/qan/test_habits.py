@@ -648,3 +648,18 @@ def test_a_model_saved_within_a_fit_holds_the_compiled_rate(is_first, tmp_path):
     assert seen[40::41] == pytest.approx(history["learning_rate"])
     assert seen[41::41] == pytest.approx(history["learning_rate"][:-1])
     assert seen[-1] < 0.02
+
+
+@pytest.mark.slow
+def test_weights_saved_within_a_fit_bring_the_compiled_rate_back(tmp_path):
+    path = tmp_path / "best.weights.h5"
+    saver = keras.callbacks.ModelCheckpoint(path, save_weights_only=True, save_best_only=True)
+    model = network(0.01)
+    callbacks = [saver, QANCallback()]
+    model.fit(*TRAIN, epochs=4, validation_data=TEST, verbose=0, callbacks=callbacks)
+    model.load_weights(path)
+    assert rate_of(model) == pytest.approx(0.01)
+    fresh = network(0.01)
+    fresh.optimizer.build(fresh.trainable_variables)
+    fresh.load_weights(path)
+    assert rate_of(fresh) == pytest.approx(0.01)
