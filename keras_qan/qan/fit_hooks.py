@@ -127,6 +127,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
             messages.warn_of_unknown_epochs()
         fit.schedule.begin_epoch()
         fit.begin_epoch()
+        self._go_back_to_best(fit)
         self.model.stop_evaluating = True  # see _notice_evaluation
         steps = self.params.get("steps")
         # In a loop of one's own that does not say how many there are, any may be the last.
@@ -267,6 +268,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
             self._put_back(fit)
             self._controller.abandon()
             return
+        self._go_back_to_best(fit)
         if self._pauses(fit):
             return
         self._settle_weights(fit)
@@ -621,7 +623,17 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
             return
         if validation_loss is not None:
             fit.early_best.note(validation_loss)
-        if fit.early_end.falls_from_here and fit.early_best.restore():
+        fit.goes_back = fit.early_end.falls_from_here
+
+    def _go_back_to_best(self, fit: FitState) -> None:
+        """Take the weights that an early fall begins from, once others have seen the epoch's end.
+
+        What they save or keep is then what the epoch's logs were measured with.
+        """
+        if not fit.goes_back or fit.early_end is None or fit.early_best is None:
+            return
+        fit.goes_back = False
+        if fit.early_best.restore():
             self._controller.start_from_weights(fit.model)
             fit.num_step_backs += 1
             self._report_step_back(fit, fit.early_end.reason)

@@ -31,6 +31,7 @@ class FitState:
       is_steering: False where no loss or no optimizer was found to steer by.
       early_end: the fall of the rate before its last epoch, by the losses.
       early_best: the weights that it begins from, where weights can be taken back.
+      goes_back: whether they are to be taken once the epoch is over.
       best: the weights of the best validation loss, where they are asked for.
       num_calls: calls of Keras's hook before a loss was found.
       source_is_confirmed: whether a second step has shown that the loss is read where it moves.
@@ -65,6 +66,7 @@ class FitState:
     is_steering: bool = True
     early_end: EarlyFall | None = None
     early_best: BestWeights | None = None
+    goes_back: bool = False
     best: BestWeights | None = None
     num_calls: int = 0
     source_is_confirmed: bool = False

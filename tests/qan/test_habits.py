@@ -482,6 +482,26 @@ def test_with_early_stopping_the_fall_begins_from_the_best_weights(capsys):
     assert losses[-1] == pytest.approx(min(losses), abs=0.05)
 
 
+@pytest.mark.slow
+def test_callbacks_at_an_epochs_end_find_the_weights_that_its_logs_were_measured_with():
+    x, y = X[:60], Y[:60]  # so few that the network learns their noise
+    model, told, found = network(1.0), [], []
+
+    def look(epoch, logs):
+        told.append(logs["val_loss"])
+        found.append(float(model.loss(TEST[1], model(TEST[0], training=False))))
+
+    callbacks = [
+        keras.callbacks.EarlyStopping(patience=10),
+        QANCallback(),
+        keras.callbacks.LambdaCallback(on_epoch_end=look),
+    ]
+    validation = {"validation_data": TEST, "validation_batch_size": len(X)}
+    history = model.fit(x, y, epochs=100, verbose=0, callbacks=callbacks, **validation).history
+    assert history["step_backs"][-1] > 0
+    np.testing.assert_allclose(found, told, rtol=1e-4)
+
+
 class Jump(keras.callbacks.Callback):
     """Makes the weights useless in the middle of an epoch, as too large a step does."""
 
