@@ -496,7 +496,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
             self.explore,
             may_raise=not (fit.was_trained or is_held or is_blind or is_impatient),
             may_lower=not is_held or fit.model.slope is not None,
-            anneals=not (is_held or is_short) and self._patience is None,
+            anneals=not (is_held or is_short),
             has_few_batches=self._has_few_batches(context.num_steps),
         )
         fit.initial_rate = decision.rate_found

@@ -56,9 +56,9 @@ class EarlyFall:
 class EarlyEnd(EarlyFall):
     """The fall of the rate in a `fit` that `EarlyStopping` will end before its last epoch.
 
-    Its rate does not fall by the calendar of `epochs`, which will not be reached: it falls to zero
-    along a cosine over half of the patience, once the loss has not improved for two fifths of it.
-    The fall begins from the weights of the lowest validation loss.
+    The end of the calendar of `epochs` will seldom be reached: the rate falls to zero along a
+    cosine over half of the patience, once the loss has not improved for two fifths of it. The fall
+    begins from the weights of the lowest validation loss.
 
     Args:
       patience: of the `EarlyStopping` callback, in epochs.

@@ -457,6 +457,17 @@ def test_epochs_without_a_validation_are_epochs_without_a_lower_loss():
 
 
 @pytest.mark.slow
+def test_beside_early_stopping_a_rate_whose_loss_goes_on_falling_falls_by_the_calendar_too():
+    callbacks = [QANCallback(), keras.callbacks.EarlyStopping(patience=2)]
+    history = network(0.01).fit(
+        *TRAIN, epochs=4, validation_data=TEST, verbose=0, callbacks=callbacks
+    )
+    rates = history.history["learning_rate"]
+    assert len(rates) == 4  # it was not stopped
+    assert rates[-1] < 0.1 * max(rates)
+
+
+@pytest.mark.slow
 def test_an_early_stopping_that_cannot_end_a_fit_changes_nothing():
     found = []
     for more in ([], [keras.callbacks.EarlyStopping(patience=4)]):
