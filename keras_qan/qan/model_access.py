@@ -73,16 +73,32 @@ def has_trained_weights(model: keras.Model) -> bool:
     """Return whether a model was trained before: its optimizer has taken steps, or biases vary.
 
     Biases and moving statistics begin as constants (an LSTM's as two), whatever the initializer of
-    the kernels.
+    the kernels. Of biases that a layer draws, or is given one by one, nothing is said.
     """
     if any(read_number(part.iterations) > 0 for part in optimizer_parts(model)):
         return True
+    varied = {
+        id(variable)
+        for layer in model._flatten_layers()
+        if _begins_varied(getattr(layer, "bias_initializer", None))
+        for variable in layer.variables
+    }
     for variable in model.variables:
+        if id(variable) in varied:
+            continue
         if variable.name in ("bias", "moving_mean") and int(np.prod(variable.shape)) > 2:
             values = ops.convert_to_numpy(value_of(variable))
             if len(np.unique(values)) > 2:
                 return True
     return False
+
+
+def _begins_varied(initializer: Any) -> bool:
+    """Return whether the numbers that an initializer gives differ, as far as is known."""
+    if isinstance(initializer, keras.initializers.Constant):
+        return bool(np.ndim(initializer.value))
+    constants = keras.initializers.Zeros | keras.initializers.Ones
+    return initializer is not None and not isinstance(initializer, constants)
 
 
 def _optimizer_traits(model: keras.Model) -> np.ndarray:

@@ -11,7 +11,7 @@ from keras_qan.observations import TrainingDynamics, TrainingState, WeightStatis
 from keras_qan.qan import loss_sums, variables
 from keras_qan.qan.kernel_motion import KernelMotion
 from keras_qan.qan.loss_sums import LossSums
-from keras_qan.qan.model_access import ModelAccess
+from keras_qan.qan.model_access import ModelAccess, has_trained_weights
 from keras_qan.qan.snapshot import Snapshot
 
 
@@ -24,6 +24,40 @@ def model():
 
 def values(sums):
     return tuple(sums.read().tolist())
+
+
+# Whether it was trained before.
+
+
+def fresh(bias, *more):
+    layers = [keras.layers.Dense(4, bias_initializer=bias), *more]
+    made = keras.Sequential([keras.Input((3,)), *layers])
+    made.compile("sgd", "mse")
+    return made
+
+
+@pytest.mark.parametrize(
+    "bias",
+    [
+        "zeros",
+        "ones",
+        keras.initializers.Constant(0.5),
+        keras.initializers.Constant(np.log([0.4, 0.3, 0.2, 0.1])),  # log frequencies of classes
+        keras.initializers.RandomUniform(-0.5, 0.5),
+        "random_normal",
+    ],
+)
+def test_a_fresh_network_is_not_trained_whatever_its_biases_begin_with(bias):
+    assert not has_trained_weights(fresh(bias))
+
+
+def test_weights_that_were_set_tell_a_trained_network():
+    made = fresh("zeros")
+    made.set_weights([np.ones((3, 4)), np.arange(4.0)])
+    assert has_trained_weights(made)
+    made = fresh("random_normal", keras.layers.BatchNormalization())
+    made.layers[1].moving_mean.assign(np.arange(4.0))
+    assert has_trained_weights(made)
 
 
 # The sums of the loss.
