@@ -25,6 +25,7 @@ from keras_qan.storage.lock import Lock
 from keras_qan.storage.run_log import RunLog
 from keras_qan.storage.serialization import is_configurable
 from keras_qan.utils.backend import backend_name
+from keras_qan.utils.validation import check_folder
 
 __all__ = ["RETURNS_KEPT", "AgentState"]
 
@@ -71,7 +72,8 @@ class AgentState:
         given.check()
         self.selector: Any = given.selector(selector)
         self.workers: Any = None
-        self.directory = None if directory is None else _directory_here(Path(directory))
+        folder = None if directory is None else check_folder("QANCallback's directory", directory)
+        self.directory = None if folder is None else _directory_here(folder)
         self.episodes = 0
         self.steps = 0
         self.returns: list[float] = []

@@ -33,9 +33,19 @@ class ConflictDetector:
         self._has_warned = False
 
     def check_neighbours(self) -> None:
-        """Warn of callbacks beside ours whose kind sets the rate; to be called from a hook."""
+        """Warn of callbacks beside ours whose kind sets the rate; to be called from a hook.
+
+        Raises:
+          ValueError: ours stands among them twice.
+        """
         self._has_warned = False
-        for neighbour in callbacks_of_same_fit():
+        neighbours = callbacks_of_same_fit()
+        if sum(neighbour is self._own for neighbour in neighbours) > 1:
+            raise ValueError(
+                "The same QANCallback stands twice among the callbacks of this fit; expected it "
+                "once. Leave one of them out."
+            )
+        for neighbour in neighbours:
             if neighbour is not self._own and type(neighbour) is type(self._own):
                 self._warn(
                     "There are two QANCallbacks in the same fit: both set the learning rate, and "

@@ -624,6 +624,19 @@ def test_two_of_them_in_one_fit_are_warned_of():
         student().fit(x, y, verbose=0, callbacks=both)
 
 
+def test_one_that_stands_twice_in_a_fit_is_refused():
+    model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    callback = QANCallback()
+    with pytest.raises(ValueError, match="stands twice"):
+        model.fit(np.ones((4, 1)), np.ones((4, 1)), verbose=0, callbacks=[callback, callback])
+
+
+def test_directory_elsewhere_is_refused():
+    with pytest.raises(ValueError, match="QANCallback's directory is 'gs://bucket/run'"):
+        QANCallback("gs://bucket/run")
+
+
 def test_directory_that_is_no_path_is_refused():
     with pytest.raises(TypeError, match=r"directory=3; expected the path .*decide_every=3"):
         QANCallback(3)
