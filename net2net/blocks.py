@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from net2net.graph import Shape
+from net2net.rebuild import copy_of_layer
 from net2net.rules.convolution import channel_axis
 
 
@@ -168,7 +169,9 @@ def _normalization_layer(layer: Any, shape: Shape, name: str) -> Any:
 
 def _activation_layer(activation: Any, name: str, layer: Any) -> Any:
     if isinstance(activation, keras.layers.Layer):
-        return type(activation).from_config({**activation.get_config(), "name": name})
+        made = copy_of_layer(activation)
+        made.name = name
+        return made
     return keras.layers.Activation(activation, dtype=_policy(layer), name=name)
 
 

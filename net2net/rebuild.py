@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any
 
 import keras
@@ -267,7 +268,14 @@ def copy_of_layer(
     objects = {key: getattr(old, key) for key in config if _is_object(config[key], old, key)}
     initializers = {key: one for key, one in objects.items() if key.endswith("_initializer")}
     # Values are set later, so nothing is drawn now: that costs time and global randomness.
-    config = config | objects | dict.fromkeys(initializers, "zeros")
+    # Those of a recurrent layer are its cell's, which a function that draws can be handed to.
+    of_cell = {
+        key: getattr(old.cell, key)
+        for key in config
+        if key.endswith("_initializer") and isinstance(getattr(old, key, None), FunctionType)
+        if key not in initializers and hasattr(getattr(old, "cell", None), key)
+    }
+    config = config | objects | dict.fromkeys([*initializers, *of_cell], "zeros")
 
     def make(settings: dict[str, Any]) -> Any:
         return (rule or Rule()).rebuild(old, dict(settings))
@@ -288,6 +296,8 @@ def copy_of_layer(
     carry_vocabulary(old, new)
     for key, one in initializers.items():
         setattr(new, key, one)
+    for key, one in of_cell.items():
+        setattr(new.cell, key, one)
     return new
 
 
@@ -391,7 +401,7 @@ def _is_object(value: Any, layer: Any, key: str) -> bool:
     if key.endswith("_initializer"):
         # A recurrent layer shows its cell's initialisers as properties, which cannot be set back.
         settable = not isinstance(getattr(type(layer), key, None), property)
-        return settable and isinstance(live, keras.initializers.Initializer)
+        return settable and callable(live)  # a function has no config that Keras could read
     if key.endswith(("activation", "_regularizer", "_constraint")):
         return callable(live) and value is not None
     return False

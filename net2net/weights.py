@@ -126,7 +126,8 @@ def _along_axis(values: Array, axis: int, rank: int) -> Array:
 def _draw(initializer: Any, value: Array, generator: np.random.Generator) -> Array:
     if initializer is None:
         return value
-    config = initializer.get_config()
+    # A function draws as it likes.
+    config = initializer.get_config() if hasattr(initializer, "get_config") else {}
     if "seed" in config:
         config["seed"] = int(generator.integers(2**31))
         initializer = type(initializer).from_config(config)

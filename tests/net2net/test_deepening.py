@@ -207,3 +207,16 @@ def test_a_layer_called_with_several_ranks_is_not_deepened():
     outputs = [L.Dense(2)(shared(one)) for one in (first, second)]
     with pytest.raises(net2net.UnsupportedLayerError, match=r"inputs of different ranks"):
         net2net.deepen(keras.Model([first, second], outputs), "shared")
+
+
+def test_a_block_takes_an_activation_layer_with_a_function_of_ones_own():
+    def bent(values):
+        return keras.ops.tanh(values) * 1.5
+
+    layers = [L.Dense(4, name="a"), L.Activation(bent, name="bend"), L.Dense(2)]
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    deep = net2net.deepen(model, "a")
+    assert largest_difference(model, deep, some_inputs(model)) <= 1e-6
+    inner = deep.get_layer("a_deeper").get_layer("a_deeper_activation")
+    assert inner.activation is bent
+    assert model.get_layer("bend").name == "bend"

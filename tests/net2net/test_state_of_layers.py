@@ -667,3 +667,22 @@ def test_settings_of_layers_inside_another_are_those_they_have_now():
         found = grown.get_layer("block")
         assert (found.drop.rate, found.noise.stddev, found.norm.momentum) == (0.5, 0.25, 0.75)
         assert found.anneal.beta == 0.5
+
+
+def test_initial_values_may_be_drawn_by_a_function():
+    def ones(shape, dtype=None):
+        return keras.ops.ones(shape, dtype)
+
+    layers = [L.Dense(6, "relu", name="a", kernel_initializer=ones), L.Dense(2)]
+    model = sequential(*layers, shape=(3,))
+    for grown in both(model):
+        assert largest_difference(model, grown, some_inputs(model)) <= 1e-6
+        assert grown.get_layer("a").kernel_initializer is ones
+    recurrent = sequential(L.LSTM(4, kernel_initializer=ones, name="r"), L.Dense(2), shape=(5, 3))
+    wide = net2net.widen(recurrent, "r", 6)
+    assert largest_difference(recurrent, wide, some_inputs(recurrent)) <= 1e-6
+    assert wide.get_layer("r").cell.kernel_initializer is ones
+    model.get_layer("a").kernel.assign(np.zeros((3, 6)))
+    wide = net2net.widen(model, "a", 9, new="random")
+    kernel = np.array(wide.get_layer("a").kernel)
+    assert sorted(kernel.sum(axis=0)) == [0.0] * 6 + [3.0] * 3
