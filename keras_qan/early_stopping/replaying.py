@@ -60,7 +60,7 @@ class ReplayResult:
         return self.best not in set(self.stopped.tolist())
 
 
-class Stopper(Protocol):
+class StoppingMethod(Protocol):
     """A stopping method, asked about one curve after the other."""
 
     def fit(self, rows: Ints) -> None:
@@ -126,7 +126,7 @@ def replay(
 
 
 def replay_with(
-    stopper: Stopper, curves: Curves, num_train: int, rule: StopRule, seed: int
+    stopper: StoppingMethod, curves: Curves, num_train: int, rule: StopRule, seed: int
 ) -> ReplayResult:
     """Replay a search with any stopping method.
 
