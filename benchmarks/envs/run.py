@@ -31,7 +31,7 @@ from benchmarks.common.records import Records, Row
 from benchmarks.common.tables import format_header, format_interval, format_row
 from benchmarks.envs.dac4sgd import FAMILIES, POLICIES, ScheduledEnv, tune
 from keras_qan.envs import LearningRateEnv
-from keras_qan.pretraining.tasks import HELD_OUT, TRAINING
+from keras_qan.pretraining.tasks import HELD_OUT, SMALL, WIDE
 from keras_qan.qan.policy import shipped
 
 _ARMS = flags.DEFINE_list(
@@ -77,7 +77,7 @@ def chooser_of(arm: str, seed: int) -> Chooser:
     import stable_baselines3
 
     kind = {"dqn": stable_baselines3.DQN, "ppo": stable_baselines3.PPO}[arm]
-    learner = kind("MlpPolicy", LearningRateEnv(TRAINING), gamma=1.0, seed=seed, device="cpu")
+    learner = kind("MlpPolicy", LearningRateEnv(SMALL + WIDE), gamma=1.0, seed=seed, device="cpu")
     learner.learn(_STEPS.value)
     return lambda observation: int(learner.predict(observation, deterministic=True)[0])
 
@@ -89,7 +89,7 @@ def runner_of(arm: str, seed: int) -> tuple[Runner, Row]:
     if name in POLICIES:
         if name == arm:
             return lambda env, _: env.run(name), {"seconds": 0.0}
-        factors = tune(env_of(TRAINING), name, _TUNING.value)
+        factors = tune(env_of(SMALL + WIDE), name, _TUNING.value)
         taken = {"seconds": round(time.perf_counter() - started, 1), "factors": factors}
         return lambda env, _: env.run(name, factors), taken
     choose = chooser_of(arm, seed)

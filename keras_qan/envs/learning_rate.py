@@ -15,7 +15,6 @@ from keras_qan.pretraining.batched_control import BatchedController, Rollout, Ro
 from keras_qan.pretraining.batched_training import Population
 from keras_qan.pretraining.policy_iteration import (
     KINDS,
-    STEPS,
     batch_optimizers,
     draw_rate,
     draw_validations,
@@ -31,6 +30,9 @@ LARGEST = 30.0
 
 #: The fewest steps of a training: the first decisions lie close together.
 FEWEST_STEPS = 20
+
+#: Range of the number of steps in an episode, unless another one is asked for.
+STEPS = (100, 700)
 
 
 @dataclasses.dataclass

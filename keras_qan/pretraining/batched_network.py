@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_qan.pretraining.tasks import CHAIN_SYMBOLS, TaskTemplate
+from keras_qan.pretraining import batched_sequences
+from keras_qan.pretraining.tasks import TaskTemplate
 
 #: Keras's settings of the layers that are reimplemented here.
 BATCH_NORM_MOMENTUM = 0.99
@@ -44,13 +45,15 @@ class BatchedNetwork:
 
     def __init__(self, template: TaskTemplate) -> None:
         self.template = template
-        sizes: list[tuple[int, int]] = []
+        self._is_over_sequences = template.kind in batched_sequences.KINDS
+        self.sizes: list[tuple[int, int]] = []
+        if not self._is_over_sequences:
+            self._size_layers()
+
+    def _size_layers(self) -> None:
+        template, sizes = self.template, self.sizes
         incoming = template.num_features
-        if template.kind == "lstm":
-            (units,) = template.hidden
-            sizes.append((CHAIN_SYMBOLS + units, 4 * units))
-            incoming = units
-        elif template.kind == "convolutions":
+        if template.kind == "convolutions":
             incoming, side = 1, 8
             for filters in template.hidden:
                 sizes.append((9 * incoming, filters))
@@ -61,7 +64,6 @@ class BatchedNetwork:
                 sizes.append((incoming, units))
                 incoming = units
         sizes.append((incoming, template.num_outputs))
-        self.sizes = sizes
 
     @property
     def num_hidden(self) -> int:
@@ -73,6 +75,9 @@ class BatchedNetwork:
     ) -> BatchedWeights:
         """Draw initial weights, the same within a task: He's, or Glorot's for tanh."""
         trainable, moving = [], []
+        if self._is_over_sequences:
+            found = batched_sequences.parameters(self.template)
+            trainable = [each.draw(num_tasks, rng) for each in found]
         norm = self.template.norm
         glorot = self.template.activation == "tanh"
         for number, (incoming, outgoing) in enumerate(self.sizes):
@@ -95,8 +100,7 @@ class BatchedNetwork:
 
     def watched_kernels(self, trainable: list[tf.Tensor]) -> list[tf.Tensor]:
         """The first and the last kernel, `[P, N]` each."""
-        per_layer = 4 if self.template.norm else 2
-        kernels = [trainable[0], trainable[per_layer * self.num_hidden]]
+        kernels = [trainable[0], trainable[-2]]
         return [tf.reshape(k, [tf.shape(k)[0], -1]) for k in kernels]
 
     def __call__(
@@ -119,8 +123,8 @@ class BatchedNetwork:
         Returns:
           Outputs `[P, B, O]`, `[P, B · T, O]` of sequences, and the statistics.
         """
-        if self.template.kind == "lstm":
-            return self._lstm(trainable, x), []
+        if self._is_over_sequences:
+            return batched_sequences.outputs(self.template, trainable, x), []
         template = self.template
         population, batch = x.shape[0], x.shape[1]
         variables, statistics = list(trainable), list(moving)
@@ -168,22 +172,6 @@ class BatchedNetwork:
         uniform = tf.reshape(tf.slice(_UNIFORM, begin, [size]), [-1, *rest])
         kept = tf.cast(uniform >= self.template.dropout, tf.float32)
         return tf.repeat(kept / (1.0 - self.template.dropout), members, axis=0)
-
-    def _lstm(self, trainable: list[tf.Tensor], x: tf.Tensor) -> tf.Tensor:
-        """Return the outputs of an LSTM at all places of the sequences, `[P, B · T, O]`."""
-        kernel, bias, head, head_bias = trainable
-        population, batch, features = x.shape
-        inputs = tf.reshape(x, [population, batch, features // CHAIN_SYMBOLS, CHAIN_SYMBOLS])
-        hidden = cell = tf.zeros([population, batch, head.shape[1]])
-        found = []
-        for symbols in tf.unstack(inputs, axis=2):
-            gates = tf.matmul(tf.concat([symbols, hidden], -1), kernel) + bias
-            enters, stays, new, leaves = tf.split(gates, 4, axis=-1)
-            cell = tf.sigmoid(stays + 1.0) * cell + tf.sigmoid(enters) * tf.tanh(new)
-            hidden = tf.sigmoid(leaves) * tf.tanh(cell)
-            found.append(hidden)
-        rows = tf.reshape(tf.stack(found, axis=2), [population, -1, head.shape[1]])
-        return tf.matmul(rows, head) + head_bias
 
     def losses(self, outputs: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         """Compute each member's mean loss, `[P]`: cross-entropy, or squared error."""

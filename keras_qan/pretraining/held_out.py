@@ -19,7 +19,7 @@ from keras_qan.pretraining.policy_iteration import (
     no_override,
     zero_values,
 )
-from keras_qan.pretraining.tasks import HELD_OUT, TaskTemplate
+from keras_qan.pretraining.tasks import HELD_OUT, HELD_OUT_SEQUENCES, TaskTemplate
 
 #: Rates to tune schedules over, relative to 1 - μ (SGD) or to 0.1 (Adam).
 GRID = tuple(float(rate) for rate in np.geomspace(3e-3, 3.0, 10))
@@ -65,6 +65,11 @@ CASES = (
     (HELD_OUT[9], OptimizerKind(True, 0.9, 0.0), 300, 6),
     (HELD_OUT[10], OptimizerKind(True, 0.0, 0.0, is_rmsprop=True), 400, 8),
     (HELD_OUT[11], OptimizerKind(True, 0.9, 0.004), 300, 8),
+    (HELD_OUT_SEQUENCES[0], OptimizerKind(True, 0.9, 0.0), 300, 6),
+    (HELD_OUT_SEQUENCES[0], OptimizerKind(True, 0.0, 0.0, is_rmsprop=True), 500, 0),
+    (HELD_OUT_SEQUENCES[1], OptimizerKind(True, 0.9, 0.004), 300, 8),
+    (HELD_OUT[8], OptimizerKind(True, 0.9, 0.0), 1500, 12),
+    (HELD_OUT[4], OptimizerKind(False, 0.0, 0.0), 1500, 12),
 )
 
 #: Schedules ignore the state, but there must be one.

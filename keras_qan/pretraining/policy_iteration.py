@@ -28,7 +28,7 @@ SGD_RATES = (3e-4, 5.0)
 ADAM_RATES = (1e-5, 0.3)
 
 #: Range of the number of steps in a training.
-STEPS = (100, 700)
+STEPS = (60, 2000)
 
 #: Range of the number of validations in a training, and the share of trainings with none.
 VALIDATIONS = (3, 17)
@@ -56,6 +56,10 @@ KINDS = (
     OptimizerKind(True, 0.0, 0.0, is_rmsprop=True),
     OptimizerKind(True, 0.9, 0.0, is_lion=True),
 )
+
+
+#: Those that a policy learns on: RMSprop, whose best slope ratio is another one, twice.
+LEARNED_ON = (*KINDS, OptimizerKind(True, 0.0, 0.0, is_rmsprop=True))
 
 
 def batch_optimizers(kinds: Sequence[OptimizerKind], members: int) -> BatchedOptimizers:
@@ -199,7 +203,7 @@ class PolicyTraining:
         rng = np.random.default_rng([self.seed, number])
         tasks, members = self.num_tasks, len(self.actions)
         template = self.templates[int(rng.integers(len(self.templates)))]
-        kinds = [KINDS[int(k)] for k in rng.integers(len(KINDS), size=tasks)]
+        kinds = [LEARNED_ON[int(k)] for k in rng.integers(len(LEARNED_ON), size=tasks)]
         rates = np.array([draw_rate(kind, rng) for kind in kinds])
         num_steps = round(float(np.exp(rng.uniform(*np.log(STEPS)))))
         seed = int(rng.integers(2**31 - 1))

@@ -27,13 +27,13 @@ class TaskTemplate:
       source: one of `SOURCES`.
       num_features: the length of an input; 64 for digits, 80 for chains.
       num_outputs: classes, or the length of a regression's target.
-      hidden: units of the hidden layers, filters of 3×3 convolutions of stride 2, or the units of
-        one LSTM.
+      hidden: units of the hidden layers, filters of 3×3 convolutions of stride 2, the units of
+        one LSTM or GRU, or a transformer's width and the units of each block's hidden layer.
       activation: of the hidden layers. Defaults to "relu".
       norm: "batch" or "layer", what they are normalised over. Defaults to "": they are not.
       dropout: the share of the hidden units that is left out. Defaults to 0.
-      kind: "dense", "convolutions" (of digits, the only images), or "lstm" (of chains). Defaults to
-        "dense".
+      kind: "dense", "convolutions" (of digits, the only images), or, of chains, "lstm", "gru" or
+        "transformer". Defaults to "dense".
       batch_size: examples in a batch. Defaults to 32.
       num_train: training examples. Defaults to 1000.
       num_validation: validation examples. Defaults to 500.
@@ -216,7 +216,15 @@ WIDE = (
     TaskTemplate("chains", 80, 10, (48,), kind="lstm", batch_size=12, num_train=3000),
 )
 
-TRAINING = SMALL + WIDE
+#: Other networks over sequences.
+SEQUENCES = (
+    TaskTemplate("chains", 80, 10, (30,), kind="gru", batch_size=8, num_train=3000),
+    TaskTemplate("chains", 80, 10, (56,), kind="gru", batch_size=16, num_train=3000),
+    TaskTemplate("chains", 80, 10, (24, 48), kind="transformer", batch_size=12, num_train=3000),
+    TaskTemplate("chains", 80, 10, (20, 40, 40), kind="transformer", batch_size=8, num_train=3000),
+)
+
+TRAINING = SMALL + WIDE + SEQUENCES
 
 #: Tasks to select policies by: other networks, other sizes, other seeds.
 HELD_OUT = (
@@ -232,4 +240,10 @@ HELD_OUT = (
     TaskTemplate("digits", 64, 10, (24, 32), kind="convolutions", dropout=0.3),
     TaskTemplate("chains", 80, 10, (36,), kind="lstm", batch_size=10, num_train=2500),
     TaskTemplate("teacher", 24, 6, (64,) * 4, "gelu", norm="layer", dropout=0.1, num_train=3000),
+)
+
+#: The same, of networks over sequences that the first learned policies had not seen.
+HELD_OUT_SEQUENCES = (
+    TaskTemplate("chains", 80, 10, (42,), kind="gru", batch_size=12, num_train=2500),
+    TaskTemplate("chains", 80, 10, (28, 56, 28), kind="transformer", batch_size=10, num_train=2500),
 )

@@ -16,7 +16,7 @@ from keras_qan.parallel import Executor, LocalExecutor
 from keras_qan.pretraining import held_out
 from keras_qan.pretraining.policy_iteration import PolicyTraining
 from keras_qan.pretraining.populations import make_training, populations
-from keras_qan.pretraining.tasks import HELD_OUT, TRAINING
+from keras_qan.pretraining.tasks import HELD_OUT, HELD_OUT_SEQUENCES, TRAINING
 from keras_qan.qan import presets
 from keras_qan.qan.config import CallbackConfig
 from keras_qan.qan.policy import Policy
@@ -155,7 +155,7 @@ def _make_policy(
     ]
     provenance = {
         "trained_on": [f"{t.source} {t.hidden}" for t in TRAINING],
-        "held_out": [f"{t.source} {t.hidden}" for t in HELD_OUT],
+        "held_out": [f"{t.source} {t.hidden}" for t in HELD_OUT + HELD_OUT_SEQUENCES],
         "command": command,
         **origin,
         "rounds": training.rounds,

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_qan import Policy, QANCallback
 from keras_qan.observations import SlopeObservation
+from keras_qan.pretraining import batched_sequences
 from keras_qan.pretraining.batched_control import ActionChooser, BatchedController, Rollout, branch
 from keras_qan.pretraining.batched_network import BatchedNetwork
 from keras_qan.pretraining.batched_slope import estimate, no_steps
@@ -62,12 +63,45 @@ def advance(population, data, weights, kind, rates, num_steps=NUM_STEPS):
     )  # fmt: skip
 
 
+def gelu(x):
+    return keras.activations.gelu(x, approximate=True)
+
+
+class Places(keras.layers.Layer):
+    """Adds a learned vector for each place."""
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=shape[1:], name="table")
+
+    def call(self, x):
+        return x + self.table
+
+
+def keras_transformer(x, width, inner):
+    """A decoder whose blocks are normalised before each part."""
+    x = Places()(keras.layers.Dense(width)(x))
+    for units in inner:
+        y = keras.layers.LayerNormalization()(x)
+        x = x + keras.layers.MultiHeadAttention(1, width)(y, y, use_causal_mask=True)
+        y = keras.layers.Dense(units, activation=gelu)(keras.layers.LayerNormalization()(x))
+        x = x + keras.layers.Dense(width)(y)
+    return keras.layers.LayerNormalization()(x)
+
+
+def keras_over_sequences(x, task):
+    if task.kind == "transformer":
+        return keras_transformer(x, task.hidden[0], task.hidden[1:])
+    layer = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[task.kind]
+    return layer(*task.hidden, return_sequences=True)(x)
+
+
 def keras_twin(population, weights, task, member, kind, rate):
     """The Keras model that a member of the population is."""
     inputs = x = keras.Input(input_shape(task))
-    if task.kind == "lstm":
-        x = keras.layers.LSTM(*task.hidden, return_sequences=True)(x)
-    for number, units in enumerate(task.hidden if task.kind != "lstm" else ()):
+    is_over_sequences = task.kind in batched_sequences.KINDS
+    if is_over_sequences:
+        x = keras_over_sequences(x, task)
+    for number, units in enumerate(() if is_over_sequences else task.hidden):
         if task.kind == "convolutions":
             x = keras.layers.Conv2D(units, 3, 2, "same", name=f"kernel_{number}")(x)
         else:
@@ -76,11 +110,7 @@ def keras_twin(population, weights, task, member, kind, rate):
             x = keras.layers.BatchNormalization(name=f"norm_{number}")(x)
         if task.norm == "layer":
             x = keras.layers.LayerNormalization(name=f"norm_{number}")(x)
-        x = keras.layers.Activation(
-            (lambda v: keras.activations.gelu(v, approximate=True))
-            if task.activation == "gelu"
-            else task.activation
-        )(x)
+        x = keras.layers.Activation(gelu if task.activation == "gelu" else task.activation)(x)
     if task.kind == "convolutions":
         x = keras.layers.Flatten()(x)
     outputs = keras.layers.Dense(task.num_outputs, name="head")(x)
@@ -90,6 +120,9 @@ def keras_twin(population, weights, task, member, kind, rate):
         kernel, bias, *head = values
         ones = np.repeat([0.0, 1.0, 0.0, 0.0], len(kernel[0]) // 4)
         values = [kernel[:CHAIN_SYMBOLS], kernel[CHAIN_SYMBOLS:], bias + ones, *head]
+    if task.kind == "gru":  # Keras has the biases of inputs and state in one
+        kernel, recurrent, *biases, head, head_bias = values
+        values = [kernel, recurrent, np.stack(biases), head, head_bias]
     for variable in model.trainable_variables:
         variable.assign(np.reshape(values.pop(0), variable.shape))
     adaptive, momentum, decay, is_rmsprop, is_lion = kind
@@ -108,8 +141,9 @@ def keras_twin(population, weights, task, member, kind, rate):
 def input_shape(task):
     """The shape of one example for Keras."""
     length = task.num_features // CHAIN_SYMBOLS
-    shapes = {"convolutions": (8, 8, 1), "lstm": (length, CHAIN_SYMBOLS)}
-    return shapes.get(task.kind, (task.num_features,))
+    if task.kind in batched_sequences.KINDS:
+        return (length, CHAIN_SYMBOLS)
+    return (8, 8, 1) if task.kind == "convolutions" else (task.num_features,)
 
 
 def batches(population, data, task, member, num_steps=NUM_STEPS):
@@ -134,6 +168,12 @@ CASES = {
     "convolutions": (template("digits", kind="convolutions", hidden=(2, 3)), ADAM, 0.01),
     "layer norm, rmsprop": (template("teacher", norm="layer", activation="tanh"), RMSPROP, 0.003),
     "lstm, lion": (template("chains"), LION, 0.003),
+    "gru, rmsprop": (template("chains", kind="gru"), RMSPROP, 0.003),
+    "transformer, adamw": (
+        template("chains", kind="transformer", hidden=(6, 9, 7)),
+        ADAMW,
+        0.01,
+    ),
 }
 
 
