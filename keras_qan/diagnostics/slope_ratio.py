@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from typing import Any
 
@@ -15,6 +14,7 @@ from keras_qan.qan.slope_ratio import LONGEST_WINDOW, SlopeEstimate, SlopeMeter
 from keras_qan.qan.variables import synchronize, value_of
 from keras_qan.storage.serialization import configurable
 from keras_qan.utils.backend import Keras3Callback, without_gradients
+from keras_qan.utils.callback_list import running_callback_lists
 from keras_qan.utils.validation import check_integer
 
 
@@ -143,11 +143,8 @@ def _move_to_front(own: keras.callbacks.Callback) -> None:
 
     Those before it have begun by then, and Keras goes on with the place behind its former one.
     """
-    frame = inspect.currentframe()
-    while frame is not None:
-        found = frame.f_locals.get("self")
-        if isinstance(found, keras.callbacks.CallbackList) and own in found.callbacks:
+    for found in running_callback_lists():
+        if own in found.callbacks:
             found.callbacks.remove(own)
             found.callbacks.insert(0, own)
             return
-        frame = frame.f_back

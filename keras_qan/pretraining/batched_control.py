@@ -16,7 +16,11 @@ from keras_qan.pretraining.batched_network import BatchedWeights
 from keras_qan.pretraining.batched_slope import SlopeSums, estimate, forget, no_steps
 from keras_qan.pretraining.batched_training import BatchedData, BatchedOptimizers, Population
 from keras_qan.qan.decision_schedule import dense_decisions
-from keras_qan.qan.first_steps import BEGIN_AGAIN_FACTOR, were_far_too_long
+from keras_qan.qan.first_steps import (
+    BEGIN_AGAIN_FACTOR,
+    factor_of_short_steps,
+    were_far_too_long,
+)
 from keras_qan.qan.rule import DecisionContext, Effect, RateState, apply_action, schedule_share
 from keras_qan.qan.slope_ratio import FEWEST_STEPS
 from keras_qan.qan.slope_window import LATEST, PAIRS_TO_BE_SURE, WINDOW
@@ -380,29 +384,31 @@ class BatchedController:
         return np.where(state.slope_is_known | stays, chosen, instead)
 
     def _begin_again(self, state: RolloutState, optimizers: BatchedOptimizers) -> RolloutState:
-        """Take the first steps back where they were far too long, as `Controller` does."""
+        """Begin again where the first steps were far too long or short, as `Controller` does."""
         measured = state.measured
         assert measured is not None
         found = estimate(measured, state.highest_slope)
-        begins = were_far_too_long(found, state.rates.history.now) & state.is_beginning
-        begins &= ~(optimizers.is_rmsprop.numpy() > 0.0)  # whose first updates are its longest
+        goes_back = were_far_too_long(found, state.rates.history.now) & state.is_beginning
+        goes_back &= ~(optimizers.is_rmsprop.numpy() > 0.0)  # whose first updates are its longest
+        factor = np.where(state.is_beginning, factor_of_short_steps(found), 1.0)
+        factor = np.where(goes_back, BEGIN_AGAIN_FACTOR, factor)
+        begins = factor != 1.0
         state = state._replace(is_beginning=begins)
         if not begins.any():
             return state
-        condition = tf.constant(begins)
-        weights = self._pick_all(condition, state.initial, state.weights)
+        weights = self._pick_all(tf.constant(goes_back), state.initial, state.weights)
         still = [tf.zeros_like(w) for w in state.change]
         start = loss_history.start_history(begins.shape)
         history = tf.nest.map_structure(
             functools.partial(np.where, begins), start, state.rates.history
         )
-        rates = state.rates.rates * np.where(begins, BEGIN_AGAIN_FACTOR, 1.0)
+        rates = state.rates.rates * factor
         initial_rates = np.where(begins, rates, state.rates.initial_rates)
         kept_rates = np.where(begins, rates, state.rates.kept_rates)
         return state._replace(
             weights=weights,
             watched=self.population.network.watched_kernels(weights.trainable),
-            change=_pick_all(condition, still, state.change),
+            change=_pick_all(tf.constant(begins), still, state.change),
             rates=RateState(rates, kept_rates, initial_rates, history),
             measured=forget(measured, ~begins),
             highest_slope=np.where(begins, 0.0, state.highest_slope),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
 import warnings
@@ -10,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+
+from keras_qan.utils.callback_list import running_callback_lists
 
 #: Callbacks of Keras that set the learning rate.
 CONFLICTING = ("ReduceLROnPlateau", "LearningRateScheduler")
@@ -82,7 +83,7 @@ def move_reporters_behind(own: keras.callbacks.Callback) -> None:
 
     To be called from `on_train_begin`: every callback before ours has begun by then.
     """
-    found = _callback_list()
+    found = next(running_callback_lists(), None)
     if found is None or own not in found.callbacks:
         return
     neighbours = found.callbacks
@@ -124,7 +125,7 @@ def surround_savers(own: keras.callbacks.Callback, resume: Callable[[], None]) -
     Returns:
       Whether there are any.
     """
-    found = _callback_list()
+    found = next(running_callback_lists(), None)
     if found is None or own not in found.callbacks:
         return False
     neighbours = found.callbacks
@@ -145,15 +146,5 @@ def surround_savers(own: keras.callbacks.Callback, resume: Callable[[], None]) -
 
 def callbacks_of_same_fit() -> list[Any]:
     """Return the callbacks beside ours; Keras tells a callback its model but not its neighbours."""
-    found = _callback_list()
+    found = next(running_callback_lists(), None)
     return [] if found is None else list(found.callbacks)
-
-
-def _callback_list() -> Any:
-    frame = inspect.currentframe()
-    while frame is not None:
-        container = frame.f_locals.get("self")
-        if isinstance(container, keras.callbacks.CallbackList):
-            return container
-        frame = frame.f_back
-    return None

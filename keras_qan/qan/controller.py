@@ -19,7 +19,6 @@ from keras_qan.observations import Observation, ObservationContext, loss_history
 from keras_qan.observations.loss_history import LossHistory
 from keras_qan.qan.descent_check import DescentCheck
 from keras_qan.qan.episode import Episode
-from keras_qan.qan.first_steps import BEGIN_AGAIN_FACTOR
 from keras_qan.qan.interval_loss import mean_of
 from keras_qan.qan.model_access import ModelAccess
 from keras_qan.qan.raise_gate import choice_within
@@ -290,7 +289,9 @@ class Controller:
             return self._act(model, context, explore, outcome, under_way)
         decision = self._act(model, context, explore, outcome)
         return decision._replace(
-            rate_found=rate_before, has_stepped_back=True, has_begun_again=True
+            rate_found=rate_before,
+            has_stepped_back=decision.rate < rate_before,
+            has_begun_again=True,
         )
 
     def end(
@@ -461,21 +462,28 @@ class Controller:
         return share
 
     def _begin_again(self, model: ModelAccess) -> float | None:
-        """Take the first steps back if they were far too long; return the rate that they had."""
+        """Begin again where the first steps were far too long or short; return their rate.
+
+        Those that were too long are taken back.
+        """
         episode, snapshot, first_steps = self._episode, model.snapshot, model.first_steps
         if first_steps is None or model.window is None or snapshot is None:
             return None
-        found, log_loss = model.window.estimate(), float(episode.history.now)
-        if not episode.losses.has_steps or not first_steps.were_too_long(found, log_loss):
+        if not episode.losses.has_steps:
             return None
-        snapshot.restore()
+        rates = model.read_rates()
+        factor = first_steps.factor(model.window.estimate(), float(episode.history.now))
+        factor = min(factor, max(self.rate_bounds[1] / float(np.max(rates)), 1.0))
+        if factor == 1.0:
+            return None
+        if factor < 1.0:
+            snapshot.restore()
         model.motion.begin()
         model.window.begin()
         if model.gate is not None:
             model.gate.begin(0.0, episode.has_few_batches)
-        rates = model.read_rates()
-        model.assign_rates(BEGIN_AGAIN_FACTOR * rates)
-        episode.begin_again(BEGIN_AGAIN_FACTOR * episode.before_shares(rates))
+        model.assign_rates(factor * rates)
+        episode.begin_again(factor * episode.before_shares(rates))
         return float(rates[0])
 
     def _take_loss(self, model: ModelAccess) -> float:

@@ -131,7 +131,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         self.model.stop_evaluating = True  # see _notice_evaluation
         steps = self.params.get("steps")
         # In a loop of one's own that does not say how many there are, any may be the last.
-        epochs = self.params.get("epochs") or epoch + 1
+        epochs = self._num_epochs or epoch + 1
         fit.is_last_epoch = self._knows_length and epoch + 1 >= epochs
         if self._total_steps is not None:
             fit.is_last_epoch &= fit.schedule.step + (steps or 0) >= self._total_steps
@@ -139,7 +139,7 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
             self._controller.begin_epoch(fit.model)
         if fit.num_epochs is None:
             fit.num_epochs = epochs - epoch
-            last = self.params.get("epochs") or math.inf
+            last = self._num_epochs or math.inf
             self._patience = patience_of(self._stoppers, epoch, last)
             # By now BackupAndRestore has brought a broken training back, and no step was taken. An
             # agent that learns is not limited: it has to see the outcome of all its actions.
@@ -317,7 +317,12 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
     @property
     def _knows_length(self) -> bool:
         """True where it was told how long the training is, as `fit` does."""
-        return bool(self.params.get("epochs")) or self._total_steps is not None
+        return self._num_epochs is not None or self._total_steps is not None
+
+    @property
+    def _num_epochs(self) -> int | None:
+        """The number of epochs; None in a loop of one's own that does not say."""
+        return self.params.get("epochs") or None
 
     @property
     def _running(self) -> FitState:
@@ -575,9 +580,13 @@ class FitHooks(Keras3Callback, keras.callbacks.Callback):
         fit = self._running
         fit.last_rate = decision.rate
         fit.add_decision(decision)
-        falls = f"the learning rate falls from {decision.rate_found:.3g} to {decision.rate:.3g}"
-        if decision.has_begun_again:
+        change = f"from {decision.rate_found:.3g} to {decision.rate:.3g}"
+        falls = f"the learning rate falls {change}"
+        if decision.has_begun_again and decision.has_stepped_back:
             self._tell(fit, f"the first steps were far too long. They are taken back, and {falls}")
+        elif decision.has_begun_again:
+            why = "the first steps were far too short to teach anything"
+            self._tell(fit, f"{why}, and the learning rate rises {change}")
         elif decision.has_stepped_back:
             self._report_step_back(fit, f"after a loss of {decision.loss:.4g}, and {falls}")
         self._state.record_decision(

@@ -119,7 +119,8 @@ class ModelAccess:
       can_step_back: whether a snapshot is wanted. Defaults to False.
       estimated_losses: sums that a selector keeps in place of Keras's. Defaults to none.
       limits_raises: whether raises above the compiled rate are limited. Defaults to False.
-      judges_first_steps: whether first steps that were far too long are told. Defaults to False.
+      judges_first_steps: whether first steps that were far too long or short are told. Defaults
+        to False.
 
     Attributes:
       losses: the running sums of the training loss.

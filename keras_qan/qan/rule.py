@@ -31,8 +31,8 @@ class Decision(NamedTuple):
       td_loss: the agent's loss; not-a-number where it learned nothing.
       q_values: the estimated value of each action, `[A]`.
       has_stepped_back: whether earlier weights were restored. Defaults to False.
-      has_begun_again: whether those are the initial ones, since the first steps were far too long.
-        Defaults to False.
+      has_begun_again: whether the training begins again, since the first steps were far too long,
+        which are then taken back, or far too short. Defaults to False.
       slope: the slope ratio and its standard error; None where it is not measured.
       option_decision: its number among the decisions of the option that is under way, from 1; None
         where the action is no option.

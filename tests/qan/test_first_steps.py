@@ -1,4 +1,4 @@
-"""First steps that were far too long are taken back, and the training begins again."""
+"""A training begins again where its first steps were far too long, or far too short."""
 
 import math
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from keras_qan.observations import CurrentLearningRate
 from keras_qan.qan import presets
 from keras_qan.qan.controller import Controller
 from keras_qan.qan.episode import Episode
-from keras_qan.qan.first_steps import FirstSteps, were_far_too_long
+from keras_qan.qan.first_steps import FirstSteps, factor_of_short_steps, were_far_too_long
 from keras_qan.qan.rewards import LogLossDrop
 from keras_qan.qan.rule import DecisionContext
 from keras_qan.qan.slope_ratio import SlopeEstimate
@@ -47,10 +47,12 @@ def test_a_population_is_judged_member_by_member():
     arrays = {name: np.array([getattr(one, name) for one in members]) for name in fields}
     together = were_far_too_long(SimpleNamespace(**arrays), np.array([0.1, -0.2, 0.1]))
     assert together.tolist() == [True, False, False]
+    arrays["relative_step"] = np.array([1e-6, 1e-6, 1e-6])
+    assert factor_of_short_steps(SimpleNamespace(**arrays)).tolist() == pytest.approx([1, 1, 300])
 
 
-def were_too_long(estimate, log_loss, optimizer="adam"):
-    return FirstSteps(network(optimizer)).were_too_long(estimate, log_loss)
+def factor(estimate, log_loss=0.0, optimizer="adam"):
+    return FirstSteps(network(optimizer)).factor(estimate, log_loss)
 
 
 # What counts as far too long.
@@ -73,26 +75,51 @@ def were_too_long(estimate, log_loss, optimizer="adam"):
 def test_long_updates_that_lead_uphill_or_teach_nothing_are_far_too_long(
     estimate, log_loss, expected
 ):
-    assert were_too_long(estimate, log_loss) is expected
+    assert factor(estimate, log_loss) == (0.1 if expected else 1.0)
 
 
 @pytest.mark.parametrize("optimizer", [keras.optimizers.RMSprop, keras.optimizers.Adagrad])
 def test_where_the_first_updates_are_the_longest_they_tell_nothing(optimizer):
-    assert not were_too_long(found(-0.5, 0.2, 0.25), 0.1, optimizer())
+    assert factor(found(-0.5, 0.2, 0.25), 0.1, optimizer()) == 1.0
+
+
+# What counts as far too short.
+
+
+@pytest.mark.parametrize(
+    ("estimate", "expected"),
+    [
+        (found(0.9, 0.1, 1e-6), 300.0),  # 3e-4 of the weights in the place of 1e-6
+        (found(0.9, 0.1, 3e-9), 1e5),
+        (found(0.1, 0.05, 1e-6), 300.0),  # most of the gradient is noise, and the slope is clear
+        (found(0.1, 0.2, 1e-6), 1.0),
+        (found(-0.5, 0.1, 1e-6), 1.0),
+        (found(0.9, 0.1, 2e-5), 1.0),
+        (found(0.9, 0.1, 0.0), 1.0),  # no update at all has no length to go by
+        (found(math.nan, math.nan, 1e-6), 1.0),
+        (found(0.9, 0.1, math.nan), 1.0),
+        (SlopeEstimate(is_measurable=False), 1.0),
+    ],
+)
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
+def test_updates_that_are_next_to_nothing_and_lead_downhill_are_far_too_short(
+    estimate, expected, optimizer
+):
+    assert factor(estimate, optimizer=optimizer) == pytest.approx(expected)
 
 
 # What a controller does.
 
 
 class Beginnings:
-    """Finds a number of beginnings too high."""
+    """Finds a number of beginnings too high, or too low."""
 
-    def __init__(self, times):
-        self.times = times
+    def __init__(self, times, factor):
+        self.times, self._factor = times, factor
 
-    def were_too_long(self, found, log_loss):
+    def factor(self, found, log_loss):
         self.times -= 1
-        return self.times >= 0
+        return self._factor if self.times >= 0 else 1.0
 
 
 class Window:
@@ -128,10 +155,10 @@ class Snapshot:
         return 0.0
 
 
-def decisions(times, losses, progress=0.0, judged=True):
+def decisions(times, losses, progress=0.0, judged=True, factor=0.1):
     """Those of a controller that holds two rates, and the model, which begins `times` too high."""
     model = FakeModel([1.0, 0.5])
-    model.first_steps = Beginnings(times) if judged else None
+    model.first_steps = Beginnings(times, factor) if judged else None
     model.window, model.snapshot = Window(), Snapshot()
     controller = Controller(
         ConstantAgent(1), (StepBack(0.3), Hold()), (CurrentLearningRate(),), LogLossDrop(), (0, 9)
@@ -155,6 +182,22 @@ def test_the_weights_come_back_and_the_rates_fall_to_a_tenth_as_often_as_it_take
     assert model.rates == pytest.approx([0.01, 0.005])
     assert model.snapshot.num_restored == 2
     assert model.window.num_begun == 3
+
+
+def test_too_short_steps_stay_and_the_rates_rise_within_their_bounds():
+    made, model = decisions(times=2, losses=[1.0, 1.0, 0.9], factor=6.0)
+    assert [one.has_begun_again for one in made] == [False, True, True, False]
+    assert not any(one.has_stepped_back for one in made)
+    assert [one.rate for one in made] == pytest.approx([1.0, 6.0, 9.0, 9.0])  # 9 is the highest
+    assert [one.rate_found for one in made] == pytest.approx([1.0, 1.0, 6.0, 9.0])
+    assert model.rates == pytest.approx([9.0, 4.5])
+    assert model.snapshot.num_restored == 0
+    assert model.window.num_begun == 3
+
+
+def test_a_rate_at_its_bound_does_not_begin_again():
+    made, _ = decisions(times=3, losses=[1.0, 1.0, 1.0], factor=20.0)
+    assert [one.has_begun_again for one in made] == [False, True, False, False]
 
 
 def test_only_the_first_decision_after_a_beginning_looks_at_it():
@@ -219,9 +262,22 @@ def test_from_a_thousand_times_the_default_rate_a_fit_ends_as_from_the_default(c
 
 
 @pytest.mark.slow
-def test_from_the_default_rate_nothing_is_taken_back(capsys):
+def test_from_a_ten_thousandth_of_the_default_rate_a_fit_ends_as_from_the_default(capsys):
+    without, _ = fit(1e-3)
+    loss, model = fit(1e-7, QANCallback(), verbose=2)
+    printed = capsys.readouterr().out
+    said = "QAN, step 5: the first steps were far too short to teach anything, and the learning"
+    assert printed.count("far too short") == 1
+    assert f"{said} rate rises from 1e-07 to " in printed
+    assert "taken back" not in printed
+    assert loss < without + 0.05
+    assert float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)) == pytest.approx(1e-7)
+
+
+@pytest.mark.slow
+def test_from_the_default_rate_nothing_begins_again(capsys):
     fit(1e-3, QANCallback(), verbose=2)
-    assert "taken back" not in capsys.readouterr().out
+    assert "the first steps" not in capsys.readouterr().out
 
 
 def without_units(explore=False):
