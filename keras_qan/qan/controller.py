@@ -280,6 +280,8 @@ class Controller:
         smoothed = episode.smoothed[0] + share * (log_loss - episode.smoothed[0])
         episode.smoothed = np.array([smoothed, *episode.smoothed[:2]])
         episode.history = history
+        if model.gate is not None and episode.losses.has_steps:
+            episode.note_harm(episode.before_shares(model.read_rates()))
         episode.is_waiting = credit_is_delayed
         episode.open_transitions += int(learns)
         outcome = Outcome(reward, loss, td_loss)
@@ -656,6 +658,7 @@ class Controller:
         lowest = LOWEST_RELATIVE_RATE if math.isfinite(outcome.loss) else 0.0
         return Limits(
             may_step_back=self._may_step_back(model, context, outcome),
+            must_step_back=episode.is_harmed_for_good,
             may_raise=episode.may_raise and not (episode.holds_still or falls_early or is_held),
             may_lower=episode.may_lower and not episode.holds_still,
             # A policy that begins low finds its way up to the rate that it began with.
@@ -708,6 +711,8 @@ class Controller:
             return False
         if episode.may_raise and episode.history.now <= episode.history.best:
             return True  # nothing is rolled back, only the rate falls
+        if episode.is_harmed_for_good:  # no step since the raise is worth keeping
+            return episode.guard.is_open
         if self._is_plain(outcome.loss) and episode.guard.is_too_late(*_steps_of(context)):
             return False
         has_jumped = bool(loss_history.has_jumped(episode.history))
@@ -730,7 +735,9 @@ class Controller:
         episode.guard.end_interval()
         if not effect.restores:
             return effect
-        episode.guard.note_step_back(state.rates, step, num_steps, self._is_plain(outcome.loss))
+        is_plain = self._is_plain(outcome.loss) and not episode.is_harmed_for_good
+        episode.guard.note_step_back(state.rates, step, num_steps, is_plain)
+        episode.num_harmed = 0
         if not episode.guard.was_in_vain:
             return effect
         return effect._replace(state=effect.state._replace(rates=episode.guard.rates_before))

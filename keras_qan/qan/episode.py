@@ -29,6 +29,10 @@ FEW_BATCHES_FACTOR, FEW_BATCHES_SHARE = 2.0, 1.0 / 12.0
 #: and the factor by which the limit then grows from epoch to epoch.
 SMALL_GAP, GROWTH = 0.1, 2.0
 
+#: log(loss / lowest loss) above which a raised rate has done harm, the factor of that raise, and
+#: the decisions in a row after which it is taken for lasting.
+HARM, RAISED, LASTING = 0.3, 1.5, 3
+
 
 def _no_rates() -> np.ndarray:
     return np.zeros(0)
@@ -72,6 +76,7 @@ class Episode:
       highest_slope: the highest lower bound of the slope ratio so far.
       descent: whether the loss falls as its slopes say.
       guard: whether step backs are allowed.
+      num_harmed: decisions in a row that found the loss far above the lowest one since a raise.
     """
 
     observation: np.ndarray
@@ -103,6 +108,7 @@ class Episode:
     highest_slope: float = 0.0
     descent: DescentCheck = dataclasses.field(default_factory=DescentCheck)
     guard: StepBackGuard = dataclasses.field(default_factory=StepBackGuard)
+    num_harmed: int = 0
 
     @property
     def may_not_hold(self) -> bool:
@@ -112,6 +118,21 @@ class Episode:
         """
         falls = LEARNED < self.history.now <= self.history.best
         return bool(falls) and not self.has_few_batches
+
+    @property
+    def is_harmed_for_good(self) -> bool:
+        """True where the loss does not come back from a raise, as where most units have died."""
+        return self.num_harmed >= LASTING
+
+    def note_harm(self, rates: Any) -> None:
+        """Take note of whether the loss is far above the lowest one at a rate raised since.
+
+        Args:
+          rates: the present ones, before shares, `[K]`.
+        """
+        is_raised = bool(np.any(rates > RAISED * self.kept_rates))
+        is_harmed = is_raised and bool(self.history.now > self.history.best + HARM)
+        self.num_harmed = self.num_harmed + 1 if is_harmed else 0
 
     def before_shares(self, rates: Any) -> Any:
         """Return rates before the schedule's share and that of an early fall, as actions know them.
@@ -206,6 +227,7 @@ class Episode:
             "early_share": np.array(self.early_share),
             "highest_slope": np.array(self.highest_slope),
             "descent": self.descent.array(),
+            "num_harmed": np.array(self.num_harmed, np.int64),
             **self.guard.arrays(),
         }
 
@@ -251,4 +273,5 @@ class Episode:
         self.descent = DescentCheck(self.first_loss)
         if "descent" in arrays:
             self.descent.restore(arrays["descent"])
+        self.num_harmed = int(arrays.get("num_harmed", 0))
         self.guard.restore(arrays)

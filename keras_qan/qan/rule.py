@@ -91,6 +91,8 @@ class Limits(NamedTuple):
 
     Attributes:
       may_step_back: whether a step back is allowed, bool `[]` or `[P]`. Defaults to True.
+      must_step_back: whether it is taken in the place of any other action, as where the loss has
+        jumped. Defaults to False.
       instead: the action that takes the place of a step back that is not allowed, of one
         training. Defaults to None.
       may_raise: whether the rate may rise. Defaults to True.
@@ -102,6 +104,7 @@ class Limits(NamedTuple):
     """
 
     may_step_back: Any = True
+    must_step_back: bool = False
     instead: int | None = None
     may_raise: bool = True
     may_lower: bool = True
@@ -148,7 +151,8 @@ def apply_action(
       limits: the limits of the decision. Defaults to none.
     """
     rates, kept_rates, initial_rates, history = state
-    jumped = loss_history.has_jumped(history) & limits.may_step_back
+    jumped = loss_history.has_jumped(history) | limits.must_step_back
+    jumped &= limits.may_step_back
     action = actions.with_step_back_forced(action, jumped)
     if limits.instead is not None:
         action = np.asarray(limits.instead)
