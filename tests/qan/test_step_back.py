@@ -1,6 +1,7 @@
 """What a step back does to a training, by hand and on Keras models."""
 
 import math
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from keras_qan.actions import Cosine, Hold, Raise, StepBack
 from keras_qan.agents import ActionChoice, ConstantAgent
 from keras_qan.observations import TrainingDynamics, TrainingState
 from keras_qan.qan.controller import Controller
+from keras_qan.qan.episode import Episode
 from keras_qan.qan.fit_hooks import MAX_ROLLBACKS
 from keras_qan.qan.model_access import ModelAccess
 from keras_qan.qan.rewards import LogLossDrop
@@ -34,7 +36,7 @@ class Plays(ConstantAgent):
 class Training:
     """A Keras model of one weight, one slot and one velocity, whose losses a test makes up."""
 
-    def __init__(self, *plays, rate=1.0, schedule=None):
+    def __init__(self, *plays, rate=1.0, schedule=None, is_limited=False):
         actions = [StepBack(0.3), Hold(), Raise(5.0)]
         self.controller = Controller(
             Plays(*plays), actions, [TrainingState()], LogLossDrop(), (1e-6, 1e3), schedule
@@ -52,6 +54,12 @@ class Training:
         self.velocity = optimizer._momentums[0]
         self._rate = optimizer.learning_rate
         self.steps = 0
+        if is_limited:  # as the raises of the shipped policy are
+            self.model.gate = SimpleNamespace(
+                begin=lambda *_: None,
+                largest_factor=lambda *_: math.inf,
+                is_too_low=lambda *_: False,
+            )
         self.controller.begin(self.model, self.context(), explore=False)
         # When a step back is allowed is the guard's own test.
         self.controller.guard.allows = lambda *_: True
@@ -159,6 +167,55 @@ def test_after_a_raise_the_rate_goes_back_to_the_one_that_was_good():
     training.decide(1.3)
     # 0.3 · 5 is above the 1.0 that led to the lowest loss.
     assert training.rate == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_raise_from_which_the_loss_does_not_come_back_is_taken_back(is_open):
+    training = Training(HOLD, UP, HOLD, HOLD, HOLD, is_limited=True)
+    training.controller.guard.allows = lambda *_: False
+    training.controller.guard.is_open = is_open
+    training.decide(1.0)
+    weight = training.weight
+    training.decide(1.6)
+    training.decide(1.5)
+    assert training.rate == pytest.approx(5.0)
+    made = training.decide(1.4)  # the third in a row above 1.35 times the lowest loss
+    assert made.has_stepped_back is is_open
+    assert training.weight == (weight if is_open else 4.0)
+    assert training.rate == pytest.approx(1.0 if is_open else 5.0)
+    assert training.controller.guard.is_open is is_open
+
+
+@pytest.mark.parametrize(
+    ("losses", "named"),
+    [
+        ((1.6, 1.5, 1.3), {"is_limited": True}),  # it comes back
+        ((1.6, 1.3, 1.6), {"is_limited": True}),
+        ((1.6, 1.5, 1.4), {}),  # a policy without limits
+    ],
+)
+def test_a_raise_whose_harm_does_not_last_stays(losses, named):
+    training = Training(HOLD, UP, HOLD, HOLD, HOLD, **named)
+    training.controller.guard.allows = lambda *_: False
+    for loss in (1.0, *losses):
+        made = training.decide(loss)
+    assert not made.has_stepped_back
+    assert training.rate == pytest.approx(5.0)
+
+
+def test_where_no_rate_was_raised_a_loss_that_stays_high_is_not_its_doing():
+    training = Training(HOLD, HOLD, HOLD, HOLD, HOLD, is_limited=True)
+    training.controller.guard.allows = lambda *_: False
+    for loss in (1.0, 1.6, 1.5, 1.4):
+        assert not training.decide(loss).has_stepped_back
+
+
+def test_a_checkpoint_keeps_how_long_a_raise_has_done_harm():
+    first, other = Episode(np.zeros(1), num_harmed=2), Episode(np.zeros(1))
+    other.restore(first.arrays())
+    assert other.num_harmed == 2
+    other.restore({name: a for name, a in first.arrays().items() if name != "num_harmed"})
+    assert other.num_harmed == 0
 
 
 def test_one_step_back_after_another_goes_on_lowering():
