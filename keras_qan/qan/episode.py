@@ -29,8 +29,8 @@ FEW_BATCHES_FACTOR, FEW_BATCHES_SHARE = 2.0, 1.0 / 12.0
 #: and the factor by which the limit then grows from epoch to epoch.
 SMALL_GAP, GROWTH = 0.1, 2.0
 
-#: log(loss / lowest loss) above which a raised rate has done harm, the factor of that raise, and
-#: the decisions in a row after which it is taken for lasting.
+#: log(loss / lowest loss) below which a loss that has jumped has come back, the factor of the raise
+#: that did harm, and the decisions in a row after which it is taken for lasting.
 HARM, RAISED, LASTING = 0.3, 1.5, 3
 
 
@@ -76,7 +76,8 @@ class Episode:
       highest_slope: the highest lower bound of the slope ratio so far.
       descent: whether the loss falls as its slopes say.
       guard: whether step backs are allowed.
-      num_harmed: decisions in a row that found the loss far above the lowest one since a raise.
+      num_harmed: decisions in a row that found a loss that has jumped after a raise, and not come
+        back.
     """
 
     observation: np.ndarray
@@ -121,18 +122,19 @@ class Episode:
 
     @property
     def is_harmed_for_good(self) -> bool:
-        """True where the loss does not come back from a raise, as where most units have died."""
+        """True where a loss that has jumped does not come back, as where most units have died."""
         return self.num_harmed >= LASTING
 
     def note_harm(self, rates: Any) -> None:
-        """Take note of whether the loss is far above the lowest one at a rate raised since.
+        """Take note of whether the loss has jumped at a raised rate, and has not come back since.
 
         Args:
           rates: the present ones, before shares, `[K]`.
         """
         is_raised = bool(np.any(rates > RAISED * self.kept_rates))
         is_harmed = is_raised and bool(self.history.now > self.history.best + HARM)
-        self.num_harmed = self.num_harmed + 1 if is_harmed else 0
+        has_begun = self.num_harmed > 0 or bool(loss_history.has_jumped(self.history))
+        self.num_harmed = self.num_harmed + 1 if is_harmed and has_begun else 0
 
     def before_shares(self, rates: Any) -> Any:
         """Return rates before the schedule's share and that of an early fall, as actions know them.
