@@ -658,7 +658,7 @@ class Controller:
         lowest = LOWEST_RELATIVE_RATE if math.isfinite(outcome.loss) else 0.0
         return Limits(
             may_step_back=self._may_step_back(model, context, outcome),
-            must_step_back=episode.is_harmed_for_good,
+            must_step_back=episode.is_harmed,
             may_raise=episode.may_raise and not (episode.holds_still or falls_early or is_held),
             may_lower=episode.may_lower and not episode.holds_still,
             # A policy that begins low finds its way up to the rate that it began with.
@@ -711,7 +711,7 @@ class Controller:
             return False
         if episode.may_raise and episode.history.now <= episode.history.best:
             return True  # nothing is rolled back, only the rate falls
-        if episode.is_harmed_for_good:  # no step since the raise is worth keeping
+        if episode.is_harmed:  # no step since the raise is worth keeping
             return episode.guard.is_open
         if self._is_plain(outcome.loss) and episode.guard.is_too_late(*_steps_of(context)):
             return False
@@ -735,9 +735,9 @@ class Controller:
         episode.guard.end_interval()
         if not effect.restores:
             return effect
-        is_plain = self._is_plain(outcome.loss) and not episode.is_harmed_for_good
+        is_plain = self._is_plain(outcome.loss) and not episode.is_harmed
         episode.guard.note_step_back(state.rates, step, num_steps, is_plain)
-        episode.num_harmed = 0
+        episode.num_harmed, episode.is_harmed = 0, False
         if not episode.guard.was_in_vain:
             return effect
         return effect._replace(state=effect.state._replace(rates=episode.guard.rates_before))

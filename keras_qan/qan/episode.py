@@ -78,6 +78,7 @@ class Episode:
       guard: whether step backs are allowed.
       num_harmed: decisions in a row that found a loss that has jumped after a raise, and not come
         back.
+      is_harmed: whether it has not for so many that it never will, as where most units have died.
     """
 
     observation: np.ndarray
@@ -110,6 +111,7 @@ class Episode:
     descent: DescentCheck = dataclasses.field(default_factory=DescentCheck)
     guard: StepBackGuard = dataclasses.field(default_factory=StepBackGuard)
     num_harmed: int = 0
+    is_harmed: bool = False
 
     @property
     def may_not_hold(self) -> bool:
@@ -119,11 +121,6 @@ class Episode:
         """
         falls = LEARNED < self.history.now <= self.history.best
         return bool(falls) and not self.has_few_batches
-
-    @property
-    def is_harmed_for_good(self) -> bool:
-        """True where a loss that has jumped does not come back, as where most units have died."""
-        return self.num_harmed >= LASTING
 
     def note_harm(self, rates: Any) -> None:
         """Take note of whether the loss has jumped at a raised rate, and has not come back since.
@@ -135,6 +132,7 @@ class Episode:
         is_harmed = is_raised and bool(self.history.now > self.history.best + HARM)
         has_begun = self.num_harmed > 0 or bool(loss_history.has_jumped(self.history))
         self.num_harmed = self.num_harmed + 1 if is_harmed and has_begun else 0
+        self.is_harmed = self.num_harmed >= LASTING and self.guard.is_above_snapshot()
 
     def before_shares(self, rates: Any) -> Any:
         """Return rates before the schedule's share and that of an early fall, as actions know them.

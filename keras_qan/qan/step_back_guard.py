@@ -26,6 +26,9 @@ LONG_WAY = 1.0
 #: Losses on each side of the snapshot that are looked at.
 MOST_LOSSES = 64
 
+#: The last losses up to the snapshot, where the loss may have fallen fast.
+LATEST_LOSSES = 8
+
 #: Step backs in a row, without a new lowest loss between them, before they are given up.
 MOST_IN_A_ROW = 8
 
@@ -118,6 +121,25 @@ class StepLosses:
         threshold = STANDARD_ERRORS * (1.0 + MORE_FOR_FEW / degrees)
         return Rise(float(since.mean() - before.mean()), error, threshold)
 
+    def are_above_snapshot(self, size: int) -> bool:
+        """Return whether the last losses are above those right before the snapshot, beyond noise.
+
+        The noise is that of neighbours, as losses before a snapshot fall.
+
+        Args:
+          size: the number of the last losses to take; at least `FEWEST_LOSSES` are.
+        """
+        since = np.array(self._since)[-max(size, FEWEST_LOSSES) :]
+        before = np.array(self._before)[-LATEST_LOSSES:]
+        if min(len(since), len(before)) < FEWEST_LOSSES:
+            return False
+        if min(since.min(), before.min()) > 0.0:
+            since, before = np.log(since), np.log(before)
+        error = math.sqrt(sum(_noise(part) ** 2 / len(part) for part in (since, before)))
+        degrees = len(since) + len(before) - 2
+        threshold = STANDARD_ERRORS * (1.0 + MORE_FOR_FEW / degrees)
+        return bool(since.mean() - before.mean() > threshold * error)
+
     def bar(self) -> float:
         """Return the loss above which the snapshot's weights are as bad as those since.
 
@@ -130,10 +152,8 @@ class StepLosses:
         are_positive = min(since.min(), before.min()) > 0.0
         if are_positive:
             since, before = np.log(since), np.log(before)
-        # Differences of neighbours tell the noise beside any trend.
-        noise = math.sqrt(float(np.mean(np.diff(before) ** 2)) / 2.0)
         level = float(before.mean())
-        bar = level + max(STANDARD_ERRORS * noise, 0.5 * (float(since.mean()) - level))
+        bar = level + max(STANDARD_ERRORS * _noise(before), 0.5 * (float(since.mean()) - level))
         return math.exp(min(bar, 700.0)) if are_positive else bar
 
     def as_data(self) -> list[float]:
@@ -156,6 +176,11 @@ def _most_lost(num_steps: int) -> float:
 
 def _variance(losses: np.ndarray) -> float:
     return float(np.var(losses, ddof=1)) if len(losses) > 1 else 0.0
+
+
+def _noise(losses: np.ndarray) -> float:
+    """Return the deviation of losses beside any trend, by the differences of neighbours."""
+    return math.sqrt(float(np.mean(np.diff(losses) ** 2)) / 2.0)
 
 
 class StepBackGuard:
@@ -217,6 +242,10 @@ class StepBackGuard:
         if rise is not None and rise.is_clear:
             return True
         return has_jumped and way() > LONG_WAY
+
+    def is_above_snapshot(self) -> bool:
+        """Return whether the losses of the interval are above the snapshot's beyond noise."""
+        return self.losses.are_above_snapshot(self._size)
 
     def is_too_late(self, step: int, num_steps: int) -> bool:
         """Return whether a step back would by itself take back more steps than all may.
