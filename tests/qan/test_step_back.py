@@ -63,6 +63,7 @@ class Training:
         self.controller.begin(self.model, self.context(), explore=False)
         # When a step back is allowed is the guard's own test.
         self.controller.guard.allows = lambda *_: True
+        self.controller.guard.is_above_snapshot = lambda: True
 
     def context(self):
         return DecisionContext(self.steps / 10, 10, num_steps=10, interval=1, taken=1)
@@ -184,6 +185,16 @@ def test_a_raise_from_which_the_loss_does_not_come_back_is_taken_back(is_open):
     assert training.weight == (weight if is_open else 4.0)
     assert training.rate == pytest.approx(1.0 if is_open else 5.0)
     assert training.controller.guard.is_open is is_open
+
+
+def test_as_long_as_noise_explains_the_losses_a_raise_stays():
+    training = Training(HOLD, UP, HOLD, HOLD, HOLD, HOLD, is_limited=True)
+    training.controller.guard.allows = lambda *_: False
+    training.controller.guard.is_above_snapshot = lambda: False
+    for loss in (1.0, 2.1, 1.4, 1.4):
+        assert not training.decide(loss).has_stepped_back
+    training.controller.guard.is_above_snapshot = lambda: True
+    assert training.decide(1.4).has_stepped_back
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,34 @@ def test_losses_that_are_not_positive_are_compared_as_they_are():
     assert guard.losses.rise(4).height == pytest.approx(5.5 - (-1.0))
 
 
+@pytest.mark.parametrize(
+    ("height", "factors", "expected"),
+    [
+        (0.07, [1.0], False),
+        (0.11, [1.0], True),
+        (0.11, [2.0, 0.5], False),  # neighbours differ by ln 4: an error of 0.35
+        (2.0, [2.0, 0.5], True),
+    ],
+)
+def test_losses_are_compared_with_the_last_ones_before_the_snapshot_beside_their_trend(
+    height, factors, expected
+):
+    # Neighbours differ by 0.1: noise of 0.1 / √2, an error of 0.025 for the mean of eight, of which
+    # 3 · (1 + 2.5 / 14) are 0.088.
+    fallen = np.exp(-0.1 * np.arange(20))
+    level = -0.1 * np.mean(np.arange(12, 20))
+    since = np.exp(level + height) * np.array(factors * (8 // len(factors)))
+    # The first loss after a snapshot is one of its own weights.
+    guard = guard_after(fallen[:-1], [fallen[-1], *since])
+    assert guard.is_above_snapshot() is expected
+
+
+@pytest.mark.parametrize(("before", "since"), [(2, 8), (8, 3)])
+def test_of_too_few_losses_nothing_is_said_to_be_above_the_snapshot(before, since):
+    guard = guard_after([0.1] * before, [0.1, *[5.0] * since])
+    assert not guard.is_above_snapshot()
+
+
 @pytest.mark.parametrize("count", range(FEWEST_LOSSES))
 def test_before_the_noise_is_known_no_finite_loss_is_a_reason(count):
     guard = guard_after([0.005], [0.005] + [5.0] * count)
