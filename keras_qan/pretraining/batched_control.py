@@ -397,6 +397,7 @@ class BatchedController:
         if not begins.any():
             return state
         weights = self._pick_all(tf.constant(goes_back), state.initial, state.weights)
+        watched = self.population.network.watched_kernels(weights.trainable)
         still = [tf.zeros_like(w) for w in state.change]
         start = loss_history.start_history(begins.shape)
         history = tf.nest.map_structure(
@@ -407,7 +408,8 @@ class BatchedController:
         kept_rates = np.where(begins, rates, state.rates.kept_rates)
         return state._replace(
             weights=weights,
-            watched=self.population.network.watched_kernels(weights.trainable),
+            watched=watched,
+            initial_watched=_pick_all(tf.constant(begins), watched, state.initial_watched),
             change=_pick_all(tf.constant(begins), still, state.change),
             rates=RateState(rates, kept_rates, initial_rates, history),
             measured=forget(measured, ~begins),

@@ -256,7 +256,9 @@ def controlled_population():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("rate", "reports"), [(0.003, 5), (0.05, 5), (0.05, 0), (2.0, 5)])
+@pytest.mark.parametrize(
+    ("rate", "reports"), [(0.003, 5), (0.05, 5), (0.05, 0), (2.0, 5), (2e-5, 5)]
+)
 def test_the_callback_controls_a_keras_model_as_the_population_is_controlled(
     rate, reports, monkeypatch
 ):
@@ -324,7 +326,8 @@ def test_the_callback_controls_a_keras_model_as_the_population_is_controlled(
         if not is_back and not decision.has_begun_again:  # where nothing is noted
             expected = np.clip(np.log(decision.loss / first_losses[-1]), -25.0, 2.0)
             assert noted == pytest.approx(expected, abs=2e-2)
-    assert any(decision.has_begun_again for decision in decisions) is (rate > 1.0)
+    # Updates are 2 of the weights, or 5e-6 of them.
+    assert any(decision.has_begun_again for decision in decisions) is (rate > 1.0 or rate < 1e-4)
     # What diverges at its end is rolled back by the callback alone.
     if rate < 1.0:
         final = model.evaluate(*validation, verbose=0)
@@ -338,7 +341,7 @@ def test_where_the_ratio_is_not_known_a_population_raises_nothing():
         lambda states: np.tile([0.0, 1.0, 2.0, 3.0, 4.0], (len(states), 1)), no_override(1)
     )
     episodes = controller.run(
-        (data, weights), optimizers(SGD, 1), np.array([1e-6]), LONGER, SEED, up
+        (data, weights), optimizers(SGD, 1), np.array([1e-3]), LONGER, SEED, up
     )
     actions = episodes.decisions.actions[:, 0]
     at = np.array(dense_decisions(LONGER, 5))
