@@ -11,9 +11,8 @@ import tensorflow as tf
 from keras_qan.pretraining import batched_sequences
 from keras_qan.pretraining.tasks import TaskTemplate
 
-#: Keras's settings of the layers that are reimplemented here.
+#: Keras's setting of the layer that is reimplemented here.
 BATCH_NORM_MOMENTUM = 0.99
-NORM_EPSILON = 1e-3
 
 
 class BatchedWeights(NamedTuple):
@@ -153,7 +152,7 @@ class BatchedNetwork:
                         updated += [old + rest * (new - old) for old, new in found]
                     else:
                         mean, variance = before
-                hidden = (hidden - mean) * tf.math.rsqrt(variance + NORM_EPSILON)
+                hidden = (hidden - mean) * tf.math.rsqrt(variance + batched_sequences.NORM_EPSILON)
                 hidden = hidden * variables.pop(0) + variables.pop(0)
             hidden = _ACTIVATIONS[template.activation](hidden)
             if template.dropout and draws is not None:

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from keras_qan.pretraining.tasks import CHAIN_SYMBOLS, TaskTemplate
 
-#: What a transformer's layer normalisation adds to a variance, as in Keras.
-_EPSILON = 1e-3
+#: What Keras's normalisations add to a variance.
+NORM_EPSILON = 1e-3
 
 #: Kinds of networks over sequences.
 KINDS = ("lstm", "gru", "transformer")
@@ -46,7 +46,7 @@ def parameters(template: TaskTemplate) -> list[Parameter]:
         length = template.num_features // CHAIN_SYMBOLS
         found = [*_dense(CHAIN_SYMBOLS, width), Parameter((length, width), "places")]
         for inner in blocks:
-            found += _norm(width) + 3 * _dense(width, width) + _dense(width, width)
+            found += _norm(width) + 4 * _dense(width, width)
             found += _norm(width) + _dense(width, inner) + _dense(inner, width)
         found += _norm(width)
     elif template.kind == "gru":
@@ -125,7 +125,7 @@ def _transformer(weights: list[tf.Tensor], symbols: tf.Tensor) -> tf.Tensor:
 
     def norm(x: tf.Tensor) -> tf.Tensor:
         mean, variance = tf.nn.moments(x, axes=[-1], keepdims=True)
-        return (x - mean) * tf.math.rsqrt(variance + _EPSILON) * rest.pop(0) + rest.pop(0)
+        return (x - mean) * tf.math.rsqrt(variance + NORM_EPSILON) * rest.pop(0) + rest.pop(0)
 
     def in_sequences(x: tf.Tensor) -> tf.Tensor:
         return tf.reshape(x, [population, batch, length, x.shape[-1]])
